@@ -1,0 +1,393 @@
+package fleet
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var idForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+const idRule = "expected 1 to 63 lower-case letters, digits and hyphens"
+
+// checker walks a complete Spec and notes what breaks fleet's own rules:
+// ranges, uniqueness and references.
+type checker struct {
+	spec    *Spec
+	errs    *Errors
+	regions map[string]bool
+	nodes   map[string]string // name to region
+	vips    map[netip.Addr]string
+}
+
+func (s *Spec) check(errs *Errors) {
+	c := &checker{spec: s, errs: errs, regions: map[string]bool{}, nodes: map[string]string{}, vips: map[netip.Addr]string{}}
+	if !idForm.MatchString(s.Fleet) {
+		errs.Addf("fleet", "%q: %s", s.Fleet, idRule)
+	}
+	if len(s.Regions) == 0 {
+		errs.Addf("regions", "expected at least one region")
+	}
+	for i := range s.Regions {
+		c.region(&s.Regions[i], fmt.Sprintf("regions[%d]", i))
+	}
+	c.addresses(s.Anycast, "anycast")
+	for i := range s.Nodes {
+		c.node(&s.Nodes[i], fmt.Sprintf("nodes[%d]", i))
+	}
+	for i := range s.Regions {
+		c.bgp(&s.Regions[i], fmt.Sprintf("regions[%d].bgp", i))
+	}
+	services := map[string]bool{}
+	ports := map[string]string{}
+	for i := range s.Services {
+		svc, at := &s.Services[i], fmt.Sprintf("services[%d]", i)
+		c.unique(services, svc.Service, at+".service")
+		c.service(svc, at, ports)
+	}
+	c.zones(services)
+	c.certificates()
+	c.probes()
+	c.dns()
+}
+
+func (c *checker) unique(seen map[string]bool, id, path string) {
+	if !idForm.MatchString(id) {
+		c.errs.Addf(path, "%q: %s", id, idRule)
+	}
+	if seen[id] {
+		c.errs.Addf(path, "%q is already used", id)
+	}
+	seen[id] = true
+}
+
+func (c *checker) between(path string, v, lo, hi int) {
+	if v < lo || v > hi {
+		c.errs.Addf(path, "%d is not between %d and %d", v, lo, hi)
+	}
+}
+
+func (c *checker) within(path string, v Duration, lo, hi time.Duration) {
+	if v.D() < lo || v.D() > hi {
+		c.errs.Addf(path, "%s is not between %s and %s", v, lo, hi)
+	}
+}
+
+func (c *checker) region(r *Region, at string) {
+	c.unique(c.regions, r.ID, at+".id")
+	if !(r.Location.Latitude >= -90 && r.Location.Latitude <= 90) {
+		c.errs.Addf(at+".location.latitude", "%v is not between -90 and 90", r.Location.Latitude)
+	}
+	if !(r.Location.Longitude >= -180 && r.Location.Longitude <= 180) {
+		c.errs.Addf(at+".location.longitude", "%v is not between -180 and 180", r.Location.Longitude)
+	}
+	if k := r.Location.Country; k != "" && !isCode(k) {
+		c.errs.Addf(at+".location.country", "%q: expected a two-letter ISO 3166-1 code in capitals", k)
+	}
+	c.between(at+".capacity", r.Capacity, 1, 1_000_000_000)
+	c.addresses(r.VIPs, at+".vips")
+}
+
+func isCode(s string) bool {
+	return len(s) == 2 && 'A' <= s[0] && s[0] <= 'Z' && 'A' <= s[1] && s[1] <= 'Z'
+}
+
+func (c *checker) addresses(v VIPs, at string) {
+	family := func(list []netip.Addr, key string, v4 bool) {
+		for i, a := range list {
+			path := fmt.Sprintf("%s.%s[%d]", at, key, i)
+			switch {
+			case a.Is4() != v4 || a.Is4In6() || a.Zone() != "":
+				c.errs.Addf(path, "%s is not an IP%s address", a, key)
+			case a.IsUnspecified() || a.IsMulticast():
+				c.errs.Addf(path, "%s cannot be a VIP", a)
+			case c.vips[a] != "":
+				c.errs.Addf(path, "%s is already a VIP at %s", a, c.vips[a])
+			default:
+				c.vips[a] = path
+			}
+		}
+	}
+	family(v.V4, "v4", true)
+	family(v.V6, "v6", false)
+}
+
+func (c *checker) bgp(r *Region, at string) {
+	b := &r.BGP
+	if b.ASN == 4294967295 {
+		c.errs.Addf(at+".asn", "4294967295 is reserved (RFC 7300)")
+	}
+	if b.ASN == 0 && len(b.Neighbors) > 0 {
+		c.errs.Addf(at+".asn", "expected the region's AS number, since it has neighbors")
+	}
+	c.within(at+".hold_time", b.HoldTime, 3*time.Second, 65535*time.Second)
+	for i, n := range b.Neighbors {
+		path := fmt.Sprintf("%s.neighbors[%d]", at, i)
+		if !n.Address.IsValid() {
+			c.errs.Addf(path+".address", "expected the router's address")
+		}
+		if n.ASN == 0 || n.ASN == 4294967295 {
+			c.errs.Addf(path+".asn", "expected the router's AS number")
+		}
+		for j, name := range n.Nodes {
+			if c.nodes[name] != r.ID {
+				c.errs.Addf(fmt.Sprintf("%s.nodes[%d]", path, j), "%q is not a node of region %q", name, r.ID)
+			}
+		}
+	}
+	for i, s := range b.Communities {
+		if _, err := ParseCommunity(s); err != nil {
+			c.errs.Addf(fmt.Sprintf("%s.communities[%d]", at, i), "%s", err)
+		}
+	}
+}
+
+// ParseCommunity reads a community written ASN:VALUE, two numbers of 16 bits
+// (RFC 1997).
+func ParseCommunity(s string) (uint32, error) {
+	a, v, ok := strings.Cut(s, ":")
+	hi, err1 := strconv.ParseUint(a, 10, 16)
+	lo, err2 := strconv.ParseUint(v, 10, 16)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("%q is not a community such as 65000:100", s)
+	}
+	return uint32(hi)<<16 | uint32(lo), nil
+}
+
+func (c *checker) node(n *Node, at string) {
+	seen := map[string]bool{}
+	for k := range c.nodes {
+		seen[k] = true
+	}
+	c.unique(seen, n.Name, at+".name")
+	c.nodes[n.Name] = n.Region
+	if !c.regions[n.Region] {
+		c.errs.Addf(at+".region", "region %q does not exist", n.Region)
+	}
+	if len(n.Roles) == 0 {
+		c.errs.Addf(at+".roles", "expected at least one role")
+	}
+	v4, v6 := n.Addresses.V4, n.Addresses.V6
+	if !v4.IsValid() && !v6.IsValid() {
+		c.errs.Addf(at+".addresses", "expected v4, v6 or both")
+	}
+	if v4.IsValid() && !v4.Is4() {
+		c.errs.Addf(at+".addresses.v4", "%s is not an IPv4 address", v4)
+	}
+	if v6.IsValid() && (!v6.Is6() || v6.Is4In6()) {
+		c.errs.Addf(at+".addresses.v6", "%s is not an IPv6 address", v6)
+	}
+	c.between(at+".weight", n.Weight, 1, 1000)
+}
+
+func (c *checker) service(s *Service, at string, ports map[string]string) {
+	if len(s.Ports) == 0 {
+		c.errs.Addf(at+".ports", "expected at least one port")
+	}
+	for i, p := range s.Ports {
+		path := fmt.Sprintf("%s.ports[%d]", at, i)
+		if p == 0 {
+			c.errs.Addf(path, "0 is not a port")
+		}
+		proto, use := "tcp", string(s.Protocol)
+		if s.Protocol == UDP {
+			proto = "udp"
+		}
+		key := fmt.Sprintf("%s/%d", proto, p)
+		if had, ok := ports[key]; ok && (had != use || !s.Protocol.Gateway()) {
+			c.errs.Addf(path, "%s is already used by another service", key)
+		}
+		ports[key] = use
+	}
+	for i, h := range s.Hosts {
+		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Protocol.Gateway() {
+			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service", h)
+		}
+	}
+	c.healthcheck(&s.Healthcheck, at+".healthcheck")
+	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
+	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
+	for i, on := range s.Retries.RetryOn {
+		if words := []string{"connect_failure", "reset", "timeout", "502", "503", "504"}; !contains(words, on) {
+			c.errs.Addf(fmt.Sprintf("%s.retries.retry_on[%d]", at, i), "%q is unknown; expected one of %s", on, strings.Join(words, ", "))
+		}
+	}
+	c.pools(s, at)
+	c.steering(&s.Steering, at+".steering")
+}
+
+func (c *checker) healthcheck(h *Healthcheck, at string) {
+	c.within(at+".interval", h.Interval, 100*time.Millisecond, time.Hour)
+	c.within(at+".timeout", h.Timeout, time.Millisecond, h.Interval.D())
+	c.between(at+".fall", h.Fall, 1, 100)
+	c.between(at+".rise", h.Rise, 1, 100)
+	for key, p := range map[string]string{"path": h.Path, "ready_path": h.ReadyPath} {
+		if p != "" && !strings.HasPrefix(p, "/") {
+			c.errs.Addf(at+"."+key, "%q: expected a path that begins with /", p)
+		}
+	}
+	for i, s := range h.Expect.Status {
+		if _, _, err := ParseStatus(s); err != nil {
+			c.errs.Addf(fmt.Sprintf("%s.expect.status[%d]", at, i), "%s", err)
+		}
+	}
+}
+
+// ParseStatus reads a status code or class, 204 or 2xx, as its lowest and
+// highest code.
+func ParseStatus(s string) (lo, hi int, err error) {
+	if len(s) == 3 && s[0] >= '1' && s[0] <= '5' {
+		if s[1:] == "xx" {
+			lo = int(s[0]-'0') * 100
+			return lo, lo + 99, nil
+		}
+		if n, err := strconv.Atoi(s); err == nil {
+			return n, n, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("%q is not a status code such as 204 or a class such as 2xx", s)
+}
+
+func (c *checker) pools(s *Service, at string) {
+	if len(s.Pools) == 0 {
+		c.errs.Addf(at+".pools", "expected at least one pool")
+	}
+	ids := map[string]bool{}
+	for i := range s.Pools {
+		p, path := &s.Pools[i], fmt.Sprintf("%s.pools[%d]", at, i)
+		c.unique(ids, p.ID, path+".id")
+		if len(p.Endpoints) == 0 {
+			c.errs.Addf(path+".endpoints", "expected at least one endpoint")
+		}
+		type at struct {
+			a netip.AddrPort
+			r string
+		}
+		seen := map[at]bool{}
+		for j, e := range p.Endpoints {
+			ep := fmt.Sprintf("%s.endpoints[%d]", path, j)
+			if !e.Address.IsValid() || e.Address.Port() == 0 {
+				c.errs.Addf(ep+".address", "expected ADDRESS:PORT")
+			}
+			if e.Region != "" && !c.regions[e.Region] {
+				c.errs.Addf(ep+".region", "region %q does not exist", e.Region)
+			}
+			if seen[at{e.Address, e.Region}] {
+				c.errs.Addf(ep+".address", "%s is already in the pool", e.Address)
+			}
+			seen[at{e.Address, e.Region}] = true
+			c.between(ep+".weight", e.Weight, 1, 1000)
+		}
+	}
+	for i, r := range s.Routes {
+		path := fmt.Sprintf("%s.routes[%d]", at, i)
+		if !ids[r.Pool] {
+			c.errs.Addf(path+".pool", "pool %q does not exist in the service", r.Pool)
+		}
+		if !strings.HasPrefix(r.Path, "/") {
+			c.errs.Addf(path+".path", "%q: expected a path that begins with /", r.Path)
+		}
+	}
+}
+
+func (c *checker) steering(st *Steering, at string) {
+	for i, id := range st.Regions {
+		if !c.regions[id] {
+			c.errs.Addf(fmt.Sprintf("%s.regions[%d]", at, i), "region %q does not exist", id)
+		}
+	}
+	c.between(at+".records", st.Records, 1, 8)
+}
+
+func (c *checker) zones(services map[string]bool) {
+	seen := map[Name]bool{}
+	for i := range c.spec.Zones {
+		z, at := &c.spec.Zones[i], fmt.Sprintf("zones[%d]", i)
+		if z.Zone == "" {
+			c.errs.Addf(at+".zone", "expected the zone's name")
+		}
+		if seen[z.Zone] {
+			c.errs.Addf(at+".zone", "%q is already served", z.Zone)
+		}
+		seen[z.Zone] = true
+		if (z.File == "") == (z.Records == "") {
+			c.errs.Addf(at, "expected either file or records")
+		}
+		names := map[Name]bool{}
+		for j, st := range z.Steered {
+			path := fmt.Sprintf("%s.steered[%d]", at, j)
+			n, err := Under(st.Name, z.Zone)
+			switch {
+			case err != nil:
+				c.errs.Addf(path+".name", "%s", err)
+			case !n.In(z.Zone):
+				c.errs.Addf(path+".name", "%q is outside of zone %q", st.Name, z.Zone)
+			case names[n]:
+				c.errs.Addf(path+".name", "%q is already steered", st.Name)
+			}
+			names[n] = true
+			if !services[st.Service] {
+				c.errs.Addf(path+".service", "service %q does not exist", st.Service)
+			}
+			if ttl := c.spec.DNS.TTL; st.TTL < ttl.Min || st.TTL > ttl.Max {
+				c.errs.Addf(path+".ttl", "%s is not between dns.ttl.min (%s) and dns.ttl.max (%s)", st.TTL, ttl.Min, ttl.Max)
+			}
+		}
+	}
+}
+
+func (c *checker) certificates() {
+	ids := map[string]bool{}
+	for i, cert := range c.spec.Certificates {
+		at := fmt.Sprintf("certificates[%d]", i)
+		c.unique(ids, cert.ID, at+".id")
+		if !strings.HasPrefix(cert.Cert, "file:") {
+			c.errs.Addf(at+".cert", "expected file:PATH")
+		}
+		if cert.Key == "" {
+			c.errs.Addf(at+".key", "expected file:PATH or env:NAME")
+		}
+	}
+}
+
+func (c *checker) probes() {
+	p := &c.spec.Probes
+	c.within("probes.interval", p.Interval, 100*time.Millisecond, time.Hour)
+	c.within("probes.fast_interval", p.FastInterval, 50*time.Millisecond, time.Hour)
+	c.within("probes.timeout", p.Timeout, 10*time.Millisecond, time.Hour)
+	c.between("probes.fall", p.Fall, 1, 100)
+	c.between("probes.rise", p.Rise, 1, 100)
+	if !strings.HasPrefix(p.Path, "/") {
+		c.errs.Addf("probes.path", "%q: expected a path that begins with /", p.Path)
+	}
+}
+
+func (c *checker) dns() {
+	d := &c.spec.DNS
+	for i, l := range d.Listen {
+		if _, err := ParseListen(l); err != nil {
+			c.errs.Addf(fmt.Sprintf("dns.listen[%d]", i), "%s", err)
+		}
+	}
+	if d.TTL.Min > d.TTL.Max {
+		c.errs.Addf("dns.ttl.min", "%s is more than dns.ttl.max (%s)", d.TTL.Min, d.TTL.Max)
+	}
+	c.within("dns.ttl.max", d.TTL.Max, 0, 68*365*24*time.Hour)
+	c.within("dns.ttl.steered", d.TTL.Steered, d.TTL.Min.D(), d.TTL.Max.D())
+}
+
+// ParseListen reads ADDRESS:PORT or :PORT; the address of the latter is the
+// unspecified IPv6 one, which stands for both families.
+func ParseListen(s string) (netip.AddrPort, error) {
+	if strings.HasPrefix(s, ":") {
+		s = "[::]" + s
+	}
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return ap, fmt.Errorf("%q is not ADDRESS:PORT or :PORT", s)
+	}
+	return ap, nil
+}

@@ -1,0 +1,125 @@
+package fleet
+
+import "time"
+
+// fillDefaults completes the Spec in place. Filling a complete Spec changes
+// nothing.
+func (s *Spec) fillDefaults() {
+	def(&s.Fleet, "meridian")
+	for i := range s.Regions {
+		r := &s.Regions[i]
+		def(&r.Name, r.ID)
+		def(&r.Capacity, 100)
+		def(&r.BGP.HoldTime, Duration(9*time.Second))
+		for j := range r.BGP.Neighbors {
+			def(&r.BGP.Neighbors[j].Port, 179)
+		}
+	}
+	for i := range s.Nodes {
+		def(&s.Nodes[i].Weight, 100)
+		def(&s.Nodes[i].State, Active)
+	}
+	for i := range s.Services {
+		s.Services[i].fillDefaults()
+	}
+	p := &s.Probes
+	def(&p.Interval, Duration(time.Second))
+	def(&p.FastInterval, Duration(250*time.Millisecond))
+	def(&p.Timeout, Duration(2*time.Second))
+	def(&p.Fall, 3)
+	def(&p.Rise, 5)
+	def(&p.Path, "/health")
+	d := &s.DNS
+	if len(d.Listen) == 0 {
+		d.Listen = []string{":53"}
+	}
+	def(&d.TTL.Steered, Duration(30*time.Second))
+	def(&d.TTL.Min, Duration(time.Second))
+	def(&d.TTL.Max, Duration(time.Hour))
+	if d.ECS == nil {
+		on := true
+		d.ECS = &on
+	}
+	for i := range s.Zones {
+		for j := range s.Zones[i].Steered {
+			def(&s.Zones[i].Steered[j].TTL, d.TTL.Steered)
+		}
+	}
+}
+
+func (s *Service) fillDefaults() {
+	def(&s.RoutingPolicy, RoundRobin)
+	def(&s.Forwarding, IPIP)
+	if s.Protocol.Gateway() {
+		def(&s.ClientIP, ClientIPHeader)
+	} else {
+		def(&s.ClientIP, ClientIPPreserved)
+	}
+	s.fillCheckDefaults()
+	if s.Retries.Attempts == nil {
+		s.Retries.Attempts = ptr(2)
+	}
+	if s.Retries.BudgetPercent == nil {
+		s.Retries.BudgetPercent = ptr(20)
+	}
+	if len(s.Retries.RetryOn) == 0 {
+		s.Retries.RetryOn = []string{"connect_failure", "reset", "503"}
+	}
+	def(&s.Timeouts.Connect, Duration(time.Second))
+	def(&s.Timeouts.Request, Duration(30*time.Second))
+	def(&s.Timeouts.Idle, Duration(75*time.Second))
+	def(&s.Timeouts.Drain, Duration(20*time.Second))
+	def(&s.Steering.Policy, Proximity)
+	def(&s.Steering.Answer, Regional)
+	def(&s.Steering.Records, 1)
+	def(&s.Steering.AllDown, FailOpen)
+	for i := range s.Pools {
+		for j := range s.Pools[i].Endpoints {
+			def(&s.Pools[i].Endpoints[j].Weight, 100)
+			def(&s.Pools[i].Endpoints[j].State, Active)
+		}
+	}
+	if len(s.Routes) == 0 && len(s.Pools) > 0 && s.Protocol.Gateway() {
+		s.Routes = []Route{{Pool: s.Pools[0].ID}}
+	}
+	for i := range s.Routes {
+		def(&s.Routes[i].Path, "/")
+	}
+}
+
+func (s *Service) fillCheckDefaults() {
+	h := &s.Healthcheck
+	if h.Type == "" {
+		switch {
+		case !s.Protocol.Gateway():
+			h.Type = CheckTCP
+		case len(s.Pools) > 0 && s.Pools[0].TLS != nil:
+			h.Type = CheckHTTPS
+		default:
+			h.Type = CheckHTTP
+		}
+	}
+	if h.Type != CheckTCP {
+		def(&h.Path, "/health")
+		if len(h.Expect.Status) == 0 {
+			h.Expect.Status = []string{"2xx"}
+		}
+		if h.Host == "" && len(s.Hosts) > 0 {
+			h.Host = s.Hosts[0]
+		}
+	}
+	def(&h.Interval, Duration(5*time.Second))
+	def(&h.Timeout, min(Duration(2*time.Second), h.Interval))
+	def(&h.Fall, 3)
+	def(&h.Rise, 2)
+}
+
+// def sets a value that is still zero.
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func ptr[T any](v T) *T { return &v }

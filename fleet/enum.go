@@ -1,0 +1,149 @@
+package fleet
+
+// An Enum is a word out of a fixed list; the decoder refuses any other.
+type Enum interface{ Values() []string }
+
+// Role is one part of a node's work.
+type Role string
+
+// Roles of the program gslb: dns, control, probe, dashboard. Of edge: l4, l7, bgp.
+const (
+	RoleDNS       Role = "dns"
+	RoleControl   Role = "control"
+	RoleProbe     Role = "probe"
+	RoleDashboard Role = "dashboard"
+	RoleL4        Role = "l4"
+	RoleL7        Role = "l7"
+	RoleBGP       Role = "bgp"
+)
+
+// Values lists the roles of both programs.
+func (Role) Values() []string {
+	return []string{"dns", "control", "probe", "dashboard", "l4", "l7", "bgp"}
+}
+
+// Protocol is what a Service speaks to its clients.
+type Protocol string
+
+// http and https pass through the gateways; tcp and udp go from layer 4
+// straight to the endpoints.
+const (
+	HTTP  Protocol = "http"
+	HTTPS Protocol = "https"
+	TCP   Protocol = "tcp"
+	UDP   Protocol = "udp"
+)
+
+// Values lists the protocols.
+func (Protocol) Values() []string { return []string{"http", "https", "tcp", "udp"} }
+
+// Gateway says whether the protocol is served by the layer-7 gateway.
+func (p Protocol) Gateway() bool { return p == HTTP || p == HTTPS }
+
+// SteeringPolicy is how DNS picks regions.
+type SteeringPolicy string
+
+// The steering policies.
+const (
+	Geo       SteeringPolicy = "geo"
+	Proximity SteeringPolicy = "proximity"
+	Weighted  SteeringPolicy = "weighted"
+	Failover  SteeringPolicy = "failover"
+)
+
+// Values lists the steering policies.
+func (SteeringPolicy) Values() []string { return []string{"geo", "proximity", "weighted", "failover"} }
+
+// RoutingPolicy is how a gateway picks an Endpoint.
+type RoutingPolicy string
+
+// The routing policies.
+const (
+	RoundRobin       RoutingPolicy = "round_robin"
+	LeastConnections RoutingPolicy = "least_connections"
+	ConsistentHash   RoutingPolicy = "consistent_hash"
+)
+
+// Values lists the routing policies.
+func (RoutingPolicy) Values() []string {
+	return []string{"round_robin", "least_connections", "consistent_hash"}
+}
+
+// AnswerKind is the kind of VIP that a steered name answers with.
+type AnswerKind string
+
+// A regional answer is the chosen region's own VIP; an anycast answer is the
+// VIP that every region announces.
+const (
+	Regional AnswerKind = "regional"
+	Anycast  AnswerKind = "anycast"
+)
+
+// Values lists the kinds of answer.
+func (AnswerKind) Values() []string { return []string{"regional", "anycast"} }
+
+// AllDown is what a steered name answers when health leaves no region.
+type AllDown string
+
+// Fail open answers as if every region were healthy; fail closed answers
+// with no address at all.
+const (
+	FailOpen   AllDown = "fail_open"
+	FailClosed AllDown = "fail_closed"
+)
+
+// Values lists what to do when all regions are down.
+func (AllDown) Values() []string { return []string{"fail_open", "fail_closed"} }
+
+// Forwarding is how layer 4 hands a packet to a gateway or endpoint.
+type Forwarding string
+
+// IPIP encapsulates (IPv4 or IPv6 outside and inside alike); L2DSR rewrites
+// the destination MAC address and needs both hosts on one link.
+const (
+	IPIP  Forwarding = "ipip"
+	L2DSR Forwarding = "l2_dsr"
+)
+
+// Values lists the ways to forward.
+func (Forwarding) Values() []string { return []string{"ipip", "l2_dsr"} }
+
+// ClientIP is how an endpoint learns the client's address.
+type ClientIP string
+
+// Preserved leaves the packet's source as it is (layer 4); header sets
+// X-Forwarded-For (layer 7).
+const (
+	ClientIPPreserved ClientIP = "preserved"
+	ClientIPHeader    ClientIP = "header"
+)
+
+// Values lists the ways to tell the client's address.
+func (ClientIP) Values() []string { return []string{"preserved", "header"} }
+
+// AdminState is what the operator wants of an Endpoint or Node.
+type AdminState string
+
+// Active takes new work, draining only finishes what it has, disabled is as
+// if it were not there.
+const (
+	Active   AdminState = "active"
+	Draining AdminState = "draining"
+	Disabled AdminState = "disabled"
+)
+
+// Values lists the admin states.
+func (AdminState) Values() []string { return []string{"active", "draining", "disabled"} }
+
+// CheckType is the protocol of a health check.
+type CheckType string
+
+// The types of health check.
+const (
+	CheckHTTP  CheckType = "http"
+	CheckHTTPS CheckType = "https"
+	CheckTCP   CheckType = "tcp"
+)
+
+// Values lists the check types.
+func (CheckType) Values() []string { return []string{"http", "https", "tcp"} }

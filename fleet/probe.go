@@ -1,0 +1,37 @@
+package fleet
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Probe is one check to make: what the synthetic prober, the gateway's and
+// layer 4's health checks ask of the rooms under probe. It is complete: the
+// rooms that run it add nothing of their own.
+type Probe struct {
+	Check    string         // rtt (TCP connect), tcp, http, https or dns; also the name in the Observation
+	Address  netip.AddrPort // where to connect
+	Host     string         // http, https: Host header and TLS server name
+	Path     string         // http, https
+	Expect   Expect         // http, https
+	CA       []byte         // https: authorities in PEM; empty for the system's
+	Insecure bool           // https: accept any certificate
+	Name     Name           // dns: the name asked; its SOA is asked where Want is empty
+	Want     []netip.Addr   // dns: the answer must hold at least one of these
+	Timeout  time.Duration  // more than 0
+}
+
+// ProbeResult is what came of one Probe.
+type ProbeResult struct {
+	OK      bool
+	Latency time.Duration // to the end of the check
+	Cause   Cause         // why it failed
+	Detail  string        // one line for people
+	Expiry  time.Time     // https: when the first certificate of the chain expires
+}
+
+// Observation turns a result into the fact about a target.
+func (r ProbeResult) Observation(t Target, vantage, check string, now time.Time) Observation {
+	return Observation{Target: t, Vantage: vantage, Check: check, Time: now,
+		OK: r.OK, Latency: r.Latency, Cause: r.Cause, Detail: r.Detail}
+}

@@ -1,0 +1,240 @@
+package fleet
+
+import "net/netip"
+
+// Spec is what the operator writes: the whole intent for one fleet. The json
+// tag is the key in YAML and JSON; the doc tag is its entry in the JSON Schema
+// and in the configuration reference, which are generated from these types.
+type Spec struct {
+	Fleet        string        `json:"fleet" doc:"Name of the fleet; separates fleets that share a network. Letters, digits and hyphens." default:"meridian"`
+	Regions      []Region      `json:"regions,omitempty" doc:"Sites that serve users. At least one."`
+	Anycast      VIPs          `json:"anycast" doc:"Anycast VIPs: addresses that every region announces."`
+	Nodes        []Node        `json:"nodes,omitempty" doc:"Machines of the fleet."`
+	Services     []Service     `json:"services,omitempty" doc:"What users reach."`
+	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
+	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates of the gateways, chosen by server name."`
+	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
+	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
+}
+
+// Region is a site with a location, VIPs and capacity.
+type Region struct {
+	ID       string   `json:"id" doc:"Short unique id, used everywhere the region is named. Lower-case letters, digits and hyphens."`
+	Name     string   `json:"name,omitempty" doc:"Name to show to people." default:"the id"`
+	Location Location `json:"location" doc:"Where the region is."`
+	VIPs     VIPs     `json:"vips" doc:"Regional VIPs: this region's own addresses."`
+	Capacity int      `json:"capacity,omitempty" doc:"Relative capacity, in any one unit for the whole fleet (1 to 1000000000)." default:"100"`
+	BGP      BGP      `json:"bgp" doc:"How the region's nodes announce VIPs."`
+}
+
+// Location is a place on the earth.
+type Location struct {
+	Latitude  float64 `json:"latitude" doc:"Degrees north, -90 to 90."`
+	Longitude float64 `json:"longitude" doc:"Degrees east, -180 to 180."`
+	City      string  `json:"city,omitempty" doc:"City, to show to people."`
+	Country   string  `json:"country,omitempty" doc:"ISO 3166-1 two-letter country code."`
+	Continent string  `json:"continent,omitempty" doc:"AF, AN, AS, EU, NA, OC or SA."`
+}
+
+// VIPs are virtual addresses by family.
+type VIPs struct {
+	V4 []netip.Addr `json:"v4,omitempty" doc:"IPv4 addresses."`
+	V6 []netip.Addr `json:"v6,omitempty" doc:"IPv6 addresses."`
+}
+
+// All lists the IPv4 addresses, then the IPv6 ones.
+func (v VIPs) All() []netip.Addr { return append(append([]netip.Addr{}, v.V4...), v.V6...) }
+
+// BGP is how the nodes of a region announce its VIPs.
+type BGP struct {
+	ASN         uint32     `json:"asn,omitempty" doc:"The region's own AS number (1 to 4294967294). Without it the region announces nothing."`
+	Neighbors   []Neighbor `json:"neighbors,omitempty" doc:"Routers that each node with the role bgp peers with."`
+	Communities []string   `json:"communities,omitempty" doc:"Communities on every announcement, as ASN:VALUE."`
+	HoldTime    Duration   `json:"hold_time,omitempty" doc:"BGP hold time (3s to 65535s)." default:"9s"`
+}
+
+// Neighbor is one BGP router.
+type Neighbor struct {
+	Address  netip.Addr `json:"address" doc:"The router's address."`
+	ASN      uint32     `json:"asn" doc:"The router's AS number; equal to the region's own for iBGP."`
+	Port     uint16     `json:"port,omitempty" doc:"TCP port of the router." default:"179"`
+	Password Secret     `json:"password,omitempty" doc:"TCP MD5 password, as file:PATH or env:NAME."`
+	Nodes    []string   `json:"nodes,omitempty" doc:"Only these nodes peer with it." default:"all of the region's"`
+}
+
+// Node is one machine in a region.
+type Node struct {
+	Name      string     `json:"name" doc:"Unique name, as given to --node."`
+	Region    string     `json:"region" doc:"Id of its region."`
+	Roles     []Role     `json:"roles" doc:"What it does. gslb: dns, control, probe, dashboard; edge: l4, l7, bgp."`
+	Addresses NodeAddrs  `json:"addresses" doc:"Its own addresses, used for tunnels, gossip and checks."`
+	Weight    int        `json:"weight,omitempty" doc:"Share of the region's traffic relative to its peers (1 to 1000)." default:"100"`
+	State     AdminState `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
+}
+
+// NodeAddrs are a node's own addresses, one by family.
+type NodeAddrs struct {
+	V4 netip.Addr `json:"v4,omitzero" doc:"IPv4 address."`
+	V6 netip.Addr `json:"v6,omitzero" doc:"IPv6 address."`
+}
+
+// Has says whether the node has that role.
+func (n *Node) Has(r Role) bool {
+	for _, have := range n.Roles {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}
+
+// Service is what users reach at the VIPs.
+type Service struct {
+	Service       string        `json:"service" doc:"Unique name of the service. Lower-case letters, digits and hyphens."`
+	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints."`
+	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
+	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
+	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
+	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
+	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
+	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
+	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
+	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; the first match wins." default:"everything to the first pool"`
+	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip or l2_dsr." default:"ipip"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address." default:"header for http and https, else preserved"`
+}
+
+// Healthcheck is how endpoints of a service are checked.
+type Healthcheck struct {
+	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
+	Path      string    `json:"path,omitempty" doc:"Path of an http or https check." default:"/health"`
+	ReadyPath string    `json:"ready_path,omitempty" doc:"Second path: while it fails the endpoint drains (keeps its connections, takes no new ones)." default:"none"`
+	Host      string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
+	Port      uint16    `json:"port,omitempty" doc:"Port to check." default:"the endpoint's"`
+	Interval  Duration  `json:"interval,omitempty" doc:"Time between checks (100ms to 1h)." default:"5s"`
+	Timeout   Duration  `json:"timeout,omitempty" doc:"A check without an answer by then has failed; at most the interval." default:"2s"`
+	Fall      int       `json:"fall,omitempty" doc:"Failures in a row that make it down (1 to 100)." default:"3"`
+	Rise      int       `json:"rise,omitempty" doc:"Successes in a row that make it up (1 to 100)." default:"2"`
+	Expect    Expect    `json:"expect" doc:"What a healthy answer is."`
+}
+
+// Expect is what a healthy answer to a check is.
+type Expect struct {
+	Status []string `json:"status,omitempty" doc:"Status codes: single (204) or a class (2xx)." default:"[2xx]"`
+	Body   string   `json:"body,omitempty" doc:"Text that the first 5120 octets of the body must hold." default:"none"`
+}
+
+// Retries is how failed tries are repeated.
+type Retries struct {
+	Attempts      *int     `json:"attempts,omitempty" doc:"Further tries after the first (0 to 10)." default:"2"`
+	PerTryTimeout Duration `json:"per_try_timeout,omitempty" doc:"Limit for one try up to the response header; 0 for none but the request's." default:"0s"`
+	BudgetPercent *int     `json:"budget_percent,omitempty" doc:"Retries may add this share of requests, in percent (0 to 100), plus 10 a second." default:"20"`
+	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504. Only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
+}
+
+// Timeouts are limits on time.
+type Timeouts struct {
+	Connect Duration `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
+	Request Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
+	Idle    Duration `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
+	Drain   Duration `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
+}
+
+// Steering is how DNS picks regions for the clients of a service.
+type Steering struct {
+	Policy  SteeringPolicy     `json:"policy,omitempty" doc:"proximity, geo, weighted or failover." default:"proximity"`
+	Regions []string           `json:"regions,omitempty" doc:"Candidate regions; for failover, in order." default:"all regions"`
+	Geo     []GeoRule          `json:"geo,omitempty" doc:"For policy geo: the first rule that matches the client wins; clients that none matches go by proximity."`
+	Weights map[string]int     `json:"weights,omitempty" doc:"For policy weighted: region to weight (0 to 1000000)."`
+	Bias    map[string]float64 `json:"bias,omitempty" doc:"For policy proximity: kilometres added to a region's distance (negative draws clients)."`
+	Answer  AnswerKind         `json:"answer,omitempty" doc:"Answer with regional or anycast addresses." default:"regional"`
+	Records int                `json:"records,omitempty" doc:"How many regions an answer holds at most (1 to 8)." default:"1"`
+	AllDown AllDown            `json:"all_down,omitempty" doc:"Where health leaves no region: fail_open or fail_closed." default:"fail_open"`
+}
+
+// GeoRule sends the clients of some places to regions in order.
+type GeoRule struct {
+	Continents   []string `json:"continents,omitempty" doc:"AF, AN, AS, EU, NA, OC, SA."`
+	Countries    []string `json:"countries,omitempty" doc:"ISO 3166-1 two-letter codes."`
+	Subdivisions []string `json:"subdivisions,omitempty" doc:"ISO 3166-2 codes, as US-CA."`
+	ASNs         []uint32 `json:"asns,omitempty" doc:"AS numbers of client networks."`
+	Regions      []string `json:"regions" doc:"Regions for these clients, best first; the others follow by proximity."`
+}
+
+// Route sends matching requests to a pool.
+type Route struct {
+	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
+	Path  string   `json:"path,omitempty" doc:"Path prefix, on whole segments; the longest match wins." default:"/"`
+	Pool  string   `json:"pool" doc:"Id of the pool."`
+}
+
+// Pool is a group of interchangeable endpoints.
+type Pool struct {
+	ID        string     `json:"id" doc:"Id, unique in the service."`
+	TLS       *PoolTLS   `json:"tls,omitempty" doc:"Speak TLS to the endpoints." default:"plain"`
+	Endpoints []Endpoint `json:"endpoints" doc:"The endpoints."`
+}
+
+// PoolTLS is how the gateway verifies TLS endpoints.
+type PoolTLS struct {
+	ServerName string `json:"server_name,omitempty" doc:"Name to ask for and verify." default:"the request's host"`
+	CA         string `json:"ca,omitempty" doc:"Certificate authorities to trust: file:PATH or PEM text." default:"the system's"`
+	Insecure   bool   `json:"insecure,omitempty" doc:"Accept any certificate. For trials."`
+}
+
+// Endpoint is one address:port behind a pool.
+type Endpoint struct {
+	Address netip.AddrPort `json:"address" doc:"ADDRESS:PORT; IPv6 in brackets."`
+	Region  string         `json:"region,omitempty" doc:"Only gateways of this region use it." default:"all regions"`
+	Weight  int            `json:"weight,omitempty" doc:"Share relative to its peers (1 to 1000)." default:"100"`
+	State   AdminState     `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
+}
+
+// Zone is one DNS zone that the fleet is authoritative for.
+type Zone struct {
+	Zone    Name      `json:"zone" doc:"Name of the zone's apex."`
+	File    string    `json:"file,omitempty" doc:"Master file (RFC 1035), relative to the Spec."`
+	Records string    `json:"records,omitempty" doc:"The zone in master-file format, in place of a file."`
+	Steered []Steered `json:"steered,omitempty" doc:"Names whose addresses are steered."`
+}
+
+// Steered is a name that answers with the VIPs of a service's chosen regions.
+type Steered struct {
+	Name    string   `json:"name" doc:"Name, relative to the zone; @ for the apex. The zone must hold no A, AAAA or CNAME there."`
+	Service string   `json:"service" doc:"The service that it steers to."`
+	TTL     Duration `json:"ttl,omitempty" doc:"TTL of its answers, within dns.ttl." default:"dns.ttl.steered"`
+}
+
+// Certificate is a TLS certificate of the gateways.
+type Certificate struct {
+	ID   string `json:"id" doc:"Unique id."`
+	Cert string `json:"cert" doc:"Certificate chain in PEM, leaf first: file:PATH, relative to the Spec."`
+	Key  Secret `json:"key" doc:"Private key in PEM: file:PATH (relative to the Spec) or env:NAME."`
+}
+
+// Probes is how every region's prober watches the others.
+type Probes struct {
+	Interval     Duration `json:"interval,omitempty" doc:"Between full checks (DNS, TCP, HTTPS) of one target (100ms to 1h)." default:"1s"`
+	FastInterval Duration `json:"fast_interval,omitempty" doc:"Between one-round-trip checks of one target (50ms to 1h)." default:"250ms"`
+	Timeout      Duration `json:"timeout,omitempty" doc:"Limit of one check." default:"2s"`
+	Fall         int      `json:"fall,omitempty" doc:"Failures in a row that make a target down (1 to 100)." default:"3"`
+	Rise         int      `json:"rise,omitempty" doc:"Successes in a row that make it up (1 to 100)." default:"5"`
+	Path         string   `json:"path,omitempty" doc:"Path of the HTTP checks." default:"/health"`
+	CA           string   `json:"ca,omitempty" doc:"Certificate authorities that probers trust: file:PATH or PEM text." default:"the system's"`
+}
+
+// DNS is how the nameservers listen and answer.
+type DNS struct {
+	Listen []string `json:"listen,omitempty" doc:"ADDRESS:PORT for UDP and TCP; several allowed. --listen overrides." default:"[\":53\"]"`
+	TTL    TTL      `json:"ttl" doc:"Bounds on TTLs."`
+	ECS    *bool    `json:"ecs,omitempty" doc:"Use EDNS Client Subnet (RFC 7871)." default:"true"`
+	NSID   string   `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
+}
+
+// TTL bounds the TTLs of steered answers.
+type TTL struct {
+	Steered Duration `json:"steered,omitempty" doc:"TTL of steered answers." default:"30s"`
+	Min     Duration `json:"min,omitempty" doc:"Least TTL of a steered answer." default:"1s"`
+	Max     Duration `json:"max,omitempty" doc:"Greatest TTL of a steered answer." default:"1h"`
+}
