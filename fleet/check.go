@@ -76,6 +76,13 @@ func (c *checker) within(path string, v Duration, lo, hi time.Duration) {
 	}
 }
 
+// path checks one that may be empty.
+func (c *checker) path(at, p string) {
+	if p != "" && !strings.HasPrefix(p, "/") {
+		c.errs.Addf(at, "%q: expected a path that begins with /", p)
+	}
+}
+
 func (c *checker) region(r *Region, at string) {
 	c.unique(c.regions, r.ID, at+".id")
 	if !(r.Location.Latitude >= -90 && r.Location.Latitude <= 90) {
@@ -224,11 +231,8 @@ func (c *checker) healthcheck(h *Healthcheck, at string) {
 	c.within(at+".timeout", h.Timeout, time.Millisecond, h.Interval.D())
 	c.between(at+".fall", h.Fall, 1, 100)
 	c.between(at+".rise", h.Rise, 1, 100)
-	for key, p := range map[string]string{"path": h.Path, "ready_path": h.ReadyPath} {
-		if p != "" && !strings.HasPrefix(p, "/") {
-			c.errs.Addf(at+"."+key, "%q: expected a path that begins with /", p)
-		}
-	}
+	c.path(at+".path", h.Path)
+	c.path(at+".ready_path", h.ReadyPath)
 	for i, s := range h.Expect.Status {
 		if _, _, err := ParseStatus(s); err != nil {
 			c.errs.Addf(fmt.Sprintf("%s.expect.status[%d]", at, i), "%s", err)
@@ -262,11 +266,11 @@ func (c *checker) pools(s *Service, at string) {
 		if len(p.Endpoints) == 0 {
 			c.errs.Addf(path+".endpoints", "expected at least one endpoint")
 		}
-		type at struct {
-			a netip.AddrPort
-			r string
+		type member struct {
+			address netip.AddrPort
+			region  string
 		}
-		seen := map[at]bool{}
+		seen := map[member]bool{}
 		for j, e := range p.Endpoints {
 			ep := fmt.Sprintf("%s.endpoints[%d]", path, j)
 			if !e.Address.IsValid() || e.Address.Port() == 0 {
@@ -275,10 +279,10 @@ func (c *checker) pools(s *Service, at string) {
 			if e.Region != "" && !c.regions[e.Region] {
 				c.errs.Addf(ep+".region", "region %q does not exist", e.Region)
 			}
-			if seen[at{e.Address, e.Region}] {
+			if seen[member{e.Address, e.Region}] {
 				c.errs.Addf(ep+".address", "%s is already in the pool", e.Address)
 			}
-			seen[at{e.Address, e.Region}] = true
+			seen[member{e.Address, e.Region}] = true
 			c.between(ep+".weight", e.Weight, 1, 1000)
 		}
 	}
@@ -287,9 +291,7 @@ func (c *checker) pools(s *Service, at string) {
 		if !ids[r.Pool] {
 			c.errs.Addf(path+".pool", "pool %q does not exist in the service", r.Pool)
 		}
-		if !strings.HasPrefix(r.Path, "/") {
-			c.errs.Addf(path+".path", "%q: expected a path that begins with /", r.Path)
-		}
+		c.path(path+".path", r.Path)
 	}
 }
 
@@ -360,9 +362,7 @@ func (c *checker) probes() {
 	c.within("probes.timeout", p.Timeout, 10*time.Millisecond, time.Hour)
 	c.between("probes.fall", p.Fall, 1, 100)
 	c.between("probes.rise", p.Rise, 1, 100)
-	if !strings.HasPrefix(p.Path, "/") {
-		c.errs.Addf("probes.path", "%q: expected a path that begins with /", p.Path)
-	}
+	c.path("probes.path", p.Path)
 }
 
 func (c *checker) dns() {
