@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// GatewayHost is the reserved host by which layer 4 asks a gateway about
+// itself: GET /health and GET /ready at any VIP and port of an http or https
+// service. Under every other host these paths belong to the service. At an
+// https port the name is also accepted as the TLS server name.
+const GatewayHost = "gateway.meridian.internal"
+
 // Probe is one check to make: what the synthetic prober, the gateway's and
 // layer 4's health checks ask of the rooms under probe. It is complete: the
 // rooms that run it add nothing of their own.
@@ -12,6 +18,7 @@ type Probe struct {
 	Check    string         // rtt (TCP connect), tcp, http, https or dns; also the name in the Observation
 	Address  netip.AddrPort // where to connect
 	Host     string         // http, https: Host header and TLS server name
+	TLSName  string         // https: TLS server name, where it is not Host
 	Path     string         // http, https
 	Expect   Expect         // http, https
 	CA       []byte         // https: authorities in PEM; empty for the system's

@@ -99,7 +99,7 @@ type Service struct {
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
-	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; the first match wins." default:"everything to the first pool"`
+	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip or l2_dsr." default:"ipip"`
 	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address." default:"header for http and https, else preserved"`
