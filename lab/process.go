@@ -1,0 +1,146 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"meridian/internal/testkit/netns"
+)
+
+// A process is one child: its log goes to a file, and it dies with the lab.
+type process struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+// alive says whether it still runs.
+func (p *process) alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// processes starts children and knows those that run. Every child, and what
+// it starts in turn, carries two marks in its environment: one of this lab,
+// one of its site.
+type processes struct {
+	dir string // logs are written under it
+	log *slog.Logger
+
+	mu      sync.Mutex
+	running map[string]*process
+}
+
+func newProcesses(dir string, log *slog.Logger) *processes {
+	return &processes{dir: dir, log: log, running: map[string]*process{}}
+}
+
+// labMark is carried by everything that the lab of that directory started.
+func labMark(dir string) string { return "MERIDIAN_LAB=" + dir }
+
+func siteMark(dir, site string) string { return "MERIDIAN_LAB_SITE=" + dir + "/" + site }
+
+// start begins a child inside ns, or, with a nil ns, beside this process.
+// Several lines of one name append to one log.
+func (ps *processes) start(ns *netns.NS, site, name string, argv ...string) (*process, error) {
+	path := filepath.Join(ps.dir, "logs", name+".log")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("log of %s: %w", name, err)
+	}
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("log of %s: %w", name, err)
+	}
+	defer out.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Dir = ps.dir
+	// Two cores carry the whole fleet here: a machine of it may not take both
+	// to collect garbage.
+	cmd.Env = append(os.Environ(), labMark(ps.dir), siteMark(ps.dir, site), "GOMAXPROCS=2")
+	if ns != nil {
+		err = ns.Start(cmd)
+	} else {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &process{name: name, cmd: cmd, done: make(chan struct{})}
+	ps.mu.Lock()
+	ps.running[name] = p
+	ps.mu.Unlock()
+	go func() {
+		defer close(p.done)
+		err := cmd.Wait()
+		ps.log.Debug("process ended", "name", name, "err", err)
+	}()
+	return p, nil
+}
+
+// get gives the latest process of that name, or nil.
+func (ps *processes) get(name string) *process {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.running[name]
+}
+
+// kill ends everything of a site at once, children of children too, and
+// waits until the lab's own children are gone.
+func (ps *processes) kill(site string, names []string) {
+	var waits []*process
+	for _, name := range names {
+		if p := ps.get(name); p != nil && p.alive() {
+			_ = p.cmd.Process.Kill() // fails only where it has just ended
+			waits = append(waits, p)
+		}
+	}
+	netns.KillMarked(siteMark(ps.dir, site))
+	for _, p := range waits {
+		<-p.done
+	}
+}
+
+// killAll ends everything that carries the lab's mark.
+func (ps *processes) killAll() {
+	ps.mu.Lock()
+	all := make([]*process, 0, len(ps.running))
+	for _, p := range ps.running {
+		all = append(all, p)
+	}
+	ps.mu.Unlock()
+	for _, p := range all {
+		if p.alive() {
+			_ = p.cmd.Process.Kill()
+		}
+	}
+	netns.KillMarked(labMark(ps.dir))
+	for _, p := range all {
+		<-p.done
+	}
+}
+
+// errEnded means that a process ended although nobody asked it to.
+var errEnded = errors.New("ended early")
+
+// grace lets a process that fails at once fail before it is called started.
+func (p *process) grace(d time.Duration) error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("%s: %w (%s)", p.name, errEnded, p.cmd.ProcessState)
+	case <-time.After(d):
+		return nil
+	}
+}
