@@ -1,0 +1,83 @@
+package identity
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Identity is all that follows from one fleet key. It is immutable and safe
+// for concurrent use.
+type Identity struct {
+	gossip []byte
+	fleet  string
+	seal   cipher.AEAD
+	ca     *x509.Certificate
+	caKey  ed25519.PrivateKey
+}
+
+// New derives a fleet's keys and its certificate authority. The same key gives
+// the same authority, octet for octet, on every node.
+func New(k Key) (*Identity, error) {
+	block, err := aes.NewCipher(k.derive("seal", 32))
+	if err != nil {
+		return nil, fmt.Errorf("sealing key: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("sealing key: %w", err)
+	}
+	id := &Identity{
+		gossip: k.derive("gossip", 32),
+		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
+		seal:   aead,
+		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
+	}
+	if id.ca, err = newAuthority(id.caKey); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// String hides the keys from messages and logs.
+func (id *Identity) String() string { return "(identity of fleet " + id.fleet + ")" }
+
+// FleetID names the key without giving it away: 32 hexadecimal digits. Two
+// nodes have the same key exactly when their FleetIDs are equal.
+func (id *Identity) FleetID() string { return id.fleet }
+
+// GossipKey gives the 32 octets that encrypt gossip (AES-256).
+func (id *Identity) GossipKey() []byte { return append([]byte(nil), id.gossip...) }
+
+// ErrSealed is returned for sealed octets that were changed, cut, bound to
+// something else or sealed under another fleet key.
+var ErrSealed = errors.New("sealed data was changed, or sealed under another fleet key")
+
+// Seal encrypts plain (AES-256-GCM) and binds it to what it is stored as, so
+// that it opens under that name only. The nonce is drawn from rand; under one
+// key no more than 2^32 should be drawn (NIST SP 800-38D section 8.3).
+func (id *Identity) Seal(rand io.Reader, plain []byte, as string) ([]byte, error) {
+	nonce := make([]byte, id.seal.NonceSize(), id.seal.NonceSize()+len(plain)+id.seal.Overhead())
+	if _, err := io.ReadFull(rand, nonce); err != nil {
+		return nil, fmt.Errorf("sealing nonce: %w", err)
+	}
+	return id.seal.Seal(nonce, nonce, plain, []byte(as)), nil
+}
+
+// Open decrypts what Seal gave for the same name.
+func (id *Identity) Open(sealed []byte, as string) ([]byte, error) {
+	n := id.seal.NonceSize()
+	if len(sealed) < n {
+		return nil, ErrSealed
+	}
+	plain, err := id.seal.Open(nil, sealed[:n], sealed[n:], []byte(as))
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plain, nil
+}

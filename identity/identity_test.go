@@ -1,0 +1,178 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func newIdentity(t testing.TB) *Identity {
+	t.Helper()
+	k, err := NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := New(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestAKeyIsReadInHexAndBase64(t *testing.T) {
+	k, _ := NewKey(rand.Reader)
+	for name, text := range map[string]string{
+		"as written":    string(k.Encode()),
+		"upper case":    strings.ToUpper(string(k.Encode())),
+		"base64":        base64.StdEncoding.EncodeToString(k[:]),
+		"raw base64":    base64.RawStdEncoding.EncodeToString(k[:]),
+		"URL base64":    base64.URLEncoding.EncodeToString(k[:]) + "\n",
+		"space around":  "  " + string(k.Encode()) + "\n",
+		"raw URL":       base64.RawURLEncoding.EncodeToString(k[:]),
+		"line ends CR ": string(k.Encode()) + "\r\n",
+	} {
+		got, err := ParseKey([]byte(text))
+		if err != nil || got != k {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for _, text := range []string{"", "abcd", strings.Repeat("0", 64), strings.Repeat("g", 64), string(k.Encode()[:62]), string(k.Encode()) + "ff"} {
+		if _, err := ParseKey([]byte(text)); err == nil {
+			t.Errorf("%q was taken for a key", text)
+		} else if text != "" && strings.Contains(err.Error(), text) {
+			t.Errorf("the error repeats the key: %v", err)
+		}
+	}
+}
+
+func TestAKeyIsNotPrinted(t *testing.T) {
+	k, _ := NewKey(rand.Reader)
+	id, _ := New(k)
+	text := fmt.Sprintf("%v %+v %#v %s %v", k, k, k, k, id)
+	if strings.Contains(text, string(bytes.TrimSpace(k.Encode()))) || strings.Contains(text, fmt.Sprint(k[0], k[1])) {
+		t.Fatalf("printed: %s", text)
+	}
+}
+
+func TestEveryNodeDerivesTheSameAuthority(t *testing.T) {
+	k, _ := NewKey(rand.Reader)
+	a, _ := New(k)
+	b, _ := New(k)
+	if !bytes.Equal(a.AuthorityPEM(), b.AuthorityPEM()) || a.FleetID() != b.FleetID() || !bytes.Equal(a.GossipKey(), b.GossipKey()) {
+		t.Fatal("one key gave two fleets")
+	}
+	c := newIdentity(t)
+	if bytes.Equal(a.AuthorityPEM(), c.AuthorityPEM()) || a.FleetID() == c.FleetID() || bytes.Equal(a.GossipKey(), c.GossipKey()) {
+		t.Fatal("two keys gave one fleet")
+	}
+}
+
+func TestSealedDataOpensUnderItsOwnNameAndKeyOnly(t *testing.T) {
+	id, other := newIdentity(t), newIdentity(t)
+	sealed, err := id.Seal(rand.Reader, []byte("private"), "certificate/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := id.Open(sealed, "certificate/web"); err != nil || string(got) != "private" {
+		t.Fatalf("open: %q, %v", got, err)
+	}
+	changed := append([]byte(nil), sealed...)
+	changed[len(changed)-1] ^= 1
+	for name, try := range map[string]func() ([]byte, error){
+		"other name": func() ([]byte, error) { return id.Open(sealed, "certificate/api") },
+		"other key":  func() ([]byte, error) { return other.Open(sealed, "certificate/web") },
+		"changed":    func() ([]byte, error) { return id.Open(changed, "certificate/web") },
+		"cut":        func() ([]byte, error) { return id.Open(sealed[:5], "certificate/web") },
+		"empty":      func() ([]byte, error) { return id.Open(nil, "certificate/web") },
+	} {
+		if _, err := try(); !errors.Is(err, ErrSealed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// handshake runs both ends of TLS over loopback (a pipe without a buffer would
+// hang where both sides write) and gives the names each side saw.
+func handshake(t *testing.T, server, client *tls.Config) (sawClient, sawServer string, err error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer conn.Close()
+		s := tls.Server(conn, server)
+		if err = s.Handshake(); err == nil {
+			sawClient = Peer(s.ConnectionState())
+			_, err = s.Write([]byte("x"))
+		}
+		done <- err
+	}()
+	c, err := tls.Dial("tcp", l.Addr().String(), client)
+	if err == nil {
+		defer c.Close()
+		sawServer = Peer(c.ConnectionState())
+		_, err = c.Read(make([]byte, 1))
+	}
+	if serr := <-done; serr != nil {
+		err = serr
+	}
+	return sawClient, sawServer, err
+}
+
+func TestBothSidesOfTLSAreVerified(t *testing.T) {
+	id, stranger := newIdentity(t), newIdentity(t)
+	a := id.Credentials("fra-1", time.Now, rand.Reader)
+	b := id.Credentials("nrt-1", time.Now, rand.Reader)
+	x := stranger.Credentials("fra-1", time.Now, rand.Reader)
+	client, server, err := handshake(t, a.Server(), b.Client())
+	if err != nil || client != "nrt-1" || server != "fra-1" {
+		t.Fatalf("got %q, %q, %v", client, server, err)
+	}
+	if _, _, err := handshake(t, a.Server(), x.Client()); err == nil {
+		t.Error("a stranger was let in")
+	}
+	if _, _, err := handshake(t, x.Server(), b.Client()); err == nil {
+		t.Error("a stranger was trusted")
+	}
+	anonymous := b.Client()
+	anonymous.GetClientCertificate = nil
+	if _, _, err := handshake(t, a.Server(), anonymous); err == nil {
+		t.Error("a client without a certificate was let in")
+	}
+}
+
+func TestACertificateIsMintedAgainBeforeItExpires(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := newIdentity(t).Credentials("fra-1", func() time.Time { return now }, rand.Reader)
+	first, err := c.Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(90 * 24 * time.Hour)
+	if again, _ := c.Leaf(); again != first {
+		t.Error("minted again after a quarter of its life")
+	}
+	now = now.Add(100 * 24 * time.Hour)
+	later, _ := c.Leaf()
+	if later == first || !later.TLS.Leaf.NotAfter.After(first.TLS.Leaf.NotAfter) {
+		t.Error("not minted again after half of its life")
+	}
+	if _, err := tls.X509KeyPair(later.CertPEM, later.KeyPEM); err != nil {
+		t.Errorf("PEM form: %v", err)
+	}
+}
