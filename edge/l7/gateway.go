@@ -1,0 +1,260 @@
+package l7
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"meridian/edge/l7/balance"
+	"meridian/fleet"
+)
+
+// observer turns what the checks see into verdicts; health.Health is one.
+type observer interface {
+	Observe(fleet.Observation) fleet.Verdict
+}
+
+// prober runs one check; probe.Prober is one.
+type prober interface {
+	Probe(ctx context.Context, p fleet.Probe) fleet.ProbeResult
+}
+
+// Config is what a Gateway needs. Zero values stand for the defaults named.
+type Config struct {
+	Node   string // this node's name
+	Region string // the region whose VIPs it serves
+
+	Health observer
+	Prober prober
+	Logger *slog.Logger
+
+	// Addresses are bound in place of the region's and the anycast VIPs.
+	Addresses []netip.Addr
+	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
+	// although the address may not be there yet.
+	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// MaxSegment clamps the TCP segments that clients send, so that a full one
+	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
+	MaxSegment MaxSegment
+
+	MaxHeader int           // octets of a request's header; default 64 KiB
+	MaxBody   int64         // octets of a request's body; default 1 GiB
+	Grace     time.Duration // from not ready to the first connection closed; default 1s
+
+	AccessLog   *slog.Logger // one record a request; nil for none
+	AccessEvery uint64       // log each n-th request only; default 1, all
+}
+
+// MaxSegment is the largest TCP segment by family, in octets of payload.
+type MaxSegment struct{ V4, V6 int }
+
+// ErrStopped is returned by Apply once Run has begun to end.
+var ErrStopped = errors.New("gateway is stopped")
+
+// Gateway is one node's layer 7. Apply may be called before and during Run.
+type Gateway struct {
+	cfg      Config
+	metrics  *metrics
+	gen      atomic.Pointer[generation]
+	draining atomic.Bool
+	logTurn  atomic.Uint64
+	tunnels  tunnels
+	tasks    tasks
+
+	mu         sync.Mutex // guards below, and makes Apply and Drain take turns
+	listeners  map[netip.AddrPort]*listener
+	checks     map[fleet.Target]*check
+	lives      map[fleet.Target]*balance.Live
+	transports map[upstreamKey]*http.Transport
+	stopped    bool
+}
+
+// New checks cfg and makes a Gateway. It opens nothing.
+func New(cfg Config) (*Gateway, error) {
+	switch {
+	case cfg.Region == "":
+		return nil, errors.New("gateway: region is missing")
+	case cfg.Health == nil || cfg.Prober == nil || cfg.Logger == nil:
+		return nil, errors.New("gateway: health, prober and logger are needed")
+	case cfg.MaxSegment.V4 < 0 || cfg.MaxSegment.V6 < 0 || cfg.MaxHeader < 0 || cfg.MaxBody < 0 || cfg.Grace < 0:
+		return nil, errors.New("gateway: a limit is negative")
+	}
+	if cfg.Listen == nil {
+		cfg.Listen = cfg.MaxSegment.listen
+	}
+	if cfg.MaxHeader == 0 {
+		cfg.MaxHeader = 64 << 10
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 1 << 30
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = time.Second
+	}
+	if cfg.AccessEvery == 0 {
+		cfg.AccessEvery = 1
+	}
+	g := &Gateway{
+		cfg:        cfg,
+		listeners:  map[netip.AddrPort]*listener{},
+		checks:     map[fleet.Target]*check{},
+		lives:      map[fleet.Target]*balance.Live{},
+		transports: map[upstreamKey]*http.Transport{},
+	}
+	g.metrics = newMetrics(g)
+	g.tunnels.init()
+	return g, nil
+}
+
+// Apply installs the World: it compiles the new generation, opens the sockets
+// that are missing, and only then swaps. On any error all stays as it was.
+// Requests under way end in the generation that they began with; connections
+// at a VIP or port that is served no more are drained.
+func (g *Gateway) Apply(w *fleet.World) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return ErrStopped
+	}
+	build := builder{g: g, world: w, lives: map[fleet.Target]*balance.Live{}, transports: map[upstreamKey]*http.Transport{}}
+	gen, err := build.generation()
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	opened, err := g.open(gen)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	old := g.gen.Swap(gen)
+	retired := g.transports
+	g.lives, g.transports = build.lives, build.transports
+	g.relisten(gen, opened)
+	g.recheck(gen)
+	for key, t := range retired {
+		if g.transports[key] != t {
+			t.CloseIdleConnections() // and those that become idle later
+		}
+	}
+	g.metrics.retire(old, gen)
+	return nil
+}
+
+// Ready says why the gateway should get no new clients: it is draining, has no
+// Snapshot yet, or none of its services has an endpoint up. nil: it should.
+func (g *Gateway) Ready() error {
+	gen := g.gen.Load()
+	switch {
+	case g.draining.Load():
+		return errors.New("draining")
+	case gen == nil:
+		return errors.New("no snapshot yet")
+	case gen.paused:
+		return errors.New("the node is set to drain")
+	case !gen.live():
+		return errors.New("no endpoint of any service is up")
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then drains (see Drain) for at most the longest
+// drain timeout of the services, closes what is left and returns nil when all
+// its goroutines are gone. It is called once.
+func (g *Gateway) Run(ctx context.Context) error {
+	g.tasks.start()
+	<-ctx.Done()
+	limit := g.cfg.Grace
+	if gen := g.gen.Load(); gen != nil {
+		limit += gen.drain
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if err := g.Drain(drain); err != nil {
+		g.cfg.Logger.Warn("gateway: requests were cut off", "after", limit, "err", err)
+	}
+	g.close()
+	g.tasks.wait()
+	return nil
+}
+
+// Drain makes the gateway not ready at once, asks clients to leave
+// (Connection: close, GOAWAY) while it goes on serving for the grace period,
+// then closes the sockets and waits for the requests under way. Its error is
+// ctx's where that ended first.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.draining.Store(true)
+	grace := time.NewTimer(g.cfg.Grace)
+	defer grace.Stop()
+	select {
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	g.stopped = true
+	list := make([]*listener, 0, len(g.listeners))
+	for _, l := range g.listeners {
+		list = append(list, l)
+	}
+	g.mu.Unlock()
+
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, l := range list {
+		wg.Go(func() { errs[i] = l.shutdown(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(append(errs, g.tunnels.wait(ctx))...)
+}
+
+// close cuts what Drain left.
+func (g *Gateway) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.listeners {
+		l.close()
+	}
+	for _, c := range g.checks {
+		c.stop()
+	}
+	g.tunnels.cut()
+	for _, t := range g.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// tasks are the goroutines that Run owns. What is given before Run begins
+// waits for it.
+type tasks struct {
+	mu      sync.Mutex
+	started bool
+	waiting []func()
+	wg      sync.WaitGroup
+}
+
+func (t *tasks) run(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started {
+		t.wg.Go(f)
+	} else {
+		t.waiting = append(t.waiting, f)
+	}
+}
+
+func (t *tasks) start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.started = true
+	for _, f := range t.waiting {
+		t.wg.Go(f)
+	}
+	t.waiting = nil
+}
+
+func (t *tasks) wait() { t.wg.Wait() }

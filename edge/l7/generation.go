@@ -1,0 +1,234 @@
+package l7
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"meridian/edge/l7/balance"
+	"meridian/edge/l7/route"
+	"meridian/fleet"
+)
+
+// generation is all that a request needs to know of one World. It is
+// immutable, but for the endpoints' live parts and the budgets, which it
+// shares with the generations before and after it.
+type generation struct {
+	world    *fleet.World
+	table    *route.Table
+	certs    *route.Certificates
+	services []*service // by index in Spec.Services; nil where the gateway has no part in it
+	paused   bool       // the operator drains this node
+	drain    time.Duration
+}
+
+// service is one http or https service.
+type service struct {
+	spec   *fleet.Service
+	pools  []*pool // by index in the Spec
+	retry  retryRules
+	budget *budget
+	stats  *serviceStats
+}
+
+// pool is one group of endpoints, those of this region.
+type pool struct {
+	id        string
+	tls       *fleet.PoolTLS // nil: plain
+	endpoints []*endpoint    // by index in the balancer
+	balancer  *balance.Balancer
+}
+
+// endpoint is one endpoint as one generation uses it.
+type endpoint struct {
+	target    fleet.Target
+	address   string // ADDRESS:PORT
+	live      *balance.Live
+	transport *http.Transport
+	poke      func() // asks for a check soon
+}
+
+// live says whether an endpoint of any service is up.
+func (gen *generation) live() bool {
+	services := 0
+	for _, s := range gen.services {
+		if s == nil {
+			continue
+		}
+		services++
+		for _, p := range s.pools {
+			for _, e := range p.endpoints {
+				if e.live.State() == fleet.Up {
+					return true
+				}
+			}
+		}
+	}
+	return services == 0
+}
+
+// idle is how long a client's connection at that port may stay without a
+// request: the longest that any of its services allows.
+func (gen *generation) idle(port uint16) time.Duration {
+	var d time.Duration
+	for _, s := range gen.services {
+		if s != nil && slices.Contains(s.spec.Ports, port) {
+			d = max(d, s.spec.Timeouts.Idle.D())
+		}
+	}
+	return d
+}
+
+// builder compiles a generation. What endpoints of the old one may be used
+// again is taken from the Gateway; nothing there is changed.
+type builder struct {
+	g          *Gateway
+	world      *fleet.World
+	lives      map[fleet.Target]*balance.Live
+	transports map[upstreamKey]*http.Transport
+}
+
+func (b *builder) generation() (*generation, error) {
+	spec := b.world.Snapshot.Spec
+	table, err := route.Compile(spec)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := route.CompileCertificates(b.world)
+	if err != nil {
+		return nil, err
+	}
+	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services))}
+	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
+		gen.paused = n.State != fleet.Active
+	}
+	for i := range spec.Services {
+		if s := &spec.Services[i]; s.Protocol.Gateway() {
+			if gen.services[i], err = b.service(s); err != nil {
+				return nil, fmt.Errorf("service %q: %w", s.Service, err)
+			}
+			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
+		}
+	}
+	return gen, nil
+}
+
+func (b *builder) service(s *fleet.Service) (*service, error) {
+	out := &service{spec: s, retry: newRetryRules(s), stats: b.g.metrics.service(s.Service)}
+	out.budget = newBudget(*s.Retries.BudgetPercent)
+	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
+		out.budget = had.budget
+	}
+	for i := range s.Pools {
+		p, err := b.pool(s, &s.Pools[i])
+		if err != nil {
+			return nil, fmt.Errorf("pool %q: %w", s.Pools[i].ID, err)
+		}
+		out.pools = append(out.pools, p)
+	}
+	return out, nil
+}
+
+// service finds a service by name, nil where there is none.
+func (gen *generation) service(name string) *service {
+	if gen == nil {
+		return nil
+	}
+	for _, s := range gen.services {
+		if s != nil && s.spec.Service == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
+	out := &pool{id: p.ID, tls: p.TLS}
+	trust, err := b.trust(p)
+	if err != nil {
+		return nil, err
+	}
+	var members []balance.Member
+	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
+		if e.State != fleet.Active {
+			continue
+		}
+		target := b.target(s, p, e)
+		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
+		ep := &endpoint{
+			target: target, address: target.Endpoint, live: b.live(target),
+			transport: b.transport(key, trust), poke: func() { b.g.poke(target) },
+		}
+		out.endpoints = append(out.endpoints, ep)
+		members = append(members, balance.Member{Name: ep.address, Weight: e.Weight, Live: ep.live})
+	}
+	out.balancer, err = balance.New(s.RoutingPolicy, members)
+	return out, err
+}
+
+// inRegion lists the endpoints that gateways of the region use, each address
+// once; an entry for the region goes before one for all regions.
+func inRegion(list []fleet.Endpoint, region string) []fleet.Endpoint {
+	var out []fleet.Endpoint
+	for _, e := range list {
+		if e.Region != "" && e.Region != region {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o fleet.Endpoint) bool { return o.Address == e.Address })
+		switch {
+		case i < 0:
+			out = append(out, e)
+		case out[i].Region == "":
+			out[i] = e
+		}
+	}
+	return out
+}
+
+func (b *builder) target(s *fleet.Service, p *fleet.Pool, e fleet.Endpoint) fleet.Target {
+	return fleet.Target{Kind: fleet.TargetEndpoint, Region: b.g.cfg.Region, Service: s.Service,
+		Pool: p.ID, Endpoint: e.Address.String()}
+}
+
+func (b *builder) live(t fleet.Target) *balance.Live {
+	l := cmp.Or(b.lives[t], b.g.lives[t])
+	if l == nil {
+		l = &balance.Live{}
+	}
+	b.lives[t] = l
+	return l
+}
+
+func (b *builder) transport(key upstreamKey, trust trust) *http.Transport {
+	t := cmp.Or(b.transports[key], b.g.transports[key])
+	if t == nil {
+		t = newTransport(key, trust)
+	}
+	b.transports[key] = t
+	return t
+}
+
+// upstreamKey is all that makes two transports the same one.
+type upstreamKey struct {
+	target  fleet.Target
+	tls     bool
+	trust   [sha256.Size]byte
+	connect time.Duration
+}
+
+// addresses lists what to bind: the VIPs of the region and the anycast ones,
+// or those that cfg names.
+func (g *Gateway) addresses(w *fleet.World) []netip.Addr {
+	if len(g.cfg.Addresses) > 0 {
+		return g.cfg.Addresses
+	}
+	out := w.Snapshot.Spec.Anycast.All()
+	if r := w.Snapshot.Region(g.cfg.Region); r != nil {
+		out = append(out, r.VIPs.All()...)
+	}
+	return out
+}

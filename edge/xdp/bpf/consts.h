@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Numbers of the protocols (IANA, IEEE 802) and our own limits. */
+#pragma once
+
+#define ETH_IPV4 0x0800
+#define ETH_IPV6 0x86DD
+#define ETH_VLAN 0x8100  /* IEEE 802.1Q */
+#define ETH_QINQ 0x88A8  /* IEEE 802.1ad */
+
+#define PROTO_HOPOPTS 0
+#define PROTO_ICMP 1
+#define PROTO_IPIP 4    /* IPv4 inside, RFC 2003 and RFC 2473 */
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_IPV6 41   /* IPv6 inside, RFC 4213 and RFC 2473 */
+#define PROTO_ROUTING 43
+#define PROTO_FRAGMENT 44
+#define PROTO_ICMPV6 58
+#define PROTO_DSTOPTS 60
+
+#define IPV4_DF 0x4000
+#define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define TUNNEL_TTL 64
+#define MAX_EXTENSIONS 6       /* IPv6 extension headers walked */
+#define MAX_OFFSET 1024        /* of any header in a packet: a bound for the verifier */
+
+#define SLOTS 65537            /* of a Maglev ring; prime */
+#define MAX_VIPS 1024          /* {address, port, protocol} */
+#define MAX_ADDRESSES 256      /* distinct VIP addresses */
+#define MAX_RINGS 256
+#define MAX_ENDPOINTS 4096
+#define MAX_BALANCERS 1024
+
+#define FLOW_WAYS 4
+#define FLOW_IDLE_TCP 3600     /* seconds after which an unused flow is forgotten */
+#define FLOW_IDLE_UDP 60
+
+#define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
+
+#define REPLY_ROOM 2048        /* largest reply to a check that is taken off, octets */
+#define REPLY_RING (512 * 1024)

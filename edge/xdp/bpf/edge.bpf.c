@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The program of an edge node's device: it unpacks what balancers send to
+ * this gateway, balances what clients send to the VIPs, and passes on the
+ * rest. What it does of that is for struct node to say. */
+#include "kernel.h"
+#include "consts.h"
+#include "types.h"
+#include "maps.h"
+#include "headers.h"
+#include "packet.h"
+#include "parse.h"
+#include "hash.h"
+#include "flow.h"
+#include "tunnel.h"
+#include "toobig.h"
+#include "forward.h"
+#include "check.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline int verdict_of(enum reason r)
+{
+	if (r < TX_TUNNEL)
+		return XDP_PASS;
+	return r < DROP_NO_SERVICE ? XDP_TX : XDP_DROP;
+}
+
+static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
+{
+	__u32 zero = 0;
+	struct node *n = bpf_map_lookup_elem(&self, &zero);
+
+	if (!n || !parse_link(ctx, p))
+		return PASS_OTHER;
+	if (!parse_ip(ctx, p))
+		return PASS_MALFORMED;
+	if ((n->duties & DUTY_DECAPSULATE) && tunnelled(p, n))
+		return decapsulate(ctx, p);
+	if (!(n->duties & DUTY_BALANCE))
+		return PASS_OTHER;
+	if (!parse_l4(ctx, p))
+		return PASS_MALFORMED;
+	if (is_reply(p, n))
+		return take_reply(ctx, p);
+	return balance(ctx, p, n);
+}
+
+/* edge is the one entry program of a device. */
+SEC("xdp")
+int edge(struct xdp_md *ctx)
+{
+	struct packet p = {};
+	enum reason r = handle(ctx, &p);
+
+	count(r);
+	return verdict_of(r);
+}
+
+/* check is attached nowhere: the checker runs it for each packet that it
+ * sends, see check.h. Its verdicts are not counted as traffic. */
+SEC("xdp")
+int check(struct xdp_md *ctx)
+{
+	struct packet p = {};
+	__u32 zero = 0;
+	struct node *n = bpf_map_lookup_elem(&self, &zero);
+
+	return n ? verdict_of(send_check(ctx, &p, n)) : XDP_ABORTED;
+}
+
+/* pass lets everything by. A veth delivers what its peer transmits from XDP
+ * only where it runs a program itself. */
+SEC("xdp")
+int pass(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}

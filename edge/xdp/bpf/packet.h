@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What parsing finds in a packet. */
+#pragma once
+
+struct packet {
+	struct address src, dst;  /* the flow's client and VIP */
+	__be16 sport, dport;      /* likewise; 0 where there are none */
+	__u16 l3, l4;             /* offsets in the frame */
+	__u16 len;                /* of the IP packet, octets, by its header */
+	__u16 ethertype;          /* host order; of the IP packet */
+	__be16 id;                /* IPv4 */
+	__u8 proto;               /* of layer 4 */
+	__u8 tos;
+	__u8 tcp_flags;
+	__u8 fragment;            /* one of several */
+	__u8 dont_fragment;       /* IPv4: DF; IPv6: always */
+	__u8 icmp_error;          /* proto, ports and addresses are of the packet inside, turned round */
+};
+
+static __always_inline void map4(struct address *a, __be32 v4)
+{
+	a->half[0] = 0;
+	a->word[2] = bpf_htonl(0xffff);
+	a->word[3] = v4;
+}
+
+static __always_inline int same(const struct address *a, const struct address *b)
+{
+	return a->half[0] == b->half[0] && a->half[1] == b->half[1];
+}
+
+static __always_inline int unset(const struct address *a)
+{
+	return !(a->half[0] | a->half[1]);
+}

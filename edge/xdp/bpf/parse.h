@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* From octets to struct packet. Every access to the frame goes through at(). */
+#pragma once
+
+/* at gives size octets of the frame at an offset, or NULL. */
+static __always_inline void *at(struct xdp_md *ctx, __u32 offset, __u32 size)
+{
+	void *end = (void *)(long)ctx->data_end;
+	void *p = (void *)(long)ctx->data;
+	__u64 o = offset;
+
+	if (!__builtin_constant_p(offset)) {
+		asm volatile("" : "+r"(o)); /* the bound and the sum on one register */
+		if (o > MAX_OFFSET)
+			return 0;
+	}
+	p += o;
+	return p + size > end ? 0 : p;
+}
+
+/* room gives how many octets the frame has from an offset on. */
+static __always_inline long room(struct xdp_md *ctx, __u32 offset)
+{
+	long n = (long)ctx->data_end - (long)ctx->data;
+
+	asm volatile("" : "+r"(n)); /* kept in 64 bits: the verifier allows no narrower difference */
+	return n - offset;
+}
+
+/* parse_link finds the IP packet behind Ethernet and at most one VLAN tag;
+ * false: no IP there. */
+static __always_inline int parse_link(struct xdp_md *ctx, struct packet *p)
+{
+	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
+	struct vlan_header *vlan;
+
+	if (!eth)
+		return 0;
+	p->l3 = sizeof(*eth);
+	p->ethertype = bpf_ntohs(eth->type);
+	if (p->ethertype == ETH_VLAN || p->ethertype == ETH_QINQ) {
+		vlan = at(ctx, p->l3, sizeof(*vlan));
+		if (!vlan)
+			return 0;
+		p->l3 += sizeof(*vlan);
+		p->ethertype = bpf_ntohs(vlan->type);
+	}
+	return p->ethertype == ETH_IPV4 || p->ethertype == ETH_IPV6;
+}
+
+static __always_inline int parse_ipv4(struct xdp_md *ctx, struct packet *p)
+{
+	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
+	__u32 ihl;
+	__be16 frag;
+
+	if (!ip || ip->version_ihl >> 4 != 4)
+		return 0;
+	ihl = (ip->version_ihl & 15) * 4;
+	p->len = bpf_ntohs(ip->len);
+	if (ihl < sizeof(*ip) || p->len < ihl || p->len > room(ctx, p->l3))
+		return 0;
+	map4(&p->src, ip->src);
+	map4(&p->dst, ip->dst);
+	frag = ip->frag;
+	p->fragment = !!(frag & bpf_htons(IPV4_FRAGMENT));
+	p->dont_fragment = !!(frag & bpf_htons(IPV4_DF));
+	p->id = ip->id;
+	p->tos = ip->tos;
+	p->proto = ip->proto;
+	p->l4 = p->l3 + ihl;
+	return 1;
+}
+
+/* skip_extensions walks the extension headers from p->l4 on; false: there are
+ * too many, or they end early. */
+static __always_inline int skip_extensions(struct xdp_md *ctx, struct packet *p)
+{
+	struct ipv6_extension *ext;
+	int i;
+
+	for (i = 0; i < MAX_EXTENSIONS; i++) {
+		switch (p->proto) {
+		case PROTO_HOPOPTS:
+		case PROTO_ROUTING:
+		case PROTO_DSTOPTS:
+			ext = at(ctx, p->l4, sizeof(*ext));
+			if (!ext)
+				return 0;
+			p->proto = ext->next;
+			p->l4 += (ext->len + 1) * 8;
+			break;
+		case PROTO_FRAGMENT:
+			p->fragment = 1;
+			return 1;
+		default:
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
+{
+	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
+	__u32 len;
+
+	if (!ip || (bpf_ntohl(ip->flow) >> 28) != 6)
+		return 0;
+	len = bpf_ntohs(ip->len) + sizeof(*ip);
+	if (len > 0xffff || (long)len > room(ctx, p->l3))
+		return 0;
+	p->len = len;
+	p->src = ip->src;
+	p->dst = ip->dst;
+	p->tos = bpf_ntohl(ip->flow) >> 20;
+	p->dont_fragment = 1;
+	p->proto = ip->next;
+	p->l4 = p->l3 + sizeof(*ip);
+	return skip_extensions(ctx, p);
+}
+
+static __always_inline int parse_ip(struct xdp_md *ctx, struct packet *p)
+{
+	return p->ethertype == ETH_IPV4 ? parse_ipv4(ctx, p) : parse_ipv6(ctx, p);
+}
+
+/* turn makes the packet that an ICMP error tells of, VIP to client, the flow
+ * that p is about: client to VIP. */
+static __always_inline int turn(struct xdp_md *ctx, struct packet *p, const struct address *from,
+				const struct address *to, __u8 proto, __u32 l4)
+{
+	struct ports *inner;
+
+	if (!same(from, &p->dst) || (proto != PROTO_TCP && proto != PROTO_UDP))
+		return 1; /* not about what we forward: stays an ICMP packet */
+	inner = at(ctx, l4, sizeof(*inner));
+	if (!inner)
+		return 0;
+	p->src = *to;
+	p->sport = inner->dst;
+	p->dport = inner->src;
+	p->proto = proto;
+	p->icmp_error = 1;
+	return 1;
+}
+
+static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
+{
+	struct icmp_header *icmp = at(ctx, p->l4, sizeof(*icmp));
+	struct address from, to;
+	struct ipv4_header *ip;
+	__u32 ihl;
+
+	if (!icmp)
+		return 0;
+	if (icmp->type != 3 && icmp->type != 11 && icmp->type != 12)
+		return 1;
+	ip = at(ctx, p->l4 + sizeof(*icmp), sizeof(*ip));
+	if (!ip)
+		return 0;
+	ihl = (ip->version_ihl & 15) * 4;
+	if (ip->version_ihl >> 4 != 4 || ihl < sizeof(*ip))
+		return 0;
+	if (ip->frag & bpf_htons(0x1fff))
+		return 1; /* a later fragment has no ports */
+	map4(&from, ip->src);
+	map4(&to, ip->dst);
+	return turn(ctx, p, &from, &to, ip->proto, p->l4 + sizeof(*icmp) + ihl);
+}
+
+static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
+{
+	struct icmp_header *icmp = at(ctx, p->l4, sizeof(*icmp));
+	struct address from, to;
+	struct ipv6_header *ip;
+
+	if (!icmp)
+		return 0;
+	if (icmp->type == 0 || icmp->type > 4)
+		return 1;
+	ip = at(ctx, p->l4 + sizeof(*icmp), sizeof(*ip));
+	if (!ip || (bpf_ntohl(ip->flow) >> 28) != 6)
+		return 0;
+	from = ip->src;
+	to = ip->dst;
+	return turn(ctx, p, &from, &to, ip->next, p->l4 + sizeof(*icmp) + sizeof(*ip));
+}
+
+/* parse_l4 finds the ports, or those of the packet that an ICMP error is
+ * about. A protocol without ports leaves them 0. */
+static __always_inline int parse_l4(struct xdp_md *ctx, struct packet *p)
+{
+	struct tcp_header *tcp;
+	struct ports *udp;
+
+	if (p->fragment)
+		return 1;
+	switch (p->proto) {
+	case PROTO_TCP:
+		tcp = at(ctx, p->l4, sizeof(*tcp));
+		if (!tcp)
+			return 0;
+		p->sport = tcp->src;
+		p->dport = tcp->dst;
+		p->tcp_flags = tcp->flags;
+		return 1;
+	case PROTO_UDP:
+		udp = at(ctx, p->l4, sizeof(*udp));
+		if (!udp)
+			return 0;
+		p->sport = udp->src;
+		p->dport = udp->dst;
+		return 1;
+	case PROTO_ICMP:
+		return p->ethertype == ETH_IPV4 ? parse_icmp4(ctx, p) : 1;
+	case PROTO_ICMPV6:
+		return p->ethertype == ETH_IPV6 ? parse_icmp6(ctx, p) : 1;
+	}
+	return 1;
+}

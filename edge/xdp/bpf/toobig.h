@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A packet that does not fit the tunnel: its sender is told by ICMP how much
+ * does (RFC 1191, RFC 4443 section 3.2), in the VIP's name. */
+#pragma once
+
+#define QUOTE4 28 /* IPv4 header and 8 octets (RFC 792) */
+#define QUOTE6 48 /* IPv6 header and 8 octets */
+
+/* may_tell takes one error from this CPU's budget of the second. */
+static __always_inline int may_tell(void)
+{
+	__u64 second = now_seconds();
+	__u32 zero = 0;
+	struct budget *b = bpf_map_lookup_elem(&budgets, &zero);
+
+	if (!b)
+		return 0;
+	if (b->second != second) {
+		b->second = second;
+		b->spent = 0;
+	}
+	return b->spent++ < TOO_BIG_PER_SECOND;
+}
+
+static __always_inline __sum16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* sum16 adds words of the frame, size octets from an offset on. */
+static __always_inline __u64 sum16(struct xdp_md *ctx, __u32 offset, const __u32 size)
+{
+	__u16 *w = at(ctx, offset, size);
+	__u64 sum = 0;
+	__u32 i;
+
+	if (!w)
+		return 0;
+#pragma unroll
+	for (i = 0; i < size / 2; i++)
+		sum += w[i];
+	return sum;
+}
+
+static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+{
+	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
+	struct icmp_header *icmp = at(ctx, p->l3 + sizeof(*ip), sizeof(*icmp));
+
+	if (!ip || !icmp)
+		return 0;
+	__builtin_memset(ip, 0, sizeof(*ip));
+	ip->version_ihl = 0x45;
+	ip->len = bpf_htons(sizeof(*ip) + sizeof(*icmp) + QUOTE4);
+	ip->ttl = TUNNEL_TTL;
+	ip->proto = PROTO_ICMP;
+	ip->src = p->dst.word[3];
+	ip->dst = p->src.word[3];
+	ip->check = ipv4_check(ip);
+	__builtin_memset(icmp, 0, sizeof(*icmp));
+	icmp->type = 3;
+	icmp->code = 4;
+	icmp->mtu = bpf_htons(mtu);
+	icmp->check = fold(sum16(ctx, p->l3 + sizeof(*ip), sizeof(*icmp) + QUOTE4));
+	return 1;
+}
+
+static __always_inline int put_too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+{
+	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
+	struct icmp_header *icmp = at(ctx, p->l3 + sizeof(*ip), sizeof(*icmp));
+	__u64 pseudo; /* header, RFC 8200 section 8.1 */
+
+	if (!ip || !icmp)
+		return 0;
+	ip->flow = bpf_htonl(6u << 28);
+	ip->len = bpf_htons(sizeof(*icmp) + QUOTE6);
+	ip->next = PROTO_ICMPV6;
+	ip->hops = TUNNEL_TTL;
+	ip->src = p->dst;
+	ip->dst = p->src;
+	icmp->type = 2;
+	icmp->code = 0;
+	icmp->check = 0;
+	icmp->rest = bpf_htonl(mtu);
+	pseudo = sum16(ctx, p->l3 + 8, 32) + ip->len + bpf_htons(PROTO_ICMPV6);
+	icmp->check = fold(pseudo + sum16(ctx, p->l3 + sizeof(*ip), sizeof(*icmp) + QUOTE6));
+	return 1;
+}
+
+/* tell_too_big turns the packet into the error about itself: cut to what is
+ * quoted, the new headers before it, back to where it came from. */
+static __always_inline enum reason tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+{
+	int v4 = p->ethertype == ETH_IPV4, ok;
+	__u32 quote = v4 ? QUOTE4 : QUOTE6;
+	__u32 headers = sizeof(struct icmp_header) +
+			(v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
+	const struct endpoint back = {};
+	struct link l = {};
+
+	if (!p->dont_fragment || p->icmp_error || !may_tell() || !take_link(ctx, p, &l))
+		return DROP_TOO_BIG;
+	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||
+	    bpf_xdp_adjust_head(ctx, -(int)headers))
+		return DROP_TOO_BIG;
+	aim(&l.eth, &back);
+	ok = put_link(ctx, &l, p->ethertype) && (v4 ? put_too_big4(ctx, p, mtu) : put_too_big6(ctx, p, mtu));
+	return ok ? TX_TOO_BIG : DROP_TOO_BIG;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the maps hold. Go's twins of these types are generated from BTF. */
+#pragma once
+
+/* An address of either family; IPv4 as ::ffff:a.b.c.d. */
+struct address {
+	union {
+		__u8 octet[16];
+		__be32 word[4];
+		__u64 half[2];
+	};
+};
+
+/* What became of a packet, and what its flow met. The names are the metric's
+ * labels: the part before the first underscore is the verdict (FLOW: not a
+ * verdict, counted beside it), the rest the reason. Verdicts of one kind stand
+ * together, see verdict_of. */
+enum reason {
+	PASS_OTHER,          /* nothing of ours */
+	PASS_MALFORMED,      /* headers that do not parse: the kernel's to judge */
+	PASS_LOCAL,          /* balanced to this very node */
+	PASS_DECAPSULATED,   /* out of a balancer's tunnel */
+	PASS_NO_SERVICE,     /* a VIP that stands on this node, at a port without a service */
+	TX_TUNNEL,           /* encapsulated and sent */
+	TX_L2,               /* sent to the endpoint's MAC address */
+	TX_TOO_BIG,          /* answered with ICMP: fragmentation needed, packet too big */
+	DROP_NO_SERVICE,     /* a VIP, at a port without a service */
+	DROP_FRAGMENT,       /* a fragment for a VIP */
+	DROP_NO_MEMBER,      /* the ring holds no endpoint */
+	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
+	DROP_UNTRUSTED,      /* tunnelled by somebody who is no balancer of ours */
+	DROP_BAD_INNER,      /* tunnelled, but no IP packet for a VIP inside */
+	DROP_NO_ROOM,        /* the driver left no headroom */
+	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
+	DROP_REPLY,          /* a check's reply: taken off for the checker */
+	DROP_REPLY_FULL,     /* a check's reply that the checker had no room for */
+	FLOW_HIT,            /* found in the flow table */
+	FLOW_NEW,            /* not found: ring */
+	FLOW_MOVED,          /* found, but its endpoint is gone: ring */
+	REASONS,
+};
+
+/* How an endpoint is reached. */
+enum forward {
+	FORWARD_NONE,        /* not in use */
+	FORWARD_LOCAL,       /* this node */
+	FORWARD_TUNNEL4,     /* outer header IPv4 */
+	FORWARD_TUNNEL6,     /* outer header IPv6 */
+	FORWARD_L2,          /* MAC address rewritten */
+};
+
+/* What this node does and who it is. */
+enum duty {
+	DUTY_BALANCE = 1,     /* send packets for VIPs to endpoints */
+	DUTY_DECAPSULATE = 2, /* unpack what balancers of the region send; the VIPs stand on lo */
+};
+
+struct node {
+	struct address own4, own6; /* zero where the node has none */
+	__u32 duties;              /* of enum duty */
+	__u16 check_first;         /* TCP ports of our own checks, host order, */
+	__u16 check_last;          /* both included */
+};
+
+struct vip_key {
+	struct address addr;
+	__be16 port;               /* both 0: the address as a whole */
+	__u8 proto;
+	__u8 zero;
+};
+
+struct vip {
+	__u64 salt;                /* sets the flows of one VIP apart from another's */
+	__u32 ring;                /* index in rings */
+	__u32 stats;               /* index in vip_stats */
+};
+
+/* One MAC address in a word that is read and written whole. */
+struct mac {
+	__u8 octet[6];
+	__u16 set;                 /* 0: not known */
+} __attribute__((aligned(8)));
+
+struct endpoint {
+	struct address addr;       /* outer destination */
+	struct mac next_hop;
+	struct mac source;         /* of the device; set as long as next_hop is */
+	__u16 generation;          /* of this index: grows when it gets another endpoint */
+	__u8 how;                  /* enum forward */
+	__u8 usable;               /* flows may stay: up or draining */
+	__u16 mtu;                 /* of the way there, outer headers included; 0: not known */
+	__u16 zero[13];
+};
+
+struct ring {
+	__u16 slot[SLOTS + 3];     /* index in endpoints; 0: none */
+};
+
+/* One flow of the table: 16 octets, four to a cache line. */
+struct flow {
+	__u64 tag;                 /* keyed hash of the flow; 0: free */
+	__u16 endpoint;
+	__u16 generation;
+	__u32 seen;                /* coarse seconds since boot */
+};
+
+struct bucket {
+	struct flow way[FLOW_WAYS];
+};
+
+struct traffic {
+	__u64 packets;
+	__u64 octets;              /* of IP packets, before encapsulation */
+};
+
+/* A budget of ICMP errors in the current second. */
+struct budget {
+	__u64 second;
+	__u64 spent;
+};
+
+/* A check's reply on its way to the checker. */
+struct reply {
+	__u32 len;
+	__u32 zero;
+	__u8 packet[REPLY_ROOM];   /* from the IP header on */
+};
+
+/* What a check asks of the program `check`, in place of the destination MAC
+ * address of the frame that it hands in. */
+struct order {
+	__u16 endpoint;
+	__u16 generation;
+	__u16 zero;
+};
+
+/* Types that no map holds as such: named here, so that BTF keeps them for Go. */
+const enum reason *btf_reason __attribute__((unused));
+const enum forward *btf_forward __attribute__((unused));
+const enum duty *btf_duty __attribute__((unused));
+const struct reply *btf_reply __attribute__((unused));
+const struct order *btf_order __attribute__((unused));
