@@ -1,0 +1,154 @@
+// The map: countries in the colour of the region that serves them, regions as
+// markers, arcs from clients to regions, and who sees a region fail.
+
+import { attr, count, el, glyph, hideTip, keyed, setGlyph, showTip, tabs, text } from './dom.js';
+import { stateWords, where } from './regions.js';
+
+const byId = (id) => document.getElementById(id);
+const world = byId('world');
+const view = { x: 50, y: -6, width: 950, height: 442 }; // the land's viewBox
+
+/** countries by ISO code: the path, and the middle of its mainland. */
+const countries = new Map();
+for (const path of byId('countries').querySelectorAll('[data-country]')) {
+  const { country, x, y } = path.dataset;
+  countries.set(country, { path, x: Number(x), y: Number(y) });
+}
+
+// Arcs are drawn from the countries with most people, so that the map stays
+// calm; a region that is picked shows them all.
+const populous = ('IN CN US ID PK NG BR BD RU ET MX JP EG PH CD VN IR TR DE TH TZ GB FR ZA IT KE MM CO KR SD UG ES DZ IQ ' +
+  'AR AF YE CA AO UA MA PL UZ MY MZ GH PE SA MG CI NP CM VE NE AU KP SY ML KZ CL NL RO NZ SE FI NO PT GR').split(' ');
+
+const names = new Intl.DisplayNames(['en'], { type: 'region' });
+let served = new Map(); // country to region
+let latest;
+
+export function drawMap(state, service, choice, choose) {
+  latest = { state, service, choice };
+  tabs(byId('map-tabs'), state.services.map((s) => ({ id: s.service, label: s.service })), service?.service,
+    (id) => choose({ service: id }));
+  drawCountries(state, service, choice.region);
+  drawArcs(state, choice.region);
+  drawFailures(state);
+  drawMarkers(state, choice, choose);
+  const lines = state.regions.map((r) => `${r.name} is ${stateWords[r.state]} and serves ${count(service?.steered[r.id]?.length ?? 0, 'country', 'countries')}`);
+  text(byId('map-text'), `World map. ${lines.join('. ')}.`);
+}
+
+function drawCountries(state, service, picked) {
+  served = new Map();
+  for (const [region, list] of Object.entries(service?.steered ?? {})) {
+    for (const code of list) served.set(code, region);
+  }
+  for (const [code, { path }] of countries) {
+    const region = served.get(code);
+    attr(path, 'data-tint', region === undefined ? null : state.tint.get(region));
+    attr(path, 'data-moved', service?.moved[code] ? 'true' : null);
+    attr(path, 'data-dim', picked && region !== picked ? 'true' : null);
+  }
+}
+
+function drawArcs(state, picked) {
+  const place = new Map(state.regions.map((r) => [r.id, r]));
+  const arcs = [];
+  for (const [code, region] of served) {
+    const from = countries.get(code);
+    const to = place.get(region);
+    if (!from || !to || (picked ? region !== picked : !populous.includes(code))) continue;
+    if (Math.hypot(from.x - to.x, from.y - to.y) > 12) arcs.push({ key: `${code} ${region}`, from, to, region });
+  }
+  keyed(byId('arcs'), arcs, (a) => a.key,
+    (a) => el('svg:path', { d: curve(a.from, a.to), class: 'arc' }),
+    (path, a) => attr(path, 'data-tint', state.tint.get(a.region)));
+}
+
+/** drawFailures draws a line from each vantage to each region that it sees fail. */
+function drawFailures(state) {
+  const place = new Map(state.regions.map((r) => [r.id, r]));
+  const lines = state.regions.flatMap((r) => r.failed_by.filter((v) => v !== r.id && place.has(v))
+    .map((v) => ({ key: `${v} ${r.id}`, from: place.get(v), to: r })));
+  keyed(byId('failures'), lines, (l) => l.key, (l) => el('svg:path', { d: curve(l.from, l.to), class: 'failure' }));
+}
+
+/** curve bends a line towards the nearer pole, the more the longer it is. */
+function curve(from, to) {
+  const length = Math.hypot(to.x - from.x, to.y - from.y);
+  const side = (from.y + to.y) / 2 < 290 ? -1 : 1;
+  const x = (from.x + to.x) / 2;
+  const y = (from.y + to.y) / 2 + side * length * 0.22;
+  return `M${from.x} ${from.y}Q${x.toFixed(1)} ${y.toFixed(1)} ${to.x} ${to.y}`;
+}
+
+function drawMarkers(state, choice, choose) {
+  const most = Math.max(1, ...state.regions.map((r) => r.capacity));
+  keyed(byId('markers'), state.regions, (r) => r.id,
+    (r) => {
+      const pick = () => choose({ region: r.id });
+      const drop = () => choose({ region: '' });
+      return el('li', { class: 'marker', 'data-region': r.id },
+        el('button', { type: 'button', pointerenter: pick, pointerleave: drop, focus: pick, blur: drop },
+          el('i', { class: 'ring' }), glyph(r.state), el('span', { class: 'label' })));
+    },
+    (node, r) => {
+      attr(node, 'data-state', r.state);
+      attr(node, 'data-tint', state.tint.get(r.id));
+      attr(node, 'data-picked', choice.region === r.id ? 'true' : null);
+      node.style.left = `${(100 * (r.x - view.x)) / view.width}%`;
+      node.style.top = `${(100 * (r.y - view.y)) / view.height}%`;
+      node.style.setProperty('--size', Math.sqrt(r.capacity / most).toFixed(3));
+      const button = node.firstChild;
+      setGlyph(button, r.state);
+      text(button.lastChild, r.name);
+      attr(button, 'aria-label', `${r.name}, ${where(r)}: ${stateWords[r.state]}${r.note ? `, ${r.note}` : ''}`);
+    });
+  placeLabels();
+}
+
+/** placeLabels puts each marker's label where it covers no other. */
+function placeLabels() {
+  const box = world.getBoundingClientRect();
+  const markers = [...byId('markers').children];
+  const taken = markers.map((m) => around(m, box, 10));
+  for (const m of markers) {
+    const label = m.querySelector('.label');
+    const { width, height } = { width: label.offsetWidth, height: label.offsetHeight };
+    const x = (parseFloat(m.style.left) * box.width) / 100;
+    const y = (parseFloat(m.style.top) * box.height) / 100;
+    const gap = 15;
+    const spots = {
+      right: [x + gap, y - height / 2], left: [x - gap - width, y - height / 2],
+      top: [x - width / 2, y - gap - height], bottom: [x - width / 2, y + gap],
+    };
+    const own = taken[markers.indexOf(m)];
+    const free = Object.entries(spots).find(([, [left, top]]) => {
+      const spot = { left, top, right: left + width, bottom: top + height };
+      return left >= 0 && spot.right <= box.width && top >= 0 && !taken.some((t) => t !== own && overlap(t, spot));
+    });
+    const [side, [left, top]] = free ?? ['hidden', spots.right];
+    attr(m, 'data-label', side);
+    if (free) taken.push({ left, top, right: left + width, bottom: top + height });
+  }
+}
+
+function around(marker, box, radius) {
+  const x = (parseFloat(marker.style.left) * box.width) / 100;
+  const y = (parseFloat(marker.style.top) * box.height) / 100;
+  return { left: x - radius, right: x + radius, top: y - radius, bottom: y + radius };
+}
+
+function overlap(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+new ResizeObserver(placeLabels).observe(world);
+
+byId('countries').addEventListener('pointermove', (event) => {
+  const code = event.target.dataset.country;
+  if (!code) return hideTip();
+  const region = served.get(code);
+  const home = latest.service?.moved[code];
+  const line = region === undefined ? `${names.of(code)}: not steered` : `${names.of(code)} → ${latest.state.name(region)}`;
+  showTip(home ? `${line} (at home in ${latest.state.name(home)})` : line, event.clientX, event.clientY);
+});
+byId('countries').addEventListener('pointerleave', hideTip);
