@@ -1,0 +1,168 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"meridian/fleet"
+)
+
+// maxBody is how much of a body is looked at, in octets.
+const maxBody = 5120
+
+// request makes one HTTP/1.1 GET on a connection of its own. Redirects are
+// answers like any other. expiry is when the first certificate of the chain
+// runs out, also where the request fails for it.
+func (p *Prober) request(ctx context.Context, pr *fleet.Probe) (expiry time.Time, err error) {
+	tr := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return p.dial(ctx, network, pr.Address.String())
+		},
+	}
+	defer tr.CloseIdleConnections()
+	if pr.Check == "https" {
+		if tr.TLSClientConfig, err = p.tlsConfig(pr, &expiry); err != nil {
+			return expiry, err
+		}
+	}
+	req, err := newRequest(ctx, pr)
+	if err != nil {
+		return expiry, err
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		// The transport may tell of the closed connection where the reason is
+		// that time ran out.
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return expiry, err
+	}
+	defer resp.Body.Close()
+	return expiry, expect(resp, &pr.Expect)
+}
+
+func newRequest(ctx context.Context, pr *fleet.Probe) (*http.Request, error) {
+	host := pr.Host
+	if host == "" {
+		host = pr.Address.String()
+	}
+	path, query, _ := strings.Cut(pr.Path, "?")
+	u := url.URL{Scheme: pr.Check, Host: host, Path: path, RawQuery: query}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, failf(fleet.CauseOther, "%s", err)
+	}
+	req.Header.Set("User-Agent", "meridian-probe")
+	return req, nil
+}
+
+// expect holds a response against what a healthy one is; without a word on
+// the status, 2xx is.
+func expect(resp *http.Response, want *fleet.Expect) error {
+	status := want.Status
+	if len(status) == 0 {
+		status = []string{"2xx"}
+	}
+	ok := false
+	for _, s := range status {
+		lo, hi, err := fleet.ParseStatus(s)
+		ok = ok || err == nil && lo <= resp.StatusCode && resp.StatusCode <= hi
+	}
+	if !ok {
+		return failf(fleet.CauseStatus, "status %d, expected %s", resp.StatusCode, strings.Join(status, " or "))
+	}
+	if want.Body == "" {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if strings.Contains(string(body), want.Body) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return failf(fleet.CauseBody, "the body's first %d octets do not hold the text expected", len(body))
+}
+
+// tlsConfig verifies the peer against the probe's authorities. A probe
+// without a name verifies the chain and its dates alone. Verification stands
+// in a callback so that the chain's expiry is noted whatever comes of it.
+func (p *Prober) tlsConfig(pr *fleet.Probe, expiry *time.Time) (*tls.Config, error) {
+	name := pr.TLSName
+	if name == "" {
+		name = pr.Host
+	}
+	if h, _, err := net.SplitHostPort(name); err == nil {
+		name = h
+	}
+	var roots *x509.CertPool // nil: the system's
+	if len(pr.CA) > 0 && !pr.Insecure {
+		var err error
+		if roots, err = p.pool(pr.CA); err != nil {
+			return nil, err
+		}
+	}
+	return &tls.Config{
+		ServerName: name, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		InsecureSkipVerify: true, // VerifyConnection does it
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			*expiry = earliest(cs.PeerCertificates)
+			if pr.Insecure {
+				return nil
+			}
+			return verify(cs.PeerCertificates, roots, name)
+		},
+	}, nil
+}
+
+func earliest(chain []*x509.Certificate) (t time.Time) {
+	for _, c := range chain {
+		if t.IsZero() || c.NotAfter.Before(t) {
+			t = c.NotAfter
+		}
+	}
+	return t
+}
+
+func verify(chain []*x509.Certificate, roots *x509.CertPool, name string) error {
+	if len(chain) == 0 {
+		return failf(fleet.CauseTLS, "the peer showed no certificate")
+	}
+	opts := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
+	for _, c := range chain[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := chain[0].Verify(opts); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
+	}
+	return nil
+}
+
+// maxPools bounds the cache of authorities; a fleet uses a handful.
+const maxPools = 64
+
+func (p *Prober) pool(pem []byte) (*x509.CertPool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pool, ok := p.pools[string(pem)]; ok {
+		return pool, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, failf(fleet.CauseTLS, "the probe's authorities hold no certificate in PEM")
+	}
+	if len(p.pools) >= maxPools {
+		clear(p.pools)
+	}
+	p.pools[string(pem)] = pool
+	return pool, nil
+}
