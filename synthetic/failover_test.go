@@ -1,0 +1,244 @@
+package synthetic_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"meridian/fleet"
+)
+
+// A region dies, with all its links, at any moment of the schedule. Every
+// survivor's View has its service down within 1.3 s, with round trips of up to
+// 240 ms between regions. The DNS answer changes as soon as the View does.
+const failoverBudget = 1300 * time.Millisecond
+
+// earth is three regions with the round trips of three continents.
+func earth(a, b string) time.Duration {
+	switch a + b {
+	case "ab", "ba":
+		return 90 * time.Millisecond
+	case "ac", "ca":
+		return 240 * time.Millisecond
+	case "bc", "cb":
+		return 160 * time.Millisecond
+	}
+	return time.Millisecond
+}
+
+func web(region string) fleet.Target {
+	return fleet.Target{Kind: fleet.TargetService, Region: region, Service: "web"}
+}
+
+// stateAt gives the state of a target in the last View up to that moment.
+func (s *simNode) stateAt(t fleet.Target, at time.Time) fleet.State {
+	state := fleet.Unknown
+	for _, v := range s.seen {
+		if !v.at.After(at) {
+			state = v.view.Get(t).State
+		}
+	}
+	return state
+}
+
+// flipAfter finds when the target first had that state, after a moment.
+func (s *simNode) flipAfter(t fleet.Target, state fleet.State, since time.Time) (time.Duration, bool) {
+	for _, v := range s.seen {
+		if v.at.After(since) && v.view.Get(t).State == state {
+			return v.at.Sub(since), true
+		}
+	}
+	return 0, false
+}
+
+func TestDeadRegionIsLeftWithinBudget(t *testing.T) {
+	var worst, sum time.Duration
+	n := 0
+	for _, loss := range []float64{0, 0.01} {
+		for i := range 24 {
+			victim := regionsOf(3)[i%3]
+			t.Run(fmt.Sprintf("loss %v, %s dies at phase %d", loss, victim, i), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					net := newInternet(t, uint64(i), regionsOf(3), earth)
+					defer net.close()
+					for _, r := range regionsOf(3) {
+						net.boot(r)
+					}
+					time.Sleep(8*time.Second + time.Duration(i)*43*time.Millisecond) // virtual
+					net.mu.Lock()
+					net.loss = loss
+					net.mu.Unlock()
+					died := time.Now()
+					net.kill(victim)
+					time.Sleep(3 * time.Second)
+					synctest.Wait()
+					for _, r := range regionsOf(3) {
+						if r == victim {
+							continue
+						}
+						for _, svc := range []string{"web", "log"} {
+							target := fleet.Target{Kind: fleet.TargetService, Region: victim, Service: svc}
+							took, ok := net.nodes[r].flipAfter(target, fleet.Down, died)
+							// A lost answer's worth more may pass where packets are lost besides.
+							if !ok || loss == 0 && took > failoverBudget || took > failoverBudget+250*time.Millisecond {
+								t.Errorf("%s sees %s down after %s (%v), budget %s", r, target, took, ok, failoverBudget)
+							}
+							worst, sum, n = max(worst, took), sum+took, n+1
+						}
+						for _, other := range regionsOf(3) {
+							if s := net.nodes[r].stateAt(web(other), time.Now()); other != victim && s != fleet.Up {
+								t.Errorf("%s sees %s as %s, which is alive", r, other, s)
+							}
+						}
+					}
+				})
+			})
+		}
+	}
+	t.Logf("death to changed View: mean %s, worst %s of %d", sum/time.Duration(n), worst, n)
+}
+
+func TestRestoredRegionComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newInternet(t, 1, regionsOf(3), earth)
+		defer net.close()
+		for _, r := range regionsOf(3) {
+			net.boot(r)
+		}
+		time.Sleep(8 * time.Second)
+		net.kill("c")
+		time.Sleep(30 * time.Second)
+		back := time.Now()
+		net.boot("c")
+		time.Sleep(12 * time.Second)
+		for _, r := range []string{"a", "b"} {
+			took, ok := net.nodes[r].flipAfter(web("c"), fleet.Up, back)
+			if !ok || took < time.Second || took > 7*time.Second {
+				t.Errorf("%s has c up again after %s (%v); rise is 5 checks of a second", r, took, ok)
+			}
+		}
+		if s := net.nodes["c"].stateAt(web("a"), time.Now()); s != fleet.Up {
+			t.Errorf("c itself sees a %s", s)
+		}
+	})
+}
+
+// One lost probe, of any check, from anywhere, changes no verdict of anybody.
+func TestOneLostProbeNeverFlips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newInternet(t, 1, regionsOf(3), earth)
+		defer net.close()
+		for _, r := range regionsOf(3) {
+			net.boot(r)
+		}
+		time.Sleep(8 * time.Second)
+		began := time.Now()
+		// Every path and check loses one probe in four, never two in a row.
+		count := map[string]int{}
+		net.mu.Lock()
+		net.drop = func(from, to string, p fleet.Probe) bool {
+			key := fmt.Sprint(from, p.Check, p.Address)
+			count[key]++
+			return count[key]%4 == 0
+		}
+		net.mu.Unlock()
+		time.Sleep(60 * time.Second)
+		synctest.Wait()
+		net.mustStayUp(t, began, true)
+	})
+}
+
+func TestRandomLossDoesNotFlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newInternet(t, 7, regionsOf(3), earth)
+		defer net.close()
+		for _, r := range regionsOf(3) {
+			net.boot(r)
+		}
+		time.Sleep(8 * time.Second)
+		began := time.Now()
+		net.mu.Lock()
+		net.loss = 0.01
+		net.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		net.mustStayUp(t, began, false)
+	})
+}
+
+// mustStayUp fails the test if any View since began has a service that is not
+// up; strict holds that of each vantage as well.
+func (n *internet) mustStayUp(t *testing.T, began time.Time, strict bool) {
+	t.Helper()
+	for r, node := range n.nodes {
+		for _, s := range node.seen {
+			if s.at.Before(began) {
+				continue
+			}
+			for target, v := range s.view.Verdicts {
+				if v.State != fleet.Up {
+					t.Errorf("%s had %s %s (%s) after %s", r, target, v.State, v.Detail, s.at.Sub(began))
+				}
+			}
+			for k, v := range s.view.Vantages {
+				if strict && v.State != fleet.Up {
+					t.Errorf("%s had %s from %s %s after %s", r, k.Target, k.Vantage, v.State, s.at.Sub(began))
+				}
+			}
+		}
+		if s := node.stateAt(web("c"), time.Now()); s != fleet.Up {
+			t.Errorf("%s sees c as %s at the end", r, s)
+		}
+	}
+}
+
+// A region that is cut off keeps what it knew, and the others leave it.
+func TestPartition(t *testing.T) {
+	for _, size := range []int{3, 5} {
+		t.Run(fmt.Sprint(size, " regions"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				regions := regionsOf(size)
+				net := newInternet(t, 3, regions, func(a, b string) time.Duration {
+					return time.Duration(10+40*max(int(a[0])-int(b[0]), int(b[0])-int(a[0]))) * time.Millisecond
+				})
+				defer net.close()
+				for _, r := range regions {
+					net.boot(r)
+				}
+				time.Sleep(8 * time.Second)
+				began := time.Now()
+				net.mu.Lock()
+				for _, r := range regions[1:] {
+					net.cut[[2]string{"a", r}], net.cut[[2]string{r, "a"}] = true, true
+				}
+				net.mu.Unlock()
+				time.Sleep(20 * time.Second)
+				for _, r := range regions {
+					if s := net.nodes["a"].stateAt(web(r), time.Now()); s != fleet.Up {
+						t.Errorf("a, cut off, took %s for %s", r, s)
+					}
+					want := fleet.Up
+					if r == "a" {
+						want = fleet.Down
+					}
+					for _, o := range regions[1:] {
+						if s := net.nodes[o].stateAt(web(r), time.Now()); s != want {
+							t.Errorf("%s sees %s as %s, want %s", o, r, s, want)
+						}
+					}
+				}
+				for _, s := range net.nodes["a"].seen {
+					for _, r := range regions {
+						if s.at.After(began) && s.view.Get(web(r)).State != fleet.Up {
+							t.Errorf("a had %s %s on the way", r, s.view.Get(web(r)).State)
+						}
+					}
+				}
+				if net.nodes["a"].health.View().Probers["a"] {
+					t.Error("a's own prober still has a vote for a")
+				}
+			})
+		})
+	}
+}
