@@ -1,0 +1,11 @@
+// Package steer chooses regions for one client under a service's policy, the
+// View and the shifts in force, and says why.
+//
+// A decision has two halves. Classes ranks the candidates by what the Spec and
+// the client's place say; it changes with intent only, and the places that it
+// ranks alike share a class. Scene lays health and shifts over a ranking; it
+// is built anew with each View and is cheap.
+//
+// Pure floor: it imports fleet and geo. Everything comes in as an argument,
+// the moment included.
+package steer
