@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"meridian/edge/l7/balance"
 	"meridian/fleet"
 )
 
@@ -65,13 +64,16 @@ type Gateway struct {
 	gen      atomic.Pointer[generation]
 	draining atomic.Bool
 	logTurn  atomic.Uint64
-	tunnels  tunnels
 	tasks    tasks
+	conns    sync.WaitGroup // clients' connections; tunnels among them
+
+	base context.Context // of every request and tunnel
+	cut  context.CancelFunc
 
 	mu         sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners  map[netip.AddrPort]*listener
 	checks     map[fleet.Target]*check
-	lives      map[fleet.Target]*balance.Live
+	vitals     map[fleet.Target]*vital
 	transports map[upstreamKey]*http.Transport
 	stopped    bool
 }
@@ -105,11 +107,11 @@ func New(cfg Config) (*Gateway, error) {
 		cfg:        cfg,
 		listeners:  map[netip.AddrPort]*listener{},
 		checks:     map[fleet.Target]*check{},
-		lives:      map[fleet.Target]*balance.Live{},
+		vitals:     map[fleet.Target]*vital{},
 		transports: map[upstreamKey]*http.Transport{},
 	}
+	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
-	g.tunnels.init()
 	return g, nil
 }
 
@@ -123,7 +125,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if g.stopped {
 		return ErrStopped
 	}
-	build := builder{g: g, world: w, lives: map[fleet.Target]*balance.Live{}, transports: map[upstreamKey]*http.Transport{}}
+	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, transports: map[upstreamKey]*http.Transport{}}
 	gen, err := build.generation()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -134,7 +136,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	}
 	old := g.gen.Swap(gen)
 	retired := g.transports
-	g.lives, g.transports = build.lives, build.transports
+	g.vitals, g.transports = build.vitals, build.transports
 	g.relisten(gen, opened)
 	g.recheck(gen)
 	for key, t := range retired {
@@ -180,6 +182,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.close()
 	g.tasks.wait()
+	g.conns.Wait()
 	return nil
 }
 
@@ -209,7 +212,22 @@ func (g *Gateway) Drain(ctx context.Context) error {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(append(errs, g.tunnels.wait(ctx))...)
+	return errors.Join(append(errs, g.leave(ctx))...)
+}
+
+// leave waits for tunnels, which http.Server does not count.
+func (g *Gateway) leave(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() {
+		g.conns.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // close cuts what Drain left.
@@ -222,7 +240,7 @@ func (g *Gateway) close() {
 	for _, c := range g.checks {
 		c.stop()
 	}
-	g.tunnels.cut()
+	g.cut()
 	for _, t := range g.transports {
 		t.CloseIdleConnections()
 	}

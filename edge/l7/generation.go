@@ -45,11 +45,9 @@ type pool struct {
 
 // endpoint is one endpoint as one generation uses it.
 type endpoint struct {
-	target    fleet.Target
 	address   string // ADDRESS:PORT
-	live      *balance.Live
+	vital     *vital
 	transport *http.Transport
-	poke      func() // asks for a check soon
 }
 
 // live says whether an endpoint of any service is up.
@@ -62,7 +60,7 @@ func (gen *generation) live() bool {
 		services++
 		for _, p := range s.pools {
 			for _, e := range p.endpoints {
-				if e.live.State() == fleet.Up {
+				if e.vital.State() == fleet.Up {
 					return true
 				}
 			}
@@ -88,7 +86,7 @@ func (gen *generation) idle(port uint16) time.Duration {
 type builder struct {
 	g          *Gateway
 	world      *fleet.World
-	lives      map[fleet.Target]*balance.Live
+	vitals     map[fleet.Target]*vital
 	transports map[upstreamKey]*http.Transport
 }
 
@@ -154,17 +152,17 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 	}
 	var members []balance.Member
 	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
-		if e.State != fleet.Active {
+		target := b.g.target(s, p, e.Address)
+		if e.State == fleet.Disabled {
 			continue
 		}
-		target := b.target(s, p, e)
-		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
-		ep := &endpoint{
-			target: target, address: target.Endpoint, live: b.live(target),
-			transport: b.transport(key, trust), poke: func() { b.g.poke(target) },
+		vital := b.vital(target)
+		if e.State == fleet.Draining {
+			continue // checked, so that the operator sees it, but given nothing new
 		}
-		out.endpoints = append(out.endpoints, ep)
-		members = append(members, balance.Member{Name: ep.address, Weight: e.Weight, Live: ep.live})
+		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
+		out.endpoints = append(out.endpoints, &endpoint{target.Endpoint, vital, b.transport(key, trust)})
+		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Live: &vital.Live})
 	}
 	out.balancer, err = balance.New(s.RoutingPolicy, members)
 	return out, err
@@ -189,18 +187,18 @@ func inRegion(list []fleet.Endpoint, region string) []fleet.Endpoint {
 	return out
 }
 
-func (b *builder) target(s *fleet.Service, p *fleet.Pool, e fleet.Endpoint) fleet.Target {
-	return fleet.Target{Kind: fleet.TargetEndpoint, Region: b.g.cfg.Region, Service: s.Service,
-		Pool: p.ID, Endpoint: e.Address.String()}
+func (g *Gateway) target(s *fleet.Service, p *fleet.Pool, at netip.AddrPort) fleet.Target {
+	return fleet.Target{Kind: fleet.TargetEndpoint, Region: g.cfg.Region, Service: s.Service,
+		Pool: p.ID, Endpoint: at.String()}
 }
 
-func (b *builder) live(t fleet.Target) *balance.Live {
-	l := cmp.Or(b.lives[t], b.g.lives[t])
-	if l == nil {
-		l = &balance.Live{}
+func (b *builder) vital(t fleet.Target) *vital {
+	v := cmp.Or(b.vitals[t], b.g.vitals[t])
+	if v == nil {
+		v = &vital{suspect: make(chan struct{}, 1)}
 	}
-	b.lives[t] = l
-	return l
+	b.vitals[t] = v
+	return v
 }
 
 func (b *builder) transport(key upstreamKey, trust trust) *http.Transport {

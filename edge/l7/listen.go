@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -135,7 +136,7 @@ func (g *Gateway) relisten(gen *generation, opened []*listener) {
 // Gateway itself is closed.
 func (g *Gateway) retire(drain func(context.Context), limit time.Duration) {
 	g.tasks.run(func() {
-		ctx, cancel := context.WithTimeout(g.tunnels.ctx, limit)
+		ctx, cancel := context.WithTimeout(g.base, limit)
 		defer cancel()
 		drain(ctx)
 	})
@@ -227,13 +228,31 @@ func (g *Gateway) newServer(port uint16, p profile) *server {
 			SendPingTimeout:               30 * time.Second,
 			PingTimeout:                   15 * time.Second,
 		},
-		ConnState: g.metrics.connState,
-		ErrorLog:  log.New(&strangers{g}, "", 0),
+		BaseContext: func(net.Listener) context.Context { return g.base },
+		ConnState:   g.connState,
+		ErrorLog:    log.New(&strangers{g}, "", 0),
 	}
 	if p.secure {
 		s.http.TLSConfig = g.tlsConfig(port)
 	}
 	return s
+}
+
+// connState counts connections. One that is hijacked ends with its tunnel,
+// which counts it down.
+func (g *Gateway) connState(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		g.conns.Add(1)
+		g.metrics.connections.Inc()
+	case http.StateClosed:
+		g.connClosed()
+	}
+}
+
+func (g *Gateway) connClosed() {
+	g.metrics.connections.Dec()
+	g.conns.Done()
 }
 
 // serve runs until shutdown or close.
@@ -290,6 +309,10 @@ func (s *server) close() {
 type strangers struct{ g *Gateway }
 
 func (s *strangers) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("panic serving")) {
+		s.g.cfg.Logger.Error("gateway: handler", "err", string(b))
+		return len(b), nil
+	}
 	s.g.metrics.connErrors.Inc()
 	s.g.cfg.Logger.Debug("gateway: connection", "err", strings.TrimSpace(string(b)))
 	return len(b), nil

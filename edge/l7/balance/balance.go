@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"meridian/edge/maglev"
 	"meridian/fleet"
 )
 
@@ -82,7 +83,7 @@ type Balancer struct {
 	weights []uint32 // divided by their greatest common divisor
 	equal   bool     // all weights are the same
 	turn    atomic.Uint64
-	ring    *ring // consistent hash only
+	ring    maglev.Ring // consistent hash only
 }
 
 // New makes a Balancer. Where there are no members, every pick fails.

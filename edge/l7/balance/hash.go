@@ -7,10 +7,19 @@ import (
 	"meridian/edge/maglev"
 )
 
-// ring maps keys to members. It holds every member, whatever its state, so
+// newRing maps keys to members. It holds every member, whatever its state, so
 // that a change of health moves only the keys of the members concerned and
 // builds nothing.
-type ring struct{ slots []uint32 }
+func newRing(members []Member) (maglev.Ring, error) {
+	if len(members) == 0 {
+		return nil, nil
+	}
+	list := make([]maglev.Member, len(members))
+	for i, m := range members {
+		list[i] = maglev.Member{Name: m.Name, Weight: m.Weight}
+	}
+	return maglev.Build(list, maglev.Slots, 0)
+}
 
 // Key gives the key of a client's address: the same on every gateway.
 func Key(a netip.Addr) uint64 {
@@ -35,7 +44,7 @@ const walks = 16
 // others, and come back to it when it does.
 func (b *Balancer) hashed(c *choice, key uint64) int {
 	for range walks {
-		if i := int(b.ring.slots[key%uint64(len(b.ring.slots))]); b.takes(c, i) {
+		if i := int(b.ring[b.ring.Of(key)]); b.takes(c, i) {
 			return i
 		}
 		key = mix(key)

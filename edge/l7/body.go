@@ -1,0 +1,107 @@
+package l7
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+)
+
+// replayed is the largest body, in octets, that is kept for a second try.
+const replayed = 64 << 10
+
+// body is a request's body over all its tries.
+type body struct {
+	length int64       // as in http.Request
+	kept   []byte      // the whole body, where it may be sent again
+	stream *streamBody // else, unless there is none
+}
+
+// takeBody looks at the body before the first try. One that is small and may
+// have to be sent again is read and kept; false says that this failed and the
+// client was answered.
+func (x *exchange) takeBody() bool {
+	r := x.r
+	x.body.length = r.ContentLength
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		x.body.length = 0
+		return true
+	}
+	if x.service.retry.again(r) && 0 < r.ContentLength && r.ContentLength <= replayed && len(r.Header["Expect"]) == 0 {
+		kept := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, kept); err != nil {
+			x.bodyFailed(err)
+			return false
+		}
+		x.body.kept = kept
+		return true
+	}
+	x.body.stream = &streamBody{src: http.MaxBytesReader(nil, r.Body, x.g.cfg.MaxBody)}
+	return true
+}
+
+// bodyFailed answers a client whose body could not be read.
+func (x *exchange) bodyFailed(err error) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.refuse(http.StatusRequestTimeout, flagClientGone, "the body did not arrive in time")
+	default:
+		x.refuse(http.StatusBadRequest, flagClientGone, "the body is incomplete")
+	}
+}
+
+// next gives the body for one more try; call it only after fresh said yes.
+func (b *body) next() io.ReadCloser {
+	switch {
+	case b.kept != nil:
+		return io.NopCloser(bytes.NewReader(b.kept))
+	case b.stream != nil:
+		return b.stream
+	}
+	return nil
+}
+
+// fresh says whether the whole body can still be sent.
+func (b *body) fresh() bool { return b.stream == nil || !b.stream.touched.Load() }
+
+// end keeps a transport that still sends from reading on.
+func (b *body) end() {
+	if b.stream != nil {
+		b.stream.src.Close()
+	}
+}
+
+// err is why reading from the client failed, nil where it did not.
+func (b *body) err() error {
+	if b.stream != nil {
+		if e := b.stream.failed.Load(); e != nil {
+			return *e
+		}
+	}
+	return nil
+}
+
+// streamBody passes a body on as it arrives. A transport closes the body of a
+// failed try; that must not close the client's, of which nothing may have been
+// read yet.
+type streamBody struct {
+	src     io.ReadCloser
+	touched atomic.Bool
+	failed  atomic.Pointer[error]
+}
+
+func (s *streamBody) Read(p []byte) (int, error) {
+	s.touched.Store(true)
+	n, err := s.src.Read(p)
+	if err != nil && err != io.EOF {
+		s.failed.Store(&err)
+	}
+	return n, err
+}
+
+func (s *streamBody) Close() error { return nil }

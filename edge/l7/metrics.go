@@ -1,0 +1,219 @@
+package l7
+
+import (
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meridian/fleet"
+)
+
+// flag says whose fault it was that a request went wrong, in the letters that
+// Envoy's users know where it has some.
+type flag uint8
+
+const (
+	flagNone           flag = iota
+	flagNoRoute             // NR: no service or route
+	flagNoEndpoint          // UH: the pool has no endpoint in this region
+	flagConnect             // UF: no connection to an endpoint
+	flagReset               // UC: the endpoint broke off
+	flagTimeout             // UT: no answer in time
+	flagRetryLimit          // URX: all tries failed
+	flagRetryOverflow       // RO: the retry budget was spent
+	flagUpstreamStatus      // US: dropped answer, for another try
+	flagClientGone          // DC: the client left
+	flagBadRequest          // BR: a request that is not passed on
+	flagCount
+)
+
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR"}
+
+func (f flag) String() string { return flagNames[f] }
+
+// metrics are the gateway's. Children are found when a generation is made, so
+// that a request only adds to them.
+type metrics struct {
+	g            *Gateway
+	requests     *prometheus.CounterVec
+	duration     *prometheus.HistogramVec
+	failures     *prometheus.CounterVec
+	retries      *prometheus.CounterVec
+	overflow     *prometheus.CounterVec
+	connections  prometheus.Gauge
+	connErrors   prometheus.Counter
+	acceptErrors prometheus.Counter
+	endpointUp   *prometheus.Desc
+	active       *prometheus.Desc
+	expiry       *prometheus.Desc
+
+	unrouted *serviceStats // requests for which there was no service
+
+	mu       sync.Mutex // guards services, which Apply and scrapes use
+	services map[string]*serviceStats
+}
+
+// serviceStats are one service's metrics, ready to add to.
+type serviceStats struct {
+	classes  [6]prometheus.Counter // by status / 100; 0 for none sent
+	flags    [flagCount]prometheus.Counter
+	duration prometheus.Observer
+	retries  prometheus.Counter
+	overflow prometheus.Counter
+}
+
+func newMetrics(g *Gateway) *metrics {
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: "meridian_l7_" + name, Help: help}
+	}
+	m := &metrics{
+		g:        g,
+		services: map[string]*serviceStats{},
+		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
+		retries:  prometheus.NewCounterVec(opts("retries_total", "Tries after the first."), []string{"service"}),
+		overflow: prometheus.NewCounterVec(opts("retry_overflow_total", "Retries that the budget refused."), []string{"service"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"service"}),
+		connections:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "meridian_l7_connections", Help: "Clients' connections, tunnels among them."}),
+		connErrors:   prometheus.NewCounter(opts("connection_errors_total", "Clients' connections that broke: TLS handshakes and the like.")),
+		acceptErrors: prometheus.NewCounter(opts("accept_errors_total", "Connections that could not be accepted.")),
+		endpointUp:   prometheus.NewDesc("meridian_l7_endpoint_up", "1 where the endpoint is up, by this gateway's checks.", []string{"service", "pool", "endpoint"}, nil),
+		active:       prometheus.NewDesc("meridian_l7_endpoint_requests", "Requests under way at the endpoint.", []string{"service", "pool", "endpoint"}, nil),
+		expiry:       prometheus.NewDesc("meridian_l7_certificate_not_after_seconds", "When the certificate expires, in seconds since 1970.", []string{"certificate"}, nil),
+	}
+	m.unrouted = m.service("")
+	return m
+}
+
+// service finds or makes the children of one service.
+func (m *metrics) service(name string) *serviceStats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.services[name]; s != nil {
+		return s
+	}
+	s := &serviceStats{
+		duration: m.duration.WithLabelValues(name),
+		retries:  m.retries.WithLabelValues(name),
+		overflow: m.overflow.WithLabelValues(name),
+	}
+	for i := range s.classes {
+		class := "none"
+		if i > 0 {
+			class = strconv.Itoa(i) + "xx"
+		}
+		s.classes[i] = m.requests.WithLabelValues(name, class)
+	}
+	for f := flagNone + 1; f < flagCount; f++ {
+		if f != flagUpstreamStatus {
+			s.flags[f] = m.failures.WithLabelValues(name, f.String())
+		}
+	}
+	m.services[name] = s
+	return s
+}
+
+// retire drops the children of services that are no more. Requests of theirs
+// that are still under way add to children that nobody sees.
+func (m *metrics) retire(old, now *generation) {
+	if old == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range old.services {
+		if s == nil || now.service(s.spec.Service) != nil {
+			continue
+		}
+		label := prometheus.Labels{"service": s.spec.Service}
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration} {
+			v.DeletePartialMatch(label)
+		}
+		delete(m.services, s.spec.Service)
+	}
+}
+
+// Register adds the gateway's metrics to r.
+func (g *Gateway) Register(r prometheus.Registerer) error { return r.Register(g.metrics) }
+
+// Describe and Collect make metrics a prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(ch)
+	}
+	ch <- m.endpointUp
+	ch <- m.active
+	ch <- m.expiry
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.connections, m.connErrors, m.acceptErrors}
+}
+
+// Collect reads what is kept elsewhere: endpoints and certificates.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(ch)
+	}
+	gen := m.g.gen.Load()
+	if gen == nil {
+		return
+	}
+	for _, s := range gen.services {
+		if s == nil {
+			continue
+		}
+		for _, p := range s.pools {
+			for _, e := range p.endpoints {
+				up := 0.0
+				if e.vital.State() == fleet.Up {
+					up = 1
+				}
+				labels := []string{s.spec.Service, p.id, e.address}
+				ch <- prometheus.MustNewConstMetric(m.endpointUp, prometheus.GaugeValue, up, labels...)
+				ch <- prometheus.MustNewConstMetric(m.active, prometheus.GaugeValue, float64(e.vital.Active()), labels...)
+			}
+		}
+	}
+	for _, c := range gen.certs.All() {
+		ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(c.TLS.Leaf.NotAfter.Unix()), c.ID)
+	}
+}
+
+// finish counts the exchange and logs it, however it ended.
+func (x *exchange) finish() {
+	took := time.Since(x.start)
+	if x.host != fleet.GatewayHost {
+		stats := x.g.metrics.unrouted
+		if x.service != nil {
+			stats = x.service.stats
+		}
+		stats.classes[min(x.status/100, 5)].Inc()
+		stats.duration.Observe(took.Seconds())
+		if x.flag != flagNone && x.flag != flagUpstreamStatus {
+			stats.flags[x.flag].Inc()
+		}
+	}
+	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
+		x.log(log, took)
+	}
+}
+
+func (x *exchange) log(log *slog.Logger, took time.Duration) {
+	name := ""
+	if x.service != nil {
+		name = x.service.spec.Service
+	}
+	log.LogAttrs(x.r.Context(), slog.LevelInfo, "request",
+		slog.String("request_id", x.id), slog.String("service", name),
+		slog.String("client", x.r.RemoteAddr), slog.String("proto", x.r.Proto),
+		slog.String("method", x.r.Method), slog.String("host", x.r.Host), slog.String("path", x.r.URL.Path),
+		slog.Int("status", x.status), slog.Int64("sent", x.sent), slog.Duration("took", took),
+		slog.String("endpoint", x.endpoint), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
+}
