@@ -1,0 +1,115 @@
+package zone
+
+import (
+	"fmt"
+
+	"meridian/fleet"
+)
+
+// Wire gives a name in wire form (RFC 1035 section 3.1), lower case as Names
+// are.
+func Wire(n fleet.Name) []byte {
+	s := string(n)
+	if s == "." {
+		return []byte{0}
+	}
+	out := make([]byte, 0, len(s)+1)
+	at := 0
+	out = append(out, 0)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '.':
+			out[at] = byte(len(out) - at - 1)
+			at = len(out)
+			out = append(out, 0)
+			continue
+		case c == '\\' && '0' <= s[i+1] && s[i+1] <= '9':
+			c = (s[i+1]-'0')*100 + (s[i+2]-'0')*10 + s[i+3] - '0'
+			i += 3
+		case c == '\\':
+			i++
+			c = s[i]
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Text gives the Name of a name in wire form.
+func Text(wire []byte) fleet.Name {
+	if len(wire) == 1 {
+		return "."
+	}
+	var out []byte
+	for wire[0] != 0 {
+		for _, c := range wire[1 : 1+wire[0]] {
+			switch {
+			case c <= ' ' || c >= 0x7f:
+				out = fmt.Appendf(out, "\\%03d", c)
+			case c == '.' || c == '\\' || c == '"' || c == '(' || c == ')' || c == ';' || c == '@' || c == '$':
+				out = append(out, '\\', c)
+			default:
+				out = append(out, Lower(c))
+			}
+		}
+		out = append(out, '.')
+		wire = wire[1+wire[0]:]
+	}
+	return fleet.Name(out)
+}
+
+// Lower folds one octet of a name (RFC 4343).
+func Lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// lowerWire folds a name in wire form, in place. Lengths are below 'A'.
+func lowerWire(name []byte) []byte {
+	for i, c := range name {
+		name[i] = Lower(c)
+	}
+	return name
+}
+
+// WireLen is the length of the name in wire form that b begins with, or 0
+// where b holds no whole name of at most 255 octets without compression.
+func WireLen(b []byte) int {
+	for i := 0; i < len(b) && i < 255; {
+		switch n := int(b[i]); {
+		case n == 0:
+			return i + 1
+		case n > 63:
+			return 0
+		default:
+			i += 1 + n
+		}
+	}
+	return 0
+}
+
+// Target gives the name in a record's RDATA that additional data may be
+// wanted for (RFC 1035 section 3.3, RFC 2782, RFC 9460), or nil.
+func Target(t uint16, rdata []byte) []byte {
+	at := 0
+	switch t {
+	case TypeNS, TypeCNAME, TypeDNAME, TypePTR:
+	case TypeMX, TypeSVCB, TypeHTTPS:
+		at = 2
+	case TypeSRV:
+		at = 6
+	default:
+		return nil
+	}
+	if len(rdata) <= at {
+		return nil
+	}
+	n := WireLen(rdata[at:])
+	if n == 0 {
+		return nil
+	}
+	return rdata[at : at+n]
+}
