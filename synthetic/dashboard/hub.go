@@ -38,9 +38,9 @@ type hub struct {
 
 	mu      sync.Mutex
 	seq     uint64
-	current State // the published state
+	current State                      // the published state
 	keys    map[string]json.RawMessage // the same as JSON, but for its events
-	log     []message // the latest patches; the last one has number seq
+	log     []message                  // the latest patches; the last one has number seq
 	clients map[chan message]struct{}
 	closed  bool
 }

@@ -83,14 +83,14 @@ function drawHero() {
   text(byId('detail'), headline.detail);
 
   const rows = matrix[0]?.rows ?? [];
-  const latencies = rows.flatMap((row) => row.cells.filter((c) => c.state === 'up').map((c) => c.latency_ms)).sort((a, b) => a - b);
-  const known = nodes.filter((n) => n.state !== 'unknown');
+  const between = rows.flatMap((row) => row.cells.filter((c, i) => c.latency_ms && regions.some((r) => r.id === matrix[0].columns[i] && r.id !== row.vantage)));
+  const latencies = between.map((c) => c.latency_ms).sort((a, b) => a - b);
   const share = (n, of) => (of ? `${n}/${of}` : '–');
   const figures = [
     ['Regions serving', share(regions.filter((r) => r.state === 'up' || r.state === 'degraded').length, regions.length)],
     ['Probers heard', share(rows.filter((r) => r.live).length, rows.length)],
-    ['Nodes current', share(known.filter((n) => n.current).length, nodes.length)],
-    ['Median latency', latencies.length ? `${latencies[latencies.length >> 1]} ms` : '–'],
+    ['Nodes current', share(nodes.filter((n) => n.state === 'up' && n.current).length, nodes.length)],
+    ['Median between regions', latencies.length ? `${latencies[latencies.length >> 1]} ms` : '–'],
   ];
   if (headline.since) figures.unshift(['Since', clock(headline.since), ago(headline.since)]);
   keyed(byId('figures'), figures, (f) => f[0],

@@ -2,7 +2,7 @@
 // markers, arcs from clients to regions, and who sees a region fail.
 
 import { attr, count, el, glyph, hideTip, keyed, setGlyph, showTip, tabs, text } from './dom.js';
-import { stateWords, where } from './regions.js';
+import { country, stateWords, where } from './regions.js';
 
 const byId = (id) => document.getElementById(id);
 const world = byId('world');
@@ -11,8 +11,8 @@ const view = { x: 50, y: -6, width: 950, height: 442 }; // the land's viewBox
 /** countries by ISO code: the path, and the middle of its mainland. */
 const countries = new Map();
 for (const path of byId('countries').querySelectorAll('[data-country]')) {
-  const { country, x, y } = path.dataset;
-  countries.set(country, { path, x: Number(x), y: Number(y) });
+  const { country: code, x, y } = path.dataset;
+  countries.set(code, { path, x: Number(x), y: Number(y) });
 }
 
 // Arcs are drawn from the countries with most people, so that the map stays
@@ -20,7 +20,6 @@ for (const path of byId('countries').querySelectorAll('[data-country]')) {
 const populous = ('IN CN US ID PK NG BR BD RU ET MX JP EG PH CD VN IR TR DE TH TZ GB FR ZA IT KE MM CO KR SD UG ES DZ IQ ' +
   'AR AF YE CA AO UA MA PL UZ MY MZ GH PE SA MG CI NP CM VE NE AU KP SY ML KZ CL NL RO NZ SE FI NO PT GR').split(' ');
 
-const names = new Intl.DisplayNames(['en'], { type: 'region' });
 let served = new Map(); // country to region
 let latest;
 
@@ -94,61 +93,73 @@ function drawMarkers(state, choice, choose) {
       attr(node, 'data-state', r.state);
       attr(node, 'data-tint', state.tint.get(r.id));
       attr(node, 'data-picked', choice.region === r.id ? 'true' : null);
-      node.style.left = `${(100 * (r.x - view.x)) / view.width}%`;
-      node.style.top = `${(100 * (r.y - view.y)) / view.height}%`;
+      node.place = { x: (r.x - view.x) / view.width, y: (r.y - view.y) / view.height };
       node.style.setProperty('--size', Math.sqrt(r.capacity / most).toFixed(3));
       const button = node.firstChild;
       setGlyph(button, r.state);
       text(button.lastChild, r.name);
       attr(button, 'aria-label', `${r.name}, ${where(r)}: ${stateWords[r.state]}${r.note ? `, ${r.note}` : ''}`);
     });
-  placeLabels();
+  placeMarkers();
 }
 
-/** placeLabels puts each marker's label where it covers no other. */
-function placeLabels() {
+/** placeMarkers puts markers in their places, pushed apart where they would
+ * cover each other, and each label where it covers nothing. */
+function placeMarkers() {
   const box = world.getBoundingClientRect();
-  const markers = [...byId('markers').children];
-  const taken = markers.map((m) => around(m, box, 10));
-  for (const m of markers) {
-    const label = m.querySelector('.label');
-    const { width, height } = { width: label.offsetWidth, height: label.offsetHeight };
-    const x = (parseFloat(m.style.left) * box.width) / 100;
-    const y = (parseFloat(m.style.top) * box.height) / 100;
+  const spots = [...byId('markers').children].map((node) => ({ node, x: node.place.x * box.width, y: node.place.y * box.height }));
+  pushApart(spots, box.width < 600 ? 18 : 26);
+  const taken = spots.map(({ x, y }) => ({ left: x - 10, right: x + 10, top: y - 10, bottom: y + 10 }));
+  spots.forEach(({ node, x, y }, i) => {
+    node.style.translate = `${x.toFixed(1)}px ${y.toFixed(1)}px`;
+    const { offsetWidth: width, offsetHeight: height } = node.querySelector('.label');
     const gap = 15;
-    const spots = {
+    const sides = {
       right: [x + gap, y - height / 2], left: [x - gap - width, y - height / 2],
       top: [x - width / 2, y - gap - height], bottom: [x - width / 2, y + gap],
     };
-    const own = taken[markers.indexOf(m)];
-    const free = Object.entries(spots).find(([, [left, top]]) => {
-      const spot = { left, top, right: left + width, bottom: top + height };
-      return left >= 0 && spot.right <= box.width && top >= 0 && !taken.some((t) => t !== own && overlap(t, spot));
-    });
-    const [side, [left, top]] = free ?? ['hidden', spots.right];
-    attr(m, 'data-label', side);
-    if (free) taken.push({ left, top, right: left + width, bottom: top + height });
-  }
+    let side = 'hidden';
+    for (const [name, [left, top]] of Object.entries(sides)) {
+      const label = { left, top, right: left + width, bottom: top + height };
+      if (left < 0 || label.right > box.width || top < 0 || taken.some((t, k) => k !== i && overlap(t, label))) continue;
+      side = name;
+      taken.push(label);
+      break;
+    }
+    attr(node, 'data-label', side);
+  });
 }
 
-function around(marker, box, radius) {
-  const x = (parseFloat(marker.style.left) * box.width) / 100;
-  const y = (parseFloat(marker.style.top) * box.height) / 100;
-  return { left: x - radius, right: x + radius, top: y - radius, bottom: y + radius };
+/** pushApart moves points that are nearer than the distance, a little at a time. */
+function pushApart(points, distance) {
+  for (let round = 0; round < 12; round++) {
+    for (let i = 0; i < points.length; i++) {
+      for (let k = i + 1; k < points.length; k++) {
+        const [p, q] = [points[i], points[k]];
+        const dx = q.x - p.x || 0.1;
+        const dy = q.y - p.y;
+        const apart = Math.hypot(dx, dy);
+        if (apart >= distance) continue;
+        const step = (distance - apart) / 2 / apart;
+        p.x -= dx * step; p.y -= dy * step;
+        q.x += dx * step; q.y += dy * step;
+      }
+    }
+  }
 }
 
 function overlap(a, b) {
   return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 }
 
-new ResizeObserver(placeLabels).observe(world);
+new ResizeObserver(placeMarkers).observe(world);
 
 byId('countries').addEventListener('pointermove', (event) => {
   const code = event.target.dataset.country;
   if (!code) return hideTip();
   const region = served.get(code);
   const home = latest.service?.moved[code];
-  const line = region === undefined ? `${names.of(code)}: not steered` : `${names.of(code)} → ${latest.state.name(region)}`;
+  const line = region === undefined ? `${country(code)}: not steered` : `${country(code)} → ${latest.state.name(region)}`;
   showTip(home ? `${line} (at home in ${latest.state.name(home)})` : line, event.clientX, event.clientY);
 });
 byId('countries').addEventListener('pointerleave', hideTip);

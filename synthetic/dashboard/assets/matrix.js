@@ -14,6 +14,7 @@ export function drawMatrix(state, choice, choose) {
     return;
   }
   const { columns, rows } = chosen.matrix;
+  attr(table, 'data-dense', columns.length > 8 ? 'true' : null);
   const lines = [{ vantage: '', head: true }, ...rows];
   keyed(table, lines, (row) => row.vantage,
     () => el('tr', {}),
@@ -21,7 +22,7 @@ export function drawMatrix(state, choice, choose) {
       attr(line, 'data-silent', row.head || row.live ? null : 'true');
       const cells = [{ id: '' }, ...columns.map((id, i) => ({ id, cell: row.cells?.[i] }))];
       keyed(line, cells, (c) => c.id, (c) => makeCell(row, c), (node, c) => {
-        if (row.head) text(node, c.id ? label(state, c.id) : 'from \\ to');
+        if (row.head) drawHead(node, state, c.id, columns.length);
         else if (!c.id) text(node, state.name(row.vantage));
         else drawCell(node, state, row, c);
       });
@@ -29,6 +30,11 @@ export function drawMatrix(state, choice, choose) {
   const first = table.querySelector('td[data-state]');
   if (first && !table.querySelector('td[tabindex="0"]')) first.tabIndex = 0;
   table.onkeydown = (event) => walk(table, event);
+}
+
+function drawHead(node, state, id, n) {
+  text(node, !id ? 'from ↓ to →' : n > 8 ? id : label(state, id));
+  attr(node, 'title', id ? label(state, id) : null);
 }
 
 function label(state, id) {
@@ -67,9 +73,9 @@ function describe(state, row, c) {
   return parts.join(', ');
 }
 
-/** heat maps 1 to 400 ms to 0 to 1, by the logarithm. */
+/** heat maps 0 to 350 ms to 0 to 1, with more room for the short ones. */
 function heat(ms) {
-  return ms ? Math.min(1, Math.max(0.04, Math.log10(Math.max(1, ms)) / 2.6)).toFixed(3) : 0;
+  return Math.min(1, (ms / 350) ** 0.65).toFixed(3);
 }
 
 /** walk moves the focus by the arrow keys; one cell alone is in the tab order. */

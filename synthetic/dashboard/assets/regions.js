@@ -28,8 +28,16 @@ export function drawRegions(parent, state, service, choice, choose) {
   });
 }
 
+const countryNames = new Intl.DisplayNames(['en'], { type: 'region' });
+
+/** country names an ISO code, also one that is not assigned. */
+export function country(code) {
+  return code ? countryNames.of(code) : '';
+}
+
+/** where says where a region is, without repeating its name. */
 export function where(r) {
-  return [r.city, r.country].filter(Boolean).join(', ') || r.id;
+  return [r.city === r.name ? '' : r.city, country(r.country)].filter(Boolean).join(', ');
 }
 
 function makeCard(r, choose) {
