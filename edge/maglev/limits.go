@@ -6,12 +6,13 @@ import (
 	"meridian/fleet"
 )
 
-// Limits of a layer-4 node: the sizes of its tables in the kernel.
+// Limits of what a region may ask of a layer-4 node. Its tables in the kernel
+// hold twice as much, for a change puts the new beside the old.
 const (
 	MaxVIPs      = 1024 // address, port and protocol of a region's VIPs together
 	MaxAddresses = 256  // VIP addresses of a region
 	MaxRings     = 256  // sets of members that differ
-	MaxEndpoints = 4095 // gateways and layer-4 endpoints of a region, by family
+	MaxEndpoints = 4096 // gateways and layer-4 endpoints of a region, by family
 	MaxBalancers = 512  // layer-4 nodes of a region
 )
 
@@ -76,7 +77,7 @@ func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
 	}
 	for _, l := range []struct {
 		what      string
-		have, max int
+		have, room int
 	}{
 		{"VIP addresses", addresses, MaxAddresses},
 		{"VIPs by port", addresses * len(ports), MaxVIPs},
@@ -84,8 +85,8 @@ func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
 		{"ports of tcp and udp services", rings, MaxRings},
 		{"nodes with role l4", balancers, MaxBalancers},
 	} {
-		if l.have > l.max {
-			errs.Addf(at, "needs room for %d %s in layer 4's tables, which hold %d", l.have, l.what, l.max)
+		if l.have > l.room {
+			errs.Addf(at, "needs room for %d %s in layer 4's tables; the limit is %d", l.have, l.what, l.room)
 		}
 	}
 }

@@ -147,8 +147,7 @@ type edgeVipKey struct {
 	Addr  edgeAddress
 	Port  uint16
 	Proto uint8
-	Zero  uint8
-	_     [4]byte
+	Zero  [5]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -31,11 +31,14 @@
 #define MAX_OFFSET 1024        /* of any header in a packet: a bound for the verifier */
 
 #define SLOTS 65537            /* of a Maglev ring; prime */
-#define MAX_VIPS 1024          /* {address, port, protocol} */
-#define MAX_ADDRESSES 256      /* distinct VIP addresses */
-#define MAX_RINGS 256
-#define MAX_ENDPOINTS 4096
-#define MAX_BALANCERS 1024
+
+/* Each table holds twice what a Spec may ask for (limits.go in edge/maglev),
+ * since in a change old and new stand side by side. */
+#define MAX_VIPS 2048          /* {address, port, protocol} */
+#define MAX_ADDRESSES 512      /* distinct VIP addresses */
+#define MAX_RINGS 512
+#define MAX_ENDPOINTS 8192
+#define MAX_BALANCERS 2048     /* addresses: two each */
 
 #define FLOW_WAYS 4
 #define FLOW_IDLE_TCP 3600     /* seconds after which an unused flow is forgotten */

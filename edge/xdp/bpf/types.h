@@ -66,7 +66,7 @@ struct vip_key {
 	struct address addr;
 	__be16 port;               /* both 0: the address as a whole */
 	__u8 proto;
-	__u8 zero;
+	__u8 zero[5];
 };
 
 struct vip {

@@ -1,0 +1,163 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"meridian/fleet"
+)
+
+// Addresses puts the VIPs of a gateway's region on its loopback device, so
+// that its kernel takes packets for them, and sees to it that the node does
+// not claim them on its links.
+//
+// The addresses are told from an operator's by a mark: IPv4 ones carry the
+// label lo:meridian, IPv6 ones are deprecated (which also keeps the kernel
+// from using them as the source of its own connections). What a crashed run
+// has left is adopted or removed by the next Apply.
+type Addresses struct {
+	node   string
+	device string
+	log    *slog.Logger
+	mu     sync.Mutex
+}
+
+const addressLabel = "lo:meridian"
+
+// NewAddresses makes the helper for a node. device is the one that faces the
+// balancers; empty: the one that holds the node's own address. It opens
+// nothing.
+func NewAddresses(node, device string, log *slog.Logger) *Addresses {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Addresses{node: node, device: device, log: log}
+}
+
+// Apply puts the World's VIPs on and takes those that are VIPs no more off. New
+// ones come first, so that an error leaves no wanted address off. It works in
+// the caller's network namespace.
+func (a *Addresses) Apply(w *fleet.World) error {
+	n := w.Snapshot.Node(a.node)
+	if n == nil {
+		return fmt.Errorf("VIP addresses: node %q is not in the Spec", a.node)
+	}
+	vips := append(w.Snapshot.Spec.Anycast.All(), w.Snapshot.Region(n.Region).VIPs.All()...)
+	return a.with(func(nl *netlink.Handle, lo netlink.Link) error {
+		if err := bring(nl, lo, vips); err != nil {
+			return err
+		}
+		dev, err := deviceOf(nl, a.device, n.Addresses.V4, n.Addresses.V6)
+		if err != nil {
+			a.log.Warn("VIP addresses: link settings are left as they are", "error", err)
+			return nil
+		}
+		a.settle(dev.Attrs().Name)
+		return nil
+	})
+}
+
+// Close takes all VIPs off.
+func (a *Addresses) Close() error {
+	return a.with(func(nl *netlink.Handle, lo netlink.Link) error { return bring(nl, lo, nil) })
+}
+
+func (a *Addresses) with(f func(*netlink.Handle, netlink.Link) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("VIP addresses: netlink: %w", err)
+	}
+	defer nl.Close()
+	lo, err := nl.LinkByName("lo")
+	if err == nil {
+		err = f(nl, lo)
+	}
+	if err != nil {
+		return fmt.Errorf("VIP addresses: %w", err)
+	}
+	return nil
+}
+
+// bring makes the marked addresses of lo exactly vips. An address that is
+// there without the mark is left to whoever put it there.
+func bring(nl *netlink.Handle, lo netlink.Link, vips []netip.Addr) error {
+	have, err := nl.AddrList(lo, unix.AF_UNSPEC)
+	if err != nil {
+		return fmt.Errorf("list addresses of lo: %w", err)
+	}
+	present, marked := map[netip.Addr]bool{}, map[netip.Addr]netlink.Addr{}
+	for _, h := range have {
+		addr, _ := netip.AddrFromSlice(h.IP)
+		addr = addr.Unmap()
+		present[addr] = true
+		ones, bits := h.Mask.Size()
+		if ones == bits && (h.Label == addressLabel || addr.Is6() && h.Flags&unix.IFA_F_DEPRECATED != 0) {
+			marked[addr] = h
+		}
+	}
+	for _, v := range vips {
+		delete(marked, v)
+		if present[v] {
+			continue
+		}
+		if err := nl.AddrReplace(lo, loopbackAddress(v)); err != nil {
+			return fmt.Errorf("put %s on lo: %w", v, err)
+		}
+	}
+	var errs []error
+	for v, h := range marked {
+		if err := nl.AddrDel(lo, &netlink.Addr{IPNet: h.IPNet, Label: h.Label}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			errs = append(errs, fmt.Errorf("take %s off lo: %w", v, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func loopbackAddress(v netip.Addr) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: v.AsSlice(), Mask: net.CIDRMask(v.BitLen(), v.BitLen())}}
+	if v.Is4() {
+		a.Label = addressLabel
+	} else {
+		a.Flags = unix.IFA_F_NODAD
+		a.ValidLft = math.MaxUint32 // for ever, but PreferedLft 0: deprecated
+	}
+	return a
+}
+
+// settle has the kernel answer ARP on the device for the device's own
+// addresses alone, and take packets by whichever way they come: what a
+// balancer tunnelled enters by a device that need not lead back to the client.
+func (a *Addresses) settle(device string) {
+	for _, s := range []struct{ key, value, unless string }{
+		{"arp_ignore", "1", "1"},
+		{"arp_announce", "2", "2"},
+		{"rp_filter", "2", "0"}, // loose; the greater of it and conf.all holds
+	} {
+		path := filepath.Join("/proc/sys/net/ipv4/conf", device, s.key)
+		all := filepath.Join("/proc/sys/net/ipv4/conf/all", s.key)
+		if read(path) == s.unless && (s.key != "rp_filter" || read(all) == s.unless) {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
+			a.log.Warn("VIP addresses: a link setting could not be made", "setting", path, "value", s.value, "error", err)
+		}
+	}
+}
+
+func read(path string) string {
+	b, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(b))
+}

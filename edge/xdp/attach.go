@@ -1,0 +1,58 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// attach puts a program at a device; it is off again when the link closes or
+// the process ends, however it ends. It gives the mode in the end.
+func attach(prog *ebpf.Program, device int, name string, mode Mode, log *slog.Logger) (link.Link, Mode, error) {
+	try := func(flags link.XDPAttachFlags) (link.Link, error) {
+		return link.AttachXDP(link.XDPOptions{Program: prog, Interface: device, Flags: flags})
+	}
+	var nativeErr error
+	if mode != Generic {
+		l, err := try(link.XDPDriverMode)
+		if err == nil {
+			return l, Native, nil
+		}
+		nativeErr = fmt.Errorf("attach to %s in native mode: %w", name, err)
+		if mode == Native {
+			return nil, "", nativeErr
+		}
+	}
+	l, err := try(link.XDPGenericMode)
+	if err != nil {
+		return nil, "", errors.Join(nativeErr, fmt.Errorf("attach to %s in generic mode: %w", name, err))
+	}
+	if nativeErr != nil {
+		log.Warn("the device does not take the program natively; slower generic mode is in use", "device", name, "error", nativeErr)
+	}
+	return l, Generic, nil
+}
+
+// AttachPass puts a program that passes everything at a device of the caller's
+// network namespace. The far end of a veth pair needs one (any will do), or it
+// does not receive what its peer's program transmits. The device is as before
+// once Close is called or the process ends.
+func AttachPass(device int) (interface{ Close() error }, error) {
+	spec, err := loadEdge()
+	if err != nil {
+		return nil, fmt.Errorf("read the programs: %w", err)
+	}
+	prog, err := ebpf.NewProgram(spec.Programs[edgeProgPass])
+	if err != nil {
+		return nil, fmt.Errorf("load the passing program: %w", err)
+	}
+	defer prog.Close()
+	l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: device, Flags: link.XDPDriverMode})
+	if err != nil {
+		return nil, fmt.Errorf("attach the passing program to device %d: %w", device, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,81 @@
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"meridian/fleet"
+)
+
+// Mode is how the program is attached.
+type Mode string
+
+// The modes. Auto tries native and falls back to generic.
+const (
+	Auto    Mode = "auto"
+	Native  Mode = "native"  // in the driver, before the kernel's own packet
+	Generic Mode = "generic" // on any device, slower
+)
+
+// Roles are the node's roles as far as layer 4 is concerned.
+type Roles struct {
+	L4 bool // balance
+	L7 bool // unpack what balancers send to this gateway
+}
+
+// Health takes observations in and gives the local verdict on their target.
+type Health interface {
+	Observe(fleet.Observation) fleet.Verdict
+}
+
+// Config is what Layer4 works with.
+type Config struct {
+	Node   string // this node's name in the Spec
+	Roles  Roles  // at least one
+	Device string // empty: the one that holds the node's own address
+	Mode   Mode   // empty: Auto
+	Key    Key    // of the flow hash; one for the region
+	Flows  int    // flows that each CPU remembers; 0: 131,072
+
+	Health Health       // with L4
+	Log    *slog.Logger // nil: none
+
+	// Dial reaches a VIP on this very node, to check its own gateway. nil:
+	// the standard library's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (c *Config) complete() error {
+	if c.Node == "" {
+		return errors.New("layer 4: expected the node's name")
+	}
+	if !c.Roles.L4 && !c.Roles.L7 {
+		return errors.New("layer 4: node has neither role l4 nor role l7")
+	}
+	if c.Roles.L4 && c.Health == nil {
+		return errors.New("layer 4: role l4 needs Health")
+	}
+	switch c.Mode {
+	case "":
+		c.Mode = Auto
+	case Auto, Native, Generic:
+	default:
+		return fmt.Errorf("layer 4: mode %q: expected auto, native or generic", c.Mode)
+	}
+	if c.Flows == 0 {
+		c.Flows = defaultFlows
+	}
+	if c.Flows < 4 || c.Flows > 1<<24 {
+		return fmt.Errorf("layer 4: %d flows a CPU: expected 4 to %d", c.Flows, 1<<24)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package xdp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"meridian/edge/maglev"
+	"meridian/fleet"
+)
+
+// desired is what this node should do, computed from a World alone: no health,
+// no kernel. It is immutable.
+type desired struct {
+	own4, own6 netip.Addr // zero where the node has none
+	balances   bool
+	unpacks    bool
+	balancers  []netip.Addr // who may tunnel to this node
+	addresses  []netip.Addr // VIPs, with and without services
+	frontends  []frontend
+	groups     []group
+	checks     []checkPlan
+}
+
+// frontend is one VIP as the program looks it up.
+type frontend struct {
+	addr    netip.Addr
+	port    uint16
+	proto   uint8
+	service string // one of the services there, for people
+	group   int    // index in desired.groups
+}
+
+// group is a set of members that share a ring.
+type group struct {
+	id      string
+	members []member // in the Spec's order; may be empty
+}
+
+// member is one way to one gateway or endpoint.
+type member struct {
+	key    memberKey
+	name   string // in the ring; the same on every balancer
+	weight int
+	admin  fleet.AdminState
+}
+
+// memberKey says which entry of the endpoint table a member has: the target
+// whose health it shares, and the way there.
+type memberKey struct {
+	target fleet.Target
+	addr   netip.Addr // outer destination, or for l2_dsr the host on the link
+	how    edgeForward
+}
+
+// checkPlan is how one target is checked.
+type checkPlan struct {
+	target    fleet.Target
+	ways      []checkWay // one by family; all have to pass
+	kind      fleet.CheckType
+	host      string
+	path      string
+	readyPath string // empty: none
+	expect    fleet.Expect
+	interval  time.Duration
+	timeout   time.Duration
+}
+
+// checkWay is a VIP and the member that the check reaches through it.
+type checkWay struct {
+	vip netip.AddrPort
+	key memberKey
+}
+
+const (
+	protoTCP = 6
+	protoUDP = 17
+)
+
+// planner gathers a desired state.
+type planner struct {
+	d      *desired
+	snap   *fleet.Snapshot
+	node   *fleet.Node
+	groups map[string]int
+	checks map[fleet.Target]int // in d.checks
+	seen   map[frontend]bool    // by address, port and protocol
+}
+
+// plan computes the desired state of the node of that name. Errors: the node
+// or its region is not in the Spec; the Spec breaks the limits of layer 4.
+func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
+	snap := w.Snapshot
+	n := snap.Node(node)
+	if n == nil {
+		return nil, fmt.Errorf("layer 4: node %q is not in the Spec", node)
+	}
+	region := snap.Region(n.Region)
+	var errs fleet.Errors
+	maglev.Check(snap.Spec, &errs)
+	if err := errs.Err(); err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
+	}
+	p := &planner{
+		d:    &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7},
+		snap: snap, node: n, groups: map[string]int{}, checks: map[fleet.Target]int{}, seen: map[frontend]bool{},
+	}
+	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
+	for i := range snap.Spec.Nodes {
+		// A disabled balancer still counts: its last packets may be on their way.
+		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && b.Has(fleet.RoleL4) {
+			p.d.balancers = append(p.d.balancers, valid(b.Addresses.V4, b.Addresses.V6)...)
+		}
+	}
+	if roles.L4 {
+		for i := range snap.Spec.Services {
+			p.service(&snap.Spec.Services[i])
+		}
+	}
+	return p.d, nil
+}
+
+func valid(addrs ...netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+func (p *planner) service(s *fleet.Service) {
+	proto := uint8(protoTCP)
+	if s.Protocol == fleet.UDP {
+		proto = protoUDP
+	}
+	for _, port := range s.Ports {
+		for _, vip := range p.d.addresses {
+			at := frontend{addr: vip, port: port, proto: proto}
+			if p.seen[at] {
+				continue // http services share a port; the gateway tells them apart
+			}
+			p.seen[at] = true
+			at.service = s.Service
+			at.group = p.group(s, vip.Is4(), port)
+			p.d.frontends = append(p.d.frontends, at)
+			p.check(s, at)
+		}
+	}
+}
+
+// group finds or makes the group behind a VIP's family and port.
+func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
+	family := "v6"
+	if v4 {
+		family = "v4"
+	}
+	id := fmt.Sprintf("gateways/%s/%s", s.Forwarding, family)
+	if !s.Protocol.Gateway() {
+		id = fmt.Sprintf("%s/%d/%s", s.Service, port, family)
+	}
+	if i, ok := p.groups[id]; ok {
+		return i
+	}
+	g := group{id: id}
+	if s.Protocol.Gateway() {
+		g.members = p.gateways(s.Forwarding, v4)
+	} else {
+		g.members = p.endpoints(s, v4, port)
+	}
+	p.groups[id] = len(p.d.groups)
+	p.d.groups = append(p.d.groups, g)
+	return p.groups[id]
+}
+
+// gateways lists the region's gateways, each by its address of the VIP's
+// family or, without one, by the other.
+func (p *planner) gateways(f fleet.Forwarding, v4 bool) []member {
+	var out []member
+	for _, n := range p.snap.NodesWith(p.node.Region, fleet.RoleL7) {
+		addr := n.Addresses.V6
+		if v4 && n.Addresses.V4.IsValid() || !addr.IsValid() {
+			addr = n.Addresses.V4
+		}
+		out = append(out, member{
+			key: memberKey{
+				target: fleet.Target{Kind: fleet.TargetGateway, Region: p.node.Region, Node: n.Name},
+				addr:   addr, how: p.how(f, addr),
+			},
+			name: n.Name, weight: n.Weight, admin: n.State,
+		})
+	}
+	return out
+}
+
+// endpoints lists the endpoints that the region uses at a port of a tcp or udp
+// service.
+func (p *planner) endpoints(s *fleet.Service, v4 bool, port uint16) []member {
+	var out []member
+	seen := map[netip.AddrPort]bool{}
+	for _, pool := range s.Pools {
+		for _, e := range pool.Endpoints {
+			if e.Address.Port() != port || e.State == fleet.Disabled || seen[e.Address] ||
+				e.Region != "" && e.Region != p.node.Region {
+				continue
+			}
+			seen[e.Address] = true
+			out = append(out, member{
+				key: memberKey{
+					target: fleet.Target{Kind: fleet.TargetEndpoint, Region: p.node.Region,
+						Service: s.Service, Pool: pool.ID, Endpoint: e.Address.String()},
+					addr: e.Address.Addr(), how: p.how(s.Forwarding, e.Address.Addr()),
+				},
+				name: e.Address.String(), weight: e.Weight, admin: e.State,
+			})
+		}
+	}
+	return out
+}
+
+// how gives the way to an address, as far as this node can go it: the outer
+// header needs an own address of the same family.
+func (p *planner) how(f fleet.Forwarding, addr netip.Addr) edgeForward {
+	switch {
+	case addr == p.d.own4 || addr == p.d.own6:
+		return edgeForwardFORWARD_LOCAL
+	case f == fleet.L2DSR:
+		return edgeForwardFORWARD_L2
+	case addr.Is4() && p.d.own4.IsValid():
+		return edgeForwardFORWARD_TUNNEL4
+	case addr.Is6() && p.d.own6.IsValid():
+		return edgeForwardFORWARD_TUNNEL6
+	}
+	return edgeForwardFORWARD_NONE
+}
+
+// check plans the checks of the members behind a VIP. A target is checked
+// through the first VIP of each family that leads to it.
+func (p *planner) check(s *fleet.Service, at frontend) {
+	own := p.d.own6
+	if at.addr.Is4() {
+		own = p.d.own4
+	}
+	if at.proto != protoTCP || !own.IsValid() {
+		return // udp has no check of its own; without an own address no reply finds back
+	}
+	for _, m := range p.d.groups[at.group].members {
+		if m.key.how == edgeForwardFORWARD_NONE {
+			continue
+		}
+		i, ok := p.checks[m.key.target]
+		if !ok {
+			i = len(p.d.checks)
+			p.checks[m.key.target] = i
+			p.d.checks = append(p.d.checks, newCheckPlan(s, m.key.target))
+		}
+		c := &p.d.checks[i]
+		if slices.ContainsFunc(c.ways, func(w checkWay) bool { return w.vip.Addr().Is4() == at.addr.Is4() }) {
+			continue
+		}
+		if c.target.Kind == fleet.TargetGateway && (s.Protocol == fleet.HTTPS) != (c.kind == fleet.CheckHTTPS) {
+			continue // one kind of check a gateway
+		}
+		c.ways = append(c.ways, checkWay{netip.AddrPortFrom(at.addr, at.port), m.key})
+	}
+}
+
+// Gateways are checked often enough that three failures in a row take less
+// than a second; see checkTimeout for the rest of that sum.
+const gatewayInterval = 200 * time.Millisecond
+
+func newCheckPlan(s *fleet.Service, t fleet.Target) checkPlan {
+	if t.Kind == fleet.TargetGateway {
+		c := checkPlan{target: t, kind: fleet.CheckHTTP, host: fleet.GatewayHost, path: "/health", readyPath: "/ready",
+			expect: fleet.Expect{Status: []string{"2xx"}}, interval: gatewayInterval}
+		if s.Protocol == fleet.HTTPS {
+			c.kind = fleet.CheckHTTPS
+		}
+		return c
+	}
+	h := &s.Healthcheck
+	return checkPlan{target: t, kind: h.Type, host: h.Host, path: h.Path, readyPath: h.ReadyPath,
+		expect: h.Expect, interval: h.Interval.D(), timeout: h.Timeout.D()}
+}

@@ -1,0 +1,21 @@
+// Package xdp is layer 4 of an edge node: it brings VIPs, rings and endpoints
+// into the tables of a program at the node's device, checks each gateway
+// through the VIP, and takes what fails out of the rings.
+//
+// One program serves a device, whatever the node's roles (see bpf/). With role
+// l4 it balances: VIP, flow table or Maglev ring, endpoint, then a tunnel (IPv4
+// or IPv6 in either) or the endpoint's MAC address, and out by the same device.
+// With role l7 it unpacks what the region's balancers send, so that the kernel
+// sees the client's packet at the VIP, which [Addresses] puts on the loopback
+// device; replies go straight to the client. Everything else passes.
+//
+// The ways to the endpoints (next hop, MTU) come from the kernel's routes and
+// neighbours by netlink, ahead of the packets. The lookup that BPF offers
+// instead, bpf_fib_lookup, wants forwarding on at the device, which would make
+// a router of every node, and knows no MAC address for l2_dsr until somebody
+// has asked for it.
+//
+// Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink, raw
+// sockets) and the TCP/IP stack of the checks. It imports fleet and
+// edge/maglev. Imported by cmd and lab only.
+package xdp

@@ -1,0 +1,335 @@
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"meridian/fleet"
+)
+
+// Layer4 is layer 4 of one node.
+type Layer4 struct {
+	cfg   Config
+	want  atomic.Pointer[desired]
+	kick  chan struct{} // something that the tables depend on has changed
+	ways  chan struct{} // likewise, routes or neighbours
+	state *states
+	stats *stats
+
+	mu    sync.Mutex
+	ready error // nil: can serve
+
+	orders atomic.Pointer[map[memberKey]order] // what the tables hold
+}
+
+var errNotAttached = errors.New("layer 4: not attached")
+
+// New checks the configuration. It opens nothing.
+func New(cfg Config) (*Layer4, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	l := &Layer4{
+		cfg: cfg, kick: make(chan struct{}, 1), ways: make(chan struct{}, 1),
+		state: newStates(), stats: newStats(), ready: errNotAttached,
+	}
+	l.orders.Store(&map[memberKey]order{})
+	return l, nil
+}
+
+// Apply takes a World in, all or nothing: on an error, which says that the
+// node is not in the Spec or that the Spec does not fit layer 4's tables, the
+// last one stays. The tables follow as soon as Run gets to it; what fails
+// there is tried again until it is in.
+func (l *Layer4) Apply(w *fleet.World) error {
+	d, err := plan(w, l.cfg.Node, l.cfg.Roles)
+	if err != nil {
+		return err
+	}
+	l.want.Store(d)
+	poke(l.kick)
+	poke(l.ways)
+	return nil
+}
+
+// Ready says whether this node can serve: nil, or why not. With role l4 every
+// VIP needs a member that is known to live.
+func (l *Layer4) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready
+}
+
+func (l *Layer4) setReady(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil && l.ready != nil:
+		l.cfg.Log.Info("layer 4 serves")
+	case err != nil && err != errNotAttached && (l.ready == nil || l.ready.Error() != err.Error()):
+		l.cfg.Log.Warn("layer 4 cannot serve", "reason", err)
+	}
+	l.ready = err
+}
+
+// poke leaves a sign; one that is already there serves as well.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run waits for the first World, attaches, and keeps tables and checks in line
+// until ctx ends; then it detaches. Everything that it opens belongs to the
+// network namespace of the goroutine that calls it. It may be called again
+// after it returned.
+func (l *Layer4) Run(ctx context.Context) error {
+	for l.want.Load() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.kick:
+		}
+	}
+	defer l.setReady(errNotAttached)
+	for {
+		s, err := l.open()
+		if err != nil {
+			return err
+		}
+		err = s.run(ctx)
+		if cerr := s.close(); err != errNewAddress || cerr != nil {
+			return errors.Join(err, cerr)
+		}
+	}
+}
+
+// errNewAddress ends a session whose node has another address of its own.
+var errNewAddress = errors.New("the node's own address has changed")
+
+// session is all that one Run holds.
+type session struct {
+	l      *Layer4
+	nl     *netlink.Handle
+	kernel *kernel
+	link   interface{ Close() error }
+	device int
+	ways   *ways
+	rec    *reconciler
+	own    [2]netip.Addr // of the wire
+	wire   *wire         // nil without role l4
+	done   chan struct{} // closed: subscriptions end
+
+	background sync.WaitGroup
+	checkers   map[fleet.Target]runningChecker
+	failed     chan error
+}
+
+type runningChecker struct {
+	plan checkPlan
+	stop context.CancelFunc
+}
+
+func (l *Layer4) open() (_ *session, err error) {
+	d := l.want.Load()
+	s := &session{l: l, own: [2]netip.Addr{d.own4, d.own6}, done: make(chan struct{}),
+		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("layer 4: netlink: %w", err)
+	}
+	dev, err := deviceOf(s.nl, l.cfg.Device, d.own4, d.own6)
+	if err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
+	}
+	s.device = dev.Attrs().Index
+	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows); err != nil {
+		return nil, err
+	}
+	s.rec = newReconciler(s.kernel, l.cfg.Key)
+	s.ways = newWays(s.nl, s.device, l.cfg.Log)
+	if err := watch(s.done, func() { poke(l.ways) }); err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
+	}
+	if l.cfg.Roles.L4 {
+		if s.wire, err = newWire(s.kernel, s.device, d.own4, d.own6); err != nil {
+			return nil, fmt.Errorf("layer 4: checks: %w", err)
+		}
+	}
+	at, mode, err := attach(s.kernel.edgeObjects.Edge, s.device, dev.Attrs().Name, l.cfg.Mode, l.cfg.Log)
+	if err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
+	}
+	s.link = at
+	l.stats.attached(s.kernel, mode)
+	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", mode)
+	return s, nil
+}
+
+// close gives everything back, in the reverse order.
+func (s *session) close() error {
+	var errs []error
+	s.l.stats.detached()
+	if s.link != nil {
+		errs = append(errs, s.link.Close())
+	}
+	close(s.done)
+	if s.ways != nil {
+		s.ways.close()
+	}
+	if s.wire != nil {
+		s.wire.close()
+	}
+	if s.kernel != nil {
+		errs = append(errs, s.kernel.Close())
+	}
+	if s.nl != nil {
+		s.nl.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// Intervals of the reconciler.
+const (
+	retryAfter = 200 * time.Millisecond // a write that failed
+	refreshAll = 10 * time.Second       // routes and neighbours, should an event be lost
+)
+
+// run is the reconciler's loop.
+func (s *session) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.background.Wait()
+	defer cancel()
+	if s.wire != nil {
+		s.background.Go(func() {
+			if err := s.wire.run(ctx); err != nil {
+				s.failed <- err
+			}
+		})
+	}
+	refresh := time.NewTicker(refreshAll)
+	defer refresh.Stop()
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	stale := true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.failed:
+			return fmt.Errorf("layer 4: %w", err)
+		case <-s.l.ways:
+			stale = true
+		case <-refresh.C:
+			stale = true
+		case <-s.l.kick:
+		case <-retry.C:
+		}
+		d := s.l.want.Load()
+		if s.own != [2]netip.Addr{d.own4, d.own6} {
+			return errNewAddress
+		}
+		if err := s.step(ctx, d, &stale); err != nil {
+			s.l.stats.failed()
+			s.l.setReady(fmt.Errorf("layer 4: %w", err))
+			retry.Reset(retryAfter)
+		}
+	}
+}
+
+// step brings everything in line once.
+func (s *session) step(ctx context.Context, d *desired, stale *bool) error {
+	if *stale {
+		if err := s.ways.refresh(d.destinations()); err != nil {
+			return err
+		}
+		*stale = false
+	}
+	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop}); err != nil {
+		return err
+	}
+	s.publish(d)
+	s.check(ctx, d)
+	s.l.setReady(d.serving(s.l.state.get))
+	return nil
+}
+
+// publish tells the checkers what the tables hold.
+func (s *session) publish(d *desired) {
+	orders := make(map[memberKey]order, len(s.rec.endpoints))
+	for key, index := range s.rec.endpoints {
+		orders[key] = order{index, s.rec.records[index].Generation}
+	}
+	s.l.orders.Store(&orders)
+	s.l.stats.applied(s.rec, d)
+}
+
+// check starts the checkers that are wanted and stops the others.
+func (s *session) check(ctx context.Context, d *desired) {
+	if s.wire == nil {
+		return
+	}
+	wanted := map[fleet.Target]checkPlan{}
+	for _, p := range d.checks {
+		wanted[p.target] = p
+	}
+	for t, c := range s.checkers {
+		if p, ok := wanted[t]; !ok || !reflect.DeepEqual(p, c.plan) {
+			c.stop()
+			delete(s.checkers, t)
+			if !ok {
+				s.l.state.forget(t)
+			}
+		}
+	}
+	for t, p := range wanted {
+		if _, ok := s.checkers[t]; ok {
+			continue
+		}
+		cctx, stop := context.WithCancel(ctx)
+		s.checkers[t] = runningChecker{p, stop}
+		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe}
+		s.background.Go(func() { c.run(cctx) })
+	}
+}
+
+// observe has Health judge a fact; a verdict that changed goes to the rings.
+func (s *session) observe(o fleet.Observation) {
+	v := s.l.cfg.Health.Observe(o)
+	s.l.stats.checked(o)
+	if s.l.state.set(o.Target, v.State) {
+		poke(s.l.kick)
+	}
+}
+
+// dial connects to a VIP by the way of a check: through the program, or for a
+// gateway on this very node as any of its processes would.
+func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
+	if way.key.how == edgeForwardFORWARD_LOCAL {
+		return s.l.cfg.Dial(ctx, "tcp", way.vip.String())
+	}
+	o, ok := (*s.l.orders.Load())[way.key]
+	if !ok {
+		return nil, errors.New("not in the tables yet")
+	}
+	own := s.own[0]
+	if way.vip.Addr().Is6() {
+		own = s.own[1]
+	}
+	return s.wire.dial(ctx, own, way.vip, o)
+}

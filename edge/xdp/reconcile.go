@@ -1,0 +1,250 @@
+package xdp
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"meridian/edge/maglev"
+	"meridian/fleet"
+)
+
+// tables are the program's tables as the reconciler writes them. A call that
+// failed may be made again.
+type tables interface {
+	setNode(edgeNode) error
+	setBalancer(netip.Addr) error
+	dropBalancer(netip.Addr) error
+	setEndpoint(index uint16, e edgeEndpoint) error
+	setRings(map[uint32][]uint16) error // each is swapped whole: slot to endpoint
+	dropRing(index uint32) error
+	setVIP(edgeVipKey, edgeVip) error
+	dropVIP(edgeVipKey) error
+	clearTraffic(index uint32) error
+}
+
+// hop is the next hop on the way to an address.
+type hop struct {
+	mac, source [6]byte
+	known       bool   // else mac and source mean nothing
+	mtu         uint16 // of the whole way as far as the kernel knows; 0: not known
+}
+
+// inputs are all that the tables' contents depend on.
+type inputs struct {
+	want  *desired
+	state func(fleet.Target) fleet.State
+	hop   func(netip.Addr) hop
+}
+
+// reconciler brings tables in line with inputs. What it holds is what it knows
+// to be in the tables, so that a run that fails half-way is taken up by the
+// next. It is not safe for concurrent use.
+type reconciler struct {
+	tables tables
+	key    Key
+
+	node      *edgeNode
+	balancers map[netip.Addr]bool
+	endpoints map[memberKey]uint16
+	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
+	rings     map[string]ringEntry    // by group
+	vips      map[edgeVipKey]edgeVip
+
+	swaps uint64 // rings put in place, ever
+}
+
+// ringEntry is a ring in the tables.
+type ringEntry struct {
+	index   uint32
+	members []maglev.Member // what it was built of
+	targets []uint16        // the endpoint of each member
+}
+
+func newReconciler(t tables, key Key) *reconciler {
+	return &reconciler{
+		tables: t, key: key,
+		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
+		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
+	}
+}
+
+// reconcile brings the tables in line, in an order that shows no half state to
+// a packet: what others point at comes before them and goes after them.
+func (r *reconciler) reconcile(in inputs) error {
+	choices := make([]choice, len(in.want.groups))
+	for i := range in.want.groups {
+		choices[i] = in.want.groups[i].choose(in.state)
+	}
+	records := r.wantRecords(in, choices)
+	return r.write(in.want, records, choices)
+}
+
+// write runs the steps in order and stops at the first that fails.
+func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choices []choice) error {
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"node", func() error { return r.writeNode(d) }},
+		{"balancers", func() error { return r.writeBalancers(d) }},
+		{"endpoints", func() error { return r.raise(records) }},
+		{"rings", func() error { return r.writeRings(d, choices) }},
+		{"VIPs", func() error { return r.writeVIPs(d) }},
+		{"old VIPs", func() error { return r.dropVIPs(d) }},
+		{"old rings", func() error { return r.dropRings(d) }},
+		{"old endpoints", func() error { return r.lower(records) }},
+		{"old balancers", func() error { return r.dropBalancers(d) }},
+	} {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("write %s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+func (r *reconciler) writeNode(d *desired) error {
+	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort}
+	if d.balances {
+		n.Duties |= uint32(edgeDutyDUTY_BALANCE)
+	}
+	if d.unpacks {
+		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
+	}
+	if r.node != nil && *r.node == n {
+		return nil
+	}
+	if err := r.tables.setNode(n); err != nil {
+		return err
+	}
+	r.node = &n
+	return nil
+}
+
+func (r *reconciler) writeBalancers(d *desired) error {
+	for _, a := range d.balancers {
+		if r.balancers[a] {
+			continue
+		}
+		if err := r.tables.setBalancer(a); err != nil {
+			return err
+		}
+		r.balancers[a] = true
+	}
+	return nil
+}
+
+func (r *reconciler) dropBalancers(d *desired) error {
+	for a := range r.balancers {
+		if slices.Contains(d.balancers, a) {
+			continue
+		}
+		if err := r.tables.dropBalancer(a); err != nil {
+			return err
+		}
+		delete(r.balancers, a)
+	}
+	return nil
+}
+
+// wantRecords gives the record that each member should have, but for its
+// generation.
+func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edgeEndpoint {
+	out := map[memberKey]edgeEndpoint{}
+	for gi, g := range in.want.groups {
+		for mi, m := range g.members {
+			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how)}
+			if choices[gi].keep[mi] || out[m.key].Usable == 1 {
+				e.Usable = 1
+			}
+			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
+				h := in.hop(m.key.addr)
+				e.Mtu = h.mtu
+				if h.known {
+					e.NextHop.Octet, e.NextHop.Set = h.mac, 1
+					e.Source.Octet, e.Source.Set = h.source, 1
+				}
+			}
+			out[m.key] = e
+		}
+	}
+	return out
+}
+
+// raise writes the records of members, new ones at free indexes, without yet
+// taking anything from those that lose.
+func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
+	for key, e := range want {
+		index, ok := r.endpoints[key]
+		if !ok {
+			var err error
+			if index, err = r.free(); err != nil {
+				return err
+			}
+			e.Generation = r.records[index].Generation + 1
+		} else {
+			old := r.records[index]
+			e.Generation = old.Generation
+			e.Usable |= old.Usable
+		}
+		if err := r.setEndpoint(index, e); err != nil {
+			return err
+		}
+		r.endpoints[key] = index
+	}
+	return nil
+}
+
+// lower takes the flows from members that lost them, and frees the indexes of
+// members that are gone. Flows that still name a freed index are told from its
+// next owner's by the generation.
+func (r *reconciler) lower(want map[memberKey]edgeEndpoint) error {
+	for key, index := range maps.Clone(r.endpoints) {
+		e, stays := want[key]
+		e.Generation = r.records[index].Generation
+		if err := r.setEndpoint(index, e); err != nil {
+			return err
+		}
+		if !stays {
+			delete(r.endpoints, key)
+		}
+	}
+	return nil
+}
+
+func (r *reconciler) setEndpoint(index uint16, e edgeEndpoint) error {
+	if old, ok := r.records[index]; ok && old == e {
+		return nil
+	}
+	if err := r.tables.setEndpoint(index, e); err != nil {
+		return err
+	}
+	r.records[index] = e
+	return nil
+}
+
+// free gives an index that no member has, the one unused for longest as far as
+// generations tell. Index 0 stands for no endpoint.
+func (r *reconciler) free() (uint16, error) {
+	used := map[uint16]bool{}
+	for _, i := range r.endpoints {
+		used[i] = true
+	}
+	best, found := uint16(0), false
+	for i := uint16(1); i < maxEndpoints; i++ {
+		if used[i] {
+			continue
+		}
+		if g := r.records[i].Generation; !found || g < r.records[best].Generation {
+			best, found = i, true
+			if g == 0 {
+				break
+			}
+		}
+	}
+	if !found {
+		return 0, fmt.Errorf("no room for more than %d endpoints", maxEndpoints-1)
+	}
+	return best, nil
+}

@@ -1,0 +1,309 @@
+package xdp
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"meridian/fleet"
+	"meridian/health/verdict"
+	"meridian/internal/testkit"
+	"meridian/internal/testkit/netns"
+)
+
+// A region in namespaces: a client, a router, a balancer and two gateways,
+// every link a veth pair to the router.
+//
+//	client ── router ── lb
+//	               ├─── gw1
+//	               └─── gw2
+type region struct {
+	t                            *testing.T
+	client, router, lb, gw1, gw2 *netns.NS
+	world                        *fleet.World
+	log                          *slog.Logger
+}
+
+const regionSpec = `
+regions:
+  - {id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.10], v6: ["2001:db8::10"]}}
+nodes:
+  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.7.1.2, v6: "fd07:1::2"}}
+  - {name: gw1, region: fra, roles: [l7], addresses: {v4: 10.7.2.2, v6: "fd07:2::2"}, state: GW1}
+  - {name: gw2, region: fra, roles: [l7], addresses: {v4: 10.7.3.2, v6: "fd07:3::2"}}
+services:
+  - service: web
+    protocol: http
+    ports: [80]
+    pools: [{id: main, endpoints: [{address: "10.7.9.9:80"}]}]
+  - service: echo
+    protocol: udp
+    ports: [7]
+    pools: [{id: main, endpoints: [{address: "10.7.2.2:7"}, {address: "10.7.3.2:7"}]}]
+`
+
+var (
+	vip4 = netip.MustParseAddr("192.0.2.10")
+	vip6 = netip.MustParseAddr("2001:db8::10")
+)
+
+func worldOf(t testing.TB, doc string) *fleet.World {
+	t.Helper()
+	s, err := fleet.Compile([]byte(doc), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fleet.World{Snapshot: s}
+}
+
+func newRegion(t *testing.T, underlay int) *region {
+	t.Helper()
+	testkit.Root(t)
+	r := &region{t: t, world: worldOf(t, strings.ReplaceAll(regionSpec, "GW1", "active")),
+		log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
+		n, err := netns.New(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { n.Close() })
+		*ns = n
+	}
+	for i, leaf := range []*netns.NS{r.client, r.lb, r.gw1, r.gw2} {
+		mtu := underlay
+		if leaf == r.client {
+			mtu = 1500
+		}
+		r.connect(leaf, i, mtu)
+	}
+	// Packets for the VIPs reach the region's balancer, as BGP would have it.
+	r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr("10.7.1.2")))
+	r.must(r.router.AddRoute(netip.PrefixFrom(vip6, 128), netip.MustParseAddr("fd07:1::2")))
+	return r
+}
+
+func (r *region) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// connect joins a leaf to the router, with the program at the router's end
+// that lets it receive what the leaf transmits by XDP.
+func (r *region) connect(leaf *netns.NS, i, mtu int) {
+	r.t.Helper()
+	p := func(format string, host int) []netip.Prefix {
+		return []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.7.%d.%d/24", i, host)),
+			netip.MustParsePrefix(fmt.Sprintf("fd07:%d::%d/64", i, host))}
+	}
+	dev := "to-" + leaf.Name
+	r.must(netns.Veth(netns.End{NS: leaf, Dev: "eth0", Addrs: p("", 2)}, netns.End{NS: r.router, Dev: dev, Addrs: p("", 1)}, mtu))
+	r.must(leaf.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(fmt.Sprintf("10.7.%d.1", i))))
+	r.must(leaf.AddRoute(netip.MustParsePrefix("::/0"), netip.MustParseAddr(fmt.Sprintf("fd07:%d::1", i))))
+	r.must(r.router.Do(func() error {
+		dev, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		at, err := AttachPass(dev.Index)
+		if err == nil {
+			r.t.Cleanup(func() { at.Close() })
+		}
+		return err
+	}))
+}
+
+// trackers is Health without its room: rise and fall, and a sign for each
+// change.
+type trackers struct {
+	mu      sync.Mutex
+	m       map[fleet.Target]*verdict.Tracker
+	changes chan fleet.Observation
+}
+
+func newTrackers() *trackers {
+	return &trackers{m: map[fleet.Target]*verdict.Tracker{}, changes: make(chan fleet.Observation, 100)}
+}
+
+func (h *trackers) Observe(o fleet.Observation) fleet.Verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.m[o.Target]
+	if t == nil {
+		t = new(verdict.Tracker)
+		h.m[o.Target] = t
+	}
+	v, changed := t.Observe(o, verdict.Params{Fall: 3, Rise: 2, Expire: 5 * time.Second})
+	if changed {
+		h.changes <- o
+	}
+	return v
+}
+
+// run starts a node's layer 4 and ends it with the test.
+func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
+	r.t.Helper()
+	cfg.Node, cfg.Log, cfg.Key = ns.Name, r.log.With("node", ns.Name), Key{1, 2, 3}
+	cfg.Dial = ns.Dial
+	l, err := New(cfg)
+	r.must(err)
+	r.must(l.Apply(r.world))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- ns.Enter(func() error { return l.Run(ctx) }) }()
+	r.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			r.t.Errorf("%s: Run: %v", ns.Name, err)
+		}
+	})
+	return l
+}
+
+// gateway starts layer 4 of a gateway node, the VIPs on its loopback, and a
+// server at them that says its name.
+func (r *region) gateway(ns *netns.NS, mode Mode) *http.Server {
+	r.t.Helper()
+	r.run(ns, Config{Roles: Roles{L7: true}, Mode: mode})
+	a := NewAddresses(ns.Name, "", r.log)
+	r.must(ns.Do(func() error { return a.Apply(r.world) }))
+	mux := http.NewServeMux()
+	ok := func(w http.ResponseWriter, _ *http.Request) {}
+	mux.HandleFunc(fleet.GatewayHost+"/health", ok)
+	mux.HandleFunc(fleet.GatewayHost+"/ready", ok)
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		n, _ := io.Copy(io.Discard, req.Body)
+		fmt.Fprintf(w, "%s %s %d", ns.Name, req.RemoteAddr, n)
+	})
+	srv := &http.Server{Handler: mux}
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		l, err := ns.Listen("tcp", netip.AddrPortFrom(vip, 80).String())
+		r.must(err)
+		go srv.Serve(l)
+		u, err := ns.ListenPacket("udp", netip.AddrPortFrom(vip, 7).String())
+		r.must(err)
+		go count(u, ns.Name)
+		r.t.Cleanup(func() { u.Close() })
+	}
+	r.t.Cleanup(func() { srv.Close() })
+	return srv
+}
+
+// count answers each datagram with the server's name and how long it was.
+func count(c net.PacketConn, name string) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		c.WriteTo(fmt.Appendf(nil, "%s %d", name, n), from)
+	}
+}
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain for: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// post sends a body of so many octets to a VIP and gives the answer.
+func (r *region) post(vip netip.Addr, size int) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	tr := &http.Transport{DialContext: r.client.Dial, DisableKeepAlives: true}
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+netip.AddrPortFrom(vip, 80).String()+"/", strings.NewReader(strings.Repeat("x", size)))
+	if err != nil {
+		return "", err
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+func TestClientReachesGatewaysThroughTheBalancer(t *testing.T) {
+	for _, mode := range []Mode{Native, Generic} {
+		t.Run(string(mode), func(t *testing.T) {
+			r := newRegion(t, 1600)
+			r.gateway(r.gw1, mode)
+			r.gateway(r.gw2, mode)
+			lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: mode, Health: newTrackers()})
+			eventually(t, "ready", func() bool { return lb.Ready() == nil })
+			for _, vip := range []netip.Addr{vip4, vip6} {
+				seen := map[string]int{}
+				for range 20 {
+					got, err := r.post(vip, 100_000)
+					if err != nil {
+						t.Fatalf("%s: %v", vip, err)
+					}
+					f := strings.Fields(got)
+					seen[f[0]]++
+					if client := "10.7.0.2:"; vip == vip4 && !strings.HasPrefix(f[1], client) || f[2] != "100000" {
+						t.Errorf("%s: answer %q: expected the client's address and 100000 octets", vip, got)
+					}
+				}
+				if seen["gw1"] == 0 || seen["gw2"] == 0 {
+					t.Errorf("%s: 20 connections went to %v", vip, seen)
+				}
+				r.checkUDP(vip)
+			}
+		})
+	}
+}
+
+// checkUDP sends datagrams of full size, and sees one flow stay with one
+// endpoint.
+func (r *region) checkUDP(vip netip.Addr) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	c, err := r.client.Dial(ctx, "udp", netip.AddrPortFrom(vip, 7).String())
+	r.must(err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(3 * time.Second))
+	size := 1500 - 28
+	if vip.Is6() {
+		size = 1500 - 48
+	}
+	want := ""
+	for range 5 {
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			r.t.Fatal(err)
+		}
+		buf := make([]byte, 2048)
+		n, err := c.Read(buf)
+		if err != nil {
+			r.t.Fatalf("%s: datagram of %d octets: %v", vip, size, err)
+		}
+		got := string(buf[:n])
+		if want == "" {
+			name, _, _ := strings.Cut(got, " ")
+			want = fmt.Sprintf("%s %d", name, size)
+		}
+		if got != want {
+			r.t.Errorf("%s: answer %q, expected %q", vip, got, want)
+		}
+	}
+}

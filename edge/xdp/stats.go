@@ -1,0 +1,189 @@
+package xdp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meridian/fleet"
+)
+
+// stats is what an operator can count. It is safe for concurrent use, and a
+// prometheus.Collector that reads the kernel's counters when asked.
+type stats struct {
+	mu       sync.Mutex
+	kernel   *kernel // nil while detached
+	mode     Mode
+	vips     []vipStats
+	rings    map[string]int // members in each group's ring
+	changes  uint64         // of rings
+	failures uint64         // of the reconciler
+	checks   map[bool]uint64
+}
+
+// vipStats says whose traffic an entry of the table vip_stats is.
+type vipStats struct {
+	frontend
+	index uint32
+}
+
+func newStats() *stats { return &stats{checks: map[bool]uint64{}} }
+
+func (s *stats) attached(k *kernel, mode Mode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kernel, s.mode = k, mode
+}
+
+// detached ends all reading of the kernel's counters.
+func (s *stats) detached() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kernel, s.mode, s.vips, s.rings = nil, "", nil, nil
+}
+
+func (s *stats) failed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures++
+}
+
+func (s *stats) checked(o fleet.Observation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checks[o.OK]++
+}
+
+// applied notes what the reconciler has put in place.
+func (s *stats) applied(r *reconciler, d *desired) {
+	vips := make([]vipStats, 0, len(d.frontends))
+	for _, f := range d.frontends {
+		vips = append(vips, vipStats{f, r.vips[f.key()].Stats})
+	}
+	rings := make(map[string]int, len(r.rings))
+	for id, e := range r.rings {
+		rings[id] = len(e.members)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.vips, s.rings = vips, rings
+	s.changes += r.swaps
+	r.swaps = 0
+}
+
+var (
+	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
+		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
+	descFlows = prometheus.NewDesc("meridian_l4_flow_lookups_total",
+		"Look-ups in the flow table by result: hit, new, moved (its endpoint is gone).", []string{"result"}, nil)
+	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
+		"Packets for a VIP.", []string{"vip", "service"}, nil)
+	descVIPBytes = prometheus.NewDesc("meridian_l4_vip_bytes_total",
+		"Octets of IP packets for a VIP, before encapsulation.", []string{"vip", "service"}, nil)
+	descRings = prometheus.NewDesc("meridian_l4_ring_members",
+		"Members that get new flows.", []string{"group"}, nil)
+	descChanges = prometheus.NewDesc("meridian_l4_ring_changes_total",
+		"Rings put in place.", nil, nil)
+	descFailures = prometheus.NewDesc("meridian_l4_reconcile_failures_total",
+		"Failed attempts to bring the kernel's tables in line.", nil, nil)
+	descChecks = prometheus.NewDesc("meridian_l4_checks_total",
+		"Checks of gateways and endpoints through the VIP.", []string{"result"}, nil)
+	descAttached = prometheus.NewDesc("meridian_l4_attached",
+		"1 while the program is at the device, by mode.", []string{"mode"}, nil)
+)
+
+// Register registers the metrics.
+func (l *Layer4) Register(r prometheus.Registerer) {
+	r.MustRegister(l.stats)
+}
+
+// Describe lists the metrics.
+func (s *stats) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descPackets, descFlows, descVIPPackets, descVIPBytes, descRings,
+		descChanges, descFailures, descChecks, descAttached} {
+		out <- d
+	}
+}
+
+// Collect reads them.
+func (s *stats) Collect(out chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	count(descChanges, s.changes)
+	count(descFailures, s.failures)
+	count(descChecks, s.checks[true], "ok")
+	count(descChecks, s.checks[false], "failed")
+	if s.kernel == nil {
+		return
+	}
+	out <- prometheus.MustNewConstMetric(descAttached, prometheus.GaugeValue, 1, string(s.mode))
+	for id, n := range s.rings {
+		out <- prometheus.MustNewConstMetric(descRings, prometheus.GaugeValue, float64(n), id)
+	}
+	counters, err := s.kernel.counters()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(descPackets, err)
+	}
+	for reason, n := range counters {
+		verdict, rest, _ := strings.Cut(reason, "_")
+		if verdict == "flow" {
+			count(descFlows, n, rest)
+			continue
+		}
+		count(descPackets, n, verdict, rest)
+	}
+	for _, v := range s.vips {
+		t, err := s.kernel.traffic(v.index)
+		if err != nil {
+			out <- prometheus.NewInvalidMetric(descVIPPackets, err)
+			continue
+		}
+		labels := []string{v.label(), v.service}
+		count(descVIPPackets, t.Packets, labels...)
+		count(descVIPBytes, t.Octets, labels...)
+	}
+}
+
+// label names a VIP, as tcp/192.0.2.1:443.
+func (f frontend) label() string {
+	proto := "tcp"
+	if f.proto == protoUDP {
+		proto = "udp"
+	}
+	return proto + "/" + netip.AddrPortFrom(f.addr, f.port).String()
+}
+
+// counters sums each reason's packets over all CPUs.
+func (k *kernel) counters() (map[string]uint64, error) {
+	out := make(map[string]uint64, len(k.reasons))
+	for i, name := range k.reasons {
+		var perCPU []uint64
+		if err := k.Counters.Lookup(uint32(i), &perCPU); err != nil {
+			return nil, fmt.Errorf("read counter %s: %w", name, err)
+		}
+		for _, n := range perCPU {
+			out[name] += n
+		}
+	}
+	return out, nil
+}
+
+// traffic sums a VIP's traffic over all CPUs.
+func (k *kernel) traffic(index uint32) (edgeTraffic, error) {
+	var perCPU []edgeTraffic
+	if err := k.VipStats.Lookup(index, &perCPU); err != nil {
+		return edgeTraffic{}, fmt.Errorf("read traffic %d: %w", index, err)
+	}
+	var sum edgeTraffic
+	for _, t := range perCPU {
+		sum.Packets += t.Packets
+		sum.Octets += t.Octets
+	}
+	return sum, nil
+}
