@@ -28,6 +28,7 @@ func (h *Health) Run(ctx context.Context) error {
 	defer tick.Stop()
 	again := time.NewTimer(0) // send at the start, and when due by a change
 	defer again.Stop()
+	pending := true         // a first send is due
 	var due []time.Duration // waits until the further sends that a change caused
 	for {
 		select {
@@ -38,9 +39,12 @@ func (h *Health) Run(ctx context.Context) error {
 			h.send()
 			h.conclude(time.Now())
 		case <-h.changed:
-			again.Reset(coalesce)
-			due = repeats[:]
+			if !pending { // or else a stream of changes would put it off for ever
+				again.Reset(coalesce)
+			}
+			pending, due = true, repeats[:]
 		case <-again.C:
+			pending = false
 			h.send()
 			h.conclude(time.Now())
 			if len(due) > 0 {

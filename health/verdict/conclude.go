@@ -136,6 +136,31 @@ func (c *concluder) vantage(group []Report) {
 	if len(shown) == 0 {
 		shown = group
 	}
+	merge := func(t fleet.Target, cells []Cell, detail string) {
+		key := fleet.VantageTarget{Vantage: name, Target: t}
+		was := c.prev.Vantages[key]
+		merged := majority(cells, was.State)
+		if merged.State == fleet.Unknown {
+			return
+		}
+		v := merged.since(was, c.now)
+		if merged.Cause != fleet.CauseNone {
+			v.Detail = detail
+		}
+		c.view.Vantages[key] = v
+		if len(voting) > 0 {
+			c.votes[t] = append(c.votes[t], vote{name, merged})
+		}
+	}
+	if len(shown) == 1 { // as nearly always
+		r := &shown[0]
+		for i, t := range r.Targets {
+			if _, ok := c.votes[t]; ok && r.Cells[i].State != fleet.Unknown {
+				merge(t, r.Cells[i:i+1], r.Details[t])
+			}
+		}
+		return
+	}
 	words := map[fleet.Target][]Cell{}
 	details := map[fleet.Target]string{}
 	for _, r := range shown {
@@ -147,20 +172,7 @@ func (c *concluder) vantage(group []Report) {
 		maps.Copy(details, r.Details)
 	}
 	for t, cells := range words {
-		key := fleet.VantageTarget{Vantage: name, Target: t}
-		was := c.prev.Vantages[key]
-		merged := majority(cells, was.State)
-		if merged.State == fleet.Unknown {
-			continue
-		}
-		v := merged.since(was, c.now)
-		if merged.Cause != fleet.CauseNone {
-			v.Detail = details[t]
-		}
-		c.view.Vantages[key] = v
-		if len(voting) > 0 {
-			c.votes[t] = append(c.votes[t], vote{name, merged})
-		}
+		merge(t, cells, details[t])
 	}
 }
 
