@@ -227,6 +227,9 @@ func (h *history) proberChanges(in *Input) []Event {
 	return out
 }
 
+// toldMoves is how many moves between two regions are told one by one.
+const toldMoves = 4
+
 // steeringChanges tells for each service how many countries moved from one
 // region to another.
 func (h *history) steeringChanges(in *Input) []Event {
@@ -252,10 +255,19 @@ func (h *history) steeringChanges(in *Input) []Event {
 			}
 			return strings.Compare(a.from+" "+a.to, b.from+" "+b.to)
 		})
-		for _, m := range moves {
+		rest := 0
+		for i, m := range moves {
+			if i >= toldMoves {
+				rest += count[m]
+				continue
+			}
 			out = append(out, Event{Time: in.Now, Kind: "steering", Region: m.to, Target: st.Service, From: m.from, To: m.to,
 				Text: fmt.Sprintf("%s: clients in %d %s move from %s to %s", st.Service, count[m],
 					choose(count[m], "country", "countries"), in.names([]string{m.from}), in.names([]string{m.to}))})
+		}
+		if rest > 0 {
+			out = append(out, Event{Time: in.Now, Kind: "steering", Target: st.Service,
+				Text: fmt.Sprintf("%s: clients in %d other %s move too", st.Service, rest, choose(rest, "country", "countries"))})
 		}
 	}
 	h.steered = now

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,8 @@ import (
 
 // A browser sees a region turn red and green again, and its clients leave and
 // return, on a page that is never reloaded. The same script watches the real
-// thing in lab. With SCREENSHOT set it writes a picture of the region lost.
+// thing in lab. With SCREENSHOT set to a full path it writes a picture of the
+// region lost.
 func TestBrowserSeesARegionDieAndReturn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser takes seconds")
@@ -28,9 +30,27 @@ func TestBrowserSeesARegionDieAndReturn(t *testing.T) {
 	node, npm, chromium := testkit.Program(t, "node"), testkit.Program(t, "npm"), testkit.Program(t, "chromium")
 
 	w := testWorld(t)
-	feed := NewFeed(FeedConfig{Node: "iad-1", Steering: nearest(t), Nodes: func() map[string]NodeStatus { return nil }})
+	var dead atomic.Bool
+	show := func(feed *Feed, since time.Time) {
+		v := healthy(w)
+		for target, verdict := range v.Verdicts {
+			verdict.Since = since
+			v.Verdicts[target] = verdict
+		}
+		if dead.Load() {
+			kill(w, v, "fra", time.Now())
+		}
+		feed.SetView(v)
+	}
+	feed := NewFeed(FeedConfig{Node: "iad-1", Steering: nearest(t), Nodes: func() map[string]NodeStatus {
+		nodes := map[string]NodeStatus{}
+		for _, n := range w.Snapshot.Spec.Nodes {
+			nodes[n.Name] = NodeStatus{Alive: n.Region != "fra" || !dead.Load(), Revision: w.Snapshot.Revision}
+		}
+		return nodes
+	}})
 	feed.Apply(w)
-	feed.SetView(healthy(w))
+	show(feed, time.Now().Add(-time.Hour))
 	d, err := New(Config{Source: feed})
 	if err != nil {
 		t.Fatal(err)
@@ -42,14 +62,12 @@ func TestBrowserSeesARegionDieAndReturn(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/", d)
 	mux.HandleFunc("POST /test/kill", func(http.ResponseWriter, *http.Request) {
-		v := healthy(w)
-		kill(w, v, "fra", time.Now())
-		feed.SetView(v)
+		dead.Store(true)
+		show(feed, time.Now())
 	})
 	mux.HandleFunc("POST /test/restore", func(http.ResponseWriter, *http.Request) {
-		v := healthy(w)
-		v.Verdicts[web("fra")] = fleet.Verdict{State: fleet.Up, Since: time.Now()}
-		feed.SetView(v)
+		dead.Store(false)
+		show(feed, time.Now())
 	})
 	server := httptest.NewServer(mux)
 	defer server.Close()

@@ -1,8 +1,8 @@
 //go:build ignore
 
 // Generate writes the dashboard's two foreign assets from their published
-// packages: the world's countries as SVG paths (assets/world.svg) and the
-// typeface (assets/inter.woff2, assets/inter-LICENSE.txt). It needs npm.
+// packages, with their licences: the world's countries as SVG paths
+// (assets/world.svg) and the typeface (assets/inter.woff2). It needs npm.
 package main
 
 import (
@@ -47,11 +47,11 @@ func main() {
 }
 
 func run() error {
-	files, err := atlas.files("package/countries-110m.json")
+	land, err := atlas.files("package/countries-110m.json", "package/LICENSE")
 	if err != nil {
 		return err
 	}
-	world, err := worldSVG(files[0])
+	world, err := worldSVG(land[0])
 	if err != nil {
 		return fmt.Errorf("%s: %w", atlas.name, err)
 	}
@@ -61,6 +61,7 @@ func run() error {
 	}
 	return errors.Join(
 		os.WriteFile("assets/world.svg", world, 0o644),
+		os.WriteFile("assets/world-LICENSE.txt", land[1], 0o644),
 		os.WriteFile("assets/inter.woff2", font[0], 0o644),
 		os.WriteFile("assets/inter-LICENSE.txt", font[1], 0o644),
 	)

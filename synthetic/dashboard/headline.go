@@ -43,8 +43,12 @@ func headline(st *State) Headline {
 			h.State, h.Since = kind.state, latest(regions)
 		}
 		parts = append(parts, enumerate(regions)+" "+choose(len(regions), kind.verb, kind.many))
+		if len(regions) > 3 { // too many reasons to read at a glance
+			details = append(details, join(namesOf(regions))+".")
+			continue
+		}
 		for _, r := range regions {
-			details = append(details, detail(st, &r, len(st.Regions)-len(by[Up]) > 1))
+			details = append(details, detail(st, &r, n-len(by[Up]) > 1))
 		}
 	}
 	h.Text = strings.Join(parts, ", ")
@@ -59,7 +63,7 @@ func detail(st *State, r *Region, name bool) string {
 		if text != "" {
 			text += "; "
 		}
-		text += "its clients go to " + join(to)
+		text += "its clients go to " + few(to)
 	}
 	if name && text != "" {
 		return r.Name + ": " + text + "."
@@ -168,11 +172,23 @@ func enumerate(regions []Region) string {
 	if len(regions) > 3 {
 		return fmt.Sprintf("%d regions", len(regions))
 	}
+	return join(namesOf(regions))
+}
+
+func namesOf(regions []Region) []string {
 	var names []string
 	for _, r := range regions {
 		names = append(names, r.Name)
 	}
-	return join(names)
+	return names
+}
+
+// few names a few, and counts the rest of many.
+func few(names []string) string {
+	if len(names) <= 4 {
+		return join(names)
+	}
+	return fmt.Sprintf("%s and %d others", strings.Join(names[:3], ", "), len(names)-3)
 }
 
 // join lists names as a sentence does.

@@ -43,6 +43,8 @@ type hub struct {
 	log     []message                  // the latest patches; the last one has number seq
 	clients map[chan message]struct{}
 	closed  bool
+	refused uint64 // streams beyond the limit
+	dropped uint64 // clients too slow
 }
 
 func newHub(build string, limit int) *hub {
@@ -111,6 +113,7 @@ func (h *hub) broadcast(m message) {
 		default:
 			delete(h.clients, c)
 			close(c)
+			h.dropped++
 		}
 	}
 }
@@ -160,6 +163,7 @@ func (h *hub) join(lastID string) (missed []message, c chan message, err error) 
 	case h.closed:
 		return nil, nil, errClosed
 	case len(h.clients) >= h.limit:
+		h.refused++
 		return nil, nil, errBusy
 	}
 	missed, ok := h.since(lastID)

@@ -121,7 +121,7 @@ func (in *Input) names(ids []string) string {
 			names[i] = r.Name
 		}
 	}
-	return join(names)
+	return few(names)
 }
 
 // causeWords gives a cause as people say it.

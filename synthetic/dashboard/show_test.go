@@ -83,6 +83,17 @@ func TestRegionStateAndHeadline(t *testing.T) {
 	}
 }
 
+func TestManyNamesAreCounted(t *testing.T) {
+	for want, names := range map[string][]string{
+		"": nil, "a": {"a"}, "a and b": {"a", "b"}, "a, b, c and d": {"a", "b", "c", "d"},
+		"a, b, c and 2 others": {"a", "b", "c", "d", "e"},
+	} {
+		if got := few(names); got != want {
+			t.Errorf("%v: %q, expected %q", names, got, want)
+		}
+	}
+}
+
 func TestTiersCountWhatARegionIsMadeOf(t *testing.T) {
 	w := testWorld(t)
 	v := healthy(w)

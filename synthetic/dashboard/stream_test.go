@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // stream is a client of the event stream that keeps all it reads.
@@ -323,6 +325,33 @@ func BenchmarkPublish(b *testing.B) {
 	for b.Loop() {
 		if err := d.hub.publish(feed.State()); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestMetricsCountStreams(t *testing.T) {
+	d := testDashboard(t, testFeed(t))
+	r := prometheus.NewPedanticRegistry()
+	d.Register(r)
+	for range 3 {
+		d.hub.join("") // two are allowed
+	}
+	for range clientQueue + 1 {
+		d.hub.beat()
+	}
+	got := map[string]float64{}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		m := f.GetMetric()[0]
+		got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+	}
+	for name, want := range map[string]float64{"meridian_dashboard_streams": 0,
+		"meridian_dashboard_streams_refused_total": 1, "meridian_dashboard_streams_dropped_total": 2} {
+		if got[name] != want {
+			t.Errorf("%s is %v, expected %v", name, got[name], want)
 		}
 	}
 }

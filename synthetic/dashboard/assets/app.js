@@ -90,14 +90,14 @@ function drawHero() {
     ['Regions serving', share(regions.filter((r) => r.state === 'up' || r.state === 'degraded').length, regions.length)],
     ['Probers heard', share(rows.filter((r) => r.live).length, rows.length)],
     ['Nodes current', share(nodes.filter((n) => n.state === 'up' && n.current).length, nodes.length)],
-    ['Median between regions', latencies.length ? `${latencies[latencies.length >> 1]} ms` : '–'],
+    ['Median latency', latencies.length ? `${latencies[latencies.length >> 1]} ms` : '–', 'between regions'],
   ];
-  if (headline.since) figures.unshift(['Since', clock(headline.since), ago(headline.since)]);
+  if (headline.since) figures.unshift(['Since', clock(headline.since), `${ago(headline.since)} ago`]);
   keyed(byId('figures'), figures, (f) => f[0],
     (f) => el('div', {}, el('dt', {}, f[0]), el('dd', {})),
     (node, f) => {
       text(node.lastChild, f[1]);
-      attr(node, 'title', f[2] ? `${f[2]} ago` : null);
+      attr(node, 'title', f[2]);
     });
 }
 

@@ -20,6 +20,8 @@ for (const path of byId('countries').querySelectorAll('[data-country]')) {
 const populous = ('IN CN US ID PK NG BR BD RU ET MX JP EG PH CD VN IR TR DE TH TZ GB FR ZA IT KE MM CO KR SD UG ES DZ IQ ' +
   'AR AF YE CA AO UA MA PL UZ MY MZ GH PE SA MG CI NP CM VE NE AU KP SY ML KZ CL NL RO NZ SE FI NO PT GR').split(' ');
 
+const thicket = 12; // lines
+
 let served = new Map(); // country to region
 let latest;
 
@@ -29,7 +31,7 @@ export function drawMap(state, service, choice, choose) {
     (id) => choose({ service: id }));
   drawCountries(state, service, choice.region);
   drawArcs(state, choice.region);
-  drawFailures(state);
+  drawFailures(state, choice.region);
   drawMarkers(state, choice, choose);
   const lines = state.regions.map((r) => `${r.name} is ${stateWords[r.state]} and serves ${count(service?.steered[r.id]?.length ?? 0, 'country', 'countries')}`);
   text(byId('map-text'), `World map. ${lines.join('. ')}.`);
@@ -59,15 +61,20 @@ function drawArcs(state, picked) {
   }
   keyed(byId('arcs'), arcs, (a) => a.key,
     (a) => el('svg:path', { d: curve(a.from, a.to), class: 'arc' }),
-    (path, a) => attr(path, 'data-tint', state.tint.get(a.region)));
+    (path, a) => {
+      attr(path, 'data-tint', state.tint.get(a.region));
+      attr(path, 'data-picked', picked ? 'true' : null);
+    });
 }
 
-/** drawFailures draws a line from each vantage to each region that it sees fail. */
-function drawFailures(state) {
+/** drawFailures draws a line from each vantage to each region that it sees
+ * fail; where that would be a thicket, only to the region that is picked. */
+function drawFailures(state, picked) {
   const place = new Map(state.regions.map((r) => [r.id, r]));
   const lines = state.regions.flatMap((r) => r.failed_by.filter((v) => v !== r.id && place.has(v))
     .map((v) => ({ key: `${v} ${r.id}`, from: place.get(v), to: r })));
-  keyed(byId('failures'), lines, (l) => l.key, (l) => el('svg:path', { d: curve(l.from, l.to), class: 'failure' }));
+  const shown = lines.length > thicket ? lines.filter((l) => l.to.id === picked) : lines;
+  keyed(byId('failures'), shown, (l) => l.key, (l) => el('svg:path', { d: curve(l.from, l.to), class: 'failure' }));
 }
 
 /** curve bends a line towards the nearer pole, the more the longer it is. */

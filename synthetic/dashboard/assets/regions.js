@@ -10,8 +10,7 @@ export function drawRegions(parent, state, service, choice, choose) {
   keyed(parent, state.regions, (r) => r.id, (r) => makeCard(r, choose), (card, r) => {
     attr(card, 'data-state', r.state);
     attr(card, 'data-tint', state.tint.get(r.id));
-    attr(card, 'aria-pressed', String(choice.region === r.id));
-    attr(card.firstChild, 'aria-pressed', String(choice.region === r.id));
+    attr(card, 'data-picked', choice.region === r.id ? 'true' : null);
     setGlyph(card, r.state);
     text(card.querySelector('b'), r.name);
     text(card.querySelector('.where'), where(r));
