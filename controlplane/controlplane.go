@@ -1,0 +1,279 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"meridian/fleet"
+	"meridian/rules"
+)
+
+// Publisher hands Worlds to the nodes; the xDS server is one.
+type Publisher interface {
+	// Publish replaces the World that nodes are served. It is called in order
+	// and must not block.
+	Publish(w *fleet.World)
+}
+
+// Disk keeps the last World across restarts.
+type Disk interface {
+	// Load gives nil where nothing is kept.
+	Load() (*fleet.World, error)
+	Save(w *fleet.World) error
+}
+
+// Event is something that operators want to know of.
+type Event struct {
+	Time     time.Time `json:"time"`
+	Kind     string    `json:"kind"` // config, nack, shift, store
+	Text     string    `json:"text"`
+	Node     string    `json:"node,omitempty"`
+	Region   string    `json:"region,omitempty"`
+	Revision uint64    `json:"revision,omitempty"`
+}
+
+// Config is what a ControlPlane works with.
+type Config struct {
+	Node      string // this replica
+	Store     Store
+	Publisher Publisher
+	Disk      Disk                            // nil: nothing is kept across restarts
+	Impact    func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
+	Notify    func(Event)                     // nil: nobody listens; must not block
+	Logger    *slog.Logger
+}
+
+// ControlPlane is one replica. Its methods are safe for concurrent use.
+type ControlPlane struct {
+	cfg     Config
+	log     *slog.Logger
+	ledger  *ledger
+	metrics *metrics
+
+	publish sync.Mutex // held while a World is installed, so that they go out in order
+
+	mu      sync.Mutex // guards what follows
+	world   *fleet.World
+	since   time.Time // when world was installed
+	source  string    // store or disk
+	stored  Stored
+	problem string // why the newest stored revision is not served
+	changed chan struct{}
+}
+
+// New checks the configuration.
+func New(cfg Config) (*ControlPlane, error) {
+	if cfg.Node == "" || cfg.Store == nil || cfg.Publisher == nil || cfg.Logger == nil {
+		return nil, errors.New("control plane: expected a node name, a store, a publisher and a logger")
+	}
+	if cfg.Notify == nil {
+		cfg.Notify = func(Event) {}
+	}
+	c := &ControlPlane{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), changed: make(chan struct{})}
+	c.ledger = newLedger(cfg.Node, cfg.Store, cfg.Logger, c.metrics, cfg.Notify)
+	return c, nil
+}
+
+// Register adds the control plane's metrics.
+func (c *ControlPlane) Register(r prometheus.Registerer) { c.metrics.register(r, c) }
+
+// Ledger is where the publisher notes what nodes answer.
+func (c *ControlPlane) Ledger() *Ledger { return &Ledger{c.ledger} }
+
+// Run serves the World from disk, then follows the store, until ctx ends.
+func (c *ControlPlane) Run(ctx context.Context) error {
+	c.loadDisk()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.cfg.Store.Watch(ctx, c.update) })
+	g.Go(func() error { return c.ledger.run(ctx) })
+	return g.Wait()
+}
+
+func (c *ControlPlane) loadDisk() {
+	if c.cfg.Disk == nil {
+		return
+	}
+	w, err := c.cfg.Disk.Load()
+	if err != nil {
+		c.log.Error("last good world on disk not usable; waiting for the store", "error", err)
+		return
+	}
+	if w != nil {
+		c.install(w, "disk")
+		c.log.Info("serving the last good world from disk", "revision", w.Snapshot.Revision)
+	}
+}
+
+// Current is the World that this replica serves; nil before there is one.
+func (c *ControlPlane) Current() *fleet.World {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.world
+}
+
+func (c *ControlPlane) revision() uint64 {
+	if w := c.Current(); w != nil {
+		return w.Snapshot.Revision
+	}
+	return 0
+}
+
+// update takes a new state of the store.
+func (c *ControlPlane) update(st Stored) {
+	c.mu.Lock()
+	c.stored = st
+	old := c.world
+	c.mu.Unlock()
+	c.ledger.others(st.Acks)
+	w, err := c.follow(old, st)
+	c.mu.Lock()
+	was := c.problem
+	c.problem = ""
+	if err != nil {
+		c.problem = err.Error()
+	}
+	now := c.problem
+	c.mu.Unlock()
+	if err != nil {
+		if was != now {
+			c.log.Error("stored revision not usable; serving the one before", "revision", st.Revision, "error", err)
+		}
+		return
+	}
+	if w != nil {
+		c.install(w, "store")
+	}
+}
+
+// follow gives the World of a stored state, nil where there is none.
+func (c *ControlPlane) follow(old *fleet.World, st Stored) (*fleet.World, error) {
+	have := uint64(0)
+	if old != nil {
+		have = old.Snapshot.Revision
+	}
+	switch {
+	case st.Revision == 0 && old == nil:
+		return nil, nil
+	case st.Revision < have:
+		return nil, fmt.Errorf("the store is at revision %d, behind the %d served here; submit the Spec again", st.Revision, have)
+	case st.Revision == have:
+		return withShifts(old, st.Shifts)
+	}
+	s, err := rules.Compile(st.Doc, st.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return rules.World(s, st.Objects, st.Shifts)
+}
+
+// withShifts gives the same World with other shifts.
+func withShifts(w *fleet.World, shifts []fleet.Shift) (*fleet.World, error) {
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects}
+	for _, sh := range shifts {
+		if sh.Check(w.Snapshot) == nil {
+			next.Shifts = append(next.Shifts, sh)
+		}
+	}
+	return next, nil
+}
+
+// install makes a World the current one, unless a newer one is.
+func (c *ControlPlane) install(w *fleet.World, source string) {
+	c.publish.Lock()
+	defer c.publish.Unlock()
+	c.mu.Lock()
+	old := c.world
+	if old != nil && (w.Snapshot.Revision < old.Snapshot.Revision ||
+		w.Snapshot.Revision == old.Snapshot.Revision && sameShifts(old.Shifts, w.Shifts)) {
+		c.source = source
+		c.mu.Unlock()
+		return
+	}
+	fresh := old == nil || old.Snapshot.Revision != w.Snapshot.Revision
+	c.world, c.source = w, source
+	if fresh {
+		c.since = time.Now()
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.mu.Unlock()
+	if fresh {
+		c.ledger.published(w.Snapshot, time.Now())
+	}
+	c.cfg.Publisher.Publish(w)
+	if source == "store" {
+		c.announce(old, w)
+		c.save(w)
+	}
+}
+
+func sameShifts(a, b []fleet.Shift) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].ID != b[i].ID || a[i].Share != b[i].Share || a[i].Drain != b[i].Drain || !a[i].Expires.Equal(b[i].Expires) || !a[i].Created.Equal(b[i].Created) {
+			return false
+		}
+	}
+	return true
+}
+
+// announce tells what changed.
+func (c *ControlPlane) announce(old, w *fleet.World) {
+	rev := w.Snapshot.Revision
+	if old == nil || old.Snapshot.Revision != rev {
+		c.log.Info("serving a new revision", "revision", rev, "hash", w.Snapshot.Hash[:12])
+		c.cfg.Notify(Event{Time: time.Now(), Kind: "config", Text: fmt.Sprintf("Revision %d is current", rev), Revision: rev})
+	}
+	had := map[string]bool{}
+	if old != nil {
+		for _, sh := range old.Shifts {
+			had[sh.ID] = true
+		}
+	}
+	for _, sh := range w.Shifts {
+		if !had[sh.ID] {
+			c.cfg.Notify(Event{Time: time.Now(), Kind: "shift", Text: describe(&sh), Region: sh.From})
+		}
+		delete(had, sh.ID)
+	}
+	if old == nil {
+		return
+	}
+	for _, sh := range old.Shifts {
+		if had[sh.ID] {
+			c.cfg.Notify(Event{Time: time.Now(), Kind: "shift", Text: "Shift " + sh.ID + " has ended", Region: sh.From})
+		}
+	}
+}
+
+func describe(sh *fleet.Shift) string {
+	what := fmt.Sprintf("Shift %s moves %g %% of %s away", sh.ID, sh.Share*100, sh.From)
+	if sh.Drain {
+		what = fmt.Sprintf("Region %s is drained", sh.From)
+	}
+	if !sh.Expires.IsZero() {
+		what += " until " + sh.Expires.UTC().Format(time.RFC3339)
+	}
+	if sh.Reason != "" {
+		what += ": " + sh.Reason
+	}
+	return what
+}
+
+func (c *ControlPlane) save(w *fleet.World) {
+	if c.cfg.Disk == nil {
+		return
+	}
+	if err := c.cfg.Disk.Save(w); err != nil {
+		c.log.Error("world not kept on disk", "error", err)
+	}
+}

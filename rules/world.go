@@ -1,0 +1,204 @@
+package rules
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
+)
+
+// ObjectError says which object is wrong, where it came from and why.
+type ObjectError struct {
+	Key  fleet.ObjectKey
+	File string // may be empty
+	Line int    // from 1; 0 where not known
+	Msg  string
+}
+
+// Error names the file and line where they are known, else the object.
+func (e *ObjectError) Error() string {
+	what := fmt.Sprintf("%s %s", e.Key.Kind, shortID(e.Key))
+	switch {
+	case e.File != "" && e.Line > 0:
+		return fmt.Sprintf("%s: %s:%d: %s", what, e.File, e.Line, e.Msg)
+	case e.File != "":
+		return fmt.Sprintf("%s: %s: %s", what, e.File, e.Msg)
+	}
+	return what + ": " + e.Msg
+}
+
+// shortID is the object's id for a message; an authority written inline is
+// its own id and too long.
+func shortID(k fleet.ObjectKey) string {
+	if strings.HasPrefix(k.ID, "-----BEGIN") {
+		return "(inline)"
+	}
+	return k.ID
+}
+
+// World joins a Snapshot with all the objects that it names, those written
+// inline in the Spec among them, and verifies each: zones parse and suit their
+// steered names, certificates parse and have their keys, authorities parse. An
+// object that the Spec does not name is an error. All errors are given at
+// once. Shifts that the fleet has no region or service for are left out.
+func World(s *fleet.Snapshot, objects []fleet.Object, shifts []fleet.Shift) (*fleet.World, error) {
+	return assemble(s, s.Wanted(), objects, shifts)
+}
+
+// NodeWorld is World for one node, which has only the objects that its roles
+// need.
+func NodeWorld(s *fleet.Snapshot, node string, objects []fleet.Object, shifts []fleet.Shift) (*fleet.World, error) {
+	return assemble(s, WantedBy(s, node), objects, shifts)
+}
+
+// WantedBy lists the objects that the node's roles need, in order: zones for
+// nameservers, certificates and the pools' authorities for gateways, the
+// probes' authority for probers. A node that the Spec does not name needs none.
+func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
+	n := s.Node(node)
+	if n == nil {
+		return nil
+	}
+	var out []fleet.ObjectKey
+	for _, k := range s.Wanted() {
+		var need bool
+		switch {
+		case k.Kind == fleet.ObjectZone:
+			need = n.Has(fleet.RoleDNS)
+		case k.Kind == fleet.ObjectCertificate:
+			need = n.Has(fleet.RoleL7)
+		default:
+			need = n.Has(fleet.RoleL7) || n.Has(fleet.RoleProbe) && k.ID == s.Spec.Probes.CA
+		}
+		if need {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Object, shifts []fleet.Shift) (*fleet.World, error) {
+	w := &fleet.World{Snapshot: s, Objects: map[fleet.ObjectKey]fleet.Object{}}
+	var errs []error
+	fail := func(o fleet.Object, format string, args ...any) {
+		errs = append(errs, &ObjectError{Key: o.Key, File: o.File, Msg: fmt.Sprintf(format, args...)})
+	}
+	inline := Inline(s)
+	named := map[fleet.ObjectKey]bool{}
+	for _, k := range wanted {
+		named[k] = true
+	}
+	for _, o := range objects {
+		_, twice := w.Objects[o.Key]
+		switch {
+		case twice:
+			fail(o, "is given twice")
+		case !named[o.Key]:
+			fail(o, "is not named by the Spec")
+		default:
+			w.Objects[o.Key] = o
+		}
+	}
+	for _, k := range wanted {
+		if o, ok := inline[k]; ok {
+			w.Objects[k] = o
+		}
+		if _, ok := w.Objects[k]; !ok {
+			fail(fleet.Object{Key: k}, "the Spec names it, and it is missing")
+		}
+	}
+	for _, sh := range shifts {
+		if sh.Check(s) == nil {
+			w.Shifts = append(w.Shifts, sh)
+		}
+	}
+	sort.Slice(w.Shifts, func(i, j int) bool { return w.Shifts[i].ID < w.Shifts[j].ID })
+	if len(errs) == 0 {
+		errs = verify(w, wanted)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// Inline gives the objects that stand in the Spec itself: zones by their
+// records and authorities in PEM.
+func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
+	out := map[fleet.ObjectKey]fleet.Object{}
+	for _, z := range s.Spec.Zones {
+		if z.Records != "" {
+			k := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(z.Zone)}
+			out[k] = fleet.Object{Key: k, Data: []byte(z.Records)}
+		}
+	}
+	for _, k := range s.Wanted() {
+		if k.Kind == fleet.ObjectCA && !strings.HasPrefix(k.ID, "file:") {
+			out[k] = fleet.Object{Key: k, Data: []byte(k.ID)}
+		}
+	}
+	return out
+}
+
+func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
+	var errs []error
+	zones := false
+	for _, k := range wanted {
+		o := w.Objects[k]
+		var err error
+		switch k.Kind {
+		case fleet.ObjectZone:
+			zones = true
+		case fleet.ObjectCertificate:
+			err = checkCertificate(o.Data)
+		case fleet.ObjectCA:
+			err = checkAuthorities(o.Data)
+		}
+		if err != nil {
+			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
+		}
+	}
+	if zones { // a node has all of them or none
+		if _, err := zone.LoadWorld(w, nil); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+func checkCertificate(data []byte) error {
+	c, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	if len(c.Certificate) == 0 {
+		return errors.New("holds no certificate")
+	}
+	return nil
+}
+
+func checkAuthorities(data []byte) error {
+	n, rest := 0, data
+	for {
+		var b *pem.Block
+		if b, rest = pem.Decode(rest); b == nil {
+			break
+		}
+		if _, err := x509.ParseCertificate(b.Bytes); err != nil || b.Type != "CERTIFICATE" {
+			line := 1 + bytes.Count(data[:len(data)-len(rest)], []byte("\n"))
+			return fmt.Errorf("the PEM block that ends before line %d is not a certificate", line)
+		}
+		n++
+	}
+	if n == 0 {
+		return errors.New("holds no certificate in PEM")
+	}
+	return nil
+}
