@@ -27,7 +27,7 @@ func earth(a, b string) time.Duration {
 	return time.Millisecond
 }
 
-func web(region string) fleet.Target {
+func serviceIn(region string) fleet.Target {
 	return fleet.Target{Kind: fleet.TargetService, Region: region, Service: "web"}
 }
 
@@ -87,7 +87,7 @@ func TestDeadRegionIsLeftWithinBudget(t *testing.T) {
 							worst, sum, n = max(worst, took), sum+took, n+1
 						}
 						for _, other := range regionsOf(3) {
-							if s := net.nodes[r].stateAt(web(other), time.Now()); other != victim && s != fleet.Up {
+							if s := net.nodes[r].stateAt(serviceIn(other), time.Now()); other != victim && s != fleet.Up {
 								t.Errorf("%s sees %s as %s, which is alive", r, other, s)
 							}
 						}
@@ -113,12 +113,12 @@ func TestRestoredRegionComesBack(t *testing.T) {
 		net.boot("c")
 		time.Sleep(12 * time.Second)
 		for _, r := range []string{"a", "b"} {
-			took, ok := net.nodes[r].flipAfter(web("c"), fleet.Up, back)
+			took, ok := net.nodes[r].flipAfter(serviceIn("c"), fleet.Up, back)
 			if !ok || took < time.Second || took > 7*time.Second {
 				t.Errorf("%s has c up again after %s (%v); rise is 5 checks of a second", r, took, ok)
 			}
 		}
-		if s := net.nodes["c"].stateAt(web("a"), time.Now()); s != fleet.Up {
+		if s := net.nodes["c"].stateAt(serviceIn("a"), time.Now()); s != fleet.Up {
 			t.Errorf("c itself sees a %s", s)
 		}
 	})
@@ -187,7 +187,7 @@ func (n *internet) mustStayUp(t *testing.T, began time.Time, strict bool) {
 				}
 			}
 		}
-		if s := node.stateAt(web("c"), time.Now()); s != fleet.Up {
+		if s := node.stateAt(serviceIn("c"), time.Now()); s != fleet.Up {
 			t.Errorf("%s sees c as %s at the end", r, s)
 		}
 	}
@@ -215,7 +215,7 @@ func TestPartition(t *testing.T) {
 				net.mu.Unlock()
 				time.Sleep(20 * time.Second)
 				for _, r := range regions {
-					if s := net.nodes["a"].stateAt(web(r), time.Now()); s != fleet.Up {
+					if s := net.nodes["a"].stateAt(serviceIn(r), time.Now()); s != fleet.Up {
 						t.Errorf("a, cut off, took %s for %s", r, s)
 					}
 					want := fleet.Up
@@ -223,15 +223,15 @@ func TestPartition(t *testing.T) {
 						want = fleet.Down
 					}
 					for _, o := range regions[1:] {
-						if s := net.nodes[o].stateAt(web(r), time.Now()); s != want {
+						if s := net.nodes[o].stateAt(serviceIn(r), time.Now()); s != want {
 							t.Errorf("%s sees %s as %s, want %s", o, r, s, want)
 						}
 					}
 				}
 				for _, s := range net.nodes["a"].seen {
 					for _, r := range regions {
-						if s.at.After(began) && s.view.Get(web(r)).State != fleet.Up {
-							t.Errorf("a had %s %s on the way", r, s.view.Get(web(r)).State)
+						if s.at.After(began) && s.view.Get(serviceIn(r)).State != fleet.Up {
+							t.Errorf("a had %s %s on the way", r, s.view.Get(serviceIn(r)).State)
 						}
 					}
 				}
