@@ -76,7 +76,7 @@ func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
 		}
 	}
 	for _, l := range []struct {
-		what      string
+		what       string
 		have, room int
 	}{
 		{"VIP addresses", addresses, MaxAddresses},

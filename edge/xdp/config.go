@@ -38,7 +38,7 @@ type Config struct {
 	Device string // empty: the one that holds the node's own address
 	Mode   Mode   // empty: Auto
 	Key    Key    // of the flow hash; one for the region
-	Flows  int    // flows that each CPU remembers; 0: 131,072
+	Flows  int    // flows to remember, 16 octets each; 0: 1,048,576
 
 	Health Health       // with L4
 	Log    *slog.Logger // nil: none
@@ -68,8 +68,8 @@ func (c *Config) complete() error {
 	if c.Flows == 0 {
 		c.Flows = defaultFlows
 	}
-	if c.Flows < 4 || c.Flows > 1<<24 {
-		return fmt.Errorf("layer 4: %d flows a CPU: expected 4 to %d", c.Flows, 1<<24)
+	if c.Flows < 4 || c.Flows > 1<<26 {
+		return fmt.Errorf("layer 4: %d flows: expected 4 to %d", c.Flows, 1<<26)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -57,11 +57,10 @@ type edgeEndpoint struct {
 }
 
 type edgeFlow struct {
-	_          structs.HostLayout
-	Tag        uint64
-	Endpoint   uint16
-	Generation uint16
-	Seen       uint32
+	_     structs.HostLayout
+	Tag   uint64
+	Owner uint32
+	Seen  uint32
 }
 
 type edgeForward uint32

@@ -3,7 +3,6 @@ package xdp
 import (
 	"encoding/binary"
 	"math/bits"
-	"net/netip"
 )
 
 // Key is the secret of the flow hash. Every balancer of a region has the same,
@@ -23,12 +22,6 @@ func (k Key) ringSeed() uint64 { return k.siphash(0x52494e47, 0, 0) }
 func (k Key) salt(f frontend) uint64 {
 	a := f.addr.As16()
 	return k.siphash(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]), uint64(f.port)<<8|uint64(f.proto))
-}
-
-// flowHash is the program's flow_hash: what picks the slot of a client's flow.
-func (k Key) flowHash(client netip.AddrPort, salt uint64) uint64 {
-	a := client.Addr().As16()
-	return k.siphash(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]), salt^uint64(client.Port()))
 }
 
 // siphash is SipHash-1-3 of three words, the twin of siphash in bpf/hash.h.

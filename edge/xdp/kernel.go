@@ -24,8 +24,8 @@ const (
 	maxBalancers = 2 * 2 * maglev.MaxBalancers // by family
 )
 
-// defaultFlows is how many flows each CPU remembers: 2 MiB each.
-const defaultFlows = 1 << 17
+// defaultFlows is how many flows a node remembers, in 16 MiB.
+const defaultFlows = 1 << 20
 
 // kernel is the loaded programs and their maps. It implements tables.
 type kernel struct {
@@ -36,8 +36,8 @@ type kernel struct {
 
 var _ tables = (*kernel)(nil)
 
-// load brings programs and maps into the kernel. flows is how many flows each
-// CPU should remember, rounded up to a power of two. Errors say what right or
+// load brings programs and maps into the kernel. flows is how many flows
+// to remember, rounded up to a power of two. Errors say what right or
 // feature is missing.
 func load(key Key, flows int) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -55,11 +55,7 @@ func load(key Key, flows int) (*kernel, error) {
 	for int(buckets)*4 < flows {
 		buckets *= 2
 	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("layer 4: count CPUs: %w", err)
-	}
-	spec.Maps[edgeMapFlows].MaxEntries = buckets * uint32(cpus)
+	spec.Maps[edgeMapFlows].MaxEntries = buckets
 	words := key.words()
 	if err := errors.Join(spec.Variables[edgeVarHashKey].Set(words), spec.Variables[edgeVarFlowMask].Set(buckets-1)); err != nil {
 		return nil, fmt.Errorf("layer 4: set the programs' constants: %w", err)

@@ -5,7 +5,7 @@
 /* Key of the flow hash; the same on every balancer of a region. */
 volatile const __u64 hash_key[2];
 
-/* Buckets that each CPU has in `flows`, less one; a power of two less one. */
+/* Buckets in `flows` less one; a power of two less one. */
 volatile const __u32 flow_mask;
 
 struct {
@@ -54,12 +54,12 @@ struct {
 	__array(values, struct ring_map);
 } rings SEC(".maps");
 
-/* Each CPU's buckets in a row. Its own map of buckets would spare nothing:
- * no CPU writes into another's. MMAPABLE puts buckets on cache lines. */
+/* One table for all CPUs: devices do not always keep a flow on one (veth does
+ * not). MMAPABLE puts the buckets on cache lines. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* set when loading: (flow_mask + 1) * CPUs */
+	__uint(max_entries, 1); /* set when loading: flow_mask + 1 */
 	__type(key, __u32);
 	__type(value, struct bucket);
 } flows SEC(".maps");

@@ -96,11 +96,13 @@ struct ring {
 	__u16 slot[SLOTS + 3];     /* index in endpoints; 0: none */
 };
 
-/* One flow of the table: 16 octets, four to a cache line. */
+/* One flow of the table: 16 octets, four to a cache line. CPUs share the
+ * table without locks: what two of them wrote at once into one place must not
+ * pass for a flow, so the tag is masked by what it vouches for (the XOR trick of
+ * chess programs' hash tables; Hyatt and Mann, 2002). */
 struct flow {
-	__u64 tag;                 /* keyed hash of the flow; 0: free */
-	__u16 endpoint;
-	__u16 generation;
+	__u64 tag;                 /* keyed hash of the flow, masked by owner */
+	__u32 owner;               /* endpoint << 16 | generation; 0: free */
 	__u32 seen;                /* coarse seconds since boot */
 };
 
