@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -15,20 +16,29 @@ import (
 	"testing"
 	"time"
 
+	"meridian/anycast/gobgp"
+	"meridian/anycast/plan"
+	"meridian/fleet"
 	"meridian/internal/testkit"
 )
 
 // TestMain lets the test binary stand in for the hidden subcommands of gslb,
 // which are processes of their own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "lab-router" {
+	helpers := map[string]func(ctx context.Context, log *slog.Logger) error{
+		"lab-router": func(ctx context.Context, log *slog.Logger) error {
+			cfg, err := ReadRouterConfig(os.Args[3])
+			if err != nil {
+				return err
+			}
+			return RunRouter(ctx, cfg, log)
+		},
+		"test-speaker": func(ctx context.Context, log *slog.Logger) error { return speak(ctx, os.Args[2], log) },
+	}
+	if len(os.Args) > 1 && helpers[os.Args[1]] != nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		cfg, err := ReadRouterConfig(os.Args[3])
-		if err == nil {
-			err = RunRouter(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-		}
-		if err != nil {
+		if err := helpers[os.Args[1]](ctx, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -36,6 +46,29 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	os.Exit(m.Run())
+}
+
+// speak is the BGP speaker of an edge node that always can serve.
+func speak(ctx context.Context, node string, log *slog.Logger) error {
+	doc, err := specYAML(World().Spec("/lab"))
+	if err != nil {
+		return err
+	}
+	snap, err := fleet.Compile(doc, 1)
+	if err != nil {
+		return err
+	}
+	s, err := gobgp.New(gobgp.Config{Node: node, Logger: log, Secret: func(fleet.Secret) (string, error) { return "", nil }})
+	if err != nil {
+		return err
+	}
+	if err := s.Apply(&fleet.World{Snapshot: snap}); err != nil {
+		return err
+	}
+	if err := s.Announce(plan.Make(plan.Input{Snapshot: snap, Node: node}).Ads); err != nil {
+		return err
+	}
+	return s.Run(ctx)
 }
 
 // newInternet builds a topology with its routers running.
@@ -98,17 +131,58 @@ func startRouter(t *testing.T, in *Internet, ps *processes, site string, cfg Rou
 	}
 }
 
-// announcer makes the edge node announce prefixes by a plain router.
-func announcer(t *testing.T, in *Internet, ps *processes, r *Region, n *Node, prefixes ...netip.Prefix) {
+// announce makes an edge node announce the anycast VIPs by a plain router and
+// answer at them with the region's name.
+func announce(t *testing.T, in *Internet, ps *processes, r *Region, n *Node) {
 	t.Helper()
-	v4, v6 := r.nodeLink(n).host(1)
-	in.Machine("router-" + r.ID)
-	cfg := RouterConfig{Name: n.Name, ASN: r.asnEdge(), RouterID: first(r.Addr(n)), Originate: prefixes,
-		Neighbors: []RouterNeighbor{
-			{Address: v4, ASN: r.asnRouter(), Device: "eth0", Preference: 100, V4: true},
-			{Address: v6, ASN: r.asnRouter(), Device: "eth0", Preference: 100, V6: true},
-		}}
-	startRouter(t, in, ps, r.ID, cfg)
+	for _, vip := range in.Topology.Anycast.All() {
+		p := netip.PrefixFrom(vip, vip.BitLen())
+		if err := in.Machine(n.Name).AddAddr("lo", p); err != nil {
+			t.Fatal(err)
+		}
+		l, err := in.Machine(n.Name).Listen("tcp", netip.AddrPortFrom(vip, 80).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(c, r.ID)
+				c.Close()
+			}
+		}()
+	}
+	speakFor(t, in, ps, r, n)
+}
+
+// speakFor starts an edge node's BGP speaker.
+func speakFor(t *testing.T, in *Internet, ps *processes, r *Region, n *Node) {
+	t.Helper()
+	if _, err := ps.start(in.Machine(n.Name), r.ID, n.Name, os.Args[0], "test-speaker", n.Name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reach says which region answers a city at an address.
+func reach(t *testing.T, in *Internet, city string, vip netip.Addr) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	c, err := in.Machine(city).Dial(ctx, "tcp", netip.AddrPortFrom(vip, 80).String())
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Second))
+	region, err := io.ReadAll(c)
+	if err != nil {
+		return err.Error()
+	}
+	return string(region)
 }
 
 func hops(t *testing.T, in *Internet, machine string, p netip.Prefix) []netip.Addr {
@@ -123,66 +197,66 @@ func hops(t *testing.T, in *Internet, machine string, p netip.Prefix) []netip.Ad
 func TestInternetRoutesAnycastToTheNearestAndAroundADeadRegion(t *testing.T) {
 	top := World()
 	in, ps := newInternet(t, top)
-	v4 := netip.MustParsePrefix("198.51.100.1/32")
-	v6 := netip.MustParsePrefix("2001:db8:ca57::1/128")
 	for i := range top.Regions {
 		r := &top.Regions[i]
 		for _, n := range r.Of(Edge) {
-			announcer(t, in, ps, r, n, v4)
+			announce(t, in, ps, r, n)
 		}
 	}
 	fra := top.Region("fra")
-	toward := func(r *Region, family func(netip.Addr, netip.Addr) netip.Addr) netip.Addr {
-		return family(coreLink(fra, r).host(2))
+	router4, router6 := fra.uplink().host(2)
+	iad4, iad6 := coreLink(fra, top.Region("iad")).host(2)
+	a4, a6 := top.Addr(fra, fra.Of(Edge)[0])
+	b4, b6 := top.Addr(fra, fra.Of(Edge)[1])
+	v4, v6 := top.Anycast.V4[0], top.Anycast.V6[0]
+	via := func(machine string, hops4, hops6 []netip.Addr) func() bool {
+		return func() bool {
+			return slices.Equal(hops(t, in, machine, netip.PrefixFrom(v4, 32)), hops4) &&
+				slices.Equal(hops(t, in, machine, netip.PrefixFrom(v6, 128)), hops6)
+		}
 	}
-	_ = toward
-	_ = v6
+	list := func(a ...netip.Addr) []netip.Addr { return a }
 
-	// Both edge nodes of the region share the load.
-	e1, _ := fra.Addr(fra.Of(Edge)[0])
-	e2, _ := fra.Addr(fra.Of(Edge)[1])
-	eventually(t, 10*time.Second, "router-fra balances over its edge nodes", func() bool {
-		return slices.Equal(hops(t, in, "router-fra", v4), []netip.Addr{e1, e2})
-	})
-	router, _ := fra.uplink().host(2)
-	iad, _ := coreLink(fra, top.Region("iad")).host(2)
-	eventually(t, 10*time.Second, "core-fra goes to its own region", func() bool {
-		return slices.Equal(hops(t, in, "core-fra", v4), []netip.Addr{router})
-	})
-	eventually(t, 10*time.Second, "every machine is reachable from every core", func() bool {
+	eventually(t, 15*time.Second, "router-fra balances over its edge nodes", via("router-fra", list(a4, b4), list(a6, b6)))
+	eventually(t, 10*time.Second, "core-fra goes to its own region", via("core-fra", list(router4), list(router6)))
+	eventually(t, 10*time.Second, "every machine is known everywhere", func() bool {
 		return len(hops(t, in, "core-nrt", netip.MustParsePrefix("10.1.0.0/16"))) == 1 &&
 			len(hops(t, in, "core-nrt", netip.MustParsePrefix("fd00:1::/32"))) == 1 &&
 			len(hops(t, in, "router-fra", netip.MustParsePrefix("10.50.4.0/24"))) == 1
 	})
+	for _, c := range top.Cities {
+		for _, vip := range top.Anycast.All() {
+			eventually(t, 10*time.Second, c.ID+" reaches its nearest region at "+vip.String(), func() bool {
+				return reach(t, in, c.ID, vip) == c.Region
+			})
+		}
+	}
 
-	// One edge node dies: the other takes all.
 	ps.get("fra-edge-1").cmd.Process.Kill()
-	eventually(t, 5*time.Second, "router-fra goes to the edge node that is left", func() bool {
-		return slices.Equal(hops(t, in, "router-fra", v4), []netip.Addr{e2})
-	})
+	eventually(t, 5*time.Second, "router-fra goes to the edge node that is left", via("router-fra", list(b4), list(b6)))
 
-	// The whole region dies.
 	start := time.Now()
 	if err := in.setLinks(fra, false); err != nil {
 		t.Fatal(err)
 	}
 	ps.kill("fra", []string{"router-fra", "fra-edge-1", "fra-edge-2"})
-	eventually(t, 3*time.Second, "core-fra goes to the next nearest region", func() bool {
-		return slices.Equal(hops(t, in, "core-fra", v4), []netip.Addr{iad})
-	})
+	eventually(t, 3*time.Second, "core-fra goes to the next nearest region", via("core-fra", list(iad4), list(iad6)))
 	t.Logf("re-routed after %s", time.Since(start))
+	for _, city := range []string{"berlin", "london"} {
+		if got := reach(t, in, city, v4); got != "iad" {
+			t.Errorf("%s is served by %s", city, got)
+		}
+	}
 
-	// And comes back.
 	start = time.Now()
 	if err := in.setLinks(fra, true); err != nil {
 		t.Fatal(err)
 	}
 	startRouter(t, in, ps, "fra", top.routerConfig(fra))
 	for _, n := range fra.Of(Edge) {
-		announcer(t, in, ps, fra, n, v4)
+		speakFor(t, in, ps, fra, n)
 	}
-	eventually(t, 10*time.Second, "core-fra goes home", func() bool {
-		return slices.Equal(hops(t, in, "core-fra", v4), []netip.Addr{router})
-	})
+	eventually(t, 10*time.Second, "core-fra goes home", via("core-fra", list(router4), list(router6)))
 	t.Logf("home after %s", time.Since(start))
+	eventually(t, 5*time.Second, "berlin is served at home", func() bool { return reach(t, in, "berlin", v6) == "fra" })
 }

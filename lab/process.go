@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"meridian/internal/testkit/netns"
 )
@@ -129,18 +127,5 @@ func (ps *processes) killAll() {
 	netns.KillMarked(labMark(ps.dir))
 	for _, p := range all {
 		<-p.done
-	}
-}
-
-// errEnded means that a process ended although nobody asked it to.
-var errEnded = errors.New("ended early")
-
-// grace lets a process that fails at once fail before it is called started.
-func (p *process) grace(d time.Duration) error {
-	select {
-	case <-p.done:
-		return fmt.Errorf("%s: %w (%s)", p.name, errEnded, p.cmd.ProcessState)
-	case <-time.After(d):
-		return nil
 	}
 }

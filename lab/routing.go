@@ -32,7 +32,7 @@ func (t *Topology) routerConfig(r *Region) RouterConfig {
 		Neighbors: session(r.uplink(), 1, r.asnCore(), "core", 100, false),
 	}
 	for _, n := range r.Of(Edge) {
-		v4, _ := r.Addr(n)
+		v4, _ := t.Addr(r, n)
 		cfg.Neighbors = append(cfg.Neighbors, RouterNeighbor{
 			Address: v4, ASN: r.asnEdge(), Device: deviceOf(n), Preference: preferCustomer, Passive: true, V4: true, V6: true,
 		})

@@ -16,6 +16,12 @@ type Topology struct {
 	Cities  []City
 	// Distance is the one-way delay between the core routers of two regions.
 	Distance map[[2]string]time.Duration
+	// Loopback means that everything stands on this machine's loopback, each
+	// machine under its own address of 127.0.0.0/8, without routers or cities
+	// of their own.
+	Loopback bool
+
+	DNSPort, HTTPSPort, BackendPort uint16
 }
 
 // Region is one site of the fleet and the core router of its continent.
@@ -92,8 +98,13 @@ func (c *City) link() link {
 	return link{fmt.Sprintf("10.50.%d", c.Index), fmt.Sprintf("fd00:50:%d", c.Index)}
 }
 
-// Addr gives the addresses of a node.
-func (r *Region) Addr(n *Node) (v4, v6 netip.Addr) { return r.nodeLink(n).host(2) }
+// Addr gives the addresses of a node; on loopback it has no IPv6 one.
+func (t *Topology) Addr(r *Region, n *Node) (v4, v6 netip.Addr) {
+	if t.Loopback {
+		return netip.AddrFrom4([4]byte{127, byte(r.Index), byte(n.Index), 2}), netip.Addr{}
+	}
+	return r.nodeLink(n).host(2)
+}
 
 // networks are what the region's router announces for itself: its machines.
 func (r *Region) networks() []netip.Prefix {
@@ -141,11 +152,26 @@ func World() *Topology {
 			V4: []netip.Addr{netip.MustParseAddr("198.51.100.1")},
 			V6: []netip.Addr{netip.MustParseAddr("2001:db8:ca57::1")},
 		},
-		Distance: map[[2]string]time.Duration{
-			{"fra", "iad"}: 44 * time.Millisecond,
-			{"iad", "nrt"}: 80 * time.Millisecond,
-			{"fra", "nrt"}: 115 * time.Millisecond,
-		},
+		DNSPort: 53, HTTPSPort: 443, BackendPort: 8443,
+	}
+	t.settle()
+	return t
+}
+
+// Home is the same fleet for a user without rights: on loopback, with one
+// gateway in each region and ports that anybody may open.
+func Home() *Topology {
+	t := &Topology{Loopback: true, DNSPort: 5300, HTTPSPort: 8443, BackendPort: 9443}
+	t.settle()
+	return t
+}
+
+// settle fills in the regions and cities.
+func (t *Topology) settle() {
+	t.Distance = map[[2]string]time.Duration{
+		{"fra", "iad"}: 44 * time.Millisecond,
+		{"iad", "nrt"}: 80 * time.Millisecond,
+		{"fra", "nrt"}: 115 * time.Millisecond,
 	}
 	t.region("fra", fleet.Location{Latitude: 50.11, Longitude: 8.68, City: "Frankfurt", Country: "DE", Continent: "EU"}, false)
 	t.region("iad", fleet.Location{Latitude: 39.04, Longitude: -77.49, City: "Ashburn", Country: "US", Continent: "NA"}, false)
@@ -156,7 +182,6 @@ func World() *Topology {
 	t.city("sao-paulo", "São Paulo", "BR", "iad", 55*time.Millisecond, "177.32.0.0/24")
 	t.city("tokyo", "Tokyo", "JP", "nrt", 2*time.Millisecond, "133.11.0.0/24")
 	t.city("sydney", "Sydney", "AU", "nrt", 52*time.Millisecond, "1.128.0.0/24")
-	return t
 }
 
 // region adds a region with one gslb node, two edge nodes and two backends.
@@ -164,25 +189,30 @@ func World() *Topology {
 // the second is the gateway; else each does all.
 func (t *Topology) region(id string, at fleet.Location, apart bool) {
 	i := len(t.Regions) + 1
-	first := []fleet.Role{fleet.RoleL4, fleet.RoleL7, fleet.RoleBGP}
-	second := first
-	if apart {
-		first, second = []fleet.Role{fleet.RoleL4, fleet.RoleBGP}, []fleet.Role{fleet.RoleL7}
+	r := Region{Index: i, ID: id, Location: at, Nodes: []Node{
+		{1, id + "-gslb", Gslb, []fleet.Role{fleet.RoleDNS, fleet.RoleControl, fleet.RoleProbe, fleet.RoleDashboard}},
+		{21, id + "-backend-1", Backend, nil},
+		{22, id + "-backend-2", Backend, nil},
+	}}
+	edge := func(index int, name string, roles ...fleet.Role) {
+		r.Nodes = append(r.Nodes, Node{index, id + name, Edge, roles})
 	}
-	t.Regions = append(t.Regions, Region{
-		Index: i, ID: id, Location: at,
-		VIPs: fleet.VIPs{
-			V4: []netip.Addr{netip.MustParseAddr(fmt.Sprintf("203.0.113.%d", i))},
-			V6: []netip.Addr{netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::1", i))},
-		},
-		Nodes: []Node{
-			{1, id + "-gslb", Gslb, []fleet.Role{fleet.RoleDNS, fleet.RoleControl, fleet.RoleProbe, fleet.RoleDashboard}},
-			{11, id + "-edge-1", Edge, first},
-			{12, id + "-edge-2", Edge, second},
-			{21, id + "-backend-1", Backend, nil},
-			{22, id + "-backend-2", Backend, nil},
-		},
-	})
+	switch {
+	case t.Loopback:
+		edge(11, "-edge-1", fleet.RoleL7)
+		r.VIPs.V4 = []netip.Addr{netip.AddrFrom4([4]byte{127, byte(i), 100, 1})}
+		t.Regions = append(t.Regions, r)
+		return
+	case apart:
+		edge(11, "-edge-1", fleet.RoleL4, fleet.RoleBGP)
+		edge(12, "-edge-2", fleet.RoleL7)
+	default:
+		edge(11, "-edge-1", fleet.RoleL4, fleet.RoleL7, fleet.RoleBGP)
+		edge(12, "-edge-2", fleet.RoleL4, fleet.RoleL7, fleet.RoleBGP)
+	}
+	r.VIPs.V4 = []netip.Addr{netip.MustParseAddr(fmt.Sprintf("203.0.113.%d", i))}
+	r.VIPs.V6 = []netip.Addr{netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::1", i))}
+	t.Regions = append(t.Regions, r)
 }
 
 func (t *Topology) city(id, name, country, region string, d time.Duration, subnet string) {

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -78,18 +77,10 @@ func TestWireDelaysFramesAndPassesLossOfCarrier(t *testing.T) {
 		t.Errorf("a handshake took %s, less than two delays", d)
 	}
 
-	carrier := func(n *netns.NS) net.Flags {
-		link, err := n.Netlink().LinkByName("wan0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return link.Attrs().Flags & net.FlagRunning
-	}
 	down := func(n *netns.NS) bool {
 		link, err := n.Netlink().LinkByName("wan0")
 		return err == nil && link.Attrs().OperState == netlink.OperDown
 	}
-	_ = carrier
 	if err := a.Down("wan0"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,232 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// DemoOptions is what the demo is asked for.
+type DemoOptions struct {
+	Scenario string // "" to stay and obey, or "region-loss"
+	Runs     int    // of the scenario
+	JSON     bool   // print the scenario's figures as JSON on Out, and sentences on Err
+
+	Keys     io.Reader // orders typed by a visitor; nil where nobody types
+	Out, Err io.Writer
+	Log      *slog.Logger
+}
+
+// Scenarios lists the names of the scenarios.
+func Scenarios() []string { return []string{"region-loss"} }
+
+// Demo builds the fleet, serves it to the visitor, or runs a scenario, until
+// that or ctx ends; and leaves nothing behind.
+func Demo(ctx context.Context, o DemoOptions) (err error) {
+	d := &demo{DemoOptions: o, words: o.Out}
+	if o.JSON {
+		d.words = o.Err
+	}
+	p, err := newPlace()
+	if err != nil {
+		return fmt.Errorf("place for the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	d.say("Preparing the two programs.")
+	programs, err := FindPrograms(ctx, p.dir)
+	if err != nil {
+		return err
+	}
+	dir, err := p.lab()
+	if err != nil {
+		return err
+	}
+	top := d.introduce()
+	if d.lab, err = Start(top, dir, programs, o.Log); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			err = errors.Join(err, keepLogs(dir))
+		}
+		d.say("Taking everything down.")
+		err = errors.Join(err, d.lab.Close())
+	}()
+	if o.Scenario != "" {
+		err = d.scenario(ctx)
+	} else {
+		err = d.stay(ctx)
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // asked to end
+	}
+	return err
+}
+
+type demo struct {
+	DemoOptions
+	words io.Writer // sentences for people
+	lab   *Lab
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.words, format+"\n", args...) }
+
+// introduce says what will be built.
+func (d *demo) introduce() *Topology {
+	if os.Geteuid() == 0 {
+		d.say(`Building a small internet out of network namespaces: three regions on three continents, each
+with a router, two edge nodes, two HTTPS backends and a gslb node; a core of three routers with
+real distances between them (BGP and ECMP, by gobgp and the kernel); and clients in six cities.`)
+		return World()
+	}
+	d.say(`You are not root, so the fleet runs on loopback: three regions, each with a gslb node, a gateway and
+two HTTPS backends under addresses of 127.0.0.0/8. Without root there is no XDP and no BGP: DNS,
+steering, probes, gateways, the store and the dashboard are as in the full demo. For all of it:
+sudo gslb demo`)
+	return Home()
+}
+
+// begin brings the fleet into service: the Spec, then clients.
+func (d *demo) begin(ctx context.Context, seen *tally) (stop func(), err error) {
+	d.say("Starting the processes; the control plane's three etcd children form a cluster.")
+	if err := d.lab.configure(ctx); err != nil {
+		return nil, err
+	}
+	d.say("The Spec is stored and pushed to every node. Clients begin to ask.")
+	return d.lab.load(seen)
+}
+
+func (d *demo) scenario(ctx context.Context) error {
+	seen := newTally()
+	s := &scenario{lab: d.lab, say: d.say, seen: seen}
+	s.out.Form = "namespaces"
+	if d.lab.in == nil {
+		s.out.Form = "loopback"
+	}
+	stop, err := d.begin(ctx, seen)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := s.regionLoss(ctx, d.Runs); err != nil {
+		return err
+	}
+	if d.JSON {
+		enc := json.NewEncoder(d.Out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(s.out)
+	}
+	f := &s.out
+	d.say("DNS answers changed after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.DNS.P50, f.DNS.P99, f.DNS.Max, f.DNS.N)
+	d.say("Anycast VIPs were re-routed after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.BGP.P50, f.BGP.P99, f.BGP.Max, f.BGP.N)
+	d.say("Spec changes were acknowledged by every node after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.Config.P50, f.Config.P99, f.Config.Max, f.Config.N)
+	d.say("Of %d requests %d failed, %d of them by clients near other regions.", f.Requests.Total, f.Requests.Failed, f.Requests.OtherRegions)
+	return nil
+}
+
+// stay serves the visitor until ctx ends or the visitor quits.
+func (d *demo) stay(ctx context.Context) error {
+	control, err := listenControl()
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	way, err := openPortal(d.lab, d.Log)
+	if err != nil {
+		return fmt.Errorf("ports of this machine that lead inside: %w", err)
+	}
+	defer way.close()
+	seen := newTally()
+	stop, err := d.begin(ctx, seen)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	settle, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	if err := d.lab.settled(settle, seen); err != nil {
+		return err
+	}
+	d.guide()
+	go serveControl(control, d.obey)
+	lines := d.typed()
+	news := time.NewTicker(time.Second)
+	defer news.Stop()
+	show := &board{lab: d.lab, say: d.say}
+	for {
+		show.update(seen)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-news.C:
+		case line, ok := <-lines:
+			if !ok {
+				lines = nil
+				continue
+			}
+			if line == "q" || line == "quit" {
+				return nil
+			}
+			d.command(ctx, line)
+		}
+	}
+}
+
+// obey carries out an order and tells the visitor, whoever gave it.
+func (d *demo) obey(ctx context.Context, o Order) (string, error) {
+	said, err := d.lab.obey(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	d.say("%s", said)
+	return said, nil
+}
+
+func (d *demo) command(ctx context.Context, line string) {
+	words := strings.Fields(line)
+	if len(words) == 0 {
+		return
+	}
+	o, err := ParseOrder(words)
+	if err == nil {
+		_, err = d.obey(ctx, o)
+	}
+	if err != nil {
+		d.say("%v", err)
+	}
+}
+
+// typed gives the lines that the visitor types; nil where nobody does. Its
+// goroutine ends with the input, or with the process.
+func (d *demo) typed() <-chan string {
+	if d.Keys == nil {
+		return nil
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(d.Keys); in.Scan(); {
+			lines <- strings.TrimSpace(in.Text())
+		}
+	}()
+	return lines
+}
+
+// keepLogs moves a failed run's logs out of what is removed.
+func keepLogs(dir string) error {
+	kept, err := os.MkdirTemp("", "meridian-demo-logs-")
+	if err == nil {
+		err = os.Rename(dir+"/logs", kept+"/logs")
+	}
+	if err != nil {
+		return nil // there are no logs yet
+	}
+	return fmt.Errorf("logs are kept in %s", kept)
+}
