@@ -6,7 +6,7 @@ package main
 import "meridian/cli"
 
 // commands lists the subcommands in the order that help shows them.
-var commands = []cli.Command{}
+var commands = append([]cli.Command{}, demoCommands()...)
 
 func main() {
 	program := &cli.Program{
