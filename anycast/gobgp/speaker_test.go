@@ -11,6 +11,33 @@ import (
 	"meridian/fleet"
 )
 
+const specDoc = `
+regions:
+  - id: fra
+    location: {latitude: 50, longitude: 8}
+    vips: {v4: [203.0.113.1], v6: ["2001:db8:1::1"]}
+    bgp:
+      asn: %d
+      hold_time: 3s
+      neighbors: [{address: 10.9.0.1, asn: 64601, password: "file:/the/secret"}]
+anycast: {v4: [198.51.100.1], v6: ["2001:db8:ca57::1"]}
+nodes:
+  - {name: edge-1, region: fra, roles: [bgp], addresses: {v4: 10.9.0.2, v6: "fd09::2"}}
+`
+
+func ad(prefix string, f func(*fleet.Advertisement)) fleet.Advertisement {
+	a := fleet.Advertisement{Prefix: netip.MustParsePrefix(prefix), MED: 100}
+	if f != nil {
+		f(&a)
+	}
+	return a
+}
+
+const (
+	any4 = "198.51.100.1/32"
+	any6 = "2001:db8:ca57::1/128"
+)
+
 func newSpeaker(t *testing.T, secret func(fleet.Secret) (string, error)) *Speaker {
 	t.Helper()
 	s, err := New(Config{Node: "edge-1", Secret: secret, Logger: slog.New(slog.DiscardHandler)})
