@@ -2,6 +2,7 @@ package health
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"meridian/fleet"
@@ -39,9 +40,7 @@ func (h *Health) receive(raw []byte) {
 		h.count.frames.WithLabelValues("malformed").Inc()
 		return
 	}
-	if f.Node == h.cfg.Node {
-		// Its own, come back; or a second node under this name, and then each
-		// must go by what it sees itself.
+	if h.own(f) {
 		h.count.frames.WithLabelValues("own_name").Inc()
 		return
 	}
@@ -52,6 +51,13 @@ func (h *Health) receive(raw []byte) {
 	if changed {
 		poke(h.dirty)
 	}
+}
+
+// own says whether a frame bears this node's name in a capacity of its own: it
+// is an echo, or of a second node under this name, and then each must go by
+// what it sees itself. The node's other program has other capacities.
+func (h *Health) own(f *verdict.Frame) bool {
+	return f.Node == h.cfg.Node && slices.Contains(h.observers, f.Observer)
 }
 
 // accept keeps a frame, sent at that time, if it is newer than what is held.
@@ -222,7 +228,7 @@ func (h *Health) mergeState(b []byte) {
 		switch {
 		case err != nil:
 			h.count.frames.WithLabelValues("malformed").Inc()
-		case age <= silence && f.Node != h.cfg.Node:
+		case age <= silence && !h.own(f):
 			h.mu.Lock()
 			_, c := h.accept(f, raw, now.Add(-age))
 			h.mu.Unlock()

@@ -123,16 +123,6 @@ func (h *Health) Observe(o fleet.Observation) fleet.Verdict {
 	return v
 }
 
-// Local gives this node's own verdict on a target, others left aside.
-func (h *Health) Local(t fleet.Target) fleet.Verdict {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if tr, ok := h.trackers[t]; ok {
-		return tr.Verdict()
-	}
-	return fleet.Verdict{}
-}
-
 // View gives the current View; never nil.
 func (h *Health) View() *fleet.View { return h.view.Load() }
 

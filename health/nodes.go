@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"meridian/fleet"
-	"meridian/health/verdict"
 )
 
 // NodeStatus is what this node has heard of another, or of itself.
@@ -33,17 +32,27 @@ func (h *Health) Nodes() []NodeStatus {
 			by[n.Name] = NodeStatus{Node: n.Name, Region: n.Region, Roles: n.Roles, Age: -1}
 		}
 	}
-	newest := map[string]*verdict.Frame{}
+	// A node is heard in several capacities, and maybe from two programs.
+	newest, roles := map[string]*peer{}, map[string][]fleet.Role{}
 	for key, p := range h.peers {
-		if best := newest[key.node]; best != nil && !p.head.Newer(best.Incarnation, best.Seq) {
-			continue
+		if best := newest[key.node]; best == nil || p.at.After(best.at) {
+			newest[key.node] = p
 		}
-		newest[key.node] = &p.head
-		by[key.node] = NodeStatus{
-			Node: key.node, Region: p.head.Region, Roles: p.head.Roles,
+		if now.Sub(p.at) <= silence {
+			roles[key.node] = append(roles[key.node], p.head.Roles...)
+		}
+	}
+	for name, p := range newest {
+		all := roles[name]
+		if all == nil {
+			all = slices.Clone(p.head.Roles)
+		}
+		slices.Sort(all)
+		by[name] = NodeStatus{
+			Node: name, Region: p.head.Region, Roles: slices.Compact(all),
 			Live: now.Sub(p.at) <= silence, Age: now.Sub(p.at).Seconds(),
 			Revision: p.head.Revision, Hash: hex.EncodeToString(p.head.Hash[:]),
-			Abstaining: slices.Contains(h.abstain, key.node),
+			Abstaining: slices.Contains(h.abstain, name),
 		}
 	}
 	out := make([]NodeStatus, 0, len(by))

@@ -127,7 +127,7 @@ func TestHTTP(t *testing.T) {
 		case r.Host != "www.example.org" || r.Header.Get("User-Agent") != "meridian-probe":
 			w.WriteHeader(400)
 		case r.URL.Path == "/moved":
-			http.Redirect(w, r, "/health", 302)
+			http.Redirect(w, r, "/health", http.StatusFound)
 		case r.URL.Path == "/sick":
 			w.WriteHeader(503)
 		case r.URL.Path == "/slow":
@@ -375,5 +375,22 @@ func TestDetailIsOnePrintableLine(t *testing.T) {
 	_, d := classify(errors.New("bad\r\n\x00thing " + strings.Repeat("é", 300)))
 	if strings.ContainsAny(d, "\r\n\x00") || len(d) > 204 {
 		t.Errorf("got %q", d)
+	}
+}
+
+func BenchmarkProbe(b *testing.B) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer s.Close()
+	p := New(Config{})
+	for _, check := range []string{"rtt", "https"} {
+		b.Run(check, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := p.Probe(b.Context(), fleet.Probe{Check: check, Address: addrOf(s), Host: "a", Insecure: true, Timeout: 5 * time.Second})
+				if !r.OK {
+					b.Fatal(r.Detail)
+				}
+			}
+		})
 	}
 }

@@ -94,19 +94,9 @@ func startSite(t *testing.T, w *fleet.World, region string, at netip.Addr, web, 
 	return s
 }
 
-// The whole chain with nothing simulated: three regions on loopback, real
-// checks, real gossip; one dies and comes back.
-func TestRealRoomsOnLoopback(t *testing.T) {
-	free := func() uint16 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return uint16(l.Addr().(*net.TCPAddr).Port)
-	}
-	web, names, talk := free(), free(), free()
-	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 79, byte(talk), byte(i + 1)}) }
+// loopbackFleet is three regions whose VIP and node share one address each.
+func loopbackFleet(t *testing.T, at func(i int) netip.Addr, web, names uint16) *fleet.World {
+	t.Helper()
 	var doc strings.Builder
 	doc.WriteString("regions:\n")
 	for i, r := range regionsOf(3) {
@@ -122,7 +112,23 @@ func TestRealRoomsOnLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &fleet.World{Snapshot: snap}
+	return &fleet.World{Snapshot: snap}
+}
+
+// The whole chain with nothing simulated: three regions on loopback, real
+// checks, real gossip; one dies and comes back.
+func TestRealRoomsOnLoopback(t *testing.T) {
+	free := func() uint16 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return uint16(l.Addr().(*net.TCPAddr).Port)
+	}
+	web, names, talk := free(), free(), free()
+	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 79, byte(talk), byte(i + 1)}) }
+	w := loopbackFleet(t, at, web, names)
 	sites := map[string]*site{}
 	boot := func(i int) {
 		s := startSite(t, w, regionsOf(3)[i], at(i), web, names, talk)

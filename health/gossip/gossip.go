@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,10 +32,11 @@ const DefaultPort = 7946
 
 // Config is what a Gossip needs.
 type Config struct {
-	Node   string // this node's name, unique in the fleet
-	Region string
-	Label  string // separates fleets that share a network; the same on all nodes, may be empty
-	Key    []byte // encrypts and authenticates every packet: 32 octets, the same on all nodes
+	Node    string // this node's name, unique in the fleet
+	Program string // tells the programs of one node apart; may be empty
+	Region  string
+	Label   string // separates fleets that share a network; the same on all nodes, may be empty
+	Key     []byte // encrypts and authenticates every packet: 32 octets, the same on all nodes
 
 	// Bind is where to listen. All nodes use its port. Where its address is
 	// not one of the machine's own (the zero Addr, 0.0.0.0 or ::), the node's address in
@@ -139,13 +141,22 @@ func (g *Gossip) Apply(w *fleet.World) error {
 	return nil
 }
 
+// name is what the members call this one.
+func (g *Gossip) name() string {
+	if g.cfg.Program == "" {
+		return g.cfg.Node
+	}
+	return g.cfg.Node + "/" + g.cfg.Program
+}
+
 func specific(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
 
 // strangers lists the Snapshot's nodes that are not among the members.
 func (g *Gossip) strangers(members []*memberlist.Node) []netip.AddrPort {
 	met := make(map[string]bool, len(members))
 	for _, n := range members {
-		met[n.Name] = true
+		name, _, _ := strings.Cut(n.Name, "/")
+		met[name] = true
 	}
 	g.mu.Lock()
 	peers := g.peers
@@ -169,7 +180,7 @@ func (g *Gossip) Broadcast(frame []byte) {
 	}
 	members := m.Members()
 	for _, n := range members {
-		if n.Name != g.cfg.Node {
+		if n.Name != g.name() {
 			g.count(g.sent, m.SendBestEffort(n, frame))
 		}
 	}
@@ -186,8 +197,8 @@ func (g *Gossip) count(c *prometheus.CounterVec, err error) {
 	c.WithLabelValues(result).Inc()
 }
 
-// Members lists the names of the live members, this node's among them; none
-// before Run has started.
+// Members lists the names of the live members, as NODE or NODE/PROGRAM, this
+// one's among them; none before Run has started.
 func (g *Gossip) Members() []string {
 	m := g.list.Load()
 	if m == nil {
@@ -238,7 +249,7 @@ const farewell = 500 * time.Millisecond
 // depend on the pace set here.
 func (g *Gossip) config(self netip.Addr) *memberlist.Config {
 	c := memberlist.DefaultWANConfig()
-	c.Name = g.cfg.Node
+	c.Name = g.name()
 	c.Label = g.cfg.Label
 	c.SecretKey = g.cfg.Key
 	c.BindAddr, c.BindPort = g.cfg.Bind.Addr().String(), int(g.cfg.Bind.Port())

@@ -178,6 +178,36 @@ func TestMembersFindEachOtherByHand(t *testing.T) {
 	}
 }
 
+// Both programs of one node, at one address with a port each.
+func TestTwoProgramsOfOneNode(t *testing.T) {
+	s := newSite(t, 2)
+	gslb := s.start(0, func(c *Config) { c.Program = "gslb" })
+	edge := s.start(0, func(c *Config) {
+		c.Program, c.Bind = "edge", netip.AddrPortFrom(s.addr(0), s.port+1)
+		c.Join = []string{netip.AddrPortFrom(s.addr(0), s.port).String()}
+	})
+	other := s.start(1, func(c *Config) { c.Program = "gslb" })
+	all := []*member{gslb, edge, other}
+	for _, m := range all {
+		if err := m.Apply(s.spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range all {
+		until(t, "three members", func() bool { return len(m.Members()) == 3 })
+	}
+	until(t, "a frame from each to each", func() bool {
+		ok := true
+		for _, m := range all {
+			m.Broadcast([]byte(m.name()))
+			for _, o := range all {
+				ok = ok && (o == m || m.got(o.name()))
+			}
+		}
+		return ok
+	})
+}
+
 func TestAddressFromTheSnapshot(t *testing.T) {
 	s := newSite(t, 1)
 	m := s.start(0, func(c *Config) { c.Bind = netip.AddrPortFrom(netip.Addr{}, s.port) })
