@@ -62,6 +62,8 @@ func (l *Lab) obey(ctx context.Context, o Order) (string, error) {
 		return "", err
 	}
 	city := r.Location.City
+	l.acting.Lock()
+	defer l.acting.Unlock()
 	switch o.Do {
 	case "kill":
 		return fmt.Sprintf("Killed %s (%s): its links are down and its processes gone.", o.Region, city), l.Kill(o.Region)

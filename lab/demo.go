@@ -157,7 +157,9 @@ func (d *demo) stay(ctx context.Context) error {
 		return err
 	}
 	d.guide()
-	go serveControl(control, d.obey)
+	served := make(chan struct{})
+	go func() { defer close(served); serveControl(control, d.obey) }()
+	defer func() { control.Close(); <-served }()
 	lines := d.typed()
 	news := time.NewTicker(time.Second)
 	defer news.Stop()

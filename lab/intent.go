@@ -42,7 +42,8 @@ func (l *Lab) configure(ctx context.Context) error {
 
 // stored is the control plane's word on a Spec that it has taken.
 type stored struct {
-	Revision uint64 `json:"revision"`
+	Revision uint64    `json:"revision"`
+	Accepted time.Time `json:"accepted"`
 }
 
 func (a *admin) postConfig(ctx context.Context, doc []byte, base uint64) (stored, error) {
@@ -55,8 +56,9 @@ func (a *admin) postConfig(ctx context.Context, doc []byte, base uint64) (stored
 type status struct {
 	Revision uint64 `json:"revision"`
 	Nodes    []struct {
-		Node  string `json:"node"`
-		Acked uint64 `json:"acked"`
+		Node    string    `json:"node"`
+		Applied uint64    `json:"applied"`
+		At      time.Time `json:"at"` // when it acknowledged; all nodes here have one clock
 	} `json:"nodes"`
 }
 
@@ -82,7 +84,6 @@ func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	since := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, failoverWithin)
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
@@ -92,9 +93,9 @@ func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
 		if err := a.do(ctx, http.MethodGet, "/status", nil, &s); err != nil {
 			return 0, err
 		}
-		missing := l.missing(s, took.Revision)
+		missing, last := l.missing(s, took.Revision)
 		if len(missing) == 0 {
-			return time.Since(since), nil
+			return last.Sub(took.Accepted), nil
 		}
 		select {
 		case <-ctx.Done():
@@ -104,21 +105,28 @@ func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// missing lists the nodes of the fleet that have not acknowledged a revision.
-func (l *Lab) missing(s status, revision uint64) []string {
-	acked := map[string]uint64{}
+// missing lists the nodes of the fleet that have not acknowledged a revision,
+// and says when the last one of the others did.
+func (l *Lab) missing(s status, revision uint64) (names []string, last time.Time) {
+	acked := map[string]time.Time{}
 	for _, n := range s.Nodes {
-		acked[n.Node] = n.Acked
+		if n.Applied >= revision {
+			acked[n.Node] = n.At
+		}
 	}
-	var out []string
 	for _, r := range l.Topology.Regions {
 		for _, n := range r.Nodes {
-			if n.Kind != Backend && acked[n.Name] < revision {
-				out = append(out, n.Name)
+			at, ok := acked[n.Name]
+			switch {
+			case n.Kind == Backend:
+			case !ok:
+				names = append(names, n.Name)
+			case at.After(last):
+				last = at
 			}
 		}
 	}
-	return out
+	return names, last
 }
 
 // shiftFor is how long a visitor's shift lasts at most.

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"meridian/fleet"
+	"meridian/internal/testkit/netns"
 )
 
 // Ports of the fleet's own traffic, the same on every node.
@@ -39,9 +40,12 @@ type Lab struct {
 	programs Programs
 	log      *slog.Logger
 	in       *Internet // nil on loopback
+	here     *netns.NS // on loopback, where the processes run
 	ps       *processes
 	cancel   context.CancelFunc
 	carried  chan error // the Internet's Run
+
+	acting sync.Mutex // held while an order is carried out, so that they follow one another
 
 	mu   sync.Mutex
 	live map[string]bool // regions that are up
@@ -68,7 +72,11 @@ func (l *Lab) start() error {
 	if err := os.WriteFile(l.path(specFile), doc, 0o600); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
-	if !l.Topology.Loopback {
+	if l.Topology.Loopback {
+		if l.here, err = netns.Here("loopback"); err != nil {
+			return err
+		}
+	} else {
 		if l.in, err = Build(l.Topology, l.log); err != nil {
 			return err
 		}
@@ -103,6 +111,9 @@ func (l *Lab) Close() error {
 			errs = append(errs, <-l.carried)
 		}
 		errs = append(errs, l.in.Close())
+	}
+	if l.here != nil {
+		errs = append(errs, l.here.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.Dir))...)
 }
@@ -156,12 +167,11 @@ func (l *Lab) startNode(r *Region, n *Node) error {
 			return fmt.Errorf("data of %s: %w", n.Name, err)
 		}
 	}
-	var err error
+	where := l.here
 	if l.in != nil {
-		_, err = l.ps.start(l.in.Machine(n.Name), r.ID, n.Name, argv...)
-	} else {
-		_, err = l.ps.start(nil, r.ID, n.Name, argv...)
+		where = l.in.Machine(n.Name)
 	}
+	_, err := l.ps.start(where, r.ID, n.Name, argv...)
 	return err
 }
 

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"meridian/internal/testkit/netns"
 )
@@ -51,8 +50,8 @@ func labMark(dir string) string { return "MERIDIAN_LAB=" + dir }
 
 func siteMark(dir, site string) string { return "MERIDIAN_LAB_SITE=" + dir + "/" + site }
 
-// start begins a child inside ns, or, with a nil ns, beside this process.
-// Several lines of one name append to one log.
+// start begins a child inside ns. Processes that follow one another under one
+// name append to one log.
 func (ps *processes) start(ns *netns.NS, site, name string, argv ...string) (*process, error) {
 	path := filepath.Join(ps.dir, "logs", name+".log")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -66,17 +65,9 @@ func (ps *processes) start(ns *netns.NS, site, name string, argv ...string) (*pr
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = ps.dir
-	// Two cores carry the whole fleet here: a machine of it may not take both
-	// to collect garbage.
-	cmd.Env = append(os.Environ(), labMark(ps.dir), siteMark(ps.dir, site), "GOMAXPROCS=2")
-	if ns != nil {
-		err = ns.Start(cmd)
-	} else {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		err = cmd.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+	cmd.Env = append(os.Environ(), labMark(ps.dir), siteMark(ps.dir, site))
+	if err := ns.Start(cmd); err != nil {
+		return nil, err
 	}
 	p := &process{name: name, cmd: cmd, done: make(chan struct{})}
 	ps.mu.Lock()

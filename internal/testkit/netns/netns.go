@@ -30,11 +30,9 @@ type NS struct {
 // families, reverse path filters and duplicate address detection off, ECMP by
 // 5-tuple, and routes over dead links ignored.
 func New(name string) (*NS, error) {
-	n := &NS{Name: name, work: make(chan func()), done: make(chan struct{})}
-	ready := make(chan error)
-	go n.live(ready)
-	if err := <-ready; err != nil {
-		return nil, fmt.Errorf("namespace %s: %w", name, err)
+	n, err := begin(name, func() error { return unix.Unshare(unix.CLONE_NEWNET) })
+	if err != nil {
+		return nil, err
 	}
 	if err := n.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("namespace %s: %w", name, err), n.Close())
@@ -42,13 +40,27 @@ func New(name string) (*NS, error) {
 	return n, nil
 }
 
-// live makes the namespace on a thread of its own and serves Do until Close.
-// The thread is never unlocked, so it ends with the goroutine; with it end the
-// processes that Start began on it.
-func (n *NS) live(ready chan<- error) {
+// Here gives the namespace that the process is in, for those without the
+// right to make others. Close ends what Start began and leaves it as it is.
+func Here(name string) (*NS, error) { return begin(name, func() error { return nil }) }
+
+func begin(name string, enter func() error) (*NS, error) {
+	n := &NS{Name: name, work: make(chan func()), done: make(chan struct{})}
+	ready := make(chan error)
+	go n.live(enter, ready)
+	if err := <-ready; err != nil {
+		return nil, fmt.Errorf("namespace %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// live goes into the namespace with a thread of its own and serves Do until
+// Close. The thread is never unlocked, so it ends with the goroutine; with it
+// end the processes that Start began on it.
+func (n *NS) live(enter func() error, ready chan<- error) {
 	defer close(n.done)
 	runtime.LockOSThread()
-	err := unix.Unshare(unix.CLONE_NEWNET)
+	err := enter()
 	if err == nil {
 		n.fd, err = netns.Get()
 	}
