@@ -40,7 +40,7 @@ var house = []floor{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "edge/xdp", "probe", "synthetic/dashboard",
 		"controlplane/store", "controlplane/api", "controlplane/xds",
 	}},
-	{"roof", true, []string{"cli", "lab", "cmd/gslb", "cmd/edge"}},
+	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},
 }
 
 // effects are standard packages that do I/O, start goroutines or keep the

@@ -1,0 +1,232 @@
+// Package daemon is what both programs do alike to be a node: flags, the
+// fleet key, the node agent, health and gossip, and the order in which parts
+// take a World, start and stop.
+//
+// Roof: imported by cmd/gslb and cmd/edge only.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"meridian/fleet"
+	"meridian/health"
+	"meridian/health/gossip"
+	"meridian/identity"
+	"meridian/node"
+)
+
+// Base is what the parts of a node are built on.
+type Base struct {
+	Node     string
+	Region   string
+	Roles    []fleet.Role // those that the Spec gives the node and the program may take on
+	Log      *slog.Logger
+	Identity *identity.Identity
+	Health   *health.Health
+}
+
+// Has says whether the node has the role in this program.
+func (b *Base) Has(r fleet.Role) bool {
+	for _, have := range b.Roles {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}
+
+// Config is what a Daemon needs besides its flags.
+type Config struct {
+	Program  string // gslb or edge
+	Flags    *Flags
+	Log      *slog.Logger
+	Identity *identity.Identity
+	Source   node.Source
+	Static   []Part                        // run whether or not there is a World yet
+	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
+}
+
+// Daemon is one node of the fleet.
+type Daemon struct {
+	cfg      Config
+	Registry *prometheus.Registry
+	agent    *node.Agent
+	base     atomic.Pointer[Base]
+	world    atomic.Pointer[fleet.World]
+
+	mu    sync.Mutex // guards below
+	parts []Part     // nil until the first World
+	group *group
+	ended bool
+}
+
+// New checks the configuration and makes the agent; it starts nothing.
+func New(cfg Config) (*Daemon, error) {
+	d := &Daemon{cfg: cfg, Registry: prometheus.NewRegistry(), group: newGroup()}
+	d.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, p := range cfg.Static {
+		if p.Register != nil {
+			p.Register(d.Registry)
+		}
+	}
+	agent, err := node.New(node.Config{
+		Name: cfg.Flags.Node, Dir: cfg.Flags.Data, Source: cfg.Source, Identity: cfg.Identity, Logger: cfg.Log,
+		Appliers: []node.Applier{{Name: "node", Apply: d.apply}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	agent.Register(d.Registry)
+	d.agent = agent
+	return d, nil
+}
+
+// Base gives what the node's parts are built on; nil until the first World.
+func (d *Daemon) Base() *Base { return d.base.Load() }
+
+// World gives the World in force; nil until the first.
+func (d *Daemon) World() *fleet.World { return d.world.Load() }
+
+// Agent gives the node agent.
+func (d *Daemon) Agent() *node.Agent { return d.agent }
+
+// Run runs the node until ctx ends or a part fails. It stops the agent first,
+// so that no World comes in any more, and then the parts in the opposite order of their start.
+func (d *Daemon) Run(ctx context.Context) error {
+	static := newGroup()
+	for _, p := range d.cfg.Static {
+		static.start(p)
+	}
+	agent := newGroup()
+	agent.start(Part{Name: "agent", Run: d.agent.Run})
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-d.group.failed:
+	case err = <-static.failed:
+	case err = <-agent.failed:
+	}
+	agent.stop()
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	stopErr := errors.Join(d.group.stop(), static.stop())
+	if err != nil {
+		return err
+	}
+	return stopErr
+}
+
+// apply is the agent's one applier: it builds the parts with the first World,
+// and hands every World on to them.
+func (d *Daemon) apply(w *fleet.World) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return errors.New("the node is stopping")
+	}
+	n := w.Snapshot.Node(d.cfg.Flags.Node)
+	if n == nil {
+		return fmt.Errorf("node %q is not in the Spec", d.cfg.Flags.Node)
+	}
+	if d.parts != nil {
+		if n.Region != d.base.Load().Region {
+			return fmt.Errorf("node %q has moved to region %q: restart it", n.Name, n.Region)
+		}
+		if err := applyAll(d.parts, w, d.world.Load()); err != nil {
+			return err
+		}
+		d.world.Store(w)
+		return nil
+	}
+	base, parts, err := d.build(n)
+	if err != nil {
+		return err
+	}
+	if err := applyAll(parts, w, nil); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if p.Register != nil {
+			p.Register(d.Registry)
+		}
+		if p.SetView != nil {
+			base.Health.Subscribe(p.SetView)
+		}
+	}
+	d.world.Store(w)
+	d.base.Store(base)
+	d.parts = parts
+	for _, p := range parts {
+		d.group.start(p)
+	}
+	d.cfg.Log.Info("node is in its place", "node", n.Name, "region", n.Region, "roles", base.Roles, "revision", w.Snapshot.Revision)
+	return nil
+}
+
+// build makes the base and the parts of the node: health and gossip first,
+// since the others lean on them.
+func (d *Daemon) build(n *fleet.Node) (*Base, []Part, error) {
+	f := d.cfg.Flags
+	base := &Base{Node: n.Name, Region: n.Region, Log: d.cfg.Log, Identity: d.cfg.Identity}
+	for _, r := range n.Roles {
+		if f.Role(r) {
+			base.Roles = append(base.Roles, r)
+		}
+	}
+	cfg := health.Config{Node: n.Name, Region: n.Region, Roles: base.Roles, Logger: d.cfg.Log}
+	var parts []Part
+	bind, ok, err := f.gossipBind()
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok {
+		g, err := gossip.New(gossip.Config{Node: n.Name, Program: d.cfg.Program, Region: n.Region, Key: d.cfg.Identity.GossipKey(),
+			Bind: bind, Join: f.Join, Logger: d.cfg.Log})
+		if err != nil {
+			return nil, nil, err
+		}
+		cfg.Transport = g
+		parts = append(parts, Part{Name: "gossip", Apply: g.Apply, Run: g.Run, Register: g.Register})
+	}
+	base.Health, err = health.New(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	parts = append(parts, Part{Name: "health", Apply: base.Health.Apply, Run: base.Health.Run, Register: base.Health.Register})
+	more, err := d.cfg.Build(base)
+	if err != nil {
+		return nil, nil, err
+	}
+	return base, append(parts, more...), nil
+}
+
+// Ready says why the node cannot do its work; nil when it can.
+func (d *Daemon) Ready() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.parts == nil {
+		return errors.New("no configuration yet")
+	}
+	if d.ended {
+		return errors.New("stopping")
+	}
+	var errs []error
+	for _, p := range d.parts {
+		if p.Ready == nil {
+			continue
+		}
+		if err := p.Ready(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"meridian/cli"
+	"meridian/fleet"
+	"meridian/identity"
+)
+
+// Flags are what both programs take to run as a node.
+type Flags struct {
+	Node      string
+	Data      string
+	Spec      string
+	Control   cli.List
+	FleetKey  string
+	Gossip    string
+	Join      cli.List
+	Roles     cli.List
+	LogLevel  string
+	LogFormat string
+}
+
+// Register adds the flags to fs; roles are the program's default ones.
+func (f *Flags) Register(fs *flag.FlagSet, data, roles string) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	fs.StringVar(&f.Node, "node", host, "this node's `NAME` in the Spec")
+	fs.StringVar(&f.Data, "data", data, "`DIR` for keys, the store and the last good configuration")
+	fs.StringVar(&f.Spec, "spec", "", "run from this `FILE` alone, with no control plane; reloaded on change")
+	fs.Var(&f.Control, "control", "`ADDR:PORT,...` of control planes to take the configuration from")
+	fs.StringVar(&f.FleetKey, "fleet-key", "", "`FILE` with the fleet's key, the same on all nodes (default DIR/fleet.key, made if absent)")
+	fs.StringVar(&f.Gossip, "gossip", ":7946", "`ADDR:PORT` to exchange health on, UDP and TCP; \"off\" for a node alone")
+	fs.Var(&f.Join, "join", "`ADDR:PORT,...` of nodes to find the others by, besides those of the Spec")
+	_ = f.Roles.Set(roles)
+	fs.Func("roles", fmt.Sprintf("`ROLE,...` that this program may take on, of those that the Spec gives the node (default %s)", roles), func(s string) error {
+		f.Roles = nil
+		return f.Roles.Set(s)
+	})
+	fs.StringVar(&f.LogLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.LogFormat, "log-format", "text", "text or json")
+}
+
+// check says what is wrong with the flags.
+func (f *Flags) check() error {
+	if f.Node == "" {
+		return errors.New("--node: expected this node's name in the Spec")
+	}
+	if (f.Spec == "") == (len(f.Control) == 0) {
+		return errors.New("expected either --spec FILE or --control ADDR:PORT,...")
+	}
+	allowed := fleet.Role("").Values()
+	for _, r := range f.Roles {
+		if !contains(allowed, r) {
+			return fmt.Errorf("--roles: %q is not one of %v", r, allowed)
+		}
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Role says whether the program may take on the role.
+func (f *Flags) Role(r fleet.Role) bool { return contains(f.Roles, string(r)) }
+
+// gossipBind gives where to gossip; ok is false where the node is alone.
+func (f *Flags) gossipBind() (bind netip.AddrPort, ok bool, err error) {
+	if f.Gossip == "off" {
+		return netip.AddrPort{}, false, nil
+	}
+	bind, err = fleet.ParseListen(f.Gossip)
+	if err != nil {
+		return bind, false, fmt.Errorf("--gossip: %w", err)
+	}
+	return bind, true, nil
+}
+
+// LoadIdentity reads the fleet key, or makes one where no file was named and
+// none is there yet.
+func (f *Flags) LoadIdentity(log *slog.Logger) (*identity.Identity, error) {
+	path := f.FleetKey
+	if path == "" {
+		path = filepath.Join(f.Data, "fleet.key")
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && f.FleetKey == "" {
+		text, err = makeKey(path)
+		if err == nil {
+			log.Info("made a fleet key; copy it to the other nodes of the fleet", "file", path)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fleet key: %w", err)
+	}
+	key, err := identity.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("fleet key %s: %w", path, err)
+	}
+	return identity.New(key)
+}
+
+func makeKey(path string) ([]byte, error) {
+	key, err := identity.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	text := key.Encode()
+	return text, os.WriteFile(path, text, 0o600)
+}
