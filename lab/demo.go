@@ -17,7 +17,7 @@ import (
 
 // DemoOptions is what the demo is asked for.
 type DemoOptions struct {
-	Scenario string // "" to stay and obey, or "region-loss"
+	Scenario string // "" to stay and obey, or one of Scenarios
 	Runs     int    // of the scenario
 	JSON     bool   // print the scenario's figures as JSON on Out, and sentences on Err
 
@@ -27,7 +27,7 @@ type DemoOptions struct {
 }
 
 // Scenarios lists the names of the scenarios.
-func Scenarios() []string { return []string{"region-loss"} }
+func Scenarios() []string { return []string{"region-loss", "store-loss"} }
 
 // Demo builds the fleet, serves it to the visitor, or runs a scenario, until
 // that or ctx ends; and leaves nothing behind.
@@ -117,7 +117,11 @@ func (d *demo) scenario(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	if err := s.regionLoss(ctx, d.Runs); err != nil {
+	run := s.regionLoss
+	if d.Scenario == "store-loss" {
+		run = s.storeLoss
+	}
+	if err := run(ctx, d.Runs); err != nil {
 		return err
 	}
 	if d.JSON {
@@ -125,12 +129,27 @@ func (d *demo) scenario(ctx context.Context) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(s.out)
 	}
-	f := &s.out
-	d.say("DNS answers changed after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.DNS.P50, f.DNS.P99, f.DNS.Max, f.DNS.N)
-	d.say("Anycast VIPs were re-routed after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.BGP.P50, f.BGP.P99, f.BGP.Max, f.BGP.N)
-	d.say("Spec changes were acknowledged by every node after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", f.Config.P50, f.Config.P99, f.Config.Max, f.Config.N)
-	d.say("Of %d requests %d failed, %d of them by clients near other regions.", f.Requests.Total, f.Requests.Failed, f.Requests.OtherRegions)
+	d.tell(&s.out)
 	return nil
+}
+
+// tell gives the figures as sentences.
+func (d *demo) tell(f *Figures) {
+	for _, one := range []struct {
+		what string
+		s    *Series
+	}{
+		{"DNS answers changed", &f.DNS}, {"Anycast VIPs were re-routed", &f.BGP},
+		{"Spec changes were acknowledged by every node", &f.Config},
+	} {
+		if one.s.N > 0 {
+			d.say("%s after p50 %.0f ms, p99 %.0f ms, at most %.0f ms (%d measured).", one.what, one.s.P50, one.s.P99, one.s.Max, one.s.N)
+		}
+	}
+	if f.Queries != nil {
+		d.say("Of %d questions to the nameservers %d were lost.", f.Queries.Total, f.Queries.Lost)
+	}
+	d.say("Of %d requests %d failed, %d of them by clients near other regions.", f.Requests.Total, f.Requests.Failed, f.Requests.OtherRegions)
 }
 
 // stay serves the visitor until ctx ends or the visitor quits.

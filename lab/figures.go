@@ -18,6 +18,7 @@ type Figures struct {
 	BGP      Series   `json:"bgp_failover_ms"`
 	Config   Series   `json:"config_ack_ms"`
 	Requests Requests `json:"requests"`
+	Queries  *Queries `json:"dns_queries,omitempty"` // store-loss only
 }
 
 // Series is a set of times in milliseconds, by its number, quantiles and
