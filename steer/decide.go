@@ -74,7 +74,7 @@ func (s *Scene) explainRank(service int, class *Class, c Client, why *trace) []u
 	switch st.Policy {
 	case fleet.Weighted:
 		order = s.classes.weighed[service][c.Slot]
-		why.addf(fleet.ReasonPolicy, "", "weighted: the client's network falls into slot %d of %d", c.Slot, slots)
+		why.addf(fleet.ReasonPolicy, "", "weighted: the client's network falls into slot %d of %d", c.Slot, Slots)
 	case fleet.Failover:
 		why.addf(fleet.ReasonPolicy, "", "failover: the Spec's order")
 	case fleet.Geo:

@@ -26,7 +26,7 @@ type Class struct {
 type Classes struct {
 	snap    *fleet.Snapshot
 	regions []fleet.Region
-	weighed []*[slots][]uint8 // by service: the order in each slot; nil for other policies
+	weighed []*[Slots][]uint8 // by service: the order in each slot; nil for other policies
 	list    []*Class
 	byKey   map[string]geo.Class
 }
@@ -171,3 +171,14 @@ func MatchGeo(rules []fleet.GeoRule, p geo.Place) int {
 			p.ASN != 0 && slices.Contains(r.ASNs, p.ASN)
 	})
 }
+
+// For gives the same classes for another Snapshot of the same Intent.
+func (c *Classes) For(s *fleet.Snapshot) *Classes {
+	out := *c
+	out.snap, out.regions = s, s.Spec.Regions
+	return &out
+}
+
+// Rank gives the class of a place without numbering it. It is safe for
+// concurrent use.
+func (c *Classes) Rank(p geo.Place) *Class { return c.rank(p) }

@@ -298,3 +298,17 @@ func (s *Scene) shift(list []uint8, service string, slot Slot, choice *Choice, w
 	}
 	return list, moved
 }
+
+// Key names what a decision of the service depends on in a class, besides the
+// slot: classes of one key are decided alike in this scene.
+func (s *Scene) Key(service int, c *Class) string {
+	return string(append(slices.Clone(c.ranks[service]), byte(s.vantage(c)+1)))
+}
+
+// Revision is that of the View.
+func (s *Scene) Revision() uint64 {
+	if s.view == nil {
+		return 0
+	}
+	return s.view.Revision
+}

@@ -10,9 +10,9 @@ import (
 	"meridian/fleet"
 )
 
-// slots is into how many equal parts clients fall where a policy or a shift
+// Slots is into how many equal parts clients fall where a policy or a shift
 // splits them; a share is exact to about one part in a thousand.
-const slots = 1 << 14
+const Slots = 1 << 14
 
 // A client is told from another by its /24 or /48, so that an answer holds for
 // all of it.
@@ -21,17 +21,17 @@ const (
 	SliceV6 = 48
 )
 
-// Slot is the part into which a client falls, 0 to slots-1.
+// Slot is the part into which a client falls, 0 to Slots-1.
 type Slot uint16
 
 // SlotOf gives the slot of a client, from its /24 or /48 alone.
 func SlotOf(a netip.Addr) Slot {
 	if a.Is4() {
 		b := a.As4()
-		return Slot(mix(uint64(binary.BigEndian.Uint32(b[:])>>8)) % slots)
+		return Slot(mix(uint64(binary.BigEndian.Uint32(b[:])>>8)) % Slots)
 	}
 	b := a.As16()
-	return Slot(mix(binary.BigEndian.Uint64(b[:8])>>16|1<<63) % slots)
+	return Slot(mix(binary.BigEndian.Uint64(b[:8])>>16|1<<63) % Slots)
 }
 
 // mix spreads a number evenly over 64 bits (the finaliser of SplitMix64).
@@ -64,18 +64,18 @@ func draw(seed uint64, slot Slot) float64 {
 // rendezvous: a region's weight changes only which slots come to or leave that
 // region. Regions of weight 0 come last, in the Spec's order: they serve only
 // when all others are down.
-func (c *Classes) weigh(svc *fleet.Service) *[slots][]uint8 {
+func (c *Classes) weigh(svc *fleet.Service) *[Slots][]uint8 {
 	if svc.Steering.Policy != fleet.Weighted {
 		return nil
 	}
 	list := c.candidates(svc)
-	all := make([]uint8, 0, slots*len(list))
+	all := make([]uint8, 0, Slots*len(list))
 	var seeds [256]uint64
 	var score [256]float64
 	for _, r := range list {
 		seeds[r] = seed("weight", svc.Service, c.regions[r].ID)
 	}
-	out := new([slots][]uint8)
+	out := new([Slots][]uint8)
 	for s := range out {
 		for _, r := range list {
 			score[r] = math.Inf(-1)

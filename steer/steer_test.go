@@ -148,15 +148,15 @@ func counts(t *testing.T, s *fleet.Snapshot, shifts ...fleet.Shift) ([]string, m
 	classes := NewClasses(s)
 	scene := NewScene(classes, nil, shifts, now)
 	class := classes.Get(classes.Of(country("DE")))
-	bySlot, n := make([]string, slots), map[string]float64{}
-	for slot := range Slot(slots) {
+	bySlot, n := make([]string, Slots), map[string]float64{}
+	for slot := range Slot(Slots) {
 		c := scene.Choose(0, V4, class, slot)
 		if !c.Sliced {
 			t.Fatal("the choice does not say that it depends on the slot")
 		}
 		id := s.Spec.Regions[c.Regions()[0]].ID
 		bySlot[slot] = id
-		n[id] += 1.0 / slots
+		n[id] += 1.0 / Slots
 	}
 	return bySlot, n
 }

@@ -205,10 +205,17 @@ func (b *builder) addTo(n *Node, h *dns.RR_Header, rdata []byte, line int) {
 		b.failf(line, "%s: more than one %s", h.Name, dns.Type(h.Rrtype))
 		return
 	}
+	if len(set.Data)+len(rdata) > maxSet {
+		b.failf(line, "%s %s: more records than fit into a message", h.Name, dns.Type(h.Rrtype))
+		return
+	}
 	set.Count++
 	set.Data = append(append(set.Data, byte(len(rdata)>>8), byte(len(rdata))), rdata...)
 	b.zone.records++
 }
+
+// maxSet bounds the data of one RRset, in octets: more fits into no message.
+const maxSet = 65000
 
 // pack gives owner and RDATA in wire form, uncompressed.
 func pack(rr dns.RR) (owner, rdata []byte, err error) {
