@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // replayed is the largest body, in octets, that is kept for a second try.
@@ -17,6 +18,7 @@ type body struct {
 	length int64       // as in http.Request
 	kept   []byte      // the whole body, where it may be sent again
 	stream *streamBody // else, unless there is none
+	whole  bool        // there is none, or it is kept
 }
 
 // takeBody looks at the body before the first try. One that is small and may
@@ -26,7 +28,7 @@ func (x *exchange) takeBody() bool {
 	r := x.r
 	x.body.length = r.ContentLength
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		x.body.length = 0
+		x.body.length, x.body.whole = 0, true
 		return true
 	}
 	if x.service.retry.again(r) && 0 < r.ContentLength && r.ContentLength <= replayed && len(r.Header["Expect"]) == 0 {
@@ -35,7 +37,7 @@ func (x *exchange) takeBody() bool {
 			x.bodyFailed(err)
 			return false
 		}
-		x.body.kept = kept
+		x.body.kept, x.body.whole = kept, true
 		return true
 	}
 	x.body.stream = &streamBody{src: http.MaxBytesReader(nil, r.Body, x.g.cfg.MaxBody)}
@@ -69,11 +71,24 @@ func (b *body) next() io.ReadCloser {
 // fresh says whether the whole body can still be sent.
 func (b *body) fresh() bool { return b.stream == nil || !b.stream.touched.Load() }
 
-// end keeps a transport that still sends from reading on.
-func (b *body) end() {
-	if b.stream != nil {
-		b.stream.src.Close()
+// linger is how long a client whose request was answered before its body ended
+// may go on sending, so that it sees the answer rather than a reset.
+const linger = 500 * time.Millisecond
+
+// linger ends an upload that nobody wants any more. net/http waits for reads of
+// the body under way, and reads some of what is left; neither may take long.
+// An HTTP/1.1 connection carries nothing after it.
+func (x *exchange) linger() {
+	if x.r.ContentLength == 0 || x.body.whole || x.body.stream != nil && x.body.stream.ended.Load() {
+		return
 	}
+	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok && x.r.ProtoMajor == 1 {
+		c.spoiled.Store(true)
+	}
+	rc := http.NewResponseController(x.w)
+	rc.EnableFullDuplex() // where bound did not: the answer must not wait for the body
+	rc.Flush()
+	rc.SetReadDeadline(time.Now().Add(linger))
 }
 
 // err is why reading from the client failed, nil where it did not.
@@ -91,14 +106,19 @@ func (b *body) err() error {
 // read yet.
 type streamBody struct {
 	src     io.ReadCloser
-	touched atomic.Bool
+	touched atomic.Bool // something was asked of the client's
+	ended   atomic.Bool // and it was read to its end
 	failed  atomic.Pointer[error]
 }
 
 func (s *streamBody) Read(p []byte) (int, error) {
 	s.touched.Store(true)
 	n, err := s.src.Read(p)
-	if err != nil && err != io.EOF {
+	switch err {
+	case nil:
+	case io.EOF:
+		s.ended.Store(true)
+	default:
 		s.failed.Store(&err)
 	}
 	return n, err

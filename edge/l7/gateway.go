@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,10 +202,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	g.stopped = true
-	list := make([]*listener, 0, len(g.listeners))
-	for _, l := range g.listeners {
-		list = append(list, l)
-	}
+	list := slices.Collect(maps.Values(g.listeners))
 	g.mu.Unlock()
 
 	errs := make([]error, len(list))

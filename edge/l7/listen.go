@@ -1,14 +1,9 @@
 package l7
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"log"
 	"net"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -67,6 +62,7 @@ type listener struct {
 	socket  net.Listener
 	done    chan struct{} // closed with the socket
 	once    sync.Once
+	ended   chan struct{} // closed when accept has handed over its last connection
 	current atomic.Pointer[server]
 }
 
@@ -91,7 +87,7 @@ func (g *Gateway) open(gen *generation) ([]*listener, error) {
 				}
 				return nil, fmt.Errorf("listen on %s: %w", at, err)
 			}
-			out = append(out, &listener{g: g, at: at, socket: socket, done: make(chan struct{})})
+			out = append(out, &listener{g: g, at: at, socket: socket, done: make(chan struct{}), ended: make(chan struct{})})
 		}
 	}
 	return out, nil
@@ -114,7 +110,8 @@ func (g *Gateway) relisten(gen *generation, opened []*listener) {
 		p, ok := wanted[at]
 		if !ok {
 			delete(g.listeners, at)
-			g.retire(func(ctx context.Context) { l.shutdown(ctx); l.close() }, gen.drain)
+			l.closeSocket()
+			g.retire(l.current.Load(), l.ended, gen.drain)
 			continue
 		}
 		old := l.current.Load()
@@ -127,23 +124,33 @@ func (g *Gateway) relisten(gen *generation, opened []*listener) {
 		if old == nil {
 			g.tasks.run(l.accept)
 		} else {
-			g.retire(func(ctx context.Context) { old.shutdown(ctx); old.close() }, gen.drain)
+			g.retire(old, nil, gen.drain)
 		}
 	}
 }
 
-// retire drains something in the background, for at most limit, or until the
-// Gateway itself is closed.
-func (g *Gateway) retire(drain func(context.Context), limit time.Duration) {
+// retire drains a server in the background: after the grace period and, where
+// its socket is closed, after the last connection accepted; for at most limit,
+// or until the Gateway itself is closed.
+func (g *Gateway) retire(s *server, accepted <-chan struct{}, limit time.Duration) {
+	s.leaving.Store(true)
 	g.tasks.run(func() {
-		ctx, cancel := context.WithTimeout(g.base, limit)
+		ctx, cancel := context.WithTimeout(g.base, g.cfg.Grace+limit)
 		defer cancel()
-		drain(ctx)
+		pauseFor(ctx, g.cfg.Grace)
+		if accepted != nil {
+			<-accepted
+		}
+		if err := s.shutdown(ctx); err != nil {
+			g.cfg.Logger.Warn("gateway: requests were cut off", "address", s.at, "err", err)
+		}
+		s.close()
 	})
 }
 
 // accept hands each connection to the current server.
 func (l *listener) accept() {
+	defer close(l.ended)
 	pause := 5 * time.Millisecond
 	for {
 		c, err := l.socket.Accept()
@@ -165,25 +172,33 @@ func (l *listener) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		for !l.current.Load().take(c) {
-			// A server that takes no more has been replaced, or all is over.
-			select {
-			case <-l.done:
-				c.Close()
-				return
-			default:
-			}
+		l.g.connOpened()
+		l.give(&conn{Conn: c, since: time.Now()})
+	}
+}
+
+// give hands a connection to the current server; one that takes no more has
+// been replaced, or all is cut off.
+func (l *listener) give(c *conn) {
+	for !l.current.Load().take(c) {
+		if l.g.base.Err() != nil {
+			c.Close()
+			l.g.connClosed()
+			return
 		}
 	}
 }
 
-// shutdown closes the socket and waits for the requests under way.
+// shutdown closes the socket and waits for the requests under way, those of
+// connections just accepted among them.
 func (l *listener) shutdown(ctx context.Context) error {
 	l.closeSocket()
-	if s := l.current.Load(); s != nil {
-		return s.shutdown(ctx)
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
+	return l.current.Load().shutdown(ctx)
 }
 
 func (l *listener) close() {
@@ -198,163 +213,4 @@ func (l *listener) closeSocket() {
 		close(l.done)
 		l.socket.Close()
 	})
-}
-
-// server is one http.Server; its listener side is a channel.
-type server struct {
-	profile
-	http  *http.Server
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-	at    net.Addr
-}
-
-func (g *Gateway) newServer(port uint16, p profile) *server {
-	s := &server{profile: p, conns: make(chan net.Conn), done: make(chan struct{}), at: &net.TCPAddr{Port: int(port)}}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(p.secure)
-	s.http = &http.Server{
-		Handler:           &handler{g: g, port: port, secure: p.secure},
-		Protocols:         protocols,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       p.idle,
-		MaxHeaderBytes:    g.cfg.MaxHeader,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          128,
-			MaxReceiveBufferPerConnection: 4 << 20,
-			MaxReceiveBufferPerStream:     1 << 20,
-			SendPingTimeout:               30 * time.Second,
-			PingTimeout:                   15 * time.Second,
-		},
-		BaseContext: func(net.Listener) context.Context { return g.base },
-		ConnState:   g.connState,
-		ErrorLog:    log.New(&strangers{g}, "", 0),
-	}
-	if p.secure {
-		s.http.TLSConfig = g.tlsConfig(port)
-	}
-	return s
-}
-
-// connState counts connections. One that is hijacked ends with its tunnel,
-// which counts it down.
-func (g *Gateway) connState(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		g.conns.Add(1)
-		g.metrics.connections.Inc()
-	case http.StateClosed:
-		g.connClosed()
-	}
-}
-
-func (g *Gateway) connClosed() {
-	g.metrics.connections.Dec()
-	g.conns.Done()
-}
-
-// serve runs until shutdown or close.
-func (s *server) serve() {
-	if s.secure {
-		s.http.ServeTLS(s, "", "")
-	} else {
-		s.http.Serve(s)
-	}
-}
-
-// take gives the server a connection; false where it takes no more.
-func (s *server) take(c net.Conn) bool {
-	select {
-	case s.conns <- c:
-		return true
-	case <-s.done:
-		return false
-	}
-}
-
-// Accept, Close and Addr make the server its own net.Listener.
-func (s *server) Accept() (net.Conn, error) {
-	select {
-	case c := <-s.conns:
-		return c, nil
-	case <-s.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept; http.Server calls it, also more than once.
-func (s *server) Close() error {
-	s.once.Do(func() { close(s.done) })
-	return nil
-}
-
-// Addr is only shown in messages.
-func (s *server) Addr() net.Addr { return s.at }
-
-func (s *server) shutdown(ctx context.Context) error {
-	s.Close()
-	return s.http.Shutdown(ctx)
-}
-
-func (s *server) close() {
-	s.Close()
-	s.http.Close()
-}
-
-// strangers takes what net/http says about connections of clients: broken
-// handshakes and the like. They are counted, and told only when debugging:
-// strangers must not fill the log.
-type strangers struct{ g *Gateway }
-
-func (s *strangers) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("panic serving")) {
-		s.g.cfg.Logger.Error("gateway: handler", "err", string(b))
-		return len(b), nil
-	}
-	s.g.metrics.connErrors.Inc()
-	s.g.cfg.Logger.Debug("gateway: connection", "err", strings.TrimSpace(string(b)))
-	return len(b), nil
-}
-
-// tlsConfig asks the current generation for the certificate of each handshake,
-// so that a new one serves at once and connections stay.
-func (g *Gateway) tlsConfig(port uint16) *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return g.certificate(port, hello)
-		},
-	}
-}
-
-var errNoSnapshot = errors.New("no snapshot yet")
-
-// certificate picks by server name: of the certificates for the name the first
-// that the client can use (so an ECDSA one may stand before an RSA one). A
-// client that names no server gets the first certificate of the Spec. A client
-// that names one for which there is no certificate gets the first as well
-// where a service takes any host, else the alert unrecognized_name (RFC 6066
-// section 3), as HAProxy with strict-sni and nginx with ssl_reject_handshake:
-// a certificate for another name would only move the error into the browser.
-func (g *Gateway) certificate(port uint16, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	gen := g.gen.Load()
-	if gen == nil {
-		return nil, errNoSnapshot
-	}
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if list := gen.certs.Find(name); len(list) > 0 {
-		for _, c := range list {
-			if len(list) == 1 || hello.SupportsCertificate(c) == nil {
-				return c, nil
-			}
-		}
-		return list[0], nil
-	}
-	if name == "" || name == fleet.GatewayHost || gen.table.AnyHost(port) {
-		return gen.certs.Default(), nil
-	}
-	return nil, nil // crypto/tls sends unrecognized_name
 }

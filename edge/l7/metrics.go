@@ -188,6 +188,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // finish counts the exchange and logs it, however it ended.
 func (x *exchange) finish() {
+	if !x.tunneled {
+		x.linger()
+	}
 	took := time.Since(x.start)
 	if x.host != fleet.GatewayHost {
 		stats := x.g.metrics.unrouted

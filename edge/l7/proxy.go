@@ -15,8 +15,8 @@ import (
 // handler serves the requests of one port.
 type handler struct {
 	g      *Gateway
+	server *server
 	port   uint16
-	secure bool
 }
 
 // exchange is one request and its answer.
@@ -42,16 +42,17 @@ type exchange struct {
 	sent     int64 // octets of body
 	tries    int
 	flag     flag
+	tunneled bool   // the connection is net/http's no more
 	endpoint string // last tried
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: h.g, gen: h.g.gen.Load(), w: w, r: r, port: h.port, scheme: "http", start: time.Now()}
-	if h.secure {
+	if h.server.secure {
 		x.scheme = "https"
 	}
 	defer x.finish()
-	if h.g.draining.Load() {
+	if h.g.draining.Load() || h.server.leaving.Load() {
 		// HTTP/1.1 clients leave after this answer, HTTP/2 ones get a GOAWAY.
 		w.Header().Set("Connection", "close")
 	}
@@ -131,8 +132,8 @@ func (x *exchange) run() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, x.deadline)
 		defer cancel()
-		x.bound()
 	}
+	x.bound()
 	if !x.takeBody() {
 		return
 	}
@@ -158,10 +159,16 @@ const slack = time.Second
 
 // bound limits what ctx cannot: reads from and writes to a slow client.
 func (x *exchange) bound() {
+	end := time.Time{}
+	if !x.deadline.IsZero() {
+		end = x.deadline.Add(slack)
+	}
 	rc := http.NewResponseController(x.w)
-	rc.SetWriteDeadline(x.deadline.Add(slack))
+	rc.SetWriteDeadline(end)
 	if x.r.ContentLength != 0 {
-		rc.SetReadDeadline(x.deadline.Add(slack))
+		rc.SetReadDeadline(end)
+		// Else net/http would hold the answer back until the body has ended.
+		rc.EnableFullDuplex()
 	}
 }
 

@@ -15,7 +15,6 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // answer passes an endpoint's answer on to the client, as it arrives.
 func (x *exchange) answer(ctx context.Context, res *http.Response) {
-	defer x.body.end()
 	x.head(res)
 	x.status = res.StatusCode
 	x.w.WriteHeader(res.StatusCode)

@@ -27,7 +27,7 @@ func (x *exchange) tunnel(res *http.Response) {
 	// A hijacked connection is net/http's no more: see connState.
 	defer x.g.connClosed()
 	defer client.Close()
-	x.status = http.StatusSwitchingProtocols
+	x.tunneled, x.status = true, http.StatusSwitchingProtocols
 	if err := x.switched(rw.Writer, res, got); err != nil {
 		x.flag = flagClientGone
 		return

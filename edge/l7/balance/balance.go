@@ -115,62 +115,60 @@ func New(policy fleet.RoutingPolicy, members []Member) (*Balancer, error) {
 }
 
 // ranks orders the states by how fit an endpoint in that state is for a new
-// request, fittest first: up, unknown, drain, down. Its index is a fleet.State.
-var ranks = [4]uint8{fleet.Up: 0, fleet.Unknown: 1, fleet.Drain: 2, fleet.Down: 3}
+// request, fittest first. Its index is a fleet.State.
+var ranks = [4]uint8{fleet.Up: 0, fleet.Unknown: 1, fleet.Drain: 2, fleet.Down: 4}
 
-const unfit = uint8(len(ranks))
+// A member that was tried already comes after all others but those that are
+// down, and is last where it is down itself.
+const (
+	again     = 3
+	againDown = 5
+	rankCount = 6
+)
 
-// choice is the set of members that one pick may take: those in one state,
-// without the tried ones where others are as fit.
+// rank says how fit the member is for the next try, 0 for the fittest.
+func (b *Balancer) rank(i int, tried *Tried) uint8 {
+	r := ranks[b.members[i].Live.state.Load()&3]
+	switch {
+	case tried.n == 0 || !tried.Has(i):
+		return r
+	case r < again:
+		return again
+	}
+	return againDown
+}
+
+// choice is the set of members that one pick may take: all of the best rank.
 type choice struct {
 	rank  uint8
 	tried *Tried
-	total uint32 // of weights
-	count int
+	total uint32 // of weights; 0 where there are no members
 }
-
-func (b *Balancer) rank(i int) uint8 { return ranks[b.members[i].Live.state.Load()&3] }
 
 // choose reads every member's state once.
 func (b *Balancer) choose(tried *Tried) choice {
-	var fresh, all [unfit]choice
+	var totals [rankCount]uint32
 	for i := range b.members {
-		r := b.rank(i)
-		all[r].total += b.weights[i]
-		all[r].count++
-		if tried.n == 0 || !tried.Has(i) {
-			fresh[r].total += b.weights[i]
-			fresh[r].count++
-		}
+		totals[b.rank(i, tried)] += b.weights[i]
 	}
-	for r := range unfit {
-		if all[r].count == 0 {
-			continue
+	for r, total := range totals {
+		if total > 0 {
+			return choice{uint8(r), tried, total}
 		}
-		c := all[r]
-		if fresh[r].count > 0 {
-			c = fresh[r]
-			c.tried = tried
-		}
-		c.rank = r
-		return c
 	}
 	return choice{}
 }
 
 // takes says whether the member belongs to the choice. States may change
-// while a pick is under way, so a pick that finds none takes any of the rank's
-// neighbours: see first.
-func (b *Balancer) takes(c *choice, i int) bool {
-	return b.rank(i) == c.rank && (c.tried == nil || !c.tried.Has(i))
-}
+// while a pick is under way; one that finds none left takes any: see first.
+func (b *Balancer) takes(c *choice, i int) bool { return b.rank(i, c.tried) == c.rank }
 
 // Pick gives the index of the member to try next, or -1 where there are none.
 // The key steers consistent hash only. A member in tried is taken again only
-// where no other is in as good a state.
+// where all others are tried or down.
 func (b *Balancer) Pick(key uint64, tried *Tried) int {
 	c := b.choose(tried)
-	if c.count == 0 {
+	if c.total == 0 {
 		return -1
 	}
 	switch b.policy {
@@ -251,7 +249,7 @@ func (b *Balancer) least(c *choice) int {
 // choice changed: any untried member will do.
 func (b *Balancer) first(c *choice) int {
 	for i := range b.members {
-		if c.tried == nil || !c.tried.Has(i) {
+		if !c.tried.Has(i) {
 			return i
 		}
 	}

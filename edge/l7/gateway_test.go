@@ -1,0 +1,515 @@
+package l7
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"meridian/fleet"
+)
+
+const tlsVIP = "192.0.2.1:443"
+
+func TestApplyIsAllOrNothing(t *testing.T) {
+	b := backend(t, "old", nil)
+	r := newRig(t, httpSpec("", b))
+	c := r.client(webVIP, nil)
+	for name, tc := range map[string]struct {
+		spec string
+		want string
+	}{
+		"a socket that cannot be opened": {strings.Replace(httpSpec("", backend(t, "new", nil)), "ports: [80]", "ports: [80, 81, 82]", 1), "listen on 192.0.2.1:82"},
+		"a certificate that is missing":  {httpsSpec("", b), `certificates[0]: certificate "c1" is not among the objects`},
+		"authorities that are missing":   {strings.Replace(httpSpec("", b), "- id: main", "- id: main\n    tls: {ca: \"file:ca.pem\"}", 1), `pool "main": the authorities "file:ca.pem" are not among the objects`},
+	} {
+		r.fail["192.0.2.1:82"] = true
+		err := r.apply(tc.spec)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if status, body := get(t, c, "http://www.demo.test/"); status != 200 || body != "old" {
+			t.Errorf("%s: then got %d %q", name, status, body)
+		}
+		if len(r.g.listeners) != 1 {
+			t.Errorf("%s: %d listeners stay open", name, len(r.g.listeners))
+		}
+	}
+}
+
+func TestListenersComeAndGoWithApply(t *testing.T) {
+	b := backend(t, "b", nil)
+	r := newRig(t, httpSpec("", b))
+	first := r.addr(webVIP)
+	more := strings.Replace(httpSpec("", b), "192.0.2.1", "192.0.2.1, 192.0.2.2", 1)
+	if err := r.apply(more); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := get(t, r.client("192.0.2.2:80", nil), "http://www.demo.test/"); status != 200 {
+		t.Errorf("the new address answers %d", status)
+	}
+	if r.addr(webVIP) != first {
+		t.Error("the socket that stays was opened again")
+	}
+	if err := r.apply(httpSpec("", b)); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := net.Dial("tcp", r.addr("192.0.2.2:80")); err == nil {
+		c.Close()
+		t.Error("the old address still accepts")
+	}
+	if status, _ := get(t, r.client(webVIP, nil), "http://www.demo.test/"); status != 200 {
+		t.Errorf("the address that stays answers %d", status)
+	}
+}
+
+// A port may turn from http to https: the socket stays.
+func TestProfileChangesOnTheSameSocket(t *testing.T) {
+	b := backend(t, "b", nil)
+	r := newRig(t, strings.Replace(httpSpec("", b), "[80]", "[443]", 1))
+	if status, _ := get(t, r.client(tlsVIP, nil), "http://www.demo.test/"); status != 200 {
+		t.Fatal(status)
+	}
+	socket := r.addr(tlsVIP)
+	pool := r.certificate("c1", "www.demo.test")
+	if err := r.apply(httpsSpec("timeouts: {idle: 10s}\n", b)); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := get(t, r.client(tlsVIP, pool), "https://www.demo.test/"); status != 200 || body != "b" || r.addr(tlsVIP) != socket {
+		t.Errorf("%d %q at %s, before at %s", status, body, r.addr(tlsVIP), socket)
+	}
+}
+
+// Requests under way end where they began, whatever is applied meanwhile.
+func TestOldGenerationFinishesItsRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	old := backend(t, "old", func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		io.WriteString(w, "old")
+	})
+	r := newRig(t, httpSpec("", old))
+	got := make(chan string, 1)
+	go func() {
+		_, body := get(t, r.client(webVIP, nil), "http://www.demo.test/")
+		got <- body
+	}()
+	<-arrived
+	if err := r.apply(httpSpec("", backend(t, "new", nil))); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get(t, r.client(webVIP, nil), "http://www.demo.test/"); body != "new" {
+		t.Errorf("a new request got %q", body)
+	}
+	close(release)
+	if body := <-got; body != "old" {
+		t.Errorf("the old request got %q", body)
+	}
+}
+
+func TestCertificateIsChosenByServerName(t *testing.T) {
+	b := backend(t, "b", nil)
+	r := newRig(t, httpsSpec("", b))
+	r.certificate("c2", "other.test")
+	spec := strings.Replace(httpsSpec("", b), "c1.key\"}]", "c1.key\"}, {id: c2, cert: \"file:c2.pem\", key: \"file:c2.key\"}]", 1)
+	spec = strings.Replace(spec, "www.demo.test]", "www.demo.test, other.test]", 1)
+	if err := r.apply(spec); err != nil {
+		t.Fatal(err)
+	}
+	shown := func(name string) string {
+		c, err := tls.Dial("tcp", r.addr(tlsVIP), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].DNSNames[0]
+	}
+	for name, want := range map[string]string{
+		"www.demo.test": "*.demo.test", "WWW.demo.TEST": "*.demo.test", "demo.test": "*.demo.test", "other.test": "other.test",
+		"": "*.demo.test", fleet.GatewayHost: "*.demo.test",
+		"a.b.demo.test": "remote error: tls: unrecognized name", "unknown.test": "remote error: tls: unrecognized name",
+	} {
+		if got := shown(name); got != want {
+			t.Errorf("server name %q: got %s, want %s", name, got, want)
+		}
+	}
+	// A service of any host wants every client, so there is a certificate to show.
+	if err := r.apply(strings.Replace(spec, "  hosts: [www.demo.test, other.test]\n", "", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown("unknown.test"); got != "*.demo.test" {
+		t.Errorf("any host: got %s", got)
+	}
+	if _, err := tls.Dial("tcp", r.addr(tlsVIP), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 is spoken")
+	}
+}
+
+// A new certificate serves at once; no request is lost over it.
+func TestCertificateSwapUnderLoad(t *testing.T) {
+	r := newRig(t, httpsSpec("", backend(t, "b", nil)))
+	b := r.g.gen.Load().world.Snapshot.Spec.Services[0].Pools[0].Endpoints[0].Address.String()
+	ctx, cancel := context.WithCancel(t.Context())
+	var requests atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 4 {
+		c := r.client(tlsVIP, x509.NewCertPool())
+		c.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+		c.Transport.(*http.Transport).DisableKeepAlives = i%2 == 0
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if status, body := get(t, c, "https://www.demo.test/"); status != 200 || body != "b" {
+					t.Errorf("%d %q", status, body)
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	for range 10 {
+		pool := r.certificate("c1", "*.demo.test")
+		if err := r.apply(httpsSpec("", b)); err != nil {
+			t.Fatal(err)
+		}
+		seen := requests.Load()
+		get(t, r.client(tlsVIP, pool), "https://www.demo.test/")
+		for requests.Load() < seen+8 {
+			<-time.After(time.Millisecond)
+		}
+	}
+	cancel()
+	wg.Wait()
+}
+
+// Clients that send without pause lose nothing when the gateway stops: each
+// request is answered until the connection is closed in good order.
+func TestDrainLosesNoRequest(t *testing.T) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
+				w.(http.Flusher).Flush()
+				io.WriteString(w, "done")
+			})
+			r := newRig(t, httpsSpec("", b), func(c *Config) { c.Grace = 300 * time.Millisecond })
+			pool := r.certificate("c1", "www.demo.test")
+			if err := r.apply(httpsSpec("", b)); err != nil {
+				t.Fatal(err)
+			}
+			left := make(chan struct{})
+			var leave sync.Once
+			var wg sync.WaitGroup
+			var requests atomic.Int64
+			for range 4 {
+				c := r.client(tlsVIP, pool)
+				tr := c.Transport.(*http.Transport)
+				tr.ForceAttemptHTTP2 = proto == "HTTP/2.0"
+				wg.Go(func() {
+					for {
+						res, err := c.Get("https://www.demo.test/")
+						if err != nil {
+							if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ECONNRESET) {
+								t.Errorf("after %d requests: %v", requests.Load(), err)
+							}
+							return
+						}
+						body, err := io.ReadAll(res.Body)
+						res.Body.Close()
+						if err != nil || string(body) != "done" || res.Proto != proto {
+							t.Errorf("%s %q, %v", res.Proto, body, err)
+						}
+						if requests.Add(1) == 40 {
+							leave.Do(func() { close(left) })
+						}
+					}
+				})
+			}
+			<-left
+			r.stop()
+			wg.Wait()
+		})
+	}
+}
+
+func TestDrainWaitsForRequestsUnderWay(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		io.WriteString(w, "late")
+	})
+	r := newRig(t, httpSpec("", b))
+	r.waitState(b, fleet.Up)
+	if err := r.g.Ready(); err != nil {
+		t.Fatalf("not ready: %v", err)
+	}
+	got := make(chan string, 1)
+	go func() {
+		_, body := get(t, r.client(webVIP, nil), "http://www.demo.test/")
+		got <- body
+	}()
+	<-arrived
+	r.stop()
+	for r.g.Ready() == nil {
+		<-time.After(time.Millisecond)
+	}
+	for { // the socket closes while the request is still under way
+		c, err := net.Dial("tcp", r.addr(webVIP))
+		if err != nil {
+			break
+		}
+		c.Close()
+		<-time.After(time.Millisecond)
+	}
+	close(release)
+	if body := <-got; body != "late" {
+		t.Errorf("got %q", body)
+	}
+	if err := <-r.ended; err != nil {
+		t.Error(err)
+	}
+	r.ended <- nil
+	if err := r.apply(httpSpec("", b)); !errors.Is(err, ErrStopped) {
+		t.Errorf("Apply after the end: %v", err)
+	}
+}
+
+func TestDrainEndsInTime(t *testing.T) {
+	arrived := make(chan struct{})
+	b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	r := newRig(t, httpSpec("timeouts: {drain: 100ms}\n", b))
+	go r.client(webVIP, nil).Get("http://www.demo.test/")
+	<-arrived
+	r.stop()
+	select {
+	case <-r.ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("a request that never ends holds the gateway up")
+	}
+	r.ended <- nil
+}
+
+func TestNodeSetToDrainIsNotReadyAndServes(t *testing.T) {
+	b := backend(t, "b", nil)
+	r := newRig(t, httpSpec("", b))
+	r.waitState(b, fleet.Up)
+	if err := r.apply(strings.Replace(httpSpec("", b), "roles: [l7]", "roles: [l7], state: draining", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.g.Ready(); err == nil {
+		t.Error("ready")
+	}
+	if status, _ := get(t, r.client(webVIP, nil), "http://www.demo.test/"); status != 200 {
+		t.Error(status)
+	}
+}
+
+// echo is an endpoint that upgrades to a protocol of lines; it answers each
+// with its upper-case form, and with "bye" when the client has finished.
+func echo(t *testing.T) string {
+	return backend(t, "echo", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Connection") != "Upgrade" {
+			w.WriteHeader(http.StatusUpgradeRequired)
+			return
+		}
+		c, rw, _ := http.NewResponseController(w).Hijack()
+		defer c.Close()
+		rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+		rw.Flush()
+		for {
+			s, err := rw.ReadString('\n')
+			if err != nil {
+				rw.WriteString("bye\n")
+				rw.Flush()
+				return
+			}
+			rw.WriteString(strings.ToUpper(s))
+			rw.Flush()
+		}
+	})
+}
+
+func openTunnel(t *testing.T, r *rig) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr(webVIP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: www.demo.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\nfirst\n")
+	lines := bufio.NewReader(c)
+	var head strings.Builder
+	for {
+		s, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%v after %q", err, head.String())
+		}
+		if s == "\r\n" {
+			break
+		}
+		head.WriteString(s)
+	}
+	if h := head.String(); !strings.HasPrefix(h, "HTTP/1.1 101 ") || !strings.Contains(h, "Sec-WebSocket-Accept: x\r\n") || !strings.Contains(h, "Connection: Upgrade\r\n") {
+		t.Fatalf("got %q", h)
+	}
+	if s, err := lines.ReadString('\n'); err != nil || s != "FIRST\n" {
+		t.Fatalf("%q, %v", s, err)
+	}
+	return c, lines
+}
+
+func TestTunnel(t *testing.T) {
+	b := echo(t)
+	// The tunnel outlives the request's limit, and Apply.
+	r := newRig(t, httpSpec("timeouts: {request: 100ms}\n", b))
+	c, lines := openTunnel(t, r)
+	if err := r.apply(httpSpec("", backend(t, "other", nil))); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(150 * time.Millisecond)
+	for i := range 3 {
+		fmt.Fprintf(c, "line %d\n", i)
+		if s, err := lines.ReadString('\n'); err != nil || s != fmt.Sprintf("LINE %d\n", i) {
+			t.Fatalf("%q, %v", s, err)
+		}
+	}
+	c.(*net.TCPConn).CloseWrite()
+	if s, err := lines.ReadString('\n'); err != nil || s != "bye\n" {
+		t.Fatalf("after the client's end: %q, %v", s, err)
+	}
+	if _, err := lines.ReadByte(); err != io.EOF {
+		t.Errorf("after the endpoint's end: %v", err)
+	}
+}
+
+func TestTunnelMayGoOnWhileDraining(t *testing.T) {
+	r := newRig(t, httpSpec("timeouts: {drain: 300ms}\n", echo(t)))
+	c, lines := openTunnel(t, r)
+	r.stop()
+	for r.g.Ready() == nil || len(r.ended) > 0 {
+		<-time.After(time.Millisecond)
+	}
+	io.WriteString(c, "still\n")
+	if s, err := lines.ReadString('\n'); err != nil || s != "STILL\n" {
+		t.Fatalf("%q, %v", s, err)
+	}
+	if _, err := lines.ReadByte(); err == nil {
+		t.Error("the tunnel is still open")
+	}
+}
+
+func TestAnswerWithoutUpgradeIsAnAnswer(t *testing.T) {
+	r := newRig(t, httpSpec("", echo(t)))
+	out := r.raw(webVIP, "GET / HTTP/1.1\r\nHost: www.demo.test\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n")
+	if !strings.HasPrefix(out, "HTTP/1.1 426") {
+		t.Errorf("%.100q", out)
+	}
+}
+
+// A client that was refused and sends no body does not hold its connection.
+func TestRefusedUploadEndsSoon(t *testing.T) {
+	r := newRig(t, httpSpec("", backend(t, "b", nil)))
+	began := time.Now()
+	out := r.raw(webVIP, "POST / HTTP/1.1\r\nHost: unknown.test\r\nContent-Length: 1000\r\n\r\n")
+	if !strings.HasPrefix(out, "HTTP/1.1 404") || time.Since(began) > 5*time.Second {
+		t.Errorf("%.100q after %v", out, time.Since(began))
+	}
+}
+
+// What follows a body that was not read is not taken for a request.
+func TestRestOfABodyIsNoRequest(t *testing.T) {
+	var stray atomic.Int64
+	b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stray" {
+			stray.Add(1)
+		}
+		http.NewResponseController(w).EnableFullDuplex()
+		io.WriteString(w, "early")
+	})
+	r := newRig(t, httpSpec("", b))
+	c, err := net.Dial("tcp", r.addr(webVIP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: www.demo.test\r\nContent-Length: 200000\r\n\r\nbegin")
+	lines := bufio.NewReader(c)
+	res, err := http.ReadResponse(lines, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.ReadAll(res.Body)
+	<-time.After(linger + 100*time.Millisecond)
+	io.WriteString(c, "GET /stray HTTP/1.1\r\nHost: www.demo.test\r\n\r\n")
+	if rest, _ := io.ReadAll(lines); len(rest) > 0 || stray.Load() > 0 {
+		t.Errorf("the rest of a body was answered: %q", rest)
+	}
+}
+
+// The default way to listen: at an address that the node does not have (yet),
+// with the clamp on segments.
+func TestListenBeforeTheAddressIsThere(t *testing.T) {
+	m := MaxSegment{V4: 1400, V6: 1380}
+	for network, tc := range map[string]struct {
+		address string
+		segment int
+	}{"tcp4": {"192.0.2.77:0", 1400}, "tcp6": {"[2001:db8::77]:0", 1380}} {
+		l, err := m.listen(t.Context(), network, tc.address)
+		if err != nil {
+			t.Errorf("%s: %v", tc.address, err)
+			continue
+		}
+		raw, _ := l.(*net.TCPListener).SyscallConn()
+		raw.Control(func(fd uintptr) {
+			if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG); got != tc.segment && err == nil {
+				// Linux reports the effective size; the clamp shows on connections.
+				t.Logf("%s: TCP_MAXSEG reads %d", network, got)
+			}
+			if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || got != unix.IPPROTO_TCP {
+				t.Errorf("%s: protocol %d, want TCP and not MPTCP", network, got)
+			}
+		})
+		l.Close()
+	}
+}
+
+func TestSegmentsAreClamped(t *testing.T) {
+	l, err := MaxSegment{V4: 1000}.listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, _ := c.(*net.TCPConn).SyscallConn()
+	raw.Control(func(fd uintptr) {
+		if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG); err != nil || got > 1000 {
+			t.Errorf("the client sends segments of %d octets, %v", got, err)
+		}
+	})
+}
+
+func TestAddressesInPlaceOfVIPs(t *testing.T) {
+	r := newRig(t, httpSpec("", backend(t, "b", nil)), func(c *Config) { c.Addresses = []netip.Addr{netip.MustParseAddr("127.0.0.7")} })
+	if status, _ := get(t, r.client("127.0.0.7:80", nil), "http://www.demo.test/"); status != 200 {
+		t.Error(status)
+	}
+}
