@@ -44,9 +44,9 @@ type Config struct {
 	Node      string // this replica
 	Store     Store
 	Publisher Publisher
-	Disk      Disk                            // nil: nothing is kept across restarts
+	Disk      Disk                             // nil: nothing is kept across restarts
 	Impact    func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
-	Notify    func(Event)                     // nil: nobody listens; must not block
+	Notify    func(Event)                      // nil: nobody listens; must not block
 	Logger    *slog.Logger
 }
 
@@ -164,24 +164,13 @@ func (c *ControlPlane) follow(old *fleet.World, st Stored) (*fleet.World, error)
 	case st.Revision < have:
 		return nil, fmt.Errorf("the store is at revision %d, behind the %d served here; submit the Spec again", st.Revision, have)
 	case st.Revision == have:
-		return withShifts(old, st.Shifts)
+		return rules.WithShifts(old, st.Shifts), nil
 	}
 	s, err := rules.Compile(st.Doc, st.Revision)
 	if err != nil {
 		return nil, err
 	}
 	return rules.World(s, st.Objects, st.Shifts)
-}
-
-// withShifts gives the same World with other shifts.
-func withShifts(w *fleet.World, shifts []fleet.Shift) (*fleet.World, error) {
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects}
-	for _, sh := range shifts {
-		if sh.Check(w.Snapshot) == nil {
-			next.Shifts = append(next.Shifts, sh)
-		}
-	}
-	return next, nil
 }
 
 // install makes a World the current one, unless a newer one is.

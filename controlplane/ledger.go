@@ -33,7 +33,8 @@ func (l *Ledger) Answered(node string, revision uint64, nack error) {
 
 const (
 	putLimit  = 5 * time.Second
-	refreshIn = time.Minute // all own acks are put again, since the store may have lost them
+	refreshIn = time.Minute // acks of connected nodes are put again: a replica that died says nothing more
+	believed  = 5 * refreshIn / 2
 )
 
 // ledger holds this replica's acks and mirrors them to the store, where the
@@ -71,6 +72,7 @@ func (l *ledger) change(node string, edit func(*Ack)) {
 	defer l.mu.Unlock()
 	a := l.own[node]
 	a.Node, a.Replica = node, l.self
+	a.Seen = time.Now()
 	edit(&a)
 	l.own[node] = a
 	l.pending[node] = true
@@ -143,6 +145,7 @@ func (l *ledger) nodes(s *fleet.Snapshot) []Ack {
 		name := s.Spec.Nodes[i].Name
 		own, mine := l.own[name]
 		a, ok := l.theirs[name]
+		a.Online = a.Online && time.Since(a.Seen) < believed
 		if mine && (own.Online || !ok || !a.Online && own.At.After(a.At)) {
 			a = own
 		}
@@ -168,7 +171,10 @@ func (l *ledger) run(ctx context.Context) error {
 		case <-refresh.C:
 			l.mu.Lock()
 			for node, a := range l.own {
-				l.pending[node] = l.pending[node] || a.Online
+				if a.Online {
+					a.Seen = time.Now()
+					l.own[node], l.pending[node] = a, true
+				}
 			}
 			l.mu.Unlock()
 		}

@@ -97,4 +97,5 @@ type Ack struct {
 	Error    string    `json:"error,omitempty"`  // why it refused
 	Replica  string    `json:"replica"`          // the control node that serves it
 	Online   bool      `json:"online"`           // whether it is connected to that replica
+	Seen     time.Time `json:"seen,omitzero"`    // when the replica last said so
 }

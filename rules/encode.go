@@ -63,3 +63,11 @@ func Decode(b []byte) (*fleet.World, error) {
 	}
 	return w, nil
 }
+
+// EncodeShifts gives a form of shifts that is equal exactly for equal ones.
+func EncodeShifts(list []fleet.Shift) ([]byte, error) {
+	if list == nil {
+		list = []fleet.Shift{}
+	}
+	return json.Marshal(list)
+}

@@ -114,12 +114,7 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 			fail(fleet.Object{Key: k}, "the Spec names it, and it is missing")
 		}
 	}
-	for _, sh := range shifts {
-		if sh.Check(s) == nil {
-			w.Shifts = append(w.Shifts, sh)
-		}
-	}
-	sort.Slice(w.Shifts, func(i, j int) bool { return w.Shifts[i].ID < w.Shifts[j].ID })
+	w = WithShifts(w, shifts)
 	if len(errs) == 0 {
 		errs = verify(w, wanted)
 	}
@@ -127,6 +122,19 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 		return nil, err
 	}
 	return w, nil
+}
+
+// WithShifts gives the same World with other shifts; those that the fleet has
+// no region or service for are left out.
+func WithShifts(w *fleet.World, shifts []fleet.Shift) *fleet.World {
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects}
+	for _, sh := range shifts {
+		if sh.Check(w.Snapshot) == nil {
+			next.Shifts = append(next.Shifts, sh)
+		}
+	}
+	sort.Slice(next.Shifts, func(i, j int) bool { return next.Shifts[i].ID < next.Shifts[j].ID })
+	return next
 }
 
 // Inline gives the objects that stand in the Spec itself: zones by their

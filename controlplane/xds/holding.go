@@ -1,0 +1,213 @@
+package xds
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"meridian/fleet"
+	"meridian/rules"
+)
+
+// holding is what a client has received and what it has applied of it. It
+// outlives connections. One goroutine uses it.
+type holding struct {
+	node    string
+	apply   func(*fleet.World) error
+	objects map[string]resource // received, by name
+	shifts  resource            // received; applied, or about to be with the first Snapshot
+	snap    resource            // applied
+	world   *fleet.World        // applied; nil before the first
+
+	// waiting is a Snapshot whose objects have not all come yet.
+	waiting *discovery.DeltaDiscoveryResponse
+}
+
+func newHolding(node string, apply func(*fleet.World) error) *holding {
+	return &holding{node: node, apply: apply, objects: map[string]resource{}}
+}
+
+// subscribe gives the requests that open a stream: all of each type, but for
+// what is there.
+func (h *holding) subscribe() []*discovery.DeltaDiscoveryRequest {
+	h.waiting = nil
+	revision := uint64(0)
+	if h.world != nil {
+		revision = h.world.Snapshot.Revision
+	}
+	node := &core.Node{Id: h.node, UserAgentName: "meridian", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+		revisionKey: structpb.NewStringValue(strconv.FormatUint(revision, 10)),
+	}}}
+	have := map[string]map[string]string{typeObject: {}, typeShifts: {}, typeSnapshot: {}}
+	for name, r := range h.objects {
+		have[typeObject][name] = r.version
+	}
+	if h.world != nil {
+		have[typeShifts][shiftsName] = h.shifts.version
+		have[typeSnapshot][snapshotName] = h.snap.version
+	}
+	var out []*discovery.DeltaDiscoveryRequest
+	for _, url := range types {
+		out = append(out, &discovery.DeltaDiscoveryRequest{Node: node, TypeUrl: url,
+			ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: have[url]})
+		node = nil // the first request's holds for the stream
+	}
+	return out
+}
+
+// take works off one response and gives the answers that are due.
+func (h *holding) take(r *discovery.DeltaDiscoveryResponse) []*discovery.DeltaDiscoveryRequest {
+	var err error
+	switch r.GetTypeUrl() {
+	case typeObject:
+		err = h.takeObjects(r)
+	case typeShifts:
+		err = h.takeShifts(r)
+	case typeSnapshot:
+		h.waiting = nil
+		err = h.takeSnapshot(r)
+		if errors.Is(err, errIncomplete) {
+			h.waiting = r
+			return nil
+		}
+	default:
+		err = fmt.Errorf("type %q was not asked for", r.GetTypeUrl())
+	}
+	out := []*discovery.DeltaDiscoveryRequest{answer(r, err)}
+	if w := h.waiting; w != nil && r.GetTypeUrl() == typeObject {
+		if err := h.takeSnapshot(w); !errors.Is(err, errIncomplete) {
+			h.waiting = nil
+			out = append(out, answer(w, err))
+		}
+	}
+	return out
+}
+
+func answer(r *discovery.DeltaDiscoveryResponse, err error) *discovery.DeltaDiscoveryRequest {
+	a := &discovery.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
+	if err != nil {
+		a.ErrorDetail = &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+	}
+	return a
+}
+
+func (h *holding) takeObjects(r *discovery.DeltaDiscoveryResponse) error {
+	var errs []error
+	for _, w := range r.GetResources() {
+		res, err := unwire(typeObject, w)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		h.objects[res.name] = res
+	}
+	for _, name := range r.GetRemovedResources() {
+		delete(h.objects, name)
+	}
+	return errors.Join(errs...)
+}
+
+// only gives the one resource that a response of such a type holds.
+func only(r *discovery.DeltaDiscoveryResponse, name string) (resource, error) {
+	if len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != name {
+		return resource{}, fmt.Errorf("expected one %s resource %q", short(r.GetTypeUrl()), name)
+	}
+	return unwire(r.GetTypeUrl(), r.GetResources()[0])
+}
+
+func (h *holding) takeShifts(r *discovery.DeltaDiscoveryResponse) error {
+	res, err := only(r, shiftsName)
+	if err != nil {
+		return err
+	}
+	shifts, err := parseShifts(res)
+	if err != nil {
+		return err
+	}
+	if h.world != nil {
+		next := rules.WithShifts(h.world, shifts)
+		if err := h.apply(next); err != nil {
+			return err
+		}
+		h.world = next
+	}
+	h.shifts = res
+	return nil
+}
+
+func parseShifts(r resource) ([]fleet.Shift, error) {
+	var shifts []fleet.Shift
+	if len(r.data) == 0 {
+		return nil, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(r.data))
+	if err := dec.Decode(&shifts); err != nil {
+		return nil, fmt.Errorf("shifts: %w", err)
+	}
+	return shifts, nil
+}
+
+var errIncomplete = errors.New("objects are missing")
+
+// takeSnapshot applies a Snapshot with its objects and the shifts as one
+// World.
+func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
+	res, err := only(r, snapshotName)
+	if err != nil {
+		return err
+	}
+	if h.world != nil && res.version == h.snap.version {
+		return nil // after a detour by another replica
+	}
+	var s snapshot
+	if err := json.Unmarshal(res.data, &s); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	if h.world != nil && s.Revision < h.world.Snapshot.Revision {
+		return fmt.Errorf("revision %d is older than %d, which is in use", s.Revision, h.world.Snapshot.Revision)
+	}
+	var objects []fleet.Object
+	for _, o := range s.Objects {
+		have, ok := h.objects[objectName(o.key())]
+		if !ok || have.version != o.Version {
+			return errIncomplete
+		}
+		objects = append(objects, fleet.Object{Key: o.key(), Data: have.data, File: o.File})
+	}
+	shifts, err := parseShifts(h.shifts)
+	if err != nil {
+		return err
+	}
+	snap, err := rules.Compile(s.Spec, s.Revision)
+	if err != nil {
+		return fmt.Errorf("revision %d: %w", s.Revision, err)
+	}
+	w, err := rules.NodeWorld(snap, h.node, objects, shifts)
+	if err != nil {
+		return fmt.Errorf("revision %d: %w", s.Revision, err)
+	}
+	if err := h.apply(w); err != nil {
+		return fmt.Errorf("revision %d: %w", s.Revision, err)
+	}
+	h.world, h.snap = w, res
+	return nil
+}
+
+// refused says whether the error means that nothing could be reached, or that
+// the control node does not want this node.
+func refused(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument:
+		return true
+	}
+	return false
+}

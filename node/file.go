@@ -1,0 +1,242 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"meridian/fleet"
+	"meridian/rules"
+)
+
+// ReadFile reads a Spec and the objects that it refers to, relative to the
+// Spec's folder: zone files, certificates with their keys (file: and env:),
+// authorities. The Spec's own errors are given as rules.Compile gives them;
+// objects that cannot be read, all at once.
+func ReadFile(path string) (doc []byte, objects []fleet.Object, err error) {
+	doc, objects, _, err = readFile(path)
+	return doc, objects, err
+}
+
+// readFile also lists the files that it read or wanted to.
+func readFile(path string) (doc []byte, objects []fleet.Object, files []string, err error) {
+	files = []string{path}
+	if doc, err = os.ReadFile(path); err != nil {
+		return nil, nil, files, fmt.Errorf("spec: %w", err)
+	}
+	s, err := rules.Compile(doc, 0)
+	if err != nil {
+		return nil, nil, files, err
+	}
+	r := reader{dir: filepath.Dir(path)}
+	for _, z := range s.Spec.Zones {
+		if z.File != "" {
+			r.object(fleet.ObjectZone, string(z.Zone), "file:"+z.File)
+		}
+	}
+	for _, c := range s.Spec.Certificates {
+		r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
+	}
+	for _, k := range s.Wanted() {
+		if k.Kind == fleet.ObjectCA && strings.HasPrefix(k.ID, "file:") {
+			r.object(fleet.ObjectCA, k.ID, k.ID)
+		}
+	}
+	return doc, r.objects, append(files, r.files...), errors.Join(r.errs...)
+}
+
+type reader struct {
+	dir     string
+	objects []fleet.Object
+	files   []string
+	errs    []error
+}
+
+// object reads an object out of one reference or several, one after the other.
+func (r *reader) object(kind fleet.ObjectKind, id string, refs ...string) {
+	o := fleet.Object{Key: fleet.ObjectKey{Kind: kind, ID: id}}
+	for _, ref := range refs {
+		data, file, err := r.read(ref)
+		if err != nil {
+			r.errs = append(r.errs, &rules.ObjectError{Key: o.Key, Msg: err.Error()})
+			return
+		}
+		if n := len(o.Data); n > 0 && o.Data[n-1] != '\n' {
+			o.Data = append(o.Data, '\n')
+		}
+		o.Data = append(o.Data, data...)
+		if o.File != "" && file != o.File {
+			file = o.File + ", " + file
+		}
+		o.File = file
+	}
+	r.objects = append(r.objects, o)
+}
+
+func (r *reader) read(ref string) (data []byte, name string, err error) {
+	if v, ok := strings.CutPrefix(ref, "env:"); ok {
+		s, set := os.LookupEnv(v)
+		if !set || s == "" {
+			return nil, "", fmt.Errorf("the environment variable %s is not set", v)
+		}
+		return []byte(s), ref, nil
+	}
+	name = strings.TrimPrefix(ref, "file:")
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(r.dir, path)
+	}
+	r.files = append(r.files, path)
+	data, err = os.ReadFile(path)
+	return data, name, err
+}
+
+// ReadWorld reads a Spec file and all that it refers to as a World of revision
+// 0.
+func ReadWorld(path string) (*fleet.World, error) {
+	w, _, err := readWorld(path)
+	return w, err
+}
+
+func readWorld(path string) (*fleet.World, []string, error) {
+	doc, objects, files, err := readFile(path)
+	if err != nil {
+		return nil, files, err
+	}
+	s, err := rules.Compile(doc, 0)
+	if err != nil {
+		return nil, files, err
+	}
+	w, err := rules.World(s, objects, nil)
+	return w, files, err
+}
+
+const (
+	settle   = 200 * time.Millisecond // a file may be written in several steps
+	pollEach = 5 * time.Second        // where the kernel's notices do not come
+)
+
+// FileSource brings the World of a Spec file, again whenever the file or one
+// that it refers to changes.
+type FileSource struct {
+	path   string
+	log    *slog.Logger
+	reload chan struct{}
+}
+
+// NewFileSource reads nothing yet.
+func NewFileSource(path string, log *slog.Logger) *FileSource {
+	return &FileSource{path: path, log: log, reload: make(chan struct{}, 1)}
+}
+
+// Reload has the files read again at once, as SIGHUP asks for.
+func (f *FileSource) Reload() {
+	select {
+	case f.reload <- struct{}{}:
+	default:
+	}
+}
+
+// Run implements Source. Files that are not usable are logged once for each
+// content; what was applied before stays, and better files are waited for.
+func (f *FileSource) Run(ctx context.Context, apply func(*fleet.World) error) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil { // out of watches: the poll remains
+		f.log.Warn("file changes are seen by polling only", "error", err)
+		w = &fsnotify.Watcher{}
+	} else {
+		defer w.Close()
+	}
+	poll := time.NewTicker(pollEach)
+	defer poll.Stop()
+	var seen mark
+	var watched []string
+	for {
+		world, files, err := readWorld(f.path)
+		seen = fingerprint(files)
+		watched = follow(w, watched, files)
+		if err == nil {
+			err = apply(world)
+		}
+		if err != nil {
+			f.log.Error("spec not usable; the state before stays", "file", f.path, "error", err)
+		}
+		if !f.wait(ctx, w, poll.C, files, seen) {
+			return nil
+		}
+	}
+}
+
+// wait blocks until the files have changed and settled; false at ctx's end.
+func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan time.Time, files []string, seen mark) bool {
+	var settled <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-f.reload:
+			return true
+		case _, ok := <-w.Events:
+			if ok && settled == nil {
+				settled = time.After(settle)
+			}
+		case <-w.Errors:
+		case <-settled:
+			settled = nil
+			if fingerprint(files) != seen {
+				return true
+			}
+		case <-poll:
+			if settled == nil && fingerprint(files) != seen {
+				settled = time.After(settle)
+			}
+		}
+	}
+}
+
+// mark tells states of files apart.
+type mark [sha256.Size]byte
+
+func fingerprint(files []string) mark {
+	h := sha256.New()
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		fmt.Fprintf(h, "%s %d %v\n", name, len(b), err)
+		h.Write(b)
+	}
+	return mark(h.Sum(nil))
+}
+
+// follow watches the folders of the files (a file that is replaced by renaming
+// is another file) and gives the list of watched folders.
+func follow(w *fsnotify.Watcher, watched, files []string) []string {
+	var dirs []string
+	for _, name := range files {
+		if dir := filepath.Dir(name); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	if w.Events == nil {
+		return nil
+	}
+	for _, dir := range watched {
+		if !slices.Contains(dirs, dir) {
+			_ = w.Remove(dir)
+		}
+	}
+	for _, dir := range dirs {
+		if !slices.Contains(watched, dir) {
+			_ = w.Add(dir) // where it fails, the poll remains
+		}
+	}
+	return dirs
+}
