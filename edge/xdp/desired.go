@@ -170,12 +170,14 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 }
 
 // gateways lists the region's gateways, each by its address of the VIP's
-// family or, without one, by the other.
+// family or, where it or this node has none, by the other.
 func (p *planner) gateways(f fleet.Forwarding, v4 bool) []member {
 	var out []member
 	for _, n := range p.snap.NodesWith(p.node.Region, fleet.RoleL7) {
+		has4 := n.Addresses.V4.IsValid() && p.d.own4.IsValid()
+		has6 := n.Addresses.V6.IsValid() && p.d.own6.IsValid()
 		addr := n.Addresses.V6
-		if v4 && n.Addresses.V4.IsValid() || !addr.IsValid() {
+		if has4 && (v4 || !has6) || !addr.IsValid() {
 			addr = n.Addresses.V4
 		}
 		out = append(out, member{
