@@ -1,0 +1,148 @@
+package xdp
+
+import (
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"meridian/internal/testkit"
+	"meridian/internal/testkit/netns"
+)
+
+const addressSpec = `
+anycast: {v4: [198.51.100.1], v6: ["2001:db8:a::1"]}
+regions: [{id: fra, location: {latitude: 1, longitude: 1}, vips: {v4: [192.0.2.1]}}]
+nodes: [{name: gw, region: fra, roles: [l7], addresses: {v4: 10.0.0.2}}]
+services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}]
+`
+
+// VIPs come and go with the World; what an operator put on lo stays, what a
+// crashed run has left does not.
+func TestAddresses(t *testing.T) {
+	testkit.Root(t)
+	ns, err := netns.New("gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	on := func() []string {
+		t.Helper()
+		lo, err := ns.Netlink().LinkByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := ns.Netlink().AddrList(lo, netlink.FAMILY_ALL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, a := range list {
+			if s := a.IPNet.String(); !a.IP.IsLoopback() {
+				out = append(out, s)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	expect := func(when string, want ...string) {
+		t.Helper()
+		if got := on(); !slices.Equal(got, want) {
+			t.Errorf("%s: on lo are %v, expected %v", when, got, want)
+		}
+	}
+	apply := func(spec string) {
+		t.Helper()
+		a := NewAddresses("gw", "", nil) // a new one each time, as after a crash
+		if err := ns.Do(func() error { return a.Apply(worldOf(t, spec)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lo, err := ns.Netlink().LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := netlink.ParseAddr("10.99.0.1/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Netlink().AddrAdd(lo, mine); err != nil {
+		t.Fatal(err)
+	}
+
+	apply(addressSpec)
+	expect("at first", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128")
+	apply(addressSpec)
+	expect("after a restart", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128")
+	apply(strings.NewReplacer("192.0.2.1", "192.0.2.2", "2001:db8:a::1", "2001:db8:a::2").Replace(addressSpec))
+	expect("after a change", "10.99.0.1/32", "192.0.2.2/32", "198.51.100.1/32", "2001:db8:a::2/128")
+
+	a := NewAddresses("gw", "", nil)
+	if err := ns.Do(a.Close); err != nil {
+		t.Fatal(err)
+	}
+	expect("after the end", "10.99.0.1/32")
+	if err := ns.Do(func() error { return NewAddresses("other", "", nil).Apply(worldOf(t, addressSpec)) }); err == nil {
+		t.Error("a node that is not in the Spec got addresses")
+	}
+}
+
+// The node does not claim VIPs on its links by ARP, and takes packets from any
+// way.
+func TestAddressesSettleTheLink(t *testing.T) {
+	testkit.Root(t)
+	r := newRegion(t, regionSpec, 1500)
+	for _, c := range []string{"net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter"} {
+		r.must(r.gw1.Sysctl(c, "1"))
+	}
+	a := NewAddresses("gw1", "", r.log)
+	r.must(r.gw1.Do(func() error { return a.Apply(r.world) }))
+	r.must(r.gw1.Do(func() error {
+		for key, want := range map[string]string{"arp_ignore": "1", "arp_announce": "2", "rp_filter": "2"} {
+			b, err := os.ReadFile("/proc/sys/net/ipv4/conf/eth0/" + key)
+			if got := strings.TrimSpace(string(b)); err != nil || got != want {
+				t.Errorf("%s is %q, %v; expected %s", key, got, err, want)
+			}
+		}
+		return nil
+	}))
+}
+
+// A listener made with ListenControl tells its clients an MSS that leaves room
+// for the tunnel.
+func TestListenControlClampsTheMSS(t *testing.T) {
+	if got4, got6 := MSS(1500, false), MSS(1500, true); got4 != 1420 || got6 != 1400 {
+		t.Errorf("MSS %d and %d, expected 1420 and 1400", got4, got6)
+	}
+	lc := net.ListenConfig{Control: ListenControl(1000)}
+	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := maxSegment(t, c.(*net.TCPConn)); got > MSS(1000, false) {
+		t.Errorf("a client sends segments of %d octets, expected at most %d", got, MSS(1000, false))
+	}
+}
+
+func maxSegment(t *testing.T, c *net.TCPConn) int {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mss int
+	if cerr := raw.Control(func(fd uintptr) { mss, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	return mss
+}
