@@ -31,6 +31,7 @@ type region struct {
 	client, router, lb, gw1, gw2 *netns.NS
 	world                        *fleet.World
 	log                          *slog.Logger
+	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
 	gateways                     map[string]*gateway
 }
@@ -78,7 +79,7 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 	t.Helper()
 	testkit.Root(t)
 	r := &region{t: t, world: worldOf(t, spec),
-		log: slog.New(slog.NewTextHandler(t.Output(), nil)), stop: map[string]func(){}, gateways: map[string]*gateway{}}
+		log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{}}
 	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
 		n, err := netns.New(name)
 		if err != nil {
@@ -170,7 +171,7 @@ func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 		}
 	})
 	r.t.Cleanup(stop)
-	r.stop[ns.Name] = stop
+	r.nodes[ns.Name], r.stop[ns.Name] = l, stop
 	return l
 }
 

@@ -1,0 +1,217 @@
+package xdp
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vishvananda/netlink"
+
+	"meridian/internal/testkit"
+	"meridian/internal/testkit/netns"
+)
+
+// attachedTo gives the mode in which a program is at a device, by the kernel's
+// word.
+func attachedTo(t *testing.T, ns *netns.NS, dev string) Mode {
+	t.Helper()
+	link, err := ns.Netlink().LinkByName(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch x := link.Attrs().Xdp; {
+	case x == nil || !x.Attached:
+		return ""
+	case x.AttachMode == 1:
+		return Native
+	case x.AttachMode == 2:
+		return Generic
+	}
+	return "?"
+}
+
+// The program comes with Run and goes with it, in the mode asked for; a device
+// that takes no native program gets a generic one.
+func TestAttachment(t *testing.T) {
+	for _, c := range []struct {
+		mode   Mode
+		device string
+		want   Mode
+	}{{Auto, "eth0", Native}, {Native, "eth0", Native}, {Generic, "eth0", Generic}, {Auto, "lo", Generic}} {
+		t.Run(string(c.mode)+" on "+c.device, func(t *testing.T) {
+			r := newRegion(t, regionSpec, 1500)
+			for range 2 { // a restart finds nothing in its way
+				l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Mode: c.mode, Device: c.device})
+				eventually(t, "ready", func() bool { return l.Ready() == nil })
+				if got := attachedTo(t, r.gw1, c.device); got != c.want {
+					t.Errorf("attached in mode %q, expected %q", got, c.want)
+				}
+				r.stop["gw1"]()
+				if got := attachedTo(t, r.gw1, c.device); got != "" {
+					t.Errorf("still attached in mode %q after the end", got)
+				}
+				if l.Ready() == nil {
+					t.Error("ready after the end")
+				}
+			}
+		})
+	}
+}
+
+func TestRunSaysWhyItCannotAttach(t *testing.T) {
+	r := newRegion(t, regionSpec, 1500)
+	for _, c := range []struct {
+		mode         Mode
+		device, want string
+	}{{Native, "lo", "attach to lo in native mode"}, {Auto, "eth7", "device eth7: Link not found"}} {
+		l, err := New(Config{Node: "gw1", Roles: Roles{L7: true}, Mode: c.mode, Device: c.device})
+		r.must(err)
+		r.must(l.Apply(r.world))
+		err = r.gw1.Enter(func() error { return l.Run(context.Background()) })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("Run: %v, expected %q", err, c.want)
+		}
+	}
+	first := r.run(r.gw1, Config{Roles: Roles{L7: true}})
+	eventually(t, "ready", func() bool { return first.Ready() == nil })
+	second, err := New(Config{Node: "gw1", Roles: Roles{L7: true}})
+	r.must(err)
+	r.must(second.Apply(r.world))
+	err = r.gw1.Enter(func() error { return second.Run(context.Background()) })
+	if err == nil || !strings.Contains(err.Error(), "attach to eth0") {
+		t.Errorf("a second one on the device: %v, expected that it cannot attach", err)
+	}
+}
+
+// Without a World Run waits, and ends when told to.
+func TestRunEndsWithoutAWorld(t *testing.T) {
+	l, err := New(Config{Node: "gw1", Roles: Roles{L7: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A World with another own address of the node is taken up by a new session.
+func TestOwnAddressMayChange(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	lb := r.start(Native)
+	r.must(r.lb.AddAddr("eth0", netip.MustParsePrefix("10.7.1.9/24")))
+	r.world = worldOf(t, strings.Replace(regionSpec, "10.7.1.2", "10.7.1.9", 1))
+	r.must(lb.Apply(r.world))
+	for _, name := range []string{"gw1", "gw2"} {
+		r.must(r.nodes[name].Apply(r.world)) // they trust the new address
+	}
+	eventually(t, "ready by the new address", func() bool {
+		return lb.Ready() == nil && lb.want.Load().own4 == netip.MustParseAddr("10.7.1.9") && len(r.held(vip4)) == 2
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	lb := r.start(Native)
+	reg := prometheus.NewPedanticRegistry()
+	lb.Register(reg)
+	eventually(t, "both in the ring", func() bool { return lb.ringMembers("gateways/ipip/v4") == 2 })
+	if _, err := r.post(vip4, 1000); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	r.must(err)
+	values := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"meridian_l4_attached mode=native":                        1,
+		"meridian_l4_ring_members group=echo/7/v6":                2,
+		"meridian_l4_ring_members group=gateways/ipip/v4":         2,
+		"meridian_l4_reconcile_failures_total":                    0,
+		"meridian_l4_packets_total reason=untrusted verdict=drop": 0,
+	} {
+		if got, ok := values[name]; !ok || got != want {
+			t.Errorf("%s is %v, expected %v", name, got, want)
+		}
+	}
+	for _, name := range []string{
+		"meridian_l4_packets_total reason=tunnel verdict=tx",
+		"meridian_l4_packets_total reason=reply verdict=drop",
+		"meridian_l4_flow_lookups_total result=hit",
+		"meridian_l4_vip_packets_total service=web vip=tcp/192.0.2.10:80",
+		"meridian_l4_vip_bytes_total service=web vip=tcp/192.0.2.10:80",
+		"meridian_l4_checks_total result=ok",
+		"meridian_l4_ring_changes_total",
+	} {
+		if values[name] == 0 {
+			t.Errorf("%s is 0 or absent; there are %v", name, values)
+		}
+	}
+}
+
+// The way to an endpoint is by the kernel's routes, and the kernel keeps the
+// neighbour for us; without us it forgets.
+func TestWays(t *testing.T) {
+	testkit.Root(t)
+	r := newRegion(t, regionSpec, 1600)
+	var eth0 netlink.Link
+	far4, far6, other := netip.MustParseAddr("10.7.2.2"), netip.MustParseAddr("fd07:2::2"), netip.MustParseAddr("127.0.0.9")
+	r.must(r.lb.Do(func() error {
+		var err error
+		eth0, err = netlink.LinkByName("eth0")
+		return err
+	}))
+	w := newWays(r.lb.Netlink(), eth0.Attrs().Index, r.log)
+	all := []netip.Addr{far4, far6, other}
+	eventually(t, "both next hops", func() bool {
+		r.must(w.refresh(all))
+		return w.hop(far4).known && w.hop(far6).known
+	})
+	var router net.HardwareAddr
+	r.must(r.router.Do(func() error {
+		i, err := net.InterfaceByName("to-lb")
+		if err == nil {
+			router = i.HardwareAddr
+		}
+		return err
+	}))
+	for _, a := range all[:2] {
+		h := w.hop(a)
+		if string(h.mac[:]) != string(router) || string(h.source[:]) != string(eth0.Attrs().HardwareAddr) || h.mtu != 1600 {
+			t.Errorf("way to %s: %+v, expected the router %s and an MTU of 1600", a, h, router)
+		}
+	}
+	if h := w.hop(other); h.known || h.mtu != 0 {
+		t.Errorf("way to an address behind another device: %+v", h)
+	}
+	managed := func() int {
+		list, err := r.lb.Netlink().NeighList(eth0.Attrs().Index, netlink.FAMILY_ALL)
+		r.must(err)
+		n := 0
+		for _, e := range list {
+			if e.FlagsExt&netlink.NTF_EXT_MANAGED != 0 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := managed(); n != 2 {
+		t.Errorf("the kernel keeps %d neighbours, expected 2", n)
+	}
+	w.close()
+	if n := managed(); n != 0 {
+		t.Errorf("after the end the kernel keeps %d neighbours", n)
+	}
+}
