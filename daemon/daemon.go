@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -45,13 +46,14 @@ func (b *Base) Has(r fleet.Role) bool {
 
 // Config is what a Daemon needs besides its flags.
 type Config struct {
-	Program  string // gslb or edge
-	Flags    *Flags
-	Log      *slog.Logger
-	Identity *identity.Identity
-	Source   node.Source
-	Static   []Part                        // run whether or not there is a World yet
-	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
+	Program    string // gslb or edge
+	Flags      *Flags
+	Log        *slog.Logger
+	Identity   *identity.Identity
+	Source     node.Source
+	SourceName string                        // store or file
+	Static     []Part                        // run whether or not there is a World yet
+	Build      func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
 }
 
 // Daemon is one node of the fleet.
@@ -78,8 +80,9 @@ func New(cfg Config) (*Daemon, error) {
 		}
 	}
 	agent, err := node.New(node.Config{
-		Name: cfg.Flags.Node, Dir: cfg.Flags.Data, Source: cfg.Source, Identity: cfg.Identity, Logger: cfg.Log,
-		Appliers: []node.Applier{{Name: "node", Apply: d.apply}},
+		Name: cfg.Flags.Node, Source: cfg.Source, SourceName: cfg.SourceName, Logger: cfg.Log,
+		Disk:     node.NewDisk(filepath.Join(cfg.Flags.Data, cfg.Program+".world"), cfg.Identity),
+		Appliers: []node.Named{{Name: "node", Applier: node.ApplierFunc(d.apply)}},
 	})
 	if err != nil {
 		return nil, err
@@ -114,11 +117,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-static.failed:
 	case err = <-agent.failed:
 	}
-	agent.stop()
+	agentErr := agent.stop()
 	d.mu.Lock()
 	d.ended = true
 	d.mu.Unlock()
-	stopErr := errors.Join(d.group.stop(), static.stop())
+	stopErr := errors.Join(agentErr, d.group.stop(), static.stop())
 	if err != nil {
 		return err
 	}
@@ -141,7 +144,7 @@ func (d *Daemon) apply(w *fleet.World) error {
 		if n.Region != d.base.Load().Region {
 			return fmt.Errorf("node %q has moved to region %q: restart it", n.Name, n.Region)
 		}
-		if err := applyAll(d.parts, w, d.world.Load()); err != nil {
+		if err := node.ApplyAll(appliers(d.parts), d.world.Load(), w); err != nil {
 			return err
 		}
 		d.world.Store(w)
@@ -151,7 +154,7 @@ func (d *Daemon) apply(w *fleet.World) error {
 	if err != nil {
 		return err
 	}
-	if err := applyAll(parts, w, nil); err != nil {
+	if err := node.ApplyAll(appliers(parts), nil, w); err != nil {
 		return err
 	}
 	for _, p := range parts {

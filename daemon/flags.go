@@ -1,12 +1,9 @@
 package daemon
 
 import (
-	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +11,7 @@ import (
 	"meridian/cli"
 	"meridian/fleet"
 	"meridian/identity"
+	"meridian/node"
 )
 
 // Flags are what both programs take to run as a node.
@@ -93,35 +91,16 @@ func (f *Flags) gossipBind() (bind netip.AddrPort, ok bool, err error) {
 	return bind, true, nil
 }
 
-// LoadIdentity reads the fleet key, or makes one where no file was named and
-// none is there yet.
-func (f *Flags) LoadIdentity(log *slog.Logger) (*identity.Identity, error) {
-	path := f.FleetKey
+// LoadIdentity reads the fleet key; where no file was named, one is made in
+// the data directory if none is there yet.
+func (f *Flags) LoadIdentity() (*identity.Identity, error) {
+	load, path := node.LoadKey, f.FleetKey
 	if path == "" {
-		path = filepath.Join(f.Data, "fleet.key")
+		load, path = node.LoadOrCreateKey, filepath.Join(f.Data, "fleet.key")
 	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && f.FleetKey == "" {
-		text, err = makeKey(path)
-		if err == nil {
-			log.Info("made a fleet key; copy it to the other nodes of the fleet", "file", path)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("fleet key: %w", err)
-	}
-	key, err := identity.ParseKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("fleet key %s: %w", path, err)
-	}
-	return identity.New(key)
-}
-
-func makeKey(path string) ([]byte, error) {
-	key, err := identity.NewKey(rand.Reader)
+	key, err := load(path)
 	if err != nil {
 		return nil, err
 	}
-	text := key.Encode()
-	return text, os.WriteFile(path, text, 0o600)
+	return identity.New(key)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/fleet"
+	"meridian/node"
 )
 
 // Part is one room at work in a program. Every function may be nil.
@@ -20,30 +21,15 @@ type Part struct {
 	Ready    func() error                // why it cannot do its work, nil when it can
 }
 
-// applyAll gives w to every part in order. When one refuses it, those that
-// took it get old back, so that the node is never half in one World; old may
-// be nil where there was none.
-func applyAll(parts []Part, w, old *fleet.World) error {
-	for i, p := range parts {
-		if p.Apply == nil {
-			continue
+// appliers lists the parts that depend on intent.
+func appliers(parts []Part) []node.Named {
+	var out []node.Named
+	for _, p := range parts {
+		if p.Apply != nil {
+			out = append(out, node.Named{Name: p.Name, Applier: node.ApplierFunc(p.Apply)})
 		}
-		err := p.Apply(w)
-		if err == nil {
-			continue
-		}
-		err = fmt.Errorf("%s: %w", p.Name, err)
-		for j := i - 1; j >= 0 && old != nil; j-- {
-			if parts[j].Apply == nil {
-				continue
-			}
-			if back := parts[j].Apply(old); back != nil {
-				err = errors.Join(err, fmt.Errorf("%s: going back: %w", parts[j].Name, back))
-			}
-		}
-		return err
 	}
-	return nil
+	return out
 }
 
 // group runs parts. They start in order and stop in the opposite one, each

@@ -27,6 +27,12 @@ type Applier interface {
 	Apply(w *fleet.World) error
 }
 
+// ApplierFunc is an Applier that is one function.
+type ApplierFunc func(*fleet.World) error
+
+// Apply calls the function.
+func (f ApplierFunc) Apply(w *fleet.World) error { return f(w) }
+
 // Named is an Applier with its name for messages.
 type Named struct {
 	Name string
@@ -139,7 +145,7 @@ func (a *Agent) apply(w *fleet.World, source string) error {
 	next := active(w, began)
 	old := a.World()
 	if !same(old, next) {
-		if err := a.all(old, next); err != nil {
+		if err := ApplyAll(a.cfg.Appliers, old, next); err != nil {
 			a.refused.Inc()
 			a.note(func(st *Status) { st.Error = err.Error() })
 			return err
@@ -176,9 +182,11 @@ func (a *Agent) note(edit func(*Status)) {
 	edit(&a.status)
 }
 
-// all applies next in order; if one refuses, those before it get old back.
-func (a *Agent) all(old, next *fleet.World) error {
-	for i, ap := range a.cfg.Appliers {
+// ApplyAll hands next to each applier in order. If one refuses it, those
+// before it get old back, so that the node is never half in one World; old is
+// nil where there was none. What goes wrong on the way back is part of the error.
+func ApplyAll(appliers []Named, old, next *fleet.World) error {
+	for i, ap := range appliers {
 		err := ap.Apply(next)
 		if err == nil {
 			continue
@@ -188,8 +196,8 @@ func (a *Agent) all(old, next *fleet.World) error {
 			return err
 		}
 		for j := i - 1; j >= 0; j-- {
-			if back := a.cfg.Appliers[j].Apply(old); back != nil {
-				a.log.Error("could not go back to the world before", "room", a.cfg.Appliers[j].Name, "error", back)
+			if back := appliers[j].Apply(old); back != nil {
+				err = errors.Join(err, fmt.Errorf("%s: going back to the world before: %w", appliers[j].Name, back))
 			}
 		}
 		return err
@@ -253,7 +261,7 @@ func (a *Agent) dropEnded() {
 	if next == old {
 		return
 	}
-	if err := a.all(old, next); err != nil {
+	if err := ApplyAll(a.cfg.Appliers, old, next); err != nil {
 		a.log.Error("ended shifts could not be taken back", "error", err)
 		next = &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Shifts: next.Shifts} // not tried in a loop
 	}
