@@ -1,0 +1,424 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meridian/dns/answer"
+	"meridian/dns/zone"
+	"meridian/fleet"
+	"meridian/geo/mmdb"
+	"meridian/internal/testkit"
+	"meridian/steer"
+)
+
+const spec = `
+regions:
+- {id: fra, location: {latitude: 50.1, longitude: 8.7}, vips: {v4: [192.0.2.1], v6: ["2001:db8::1"]}}
+- {id: tyo, location: {latitude: 35.7, longitude: 139.7}, vips: {v4: [192.0.2.2], v6: ["2001:db8::2"]}}
+- {id: gru, location: {latitude: -23.5, longitude: -46.6}, vips: {v4: [192.0.2.3], v6: ["2001:db8::3"]}}
+services:
+- {service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: "10.0.0.1:80"}]}]}
+zones:
+- zone: demo.test
+  records: |
+    $TTL 300
+    @ SOA ns1 admin 7 3600 600 86400 60
+    @ NS ns1
+    ns1 A 192.0.2.53
+    $GENERATE 1-200 many A 192.0.3.$
+  steered: [{name: www, service: web}]
+`
+
+func world(t testing.TB, doc string, shifts ...fleet.Shift) *fleet.World {
+	t.Helper()
+	s, err := fleet.Compile([]byte(doc), 1, zone.Check, steer.Check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fleet.World{Snapshot: s, Shifts: shifts}
+}
+
+// start runs a server on a free port of loopback and stops it with the test.
+func start(t testing.TB, change func(*Config)) *Server {
+	t.Helper()
+	cfg := Config{
+		Listen:   []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+		Identity: answer.Identity{Node: "fra-1", Version: "test"},
+		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := s.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+func exchange1(t testing.TB, network string, addr netip.AddrPort, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg)
+	m.SetQuestion(name, qtype)
+	c := &dns.Client{Net: network, Timeout: 5 * time.Second}
+	r, _, err := c.Exchange(m, addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestServesUDPAndTCP(t *testing.T) {
+	s := start(t, nil)
+	if s.Ready() {
+		t.Error("ready with nothing to serve")
+	}
+	if r := exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("before the first World: %s", dns.RcodeToString[r.Rcode])
+	}
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		if r := exchange1(t, network, s.Addrs()[0], "www.demo.test.", dns.TypeA); len(r.Answer) != 1 {
+			t.Errorf("%s: %v", network, r)
+		}
+	}
+	if r := exchange1(t, "udp", s.Addrs()[0], "many.demo.test.", dns.TypeA); !r.Truncated {
+		t.Error("200 addresses over UDP are not truncated")
+	}
+	if r := exchange1(t, "tcp", s.Addrs()[0], "many.demo.test.", dns.TypeA); r.Truncated || len(r.Answer) != 200 {
+		t.Error("200 addresses over TCP are truncated")
+	}
+}
+
+// Both families, and answers that leave from the address that was asked.
+func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
+	s := start(t, func(c *Config) { c.Listen = []netip.AddrPort{netip.MustParseAddrPort("[::]:0")} })
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	port := s.Addrs()[0].Port()
+	for _, to := range []string{"127.0.0.1", "127.0.0.2", "127.9.9.9", "::1"} {
+		if to == "::1" && len(s.Addrs()) < 2 {
+			testkit.Need(t, false, "IPv6 on loopback")
+		}
+		// A connected socket takes no answer from another address.
+		r := exchange1(t, "udp", netip.AddrPortFrom(netip.MustParseAddr(to), port), "www.demo.test.", dns.TypeA)
+		if len(r.Answer) != 1 {
+			t.Errorf("%s: %v", to, r)
+		}
+	}
+}
+
+func TestHealthAndShifts(t *testing.T) {
+	s := start(t, nil)
+	ip := func() string {
+		return exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA).Answer[0].(*dns.A).A.String()
+	}
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	if got := ip(); got != "192.0.2.1" {
+		t.Errorf("at first %s", got)
+	}
+	down := &fleet.View{Verdicts: map[fleet.Target]fleet.Verdict{{Kind: fleet.TargetService, Region: "fra", Service: "web"}: {State: fleet.Down}}}
+	s.SetView(down)
+	if got := ip(); got != "192.0.2.2" {
+		t.Errorf("with fra down %s", got)
+	}
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	if got := ip(); got != "192.0.2.2" {
+		t.Errorf("a new World forgot the View: %s", got)
+	}
+	s.SetView(nil)
+	if err := s.Apply(world(t, spec, fleet.Shift{ID: "a", From: "fra", To: []string{"gru"}, Share: 1, Expires: time.Now().Add(300 * time.Millisecond)})); err != nil {
+		t.Fatal(err)
+	}
+	if got := ip(); got != "192.0.2.3" {
+		t.Errorf("shifted to %s", got)
+	}
+	deadline := time.After(10 * time.Second)
+	for ip() != "192.0.2.1" {
+		select {
+		case <-deadline:
+			t.Fatal("the shift did not run out")
+		default:
+		}
+	}
+}
+
+// What cannot be compiled leaves what is served as it was.
+func TestApplyIsAllOrNothing(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	before := s.Plan()
+	broken := world(t, strings.Replace(spec, "  steered:", "- zone: other.test\n  file: other.zone\n  steered:", 1))
+	if err := s.Apply(broken); err == nil || !strings.Contains(err.Error(), "other.test.: its object is missing") {
+		t.Errorf("%v", err)
+	}
+	if s.Plan() != before {
+		t.Error("the plan has changed")
+	}
+}
+
+func TestGeoDatabaseReplaced(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	source, err := mmdb.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetGeo(source); err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.Plan().Explain("www.demo.test.", dns.TypeA, netip.MustParsePrefix("133.11.0.0/24"))
+	if err != nil || e.Place.Country != "JP" || e.Decision.Regions[0] != "tyo" {
+		t.Errorf("%v %v", e, err)
+	}
+}
+
+// RFC 7766 section 6.2.1.1: many queries on one connection, sent without
+// waiting for answers.
+func TestRFC7766Pipelining(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	const n = 100
+	var all []byte
+	for i := range n {
+		m := new(dns.Msg)
+		m.SetQuestion("www.demo.test.", dns.TypeA)
+		m.Id = uint16(i)
+		b, _ := m.Pack()
+		all = append(binary.BigEndian.AppendUint16(all, uint16(len(b))), b...)
+	}
+	for _, part := range [][]byte{all[:1], all[1:7], all[7:]} { // RFC 7766 section 8: lengths and messages come in pieces
+		if _, err := c.Write(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		var m dns.Msg
+		if err := m.Unpack(b); err != nil || m.Id != uint16(i) || len(m.Answer) != 1 {
+			t.Fatalf("answer %d: %v %v", i, err, m.Id)
+		}
+	}
+}
+
+func TestTCPLimits(t *testing.T) {
+	s := start(t, func(c *Config) { c.MaxTCP, c.Idle = 2, 200*time.Millisecond })
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", s.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		return c
+	}
+	a, b, third := dial(), dial(), dial()
+	for what, c := range map[string]net.Conn{"one too many": third, "idle": a, "idle too": b} {
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF && !strings.Contains(fmt.Sprint(err), "reset") {
+			t.Errorf("%s: %v, want the connection closed", what, err)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := start(t, nil)
+	r := prometheus.NewPedanticRegistry()
+	s.Register(r)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA)
+	exchange1(t, "tcp", s.Addrs()[0], "nothing.demo.test.", dns.TypeMX)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"meridian_dns_queries_total udp": 1, "meridian_dns_queries_total tcp": 1, "meridian_dns_zones": 1,
+		"meridian_dns_queries_by_type_total A": 1, "meridian_dns_queries_by_type_total MX": 1,
+		"meridian_dns_responses_total NXDOMAIN tcp": 1, "meridian_dns_dropped_total oversize udp": 0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s = %v, want %v", name, v, want)
+		}
+	}
+}
+
+const rootZone = "$TTL 300\n. SOA a. b. 1 2 3 4 5\n. NS ns.\nns. A 192.0.2.53\ntest. NS ns.test.\nns.test. A 192.0.2.54\n"
+
+func TestLoadDir(t *testing.T) {
+	dir := t.TempDir()
+	write := func(file, text string) {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, nil)
+	if err := s.LoadDir(dir); err == nil || !strings.Contains(err.Error(), "no file that ends in .zone") {
+		t.Errorf("an empty folder: %v", err)
+	}
+	const head = "$TTL 300\n@ SOA ns1 admin 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.53\n"
+	write("root.zone", rootZone)
+	write("demo.test.zone", head+"$INCLUDE hosts\n")
+	write("hosts", "www A 192.0.2.1\n")
+	if err := s.LoadDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	www := func() string {
+		return exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA).Answer[0].String()
+	}
+	if r := exchange1(t, "udp", s.Addrs()[0], "x.test.", dns.TypeA); len(r.Ns) != 1 || r.Authoritative {
+		t.Errorf("referral from the root: %v", r)
+	}
+	if !strings.HasSuffix(www(), "192.0.2.1") {
+		t.Error(www())
+	}
+	write("demo.test.zone", head+"www A nonsense\n")
+	write("more.test.zone", head)
+	err := s.LoadDir(dir)
+	if want := filepath.Join(dir, "demo.test.zone") + ":5: "; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	if !strings.HasSuffix(www(), "192.0.2.1") {
+		t.Errorf("the zone that was served is gone: %s", www())
+	}
+	if r := exchange1(t, "udp", s.Addrs()[0], "ns1.more.test.", dns.TypeA); len(r.Answer) != 1 {
+		t.Errorf("a good zone was not loaded beside a bad one: %v", r)
+	}
+}
+
+// What dig sees.
+func TestDig(t *testing.T) {
+	dig := testkit.Program(t, "dig")
+	source, err := mmdb.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *Config) { c.Geo = source })
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	a := s.Addrs()[0]
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"www.demo.test +subnet=91.0.0.0/24", []string{"status: NOERROR", "192.0.2.1", "CLIENT-SUBNET: 91.0.0.0/24/", "flags: qr aa rd;"}},
+		{"www.demo.test +subnet=133.11.0.0/24", []string{"192.0.2.2", "CLIENT-SUBNET: 133.11.0.0/24/"}},
+		{"www.demo.test +subnet=200.160.2.0/24", []string{"192.0.2.3"}},
+		{"www.demo.test AAAA +subnet=2400:4000::/48", []string{"2001:db8::2", "CLIENT-SUBNET: 2400:4000::/48/"}},
+		{"www.demo.test +subnet=0", []string{"status: NOERROR"}},
+		{"www.demo.test +tcp", []string{"192.0.2.1"}},
+		{"many.demo.test +short", []string{"192.0.3.200"}},
+		{"nothing.demo.test", []string{"status: NXDOMAIN", "SOA"}},
+		{"elsewhere.example", []string{"status: REFUSED", "EDE: 20 (Not Authoritative)"}},
+		{"demo.test SOA +nsid", []string{`NSID: 66 72 61 2d 31 ("fra-1")`}},
+		{"id.server CH TXT +short", []string{`"fra-1"`}},
+		{"demo.test SOA +edns=1 +noednsnegotiation", []string{"status: BADVERS"}},
+		{"demo.test SOA +opcode=9", []string{"status: NOTIMP"}},
+		{"demo.test SOA +ednsopt=100:00 +dnssec", []string{"flags: do;", "status: NOERROR"}},
+		{"demo.test TYPE65280", []string{"status: NOERROR", "SOA"}},
+	} {
+		args := append([]string{"@" + a.Addr().String(), "-p", fmt.Sprint(a.Port()), "+tries=1", "+time=5"}, strings.Fields(c.args)...)
+		out, err := exec.Command(dig, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("dig %s: %v\n%s", c.args, err, out)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("dig %s: no %q in\n%s", c.args, want, out)
+			}
+		}
+	}
+}
+
+// Messages that are no queries leave the server answering.
+func TestGarbage(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("udp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, b := range [][]byte{{}, {1}, make([]byte, 11), make([]byte, 12), make([]byte, 5000), []byte(strings.Repeat("\xff", 600))} {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA); len(r.Answer) != 1 {
+		t.Errorf("%v", r)
+	}
+}
+
+func TestNewSaysWhatIsMissing(t *testing.T) {
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "no address") {
+		t.Errorf("%v", err)
+	}
+}
