@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -73,23 +74,39 @@ func (b *body) fresh() bool { return b.stream == nil || !b.stream.touched.Load()
 
 // linger is how long a client whose request was answered before its body ended
 // may go on sending, so that it sees the answer rather than a reset.
-const linger = 500 * time.Millisecond
+const linger = 250 * time.Millisecond
 
-// linger ends an upload that nobody wants any more. net/http waits for reads of
-// the body under way, and reads some of what is left; neither may take long.
-// An HTTP/1.1 connection carries nothing after it.
+// linger ends an upload that nobody wants any more. The rest of an HTTP/1.1
+// body is read for a short time; where it does not end by then the connection
+// carries nothing after it. net/http must find nothing left to read when the
+// handler returns: it would wait without limit, and trip over the body's end.
 func (x *exchange) linger() {
 	if x.r.ContentLength == 0 || x.body.whole || x.body.stream != nil && x.body.stream.ended.Load() {
 		return
 	}
-	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok && x.r.ProtoMajor == 1 {
-		c.spoiled.Store(true)
-	}
 	rc := http.NewResponseController(x.w)
-	rc.EnableFullDuplex() // where bound did not: the answer must not wait for the body
-	rc.Flush()
-	rc.SetReadDeadline(time.Now().Add(linger))
+	c, ok := x.r.Context().Value(connKey{}).(*conn)
+	if !ok || x.r.ProtoMajor != 1 { // HTTP/2 resets the stream
+		rc.SetReadDeadline(past)
+		x.body.stop()
+		return
+	}
+	if len(x.r.Header["Expect"]) == 0 || !x.body.fresh() {
+		rc.EnableFullDuplex() // where bound did not: the answer must not wait for the body
+		rc.Flush()
+		rc.SetReadDeadline(time.Now().Add(linger))
+		x.body.stop()
+		if _, err := io.Copy(io.Discard, x.r.Body); err == nil {
+			return
+		}
+	}
+	c.spoiled.Store(true)
+	rc.SetReadDeadline(past)
+	x.body.stop()
 }
+
+// past is a deadline that ends reads at once.
+var past = time.Unix(1, 0)
 
 // err is why reading from the client failed, nil where it did not.
 func (b *body) err() error {
@@ -109,9 +126,19 @@ type streamBody struct {
 	touched atomic.Bool // something was asked of the client's
 	ended   atomic.Bool // and it was read to its end
 	failed  atomic.Pointer[error]
+
+	mu   sync.Mutex // held while the client's is read
+	over bool       // it must be read no more
 }
 
+var errAnswered = errors.New("the request is answered")
+
 func (s *streamBody) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0, errAnswered
+	}
 	s.touched.Store(true)
 	n, err := s.src.Read(p)
 	switch err {
@@ -125,3 +152,12 @@ func (s *streamBody) Read(p []byte) (int, error) {
 }
 
 func (s *streamBody) Close() error { return nil }
+
+// stop waits for the transport's read under way and lets no other follow.
+func (b *body) stop() {
+	if s := b.stream; s != nil {
+		s.mu.Lock()
+		s.over = true
+		s.mu.Unlock()
+	}
+}

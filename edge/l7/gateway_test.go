@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -430,34 +431,77 @@ func TestRefusedUploadEndsSoon(t *testing.T) {
 	}
 }
 
+// answering is an endpoint that answers without reading the body, and counts
+// the requests for /stray.
+func answering(t *testing.T, stray *atomic.Int64) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil && req.URL.Path == "/stray" {
+				stray.Add(1)
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+			t.Cleanup(func() { c.Close() })
+		}
+	}()
+	return l.Addr().String()
+}
+
 // What follows a body that was not read is not taken for a request.
 func TestRestOfABodyIsNoRequest(t *testing.T) {
 	var stray atomic.Int64
-	b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/stray" {
-			stray.Add(1)
+	r := newRig(t, httpSpec(noChecks, answering(t, &stray)))
+	for _, length := range []int{100, 200_000, 10_000_000} {
+		c, err := net.Dial("tcp", r.addr(webVIP))
+		if err != nil {
+			t.Fatal(err)
 		}
-		http.NewResponseController(w).EnableFullDuplex()
-		io.WriteString(w, "early")
-	})
-	r := newRig(t, httpSpec("", b))
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: www.demo.test\r\nContent-Length: %d\r\n\r\nbegin", length)
+		lines := bufio.NewReader(c)
+		res, err := http.ReadResponse(lines, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != "early" || err != nil {
+			t.Fatalf("%q, %v", body, err)
+		}
+		<-time.After(linger + 100*time.Millisecond)
+		io.WriteString(c, "GET /stray HTTP/1.1\r\nHost: www.demo.test\r\n\r\n")
+		if rest, err := io.ReadAll(lines); len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) || stray.Load() > 0 {
+			t.Errorf("length %d: then got %q, %v", length, rest, err)
+		}
+	}
+}
+
+// A body that ends after its answer leaves a good connection.
+func TestLateEndOfABodyKeepsTheConnection(t *testing.T) {
+	var stray atomic.Int64
+	r := newRig(t, httpSpec(noChecks, answering(t, &stray)))
 	c, err := net.Dial("tcp", r.addr(webVIP))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	io.WriteString(c, "POST / HTTP/1.1\r\nHost: www.demo.test\r\nContent-Length: 200000\r\n\r\nbegin")
 	lines := bufio.NewReader(c)
-	res, err := http.ReadResponse(lines, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.ReadAll(res.Body)
-	<-time.After(linger + 100*time.Millisecond)
-	io.WriteString(c, "GET /stray HTTP/1.1\r\nHost: www.demo.test\r\n\r\n")
-	if rest, _ := io.ReadAll(lines); len(rest) > 0 || stray.Load() > 0 {
-		t.Errorf("the rest of a body was answered: %q", rest)
+	for range 3 {
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: www.demo.test\r\nContent-Length: 10\r\n\r\nbegin")
+		res, err := http.ReadResponse(lines, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadAll(res.Body)
+		io.WriteString(c, "  end")
 	}
 }
 
