@@ -4,6 +4,8 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -15,6 +17,7 @@ import (
 // for concurrent use.
 type Identity struct {
 	gossip []byte
+	flow   []byte
 	fleet  string
 	seal   cipher.AEAD
 	ca     *x509.Certificate
@@ -34,6 +37,7 @@ func New(k Key) (*Identity, error) {
 	}
 	id := &Identity{
 		gossip: k.derive("gossip", 32),
+		flow:   k.derive("flow", 32),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:   aead,
 		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -53,6 +57,15 @@ func (id *Identity) FleetID() string { return id.fleet }
 
 // GossipKey gives the 32 octets that encrypt gossip (AES-256).
 func (id *Identity) GossipKey() []byte { return append([]byte(nil), id.gossip...) }
+
+// FlowKey gives the secret of layer 4's flow hash: 16 octets, the same on all
+// balancers of a region, so that a flow that moves from one to another keeps
+// its gateway.
+func (id *Identity) FlowKey(region string) [16]byte {
+	mac := hmac.New(sha256.New, id.flow)
+	mac.Write([]byte(region))
+	return [16]byte(mac.Sum(nil))
+}
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

@@ -176,3 +176,21 @@ func TestACertificateIsMintedAgainBeforeItExpires(t *testing.T) {
 		t.Errorf("PEM form: %v", err)
 	}
 }
+
+// Balancers of one region agree on the flow key; another region's or fleet's
+// differs.
+func TestFlowKeyIsOneForARegion(t *testing.T) {
+	of := func(k Key, region string) [16]byte {
+		id, err := New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.FlowKey(region)
+	}
+	if of(Key{1}, "fra") != of(Key{1}, "fra") {
+		t.Error("two nodes with one key differ")
+	}
+	if of(Key{1}, "fra") == of(Key{1}, "iad") || of(Key{1}, "fra") == of(Key{2}, "fra") {
+		t.Error("two regions or two fleets share a flow key")
+	}
+}
