@@ -24,12 +24,14 @@ type Member struct {
 	Address string // ADDRESS:PORT that the other members reach it at
 }
 
-// ParseMembers reads NAME=ADDRESS:PORT,… as --store-peers gives it.
+// ParseMembers reads NAME=ADDRESS:PORT,… as --store-peers gives it; https://
+// before the address is the same.
 func ParseMembers(s string) ([]Member, error) {
 	var out []Member
 	seen := map[string]bool{}
 	for _, part := range strings.Split(s, ",") {
 		name, addr, ok := strings.Cut(strings.TrimSpace(part), "=")
+		addr = strings.TrimPrefix(addr, "https://")
 		if !ok || name == "" || !strings.Contains(addr, ":") || seen[name] {
 			return nil, fmt.Errorf("store peers: %q: expected NAME=ADDRESS:PORT, each name once", part)
 		}

@@ -298,7 +298,7 @@ func TestADirectoryOfAnotherFleetIsRefused(t *testing.T) {
 }
 
 func TestStorePeersAreNamesAndAddresses(t *testing.T) {
-	got, err := ParseMembers("a=10.0.0.1:2380, b=10.0.1.1:2380,c=[2001:db8::1]:2380")
+	got, err := ParseMembers("a=10.0.0.1:2380, b=https://10.0.1.1:2380,c=[2001:db8::1]:2380")
 	if err != nil || len(got) != 3 || got[2] != (Member{"c", "[2001:db8::1]:2380"}) {
 		t.Fatalf("%v, %v", got, err)
 	}
