@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meridian/fleet"
-	"meridian/identity"
 	"meridian/rules"
 )
 
@@ -43,12 +41,12 @@ type Named struct {
 
 // Config is what an Agent works with.
 type Config struct {
-	Name     string // the node's
-	Source   Source
-	Dir      string             // keeps the last good World; empty: nothing is kept
-	Identity *identity.Identity // seals what is kept; nil: not sealed
-	Appliers []Applier          // in the order in which they are applied
-	Logger   *slog.Logger
+	Name       string  // the node's
+	Source     Source  //
+	SourceName string  // what the source is, for Status: store or file
+	Disk       *Disk   // keeps the last good World; nil: nothing is kept
+	Appliers   []Named // in the order in which they are applied
+	Logger     *slog.Logger
 }
 
 // Status is what the node works with.
@@ -61,15 +59,10 @@ type Status struct {
 	Error    string    `json:"error,omitempty"`  // why the newest World was refused; empty once one is applied
 }
 
-// worldFile is the name of the last good World in Config.Dir.
-const worldFile = "last-good.world"
-
 // Agent applies Worlds. Its methods are safe for concurrent use.
 type Agent struct {
-	cfg    Config
-	log    *slog.Logger
-	disk   *Disk  // nil: nothing is kept
-	source string // what the source is, for people: store or file
+	cfg Config
+	log *slog.Logger
 
 	applying sync.Mutex // held while a World is applied
 
@@ -87,15 +80,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Source == nil || cfg.Logger == nil {
 		return nil, errors.New("node agent: expected a source and a logger")
 	}
-	var disk *Disk
-	if cfg.Dir != "" {
-		disk = NewDisk(filepath.Join(cfg.Dir, worldFile), cfg.Identity)
-	}
-	source := "store"
-	if _, ok := cfg.Source.(*FileSource); ok {
-		source = "file"
-	}
-	return &Agent{cfg: cfg, log: cfg.Logger, disk: disk, source: source, status: Status{Node: cfg.Name}, wake: make(chan struct{}, 1),
+	return &Agent{cfg: cfg, log: cfg.Logger, status: Status{Node: cfg.Name}, wake: make(chan struct{}, 1),
 		applied: prometheus.NewCounter(prometheus.CounterOpts{Name: "meridian_node_applied_total", Help: "Worlds applied."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "meridian_node_refused_total", Help: "Worlds refused; the one before stayed."}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meridian_node_apply_seconds", Help: "Time to apply a World.",
@@ -130,23 +115,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loadDisk()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return a.cfg.Source.Run(ctx, func(w *fleet.World) error { return a.apply(w, a.source) })
+		return a.cfg.Source.Run(ctx, func(w *fleet.World) error { return a.apply(w, a.cfg.SourceName) })
 	})
 	g.Go(func() error { return a.expire(ctx) })
 	return g.Wait()
 }
 
 func (a *Agent) loadDisk() {
-	if a.disk == nil {
+	if a.cfg.Disk == nil {
 		return
 	}
-	w, err := a.disk.Load()
+	w, err := a.cfg.Disk.Load()
 	if err == nil && w != nil {
 		err = a.apply(w, "disk")
 	}
 	switch {
 	case err != nil:
-		a.log.Error("last good world on disk not usable; waiting for the "+a.source, "error", err)
+		a.log.Error("last good world on disk not usable; waiting for the "+a.cfg.SourceName, "error", err)
 	case w != nil:
 		a.log.Info("working with the last good world from disk", "revision", w.Snapshot.Revision, "hash", w.Snapshot.Hash[:12])
 	}
@@ -177,8 +162,8 @@ func (a *Agent) apply(w *fleet.World, source string) error {
 		}
 		st.Revision, st.Hash, st.Source, st.Error = next.Snapshot.Revision, next.Snapshot.Hash, source, ""
 	})
-	if source != "disk" && a.disk != nil {
-		if err := a.disk.Save(w); err != nil {
+	if source != "disk" && a.cfg.Disk != nil {
+		if err := a.cfg.Disk.Save(w); err != nil {
 			// The node works with it all the same: a full disk must not keep
 			// intent from being carried out.
 			a.log.Error("world not kept on disk", "revision", w.Snapshot.Revision, "error", err)

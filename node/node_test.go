@@ -95,7 +95,7 @@ func (s *script) bring(w *fleet.World) error { s.worlds <- w; return <-s.results
 
 func start(t *testing.T, cfg Config) (*Agent, func()) {
 	t.Helper()
-	cfg.Name, cfg.Logger = "fra-1", logTo(t)
+	cfg.Name, cfg.SourceName, cfg.Logger = "fra-1", "store", logTo(t)
 	a, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func start(t *testing.T, cfg Config) (*Agent, func()) {
 func TestARefusedWorldIsTakenBackEverywhere(t *testing.T) {
 	first, second := &room{}, &room{refuse: 2}
 	src := newScript()
-	a, stop := start(t, Config{Source: src, Appliers: []Applier{{"dns", first.Apply}, {"edge", second.Apply}}})
+	a, stop := start(t, Config{Source: src, Appliers: []Named{{"dns", first}, {"edge", second}}})
 	defer stop()
 	if err := src.bring(testWorld(t, 1)); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestARefusedWorldIsTakenBackEverywhere(t *testing.T) {
 
 func TestAnEqualWorldIsNotAppliedAgain(t *testing.T) {
 	r, src := &room{}, newScript()
-	_, stop := start(t, Config{Source: src, Appliers: []Applier{{"dns", r.Apply}}})
+	_, stop := start(t, Config{Source: src, Appliers: []Named{{"dns", r}}})
 	defer stop()
 	for range 3 {
 		if err := src.bring(testWorld(t, 1)); err != nil {
@@ -159,10 +159,9 @@ func TestTheLastGoodWorldIsServedAfterARestart(t *testing.T) {
 	}
 	for name, id := range map[string]*identity.Identity{"plain": nil, "sealed": id} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "state")
-			disk := NewDisk(filepath.Join(dir, worldFile), id)
+			disk := NewDisk(filepath.Join(t.TempDir(), "state", "world"), id)
 			src := newScript()
-			_, stop := start(t, Config{Source: src, Dir: dir, Identity: id, Appliers: []Applier{{"dns", (&room{refuse: 8}).Apply}}})
+			_, stop := start(t, Config{Source: src, Disk: disk, Appliers: []Named{{"dns", &room{refuse: 8}}}})
 			if err := src.bring(testWorld(t, 7)); err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +179,7 @@ func TestTheLastGoodWorldIsServedAfterARestart(t *testing.T) {
 			}
 
 			r := &room{}
-			a, stop := start(t, Config{Source: newScript(), Dir: dir, Identity: id, Appliers: []Applier{{"dns", r.Apply}}})
+			a, stop := start(t, Config{Source: newScript(), Disk: disk, Appliers: []Named{{"dns", r}}})
 			stop()
 			if st := a.Status(); st.Revision != 7 || st.Source != "disk" || len(r.applied) != 1 {
 				t.Errorf("status %+v, applied %v", st, r.applied)
@@ -193,8 +192,7 @@ func TestTheLastGoodWorldIsServedAfterARestart(t *testing.T) {
 }
 
 func TestADamagedFileIsNotServed(t *testing.T) {
-	dir := t.TempDir()
-	disk := NewDisk(filepath.Join(dir, worldFile), nil)
+	disk := NewDisk(filepath.Join(t.TempDir(), "world"), nil)
 	if err := disk.Save(testWorld(t, 7)); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +213,7 @@ func TestADamagedFileIsNotServed(t *testing.T) {
 		}
 	}
 	r, src := &room{}, newScript()
-	a, stop := start(t, Config{Source: src, Dir: dir, Appliers: []Applier{{"dns", r.Apply}}})
+	a, stop := start(t, Config{Source: src, Disk: disk, Appliers: []Named{{"dns", r}}})
 	defer stop()
 	if err := src.bring(testWorld(t, 9)); err != nil || a.Status().Revision != 9 {
 		t.Errorf("the source did not help: %v", err)
@@ -225,7 +223,7 @@ func TestADamagedFileIsNotServed(t *testing.T) {
 func TestAShiftEndsWithoutAWordFromAnybody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, src := &room{}, newScript()
-		_, stop := start(t, Config{Source: src, Appliers: []Applier{{"dns", r.Apply}}})
+		_, stop := start(t, Config{Source: src, Appliers: []Named{{"dns", r}}})
 		defer stop()
 		now := time.Now()
 		w := testWorld(t, 1, fleet.Shift{ID: "a", From: "fra", Share: 1, Expires: now.Add(time.Minute)},
