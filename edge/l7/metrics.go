@@ -139,8 +139,8 @@ func (m *metrics) retire(old, now *generation) {
 	}
 }
 
-// Register adds the gateway's metrics to r.
-func (g *Gateway) Register(r prometheus.Registerer) error { return r.Register(g.metrics) }
+// Register adds the metrics to r.
+func (g *Gateway) Register(r prometheus.Registerer) { r.MustRegister(g.metrics) }
 
 // Describe and Collect make metrics a prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
