@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -136,6 +137,7 @@ func TestWhatACheckReports(t *testing.T) {
 // third failure.
 func TestThirdFailureComesWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var dead bool
 		var died, third time.Time
 		failures := 0
@@ -144,7 +146,10 @@ func TestThirdFailureComesWithinASecond(t *testing.T) {
 		c := &checker{node: "lb",
 			plan: checkPlan{target: gatewayTarget, kind: fleet.CheckTCP, interval: gatewayInterval, ways: make([]checkWay, 1)},
 			dial: func(ctx context.Context, _ checkWay) (net.Conn, error) {
-				if dead {
+				mu.Lock()
+				gone := dead
+				mu.Unlock()
+				if gone {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}
@@ -152,6 +157,8 @@ func TestThirdFailureComesWithinASecond(t *testing.T) {
 				return a, nil
 			},
 			report: func(o fleet.Observation) {
+				mu.Lock()
+				defer mu.Unlock()
 				switch {
 				case o.OK:
 					dead, died = true, time.Now()
