@@ -24,6 +24,7 @@ var ErrRefused = errors.New("refused")
 type Submission struct {
 	Doc     []byte
 	Objects []fleet.Object
+	Reuse   bool    // objects that are not given are those of the current revision
 	Base    *uint64 // the revision that it builds on; nil: whichever is current
 	DryRun  bool
 }
@@ -61,7 +62,11 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	if err != nil {
 		return nil, err
 	}
-	w, err := rules.World(s, sub.Objects, shifts)
+	objects := sub.Objects
+	if sub.Reuse {
+		objects = reuse(s, old, objects)
+	}
+	w, err := rules.World(s, objects, shifts)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	n, err := c.cfg.Store.Commit(ctx, base, Change{Doc: sub.Doc, Objects: sub.Objects, Created: time.Now(), Floor: current})
+	n, err := c.cfg.Store.Commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current})
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +90,27 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	numbered.Revision = n
 	c.install(&fleet.World{Snapshot: &numbered, Objects: w.Objects, Shifts: w.Shifts}, "store")
 	return r, nil
+}
+
+// reuse completes the objects with those of the current World.
+func reuse(s *fleet.Snapshot, old *fleet.World, objects []fleet.Object) []fleet.Object {
+	if old == nil {
+		return objects
+	}
+	given := rules.Inline(s)
+	for _, o := range objects {
+		given[o.Key] = o
+	}
+	out := append([]fleet.Object(nil), objects...)
+	for _, k := range s.Wanted() {
+		if _, ok := given[k]; ok {
+			continue
+		}
+		if o, ok := old.Objects[k]; ok {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 // Rollback makes the content of an earlier revision current again, under a new

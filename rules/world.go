@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 
 	"meridian/dns/zone"
@@ -20,6 +21,15 @@ type ObjectError struct {
 	File string // may be empty
 	Line int    // from 1; 0 where not known
 	Msg  string
+}
+
+// Path names the object and its file, as a FieldError's path names a field.
+func (e *ObjectError) Path() string {
+	p := string(e.Key.Kind) + " " + shortID(e.Key)
+	if e.File != "" {
+		p += " (" + e.File + ")"
+	}
+	return p
 }
 
 // Error names the file and line where they are known, else the object.
@@ -175,7 +185,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	}
 	if zones { // a node has all of them or none
 		if _, err := zone.LoadWorld(w, nil); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, zoneErrors(w, err)...)
 		}
 	}
 	return errs
@@ -209,4 +219,40 @@ func checkAuthorities(data []byte) error {
 		return errors.New("holds no certificate in PEM")
 	}
 	return nil
+}
+
+// zoneErrors turns what the zones' own room says, a line each, into
+// ObjectErrors.
+func zoneErrors(w *fleet.World, err error) []error {
+	var out []error
+	var walk func(zone string, err error)
+	walk = func(zone string, err error) {
+		if j, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range j.Unwrap() {
+				walk(zone, e)
+			}
+			return
+		}
+		msg := err.Error()
+		if zone == "" { // "zone NAME: …", around one error or several
+			rest, _ := strings.CutPrefix(msg, "zone ")
+			name, _, _ := strings.Cut(rest, ": ")
+			if inner := errors.Unwrap(err); inner != nil {
+				walk(name, inner)
+				return
+			}
+			zone, msg = name, strings.TrimPrefix(rest, name+": ")
+		}
+		key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: zone}
+		oe := &ObjectError{Key: key, File: w.Objects[key].File, Msg: msg}
+		if at, m, ok := strings.Cut(msg, ": "); ok {
+			file, num, _ := strings.Cut(at, ":")
+			if n, err := strconv.Atoi(num); err == nil && (file == oe.File || oe.File == "") {
+				oe.Line, oe.Msg = n, m
+			}
+		}
+		out = append(out, oe)
+	}
+	walk("", err)
+	return out
 }
