@@ -7,16 +7,19 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"meridian/controlplane/xds"
 	"meridian/fleet"
 	"meridian/health"
 	"meridian/health/gossip"
@@ -46,14 +49,12 @@ func (b *Base) Has(r fleet.Role) bool {
 
 // Config is what a Daemon needs besides its flags.
 type Config struct {
-	Program    string // gslb or edge
-	Flags      *Flags
-	Log        *slog.Logger
-	Identity   *identity.Identity
-	Source     node.Source
-	SourceName string                        // store or file
-	Static     []Part                        // run whether or not there is a World yet
-	Build      func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
+	Program  string // gslb or edge
+	Flags    *Flags
+	Log      *slog.Logger
+	Identity *identity.Identity
+	Static   []Part                        // run whether or not there is a World yet
+	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
 }
 
 // Daemon is one node of the fleet.
@@ -61,6 +62,7 @@ type Daemon struct {
 	cfg      Config
 	Registry *prometheus.Registry
 	agent    *node.Agent
+	file     *node.FileSource // nil where the configuration comes from control planes
 	base     atomic.Pointer[Base]
 	world    atomic.Pointer[fleet.World]
 
@@ -79,17 +81,43 @@ func New(cfg Config) (*Daemon, error) {
 			p.Register(d.Registry)
 		}
 	}
-	agent, err := node.New(node.Config{
-		Name: cfg.Flags.Node, Source: cfg.Source, SourceName: cfg.SourceName, Logger: cfg.Log,
+	source, name, err := d.source()
+	if err != nil {
+		return nil, err
+	}
+	d.agent, err = node.New(node.Config{
+		Name: cfg.Flags.Node, Source: source, SourceName: name, Logger: cfg.Log,
 		Disk:     node.NewDisk(filepath.Join(cfg.Flags.Data, cfg.Program+".world"), cfg.Identity),
 		Appliers: []node.Named{{Name: "node", Applier: node.ApplierFunc(d.apply)}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	agent.Register(d.Registry)
-	d.agent = agent
+	d.agent.Register(d.Registry)
 	return d, nil
+}
+
+// source makes what brings the configuration: a file, or the control planes.
+func (d *Daemon) source() (node.Source, string, error) {
+	f := d.cfg.Flags
+	if f.Spec != "" {
+		d.file = node.NewFileSource(f.Spec, d.cfg.Log)
+		return d.file, "file", nil
+	}
+	client, err := xds.NewClient(xds.ClientConfig{Node: f.Node, Addresses: f.Control,
+		TLS: d.cfg.Identity.Credentials(f.Node, time.Now, rand.Reader).Client(), Logger: d.cfg.Log})
+	if err != nil {
+		return nil, "", err
+	}
+	client.Register(d.Registry)
+	return client, "store", nil
+}
+
+// Reload reads a Spec file anew; with control planes there is nothing to read.
+func (d *Daemon) Reload() {
+	if d.file != nil {
+		d.file.Reload()
+	}
 }
 
 // Base gives what the node's parts are built on; nil until the first World.

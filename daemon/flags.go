@@ -50,8 +50,8 @@ func (f *Flags) Register(fs *flag.FlagSet, data, roles string) {
 	fs.StringVar(&f.LogFormat, "log-format", "text", "text or json")
 }
 
-// check says what is wrong with the flags.
-func (f *Flags) check() error {
+// Check says what is wrong with the flags.
+func (f *Flags) Check() error {
 	if f.Node == "" {
 		return errors.New("--node: expected this node's name in the Spec")
 	}

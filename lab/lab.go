@@ -246,9 +246,9 @@ func (l *Lab) edgeArgs(r *Region, n *Node) []string {
 	argv = append(argv, "--health", l.own(r, n, healthPort),
 		"--control", l.everyGslb(nil, func(r *Region, n *Node) string { return l.at(r, n, xdsPort) }))
 	if l.in != nil {
-		argv = append(argv, "--device", "eth0")
+		return append(argv, "--device", "eth0")
 	}
-	return argv
+	return append(argv, "--device", "none")
 }
 
 // region gives the region of that id, or an error that names those there are.

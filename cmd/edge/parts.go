@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"meridian/anycast"
+	"meridian/anycast/gobgp"
+	"meridian/daemon"
+	"meridian/edge/l7"
+	"meridian/edge/xdp"
+	"meridian/fleet"
+	"meridian/probe"
+)
+
+// flags are what edge run takes besides a daemon's.
+type flags struct {
+	daemon.Flags
+	Device    string
+	Mode      string
+	MTU       int
+	Health    string
+	AccessLog uint64
+}
+
+// noDevice leaves layer 4 out: the gateway alone, on addresses that this
+// machine has.
+const noDevice = "none"
+
+// build makes the parts of an edge node. They start in this order and stop in
+// the opposite one: first the announcements go, so that nothing new arrives,
+// then the gateway finishes its requests while layer 4 still forwards to it,
+// and the addresses go last.
+func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
+	var parts []daemon.Part
+	l4, l7role, bgp := b.Has(fleet.RoleL4), b.Has(fleet.RoleL7), b.Has(fleet.RoleBGP)
+	if f.Device == noDevice {
+		if bgp {
+			return nil, fmt.Errorf("--device %s: role bgp needs a device", noDevice)
+		}
+		l4 = false
+	}
+	if !l4 && !l7role {
+		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
+	}
+	forwarded := f.Device != noDevice
+	if l7role && forwarded {
+		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
+		parts = append(parts, daemon.Part{Name: "addresses", Apply: a.Apply, Run: func(ctx context.Context) error {
+			<-ctx.Done()
+			return a.Close()
+		}})
+	}
+	ready := func() error { return errors.New("nothing can serve") }
+	if forwarded {
+		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device,
+			Mode: xdp.Mode(f.Mode), Key: xdp.Key(b.Identity.FlowKey(b.Region)), Health: b.Health, Log: b.Log})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, Run: x.Run, Register: x.Register, Ready: x.Ready})
+		ready = x.Ready
+	}
+	if l7role {
+		g, err := l7.New(l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}),
+			Logger: b.Log, MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, daemon.Part{Name: "gateway", Apply: g.Apply, Run: g.Run, Register: g.Register, Ready: g.Ready})
+		if !l4 {
+			ready = g.Ready
+		}
+	}
+	if bgp {
+		more, err := announce(b, ready)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, more...)
+	}
+	return parts, nil
+}
+
+// segment is the MSS that leaves room for the tunnel's header; none where
+// nothing is tunnelled.
+func (f *flags) segment(forwarded bool) l7.MaxSegment {
+	if !forwarded {
+		return l7.MaxSegment{}
+	}
+	return l7.MaxSegment{V4: xdp.MSS(f.MTU, false), V6: xdp.MSS(f.MTU, true)}
+}
+
+func (f *flags) accessLog(log *slog.Logger) *slog.Logger {
+	if f.AccessLog == 0 {
+		return nil
+	}
+	return log
+}
+
+// announce makes the BGP speaker and what decides on its announcements. The
+// speaker starts first and stops last, so that a node that ends takes its
+// routes back before its sessions close.
+func announce(b *daemon.Base, ready func() error) ([]daemon.Part, error) {
+	speaker, err := gobgp.New(gobgp.Config{Node: b.Node, Secret: resolve, Logger: b.Log})
+	if err != nil {
+		return nil, err
+	}
+	a, err := anycast.New(anycast.Config{Node: b.Node, Speaker: speaker, Local: ready, Logger: b.Log})
+	if err != nil {
+		return nil, err
+	}
+	return []daemon.Part{
+		{Name: "bgp", Apply: speaker.Apply, Run: speaker.Run, Register: speaker.Register},
+		{Name: "anycast", Apply: a.Apply, SetView: a.SetView, Run: a.Run, Register: a.Register},
+	}, nil
+}
+
+// resolve gives the content that a secret reference stands for on this node.
+func resolve(s fleet.Secret) (string, error) {
+	if name, ok := strings.CutPrefix(string(s), "env:"); ok {
+		v, ok := os.LookupEnv(name)
+		if !ok {
+			return "", fmt.Errorf("secret %s: the variable is not set", s)
+		}
+		return v, nil
+	}
+	b, err := os.ReadFile(strings.TrimPrefix(string(s), "file:"))
+	if err != nil {
+		return "", fmt.Errorf("secret %s: %w", s, err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+// healthAddress reads --health.
+func (f *flags) healthAddress() (netip.AddrPort, error) {
+	a, err := fleet.ParseListen(f.Health)
+	if err != nil {
+		return a, fmt.Errorf("--health: %w", err)
+	}
+	return a, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"meridian/cli"
+	"meridian/daemon"
+	"meridian/serving"
+)
+
+func run(ctx context.Context, args []string) error {
+	fs := cli.Flags("edge run [flags]",
+		"edge run --node fra-edge-1 --data /var/lib/meridian --control 10.1.0.2:7443,10.2.0.2:7443 --fleet-key /etc/meridian/fleet.key")
+	var f flags
+	f.Flags.Register(fs, "/var/lib/meridian", "l4,l7,bgp")
+	fs.StringVar(&f.Device, "device", "", "`DEVICE` for layer 4; \"none\" for a gateway without layer 4 (default the one with the node's address)")
+	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
+	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
+	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
+	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")
+	rest, err := cli.Parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return cli.Usagef(fs, "edge run: unexpected argument %q", rest[0])
+	}
+	if err := f.Check(); err != nil {
+		return cli.Usagef(fs, "edge run: %v", err)
+	}
+	if _, err := f.healthAddress(); err != nil {
+		return cli.Usagef(fs, "edge run: %v", err)
+	}
+	return f.run(ctx)
+}
+
+func (f *flags) run(ctx context.Context) error {
+	log, err := cli.Logger(f.LogLevel, f.LogFormat)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.Data, 0o700); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	id, err := f.LoadIdentity()
+	if err != nil {
+		return err
+	}
+	var d *daemon.Daemon
+	s, err := serving.New(serving.Config{
+		Listen: []string{f.Health}, Logger: log,
+		Checks: []serving.Check{{Name: "node", Ready: func() error { return d.Ready() }}},
+		More: map[string]http.Handler{"GET /metrics": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+		})},
+	})
+	if err != nil {
+		return err
+	}
+	d, err = daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Build: f.build,
+		Static: []daemon.Part{{Name: "serving", Run: s.Run}}})
+	if err != nil {
+		return err
+	}
+	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
+	return d.Run(ctx)
+}
