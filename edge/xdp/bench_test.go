@@ -1,0 +1,100 @@
+package xdp
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+//go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp bench bpf/bench.bpf.c -- -Ibpf
+
+// BenchmarkProgram gives the kernel's time for one packet, as ns/packet, by
+// the number of flows it is one of. The harness itself is measured beside it:
+// subtract "harness". Each case is the median of five runs.
+func BenchmarkProgram(b *testing.B) {
+	m := newMachine(b, programSpec, "lb", Roles{L4: true})
+	m.edgeObjects.Close()
+	k, err := load(Key{7}, defaultFlows)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { k.Close() })
+	m.kernel, m.rec = k, newReconciler(k, Key{7})
+	m.reconcile(b)
+	tunnel := fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack)))
+	l2 := fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 53, make([]byte, 12)...)))
+	other := fromRouter(ipHeader{src: client4, dst: "10.0.0.1", proto: protoTCP}.packet(segment(5000, 22, ack)))
+	for _, c := range []struct {
+		name    string
+		frame   []byte
+		verdict uint32
+		grown   uint32
+		nothing bool
+	}{
+		{"harness", l2, 3, 0, true},
+		{"passes", other, 2, 0, false},
+		{"L2_DSR", l2, 3, 0, false},
+		{"IPIP", tunnel, 3, 20, false},
+	} {
+		for _, flows := range []uint32{1, 65536, 524288, 0} {
+			name := fmt.Sprintf("%s/flows=%d", c.name, flows)
+			if flows == 0 {
+				name = c.name + "/flows=new"
+			}
+			b.Run(name, func(b *testing.B) { benchmark(b, m, c.frame, flows-1, c.verdict, c.grown, c.nothing) })
+		}
+	}
+}
+
+func benchmark(b *testing.B, m *machine, frame []byte, mask, verdict, grown uint32, nothing bool) {
+	spec, err := loadBench()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, v := range map[string]uint32{"flow_count_mask": mask, "grown": grown, "expected": verdict} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var o benchObjects
+	if err := spec.LoadAndAssign(&o, nil); err != nil {
+		b.Fatal(err)
+	}
+	defer o.Close()
+	prog := m.edgeObjects.Edge
+	if nothing {
+		prog = o.Nothing
+	}
+	if err := o.UnderTest.Put(uint32(0), prog); err != nil {
+		b.Fatal(err)
+	}
+	var link benchEthHeader
+	copy(link.Dst[:], frame[0:])
+	copy(link.Src[:], frame[6:])
+	link.Type = 0x0008
+	if err := o.LinkHeader.Set(link); err != nil {
+		b.Fatal(err)
+	}
+	run := func(n int) time.Duration {
+		_, took, err := o.Bench.Benchmark(frame, n, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return took
+	}
+	run(1 << 20) // fills the table
+	for b.Loop() {
+		took := make([]time.Duration, 5)
+		for i := range took {
+			took[i] = run(1 << 19)
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "ns/packet")
+	}
+	b.ReportMetric(0, "ns/op")
+	var wrong uint64
+	if err := o.Wrong.Get(&wrong); err != nil || wrong > 0 {
+		b.Fatalf("%d packets with another verdict, %v", wrong, err)
+	}
+}
