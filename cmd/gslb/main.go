@@ -6,7 +6,7 @@ package main
 import "meridian/cli"
 
 // commands lists the subcommands in the order that help shows them.
-var commands = append([]cli.Command{}, demoCommands()...)
+var commands = append(explainCommands(), demoCommands()...)
 
 func main() {
 	program := &cli.Program{
