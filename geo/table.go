@@ -6,7 +6,6 @@ import (
 	"iter"
 	"math/bits"
 	"net/netip"
-	"slices"
 )
 
 // Class numbers a set of places that every policy ranks alike.
@@ -357,13 +356,4 @@ func lastOf(p netip.Prefix) u128 {
 	} else {
 		return u128{a.hi, a.lo | (uint64(1)<<n - 1)}
 	}
-}
-
-// Len is the number of runs of one class, IPv4 and IPv6.
-func (t *Table) Len() (v4, v6 int) { return len(t.v4), len(t.v6) }
-
-// Same says whether two tables give every address the same class and scope.
-func (t *Table) Same(o *Table) bool {
-	return slices.Equal(t.v4, o.v4) && slices.Equal(t.v4Class, o.v4Class) &&
-		slices.Equal(t.v6, o.v6) && slices.Equal(t.v6Class, o.v6Class)
 }

@@ -46,7 +46,7 @@ type Client struct {
 // Choose runs. ttl is that of the name asked for.
 func (s *Scene) Decide(service int, f Family, c Client, ttl time.Duration) fleet.Decision {
 	svc := &s.classes.snap.Spec.Services[service]
-	class := s.classes.rank(c.Place)
+	class := s.classes.Rank(c.Place)
 	why := &trace{}
 	order := s.explainRank(service, class, c, why)
 	choice := s.decide(service, f, class, c.Slot, why)
@@ -69,11 +69,10 @@ func (s *Scene) Decide(service int, f Family, c Client, ttl time.Duration) fleet
 // explainRank says how the policy ranks the candidates for the client.
 func (s *Scene) explainRank(service int, class *Class, c Client, why *trace) []uint8 {
 	st := &s.classes.snap.Spec.Services[service].Steering
-	order := class.ranks[service]
+	order := s.classes.ranked(service, class, c.Slot)
 	located := c.Place.Located && (st.Policy == fleet.Proximity || st.Policy == fleet.Geo)
 	switch st.Policy {
 	case fleet.Weighted:
-		order = s.classes.weighed[service][c.Slot]
 		why.addf(fleet.ReasonPolicy, "", "weighted: the client's network falls into slot %d of %d", c.Slot, Slots)
 	case fleet.Failover:
 		why.addf(fleet.ReasonPolicy, "", "failover: the Spec's order")

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,9 +17,15 @@ const vantages = 3
 
 // Class is one set of places that every service ranks alike.
 type Class struct {
-	ranks   [][]uint8 // by service: the candidates, best first; nil for policy weighted
-	near    []uint8   // the nearest regions, for vantage; empty where the place is not known
-	Example geo.Place // the first place of the class that was met
+	ranks []*ranking // by kind of steering; nil for policy weighted
+	near  []uint8    // the nearest regions, for vantage; empty where the place is not known
+}
+
+// ranking is an order of candidates, best first. Rankings that are the same
+// order are one and the same.
+type ranking struct {
+	id    uint32
+	order []uint8
 }
 
 // Classes ranks the regions of one Snapshot for every place. Of adds classes
@@ -26,17 +33,30 @@ type Class struct {
 type Classes struct {
 	snap    *fleet.Snapshot
 	regions []fleet.Region
+	kinds   []int             // by service: its kind; services that rank all places alike are of one kind
+	kindOf  []int             // by kind: the first service of it
 	weighed []*[Slots][]uint8 // by service: the order in each slot; nil for other policies
 	list    []*Class
 	byKey   map[string]geo.Class
+	byOrder map[string]*ranking
 }
 
 // NewClasses begins with the class of clients of whom nothing is known, which
 // is class 0.
 func NewClasses(s *fleet.Snapshot) *Classes {
-	c := &Classes{snap: s, regions: s.Spec.Regions, byKey: map[string]geo.Class{}}
+	c := &Classes{snap: s, regions: s.Spec.Regions, byKey: map[string]geo.Class{}, byOrder: map[string]*ranking{}}
+	known := map[string]int{}
 	for i := range s.Spec.Services {
-		c.weighed = append(c.weighed, c.weigh(&s.Spec.Services[i]))
+		svc := &s.Spec.Services[i]
+		intent := intentOf(&svc.Steering)
+		kind, ok := known[intent]
+		if !ok {
+			kind = len(c.kindOf)
+			known[intent] = kind
+			c.kindOf = append(c.kindOf, i)
+		}
+		c.kinds = append(c.kinds, kind)
+		c.weighed = append(c.weighed, c.weigh(svc))
 	}
 	c.Of(geo.Place{})
 	return c
@@ -45,18 +65,26 @@ func NewClasses(s *fleet.Snapshot) *Classes {
 // Of gives the class of a place, a new one where no place met before was
 // ranked alike. It serves geo.Compile as its classify.
 func (c *Classes) Of(p geo.Place) geo.Class {
-	class := c.rank(p)
-	var key strings.Builder
-	for _, r := range class.ranks {
-		key.Write(r)
-		key.WriteByte(255)
+	class := c.Rank(p)
+	var key []byte
+	for i, r := range class.ranks {
+		if r == nil {
+			continue
+		}
+		had, ok := c.byOrder[string(r.order)]
+		if !ok {
+			had = &ranking{uint32(len(c.byOrder)) + 1, r.order}
+			c.byOrder[string(r.order)] = had
+		}
+		class.ranks[i] = had
+		key = binary.BigEndian.AppendUint32(key, had.id)
 	}
-	key.Write(class.near)
-	id, ok := c.byKey[key.String()]
+	key = append(key, class.near...)
+	id, ok := c.byKey[string(key)]
 	if !ok {
 		id = geo.Class(len(c.list))
 		c.list = append(c.list, class)
-		c.byKey[key.String()] = id
+		c.byKey[string(key)] = id
 	}
 	return id
 }
@@ -74,22 +102,27 @@ func Intent(s *fleet.Snapshot) string {
 	for _, r := range s.Spec.Regions {
 		fmt.Fprintf(&b, "%s %v %v\n", r.ID, r.Location.Latitude, r.Location.Longitude)
 	}
-	for _, svc := range s.Spec.Services {
-		st := svc.Steering
-		fmt.Fprintf(&b, "%s %s %v %v %v %v\n", svc.Service, st.Policy, st.Regions, st.Geo, st.Weights, st.Bias)
+	for i := range s.Spec.Services {
+		svc := &s.Spec.Services[i]
+		fmt.Fprintf(&b, "%s %s\n", svc.Service, intentOf(&svc.Steering))
 	}
 	return b.String()
 }
 
-// rank makes the class of a place.
-func (c *Classes) rank(p geo.Place) *Class {
-	class := &Class{Example: p}
-	for i := range c.snap.Spec.Services {
-		var order []uint8
-		if svc := &c.snap.Spec.Services[i]; svc.Steering.Policy != fleet.Weighted {
-			order = c.order(svc, p)
+func intentOf(st *fleet.Steering) string {
+	return fmt.Sprintf("%s %v %v %v %v", st.Policy, st.Regions, st.Geo, st.Weights, st.Bias)
+}
+
+// Rank gives the class of a place without numbering it. It is safe for
+// concurrent use.
+func (c *Classes) Rank(p geo.Place) *Class {
+	class := &Class{}
+	for _, service := range c.kindOf {
+		var r *ranking
+		if svc := &c.snap.Spec.Services[service]; svc.Steering.Policy != fleet.Weighted {
+			r = &ranking{order: c.order(svc, p)}
 		}
-		class.ranks = append(class.ranks, order)
+		class.ranks = append(class.ranks, r)
 	}
 	if p.Located {
 		all := make([]uint8, len(c.regions))
@@ -100,6 +133,14 @@ func (c *Classes) rank(p geo.Place) *Class {
 		class.near = all[:min(vantages, len(all))]
 	}
 	return class
+}
+
+// ranked gives the order of a service's candidates for a class and slot.
+func (c *Classes) ranked(service int, class *Class, slot Slot) []uint8 {
+	if w := c.weighed[service]; w != nil {
+		return w[slot]
+	}
+	return class.ranks[c.kinds[service]].order
 }
 
 // candidates lists the service's regions in the order in which the Spec names
@@ -178,7 +219,3 @@ func (c *Classes) For(s *fleet.Snapshot) *Classes {
 	out.snap, out.regions = s, s.Spec.Regions
 	return &out
 }
-
-// Rank gives the class of a place without numbering it. It is safe for
-// concurrent use.
-func (c *Classes) Rank(p geo.Place) *Class { return c.rank(p) }

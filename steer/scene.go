@@ -34,6 +34,7 @@ type Scene struct {
 	anycast [2]bool       // by family
 	seen    [][][]bool    // by service, vantage and region: down as seen from there
 	blind   [][]bool      // by service and vantage: the anycast address is down as seen from there
+	probing []bool        // by region: it has a live prober
 }
 
 // NewScene prepares decisions at one moment. Shifts that have expired at now
@@ -51,6 +52,9 @@ func NewScene(c *Classes, v *fleet.View, shifts []fleet.Shift, now time.Time) *S
 			s.vips[f] = append(s.vips[f], hasVIP(c.regions[i].VIPs, f))
 		}
 		s.anycast[f] = hasVIP(spec.Anycast, f)
+	}
+	for i := range c.regions {
+		s.probing = append(s.probing, v != nil && v.Probers[c.regions[i].ID])
 	}
 	for i := range spec.Services {
 		s.addService(spec.Services[i].Service)
@@ -84,7 +88,7 @@ func (s *Scene) addService(name string) {
 	s.health = append(s.health, health)
 	seen, blind := make([][]bool, len(regions)), make([]bool, len(regions))
 	for v := range regions {
-		if s.view == nil || !s.view.Probers[regions[v].ID] {
+		if !s.probing[v] {
 			continue
 		}
 		for r := range regions {
@@ -99,7 +103,7 @@ func (s *Scene) addService(name string) {
 // vantage gives the region nearest to the class that has a live prober, or -1.
 func (s *Scene) vantage(c *Class) int {
 	for _, r := range c.near {
-		if s.view != nil && s.view.Probers[s.classes.regions[r].ID] {
+		if s.probing[r] {
 			return int(r)
 		}
 	}
@@ -131,11 +135,8 @@ func (s *Scene) Choose(service int, f Family, class *Class, slot Slot) Choice {
 func (s *Scene) decide(service int, f Family, class *Class, slot Slot, why *trace) Choice {
 	svc := &s.classes.snap.Spec.Services[service]
 	var choice Choice
-	order := class.ranks[service]
-	if w := s.classes.weighed[service]; w != nil {
-		order = w[slot]
-		choice.Sliced = positive(svc.Steering.Weights) > 1
-	}
+	order := s.classes.ranked(service, class, slot)
+	choice.Sliced = s.classes.weighed[service] != nil && positive(svc.Steering.Weights) > 1
 	vantage := s.vantage(class)
 	var room [256]uint8
 	list := s.eligible(room[:0], service, f, order, vantage, why)
@@ -299,10 +300,34 @@ func (s *Scene) shift(list []uint8, service string, slot Slot, choice *Choice, w
 	return list, moved
 }
 
-// Key names what a decision of the service depends on in a class, besides the
-// slot: classes of one key are decided alike in this scene.
-func (s *Scene) Key(service int, c *Class) string {
-	return string(append(slices.Clone(c.ranks[service]), byte(s.vantage(c)+1)))
+// Key names what a decision of the service depends on in a class of Classes,
+// besides the slot: classes of one key are decided alike in this scene.
+func (s *Scene) Key(service int, c *Class) uint64 {
+	key := uint64(s.vantage(c) + 1)
+	if r := c.ranks[s.classes.kinds[service]]; r != nil {
+		key |= uint64(r.id) << 16
+	}
+	return key
+}
+
+// Same says whether all decisions are those of another scene.
+func (s *Scene) Same(o *Scene) bool {
+	if s.classes != o.classes || !slices.Equal(s.probing, o.probing) || len(s.shifts) != len(o.shifts) {
+		return false
+	}
+	for i := range s.shifts {
+		a, b := s.shifts[i], o.shifts[i]
+		if a.ID != b.ID || a.From != b.From || a.Service != b.Service || a.Share != b.Share || a.Drain != b.Drain || !slices.Equal(a.To, b.To) {
+			return false
+		}
+	}
+	for i := range s.health {
+		if !slices.EqualFunc(s.health[i], o.health[i], func(a, b condition) bool { return a.out == b.out && a.last == b.last }) ||
+			!slices.Equal(s.blind[i], o.blind[i]) || !slices.EqualFunc(s.seen[i], o.seen[i], slices.Equal) {
+			return false
+		}
+	}
+	return true
 }
 
 // Revision is that of the View.

@@ -180,6 +180,11 @@ func TestRFC8906(t *testing.T) {
 			}
 		}
 	})
+	t.Run("unknown opcode is NOTIMP whatever follows", func(t *testing.T) {
+		if m := send(t, p, []byte{0, 1, 6 << 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, false); m.Rcode != dns.RcodeNotImplemented {
+			t.Errorf("%+v", m.MsgHdr)
+		}
+	})
 	t.Run("unknown type is NODATA", func(t *testing.T) {
 		if m := ask(t, p, "mx1.demo.test", 65000); m.Rcode != 0 || len(m.Ns) != 1 {
 			t.Errorf("%v", m)

@@ -69,8 +69,17 @@ func (s *subnet) prefix() (netip.Addr, bool) {
 
 // parse reads a query of at least a header's length. It gives the response
 // code that a fault in it calls for. What was understood before the fault
-// stays in r.
+// stays in r. Of other operations than QUERY nothing is known, so that nothing
+// in them is a fault.
 func (r *request) parse(q []byte, useECS bool) uint16 {
+	rcode := r.read(q, useECS)
+	if r.flags>>11&15 != 0 {
+		return NotImp
+	}
+	return rcode
+}
+
+func (r *request) read(q []byte, useECS bool) uint16 {
 	*r = request{id: binary.BigEndian.Uint16(q), flags: binary.BigEndian.Uint16(q[2:]), size: 512}
 	questions := binary.BigEndian.Uint16(q[4:])
 	at := headerLen
@@ -105,8 +114,6 @@ func (r *request) parse(q []byte, useECS bool) uint16 {
 		return BadVers
 	case !r.readOptions(options, useECS):
 		return FormErr
-	case r.flags>>11&15 != 0:
-		return NotImp
 	case questions == 0:
 		return FormErr
 	}

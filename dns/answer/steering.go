@@ -24,7 +24,11 @@ const inTable = 1 << 31
 
 // steer makes all decisions.
 func (p *Plan) steer(v *fleet.View, now time.Time) {
+	before := p.scene
 	p.scene = steer.NewScene(p.classes, v, p.world.Shifts, now)
+	if before != nil && p.scene.Same(before) {
+		return // latencies and the like have changed, and no decision
+	}
 	p.states = make([][2]*state, len(p.world.Snapshot.Spec.Services))
 	for i := range p.states {
 		p.states[i] = [2]*state{p.decide(i, steer.V4), p.decide(i, steer.V6)}
@@ -35,7 +39,7 @@ func (p *Plan) steer(v *fleet.View, now time.Time) {
 // share the work.
 func (p *Plan) decide(service int, f steer.Family) *state {
 	st := &state{byClass: make([]uint32, p.classes.Len())}
-	byKey := map[string]uint32{}
+	byKey := map[uint64]uint32{}
 	byChoice := map[steer.Choice]uint32{}
 	byData := map[string]uint32{} // choices may come to the same addresses
 	variant := func(class *steer.Class, slot steer.Slot) (uint32, bool) {

@@ -233,6 +233,25 @@ func TestWithView(t *testing.T) {
 	}
 }
 
+// A View that changes no decision takes over the answers too.
+func TestViewWithoutNews(t *testing.T) {
+	v := down("web", "fra")
+	p := newPlan(t, v)
+	news := down("web", "fra")
+	news.Revision++
+	for k, d := range news.Verdicts {
+		d.Latency, d.Detail = time.Millisecond, "slow"
+		news.Verdicts[k] = d
+	}
+	q := p.WithView(news, now)
+	if &q.states[0] != &p.states[0] || q.scene.Revision() != news.Revision {
+		t.Error("latencies alone made all decisions anew, or the View was not taken")
+	}
+	if r := p.WithView(down("web", "tyo"), now); &r.states[0] == &p.states[0] {
+		t.Error("a change of health made no decision anew")
+	}
+}
+
 // What has not changed is taken over; what is wrong leaves the old plan alone.
 func TestCompileTakesOver(t *testing.T) {
 	source := newAtlas()

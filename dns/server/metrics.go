@@ -21,6 +21,7 @@ const (
 	dropOversize   = iota + 3 // longer than any query that could be answered
 	dropSend                  // the answer could not be sent
 	dropConnection            // too many TCP connections
+	dropReceive               // the kernel could not hand over messages
 	dropReasons
 )
 
@@ -32,6 +33,8 @@ func dropName(i int) string {
 		return "send"
 	case dropConnection:
 		return "connections"
+	case dropReceive:
+		return "receive"
 	}
 	return answer.Drop(i).String()
 }

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -83,10 +85,15 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			if err == nil {
-				err = u.errno
+			if err == nil && (u.errno == unix.ENOMEM || u.errno == unix.ENOBUFS || u.errno == unix.ENETDOWN) {
+				u.stats.drop(dropReceive)
+				select { // passes by itself
+				case <-ctx.Done():
+				case <-time.After(50 * time.Millisecond):
+				}
+				continue
 			}
-			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), err)
+			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), cmp.Or(err, error(u.errno)))
 		}
 		u.answerAll(s.plan.Load())
 	}
