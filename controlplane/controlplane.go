@@ -190,13 +190,15 @@ func (c *ControlPlane) install(w *fleet.World, source string) {
 	if fresh {
 		c.since = time.Now()
 	}
-	close(c.changed)
-	c.changed = make(chan struct{})
 	c.mu.Unlock()
 	if fresh {
 		c.ledger.published(w.Snapshot, time.Now())
 	}
 	c.cfg.Publisher.Publish(w)
+	c.mu.Lock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.mu.Unlock()
 	if source == "store" {
 		c.announce(old, w)
 		c.save(w)
