@@ -32,6 +32,7 @@ type Base struct {
 	Node     string
 	Region   string
 	Roles    []fleet.Role // those that the Spec gives the node and the program may take on
+	World    *fleet.World // the first one
 	Log      *slog.Logger
 	Identity *identity.Identity
 	Health   *health.Health
@@ -53,18 +54,18 @@ type Config struct {
 	Flags    *Flags
 	Log      *slog.Logger
 	Identity *identity.Identity
+	Registry *prometheus.Registry          // takes every part's metrics
 	Static   []Part                        // run whether or not there is a World yet
 	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
 }
 
 // Daemon is one node of the fleet.
 type Daemon struct {
-	cfg      Config
-	Registry *prometheus.Registry
-	agent    *node.Agent
-	file     *node.FileSource // nil where the configuration comes from control planes
-	base     atomic.Pointer[Base]
-	world    atomic.Pointer[fleet.World]
+	cfg   Config
+	agent *node.Agent
+	file  *node.FileSource // nil where the configuration comes from control planes
+	base  atomic.Pointer[Base]
+	world atomic.Pointer[fleet.World]
 
 	mu    sync.Mutex // guards below
 	parts []Part     // nil until the first World
@@ -74,11 +75,11 @@ type Daemon struct {
 
 // New checks the configuration and makes the agent; it starts nothing.
 func New(cfg Config) (*Daemon, error) {
-	d := &Daemon{cfg: cfg, Registry: prometheus.NewRegistry(), group: newGroup()}
-	d.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d := &Daemon{cfg: cfg, group: newGroup()}
+	d.cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, p := range cfg.Static {
 		if p.Register != nil {
-			p.Register(d.Registry)
+			p.Register(d.cfg.Registry)
 		}
 	}
 	source, name, err := d.source()
@@ -93,7 +94,7 @@ func New(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.agent.Register(d.Registry)
+	d.agent.Register(d.cfg.Registry)
 	return d, nil
 }
 
@@ -109,7 +110,7 @@ func (d *Daemon) source() (node.Source, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	client.Register(d.Registry)
+	client.Register(d.cfg.Registry)
 	return client, "store", nil
 }
 
@@ -178,7 +179,7 @@ func (d *Daemon) apply(w *fleet.World) error {
 		d.world.Store(w)
 		return nil
 	}
-	base, parts, err := d.build(n)
+	base, parts, err := d.build(n, w)
 	if err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (d *Daemon) apply(w *fleet.World) error {
 	}
 	for _, p := range parts {
 		if p.Register != nil {
-			p.Register(d.Registry)
+			p.Register(d.cfg.Registry)
 		}
 		if p.SetView != nil {
 			base.Health.Subscribe(p.SetView)
@@ -205,9 +206,9 @@ func (d *Daemon) apply(w *fleet.World) error {
 
 // build makes the base and the parts of the node: health and gossip first,
 // since the others lean on them.
-func (d *Daemon) build(n *fleet.Node) (*Base, []Part, error) {
+func (d *Daemon) build(n *fleet.Node, w *fleet.World) (*Base, []Part, error) {
 	f := d.cfg.Flags
-	base := &Base{Node: n.Name, Region: n.Region, Log: d.cfg.Log, Identity: d.cfg.Identity}
+	base := &Base{Node: n.Name, Region: n.Region, World: w, Log: d.cfg.Log, Identity: d.cfg.Identity}
 	for _, r := range n.Roles {
 		if f.Role(r) {
 			base.Roles = append(base.Roles, r)

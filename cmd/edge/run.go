@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"meridian/cli"
@@ -51,18 +52,17 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	registry := prometheus.NewRegistry()
 	var d *daemon.Daemon
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
 		Checks: []serving.Check{{Name: "node", Ready: func() error { return d.Ready() }}},
-		More: map[string]http.Handler{"GET /metrics": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
-		})},
+		More:   map[string]http.Handler{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
 	})
 	if err != nil {
 		return err
 	}
-	d, err = daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Build: f.build,
+	d, err = daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build,
 		Static: []daemon.Part{{Name: "serving", Run: s.Run}}})
 	if err != nil {
 		return err

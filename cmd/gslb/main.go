@@ -3,16 +3,17 @@
 // Roof: it wires rooms to flags, files and signals; nobody imports it.
 package main
 
-import "meridian/cli"
+import (
+	"slices"
 
-// commands lists the subcommands in the order that help shows them.
-var commands = append(explainCommands(), demoCommands()...)
+	"meridian/cli"
+)
 
 func main() {
 	program := &cli.Program{
 		Name:     "gslb",
 		About:    "gslb is Meridian's nameserver, control plane, prober and dashboard.",
-		Commands: commands,
+		Commands: slices.Concat(demoCommands(), serveCommands(), explainCommands()),
 	}
 	program.Main()
 }

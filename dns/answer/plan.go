@@ -127,6 +127,18 @@ func (p *Plan) WithView(v *fleet.View, now time.Time) *Plan {
 	return &out
 }
 
+// AtRest gives the plan with health and shifts left aside: where clients are
+// steered when all is well.
+func (p *Plan) AtRest() *Plan {
+	if p.world == nil {
+		return p
+	}
+	out := *p
+	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects}
+	out.steer(nil, time.Time{})
+	return &out
+}
+
 // Expires gives the next moment after now at which a shift runs out, and the
 // plan with it; zero where there is none.
 func (p *Plan) Expires(now time.Time) time.Time {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"meridian/dns/answer"
+	"meridian/fleet"
+	"meridian/synthetic/dashboard"
+)
+
+// explain answers GET /explain with the nameserver's own code.
+func (s *gslbNode) explain(name, qtype, client string) (any, error) {
+	d := s.dns.Load()
+	if d == nil {
+		return nil, errors.New("this node is no nameserver, or has no configuration yet")
+	}
+	n, err := fleet.ParseName(name)
+	if err != nil {
+		return nil, fmt.Errorf("name: %w", err)
+	}
+	t, ok := dns.StringToType[strings.ToUpper(qtype)]
+	if !ok {
+		return nil, fmt.Errorf("type: %q is not a record type", qtype)
+	}
+	prefix, err := parseClient(client)
+	if err != nil {
+		return nil, fmt.Errorf("client: %q is not an address or prefix", client)
+	}
+	return d.Plan().Explain(n, t, prefix)
+}
+
+// nodes is what health and the ledger know of the nodes.
+func (s *gslbNode) nodes() map[string]dashboard.NodeStatus {
+	out := map[string]dashboard.NodeStatus{}
+	base := s.daemon.Base()
+	if base == nil {
+		return out
+	}
+	now := time.Now()
+	for _, n := range base.Health.Nodes() {
+		st := dashboard.NodeStatus{Alive: n.Live, Revision: n.Revision, Hash: n.Hash}
+		if n.Age >= 0 {
+			st.Seen = now.Add(-time.Duration(n.Age * float64(time.Second)))
+		}
+		out[n.Node] = st
+	}
+	if s.control != nil {
+		for _, a := range s.control.Status().Nodes {
+			if st, ok := out[a.Node]; ok && a.Error != "" {
+				st.Error = a.Error
+				out[a.Node] = st
+			}
+		}
+	}
+	return out
+}
+
+// steeredCache keeps who is steered where for one plan: the page asks often,
+// plans change seldom.
+type steeredCache struct {
+	mu   sync.Mutex
+	plan *answer.Plan
+	last []dashboard.Steering
+}
+
+// steering says where the clients of each country go, by the nameserver's own
+// code, and where they would go with health and shifts left aside.
+func (s *gslbNode) steering(*fleet.World, *fleet.View) []dashboard.Steering {
+	d := s.dns.Load()
+	world := s.daemon.World()
+	if d == nil || world == nil {
+		return nil
+	}
+	plan := d.Plan()
+	c := &s.steered
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if plan == c.plan {
+		return c.last
+	}
+	home := plan.AtRest()
+	c.plan, c.last = plan, nil
+	for _, svc := range world.Snapshot.Spec.Services {
+		st := dashboard.Steering{Service: svc.Service, Chosen: regions(plan, svc.Service), Home: regions(home, svc.Service)}
+		c.last = append(c.last, st)
+	}
+	return c.last
+}
+
+// regions maps countries to the region that most of their clients get.
+func regions(p *answer.Plan, service string) map[string]string {
+	out := map[string]string{}
+	for _, c := range p.Summary(service) {
+		if c.Region != "" {
+			out[c.Country] = c.Region
+		}
+	}
+	return out
+}
+
+// move is how many countries' clients a change would send elsewhere.
+type move struct {
+	Service   string         `json:"service"`
+	Countries int            `json:"countries"`          // whose clients would go elsewhere
+	Of        int            `json:"of"`                 // countries in all
+	From      map[string]int `json:"from,omitempty"`     // by the region that they would leave
+	To        map[string]int `json:"to,omitempty"`       // by the region that they would go to
+	Examples  []string       `json:"examples,omitempty"` // country codes, ten at most
+}
+
+// impact previews how much traffic a change would move, by the nameserver's
+// own code under the present health.
+func (s *gslbNode) impact(old, next *fleet.World) any {
+	if old == nil {
+		return nil
+	}
+	source, err := openGeo(s.flags.Geo)
+	if err != nil {
+		return nil
+	}
+	var view *fleet.View
+	if b := s.daemon.Base(); b != nil {
+		view = b.Health.View()
+	}
+	now := time.Now()
+	before, err := answer.Compile(answer.Identity{}, old, source, view, now, nil)
+	if err != nil {
+		return nil
+	}
+	after, err := answer.Compile(answer.Identity{}, next, source, view, now, before)
+	if err != nil {
+		return nil
+	}
+	var out []move
+	for _, svc := range next.Snapshot.Spec.Services {
+		if old.Snapshot.Service(svc.Service) != nil {
+			out = append(out, moved(svc.Service, regions(before, svc.Service), regions(after, svc.Service)))
+		}
+	}
+	return out
+}
+
+func moved(service string, before, after map[string]string) move {
+	m := move{Service: service, Of: len(after), From: map[string]int{}, To: map[string]int{}}
+	for _, country := range slices.Sorted(maps.Keys(after)) {
+		from, to := before[country], after[country]
+		if from == to {
+			continue
+		}
+		m.Countries++
+		m.From[from]++
+		m.To[to]++
+		if len(m.Examples) < 10 {
+			m.Examples = append(m.Examples, country)
+		}
+	}
+	return m
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"meridian/controlplane"
+	"meridian/controlplane/store"
+	"meridian/controlplane/xds"
+	"meridian/daemon"
+	"meridian/identity"
+	"meridian/node"
+	"meridian/synthetic/dashboard"
+)
+
+// storePort is the own etcd's port for this process.
+const storePort = 7379
+
+// controlParts make the control plane: the store's child process (unless the
+// store is an external one), the replica, and the xDS server. None where this
+// process takes its configuration from elsewhere.
+func (s *gslbNode) controlParts() ([]daemon.Part, error) {
+	f := s.flags
+	if !f.controls() {
+		return nil, nil
+	}
+	creds := s.id.Credentials(f.Node, time.Now, rand.Reader)
+	var parts []daemon.Part
+	cfg := store.Config{Endpoints: f.StoreEndpoints, TLS: creds.Client(), Identity: s.id, Logger: s.log}
+	if len(f.StoreEndpoints) == 0 {
+		child, err := s.supervisor(creds)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Endpoints = []string{child.ListenClient}
+		sup, err := store.NewSupervisor(store.SupervisorConfig{Command: child.command, Child: child.ChildConfig, Credentials: creds,
+			Authority: s.id.AuthorityPEM(), Logger: s.log})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, daemon.Part{Name: "store", Run: sup.Run, Register: sup.Register})
+	} else if strings.HasPrefix(f.StoreEndpoints[0], "http://") {
+		cfg.TLS = (*tls.Config)(nil)
+	}
+	client, err := store.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	server, err := xds.NewServer(xds.ServerConfig{Credentials: creds, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	s.control, err = controlplane.New(controlplane.Config{Node: f.Node, Store: client, Publisher: server,
+		Disk: node.NewDisk(filepath.Join(f.Data, "control.world"), s.id), Impact: s.impact, Notify: s.notify, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	replica := func(ctx context.Context) error {
+		defer client.Close()
+		return s.control.Run(ctx)
+	}
+	return append(parts,
+		daemon.Part{Name: "control plane", Run: replica, Register: s.control.Register},
+		daemon.Part{Name: "xDS server", Register: server.Register, Run: listening(f.XDS, "--xds", func(ctx context.Context, l net.Listener) error {
+			return server.Run(ctx, l, s.control.Ledger())
+		})}), nil
+}
+
+// child is the store's child process and how to start it.
+type child struct {
+	store.ChildConfig
+	command []string
+}
+
+func (s *gslbNode) supervisor(creds *identity.Credentials) (*child, error) {
+	f := s.flags
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("own program: %w", err)
+	}
+	c := &child{command: []string{self, "store-child"}}
+	c.Name, c.Dir, c.Fleet = f.Node, filepath.Join(f.Data, "store"), s.id.FleetID()
+	c.ListenClient = f.StoreClient
+	host := "127.0.0.1"
+	if f.StorePeers != "" {
+		if c.Peers, err = store.ParseMembers(strings.ReplaceAll(f.StorePeers, "https://", "")); err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(c.Peers, func(m store.Member) bool { return m.Name == f.Node })
+		if i < 0 {
+			return nil, fmt.Errorf("--store-peers: this node, %q, is not among them", f.Node)
+		}
+		own, err := netip.ParseAddrPort(c.Peers[i].Address)
+		if err != nil {
+			return nil, fmt.Errorf("--store-peers: %q is not ADDR:PORT", c.Peers[i].Address)
+		}
+		host = own.Addr().String()
+	}
+	if c.ListenClient == "" {
+		c.ListenClient = net.JoinHostPort(host, fmt.Sprint(storePort))
+	}
+	return c, nil
+}
+
+// notify hands what the control plane notes on to the admin API's events and
+// the dashboard's timeline. What the timeline sees for itself, revisions and
+// shifts, is left out there.
+func (s *gslbNode) notify(e controlplane.Event) {
+	s.feed.Add("control", e)
+	switch e.Kind {
+	case "nack", "store":
+		s.board.Add(dashboard.Event{Kind: "config", Time: e.Time, Region: e.Region, Text: e.Text})
+	}
+	s.board.Touch()
+}
