@@ -6,12 +6,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"net/url"
+	"os"
 	"time"
 
+	"meridian/controlplane"
+	"meridian/controlplane/api"
 	"meridian/fleet"
+	"meridian/node"
 )
+
+// admin gives a client of the admin API of a region's gslb node, as gslb
+// apply is one.
+func (l *Lab) admin(r *Region) *api.Client {
+	n := r.Of(Gslb)[0]
+	return &api.Client{
+		URL: "http://" + n.Name, Token: l.token,
+		HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return l.Dial(ctx, n.Name, network, l.own(r, n, adminPort))
+			},
+		}},
+	}
+}
+
+// anyAdmin gives the admin API of a region that is alive.
+func (l *Lab) anyAdmin() (*api.Client, error) {
+	for i := range l.Topology.Regions {
+		if r := &l.Topology.Regions[i]; l.Alive(r.ID) {
+			return l.admin(r), nil
+		}
+	}
+	return nil, errors.New("no region is alive")
+}
 
 // configureWithin limits the time from the start of the processes to the
 // first Spec stored: the store's members must find each other first.
@@ -19,47 +48,21 @@ const configureWithin = 60 * time.Second
 
 // configure stores the first Spec as soon as the control plane takes it.
 func (l *Lab) configure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, configureWithin)
-	defer cancel()
-	doc, err := specYAML(l.Topology.Spec(l.Dir))
+	doc, objects, err := node.ReadFile(l.path(specFile))
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(ctx, configureWithin)
+	defer cancel()
 	for {
-		_, err := l.admin(&l.Topology.Regions[0]).postConfig(ctx, doc, 0)
-		if err == nil {
-			return nil
+		_, err := l.admin(&l.Topology.Regions[0]).Submit(ctx, doc, objects, nil, false)
+		if err == nil || api.Refused(err) != nil && len(api.Refused(err).Errors) > 0 {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the control plane did not take the Spec: %w; logs are in %s", err, l.path("logs"))
-		case <-tick.C:
+		if wait(ctx, 200*time.Millisecond) != nil {
+			return fmt.Errorf("the control plane did not take the Spec: %w", err)
 		}
 	}
-}
-
-// stored is the control plane's word on a Spec that it has taken.
-type stored struct {
-	Revision uint64    `json:"revision"`
-	Accepted time.Time `json:"accepted"`
-}
-
-func (a *admin) postConfig(ctx context.Context, doc []byte, base uint64) (stored, error) {
-	var s stored
-	err := a.do(ctx, http.MethodPost, fmt.Sprintf("/config?revision=%d", base), doc, &s)
-	return s, err
-}
-
-// status is the part of GET /status that the lab reads.
-type status struct {
-	Revision uint64 `json:"revision"`
-	Nodes    []struct {
-		Node    string    `json:"node"`
-		Applied uint64    `json:"applied"`
-		At      time.Time `json:"at"` // when it acknowledged; all nodes here have one clock
-	} `json:"nodes"`
 }
 
 // changeSpec makes a harmless change of the Spec and gives the time from the
@@ -69,49 +72,52 @@ func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	var now status
-	if err := a.do(ctx, http.MethodGet, "/status", nil, &now); err != nil {
+	now, err := a.Status(ctx)
+	if err != nil {
 		return 0, err
 	}
-	spec := l.Topology.Spec(l.Dir)
+	spec := l.Topology.Spec()
 	// Harmless: how long an idle connection may stay, another value each time.
 	spec.Services[0].Timeouts.Idle = fleet.Duration(time.Minute + time.Duration(now.Revision+1)*time.Second)
 	doc, err := specYAML(spec)
 	if err != nil {
 		return 0, err
 	}
-	took, err := a.postConfig(ctx, doc, now.Revision)
+	if err := os.WriteFile(l.path(specFile), doc, 0o600); err != nil {
+		return 0, fmt.Errorf("spec: %w", err)
+	}
+	_, objects, err := node.ReadFile(l.path(specFile))
+	if err != nil {
+		return 0, err
+	}
+	took, err := a.Submit(ctx, doc, objects, &now.Revision, false)
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, failoverWithin)
 	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
 	for {
-		var s status
-		if err := a.do(ctx, http.MethodGet, "/status", nil, &s); err != nil {
+		s, err := a.Status(ctx)
+		if err != nil {
 			return 0, err
 		}
-		missing, last := l.missing(s, took.Revision)
+		missing, last := l.missing(s.Nodes, took.Revision)
 		if len(missing) == 0 {
 			return last.Sub(took.Accepted), nil
 		}
-		select {
-		case <-ctx.Done():
+		if wait(ctx, pollEvery) != nil {
 			return 0, fmt.Errorf("revision %d is not acknowledged by %v", took.Revision, missing)
-		case <-tick.C:
 		}
 	}
 }
 
 // missing lists the nodes of the fleet that have not acknowledged a revision,
-// and says when the last one of the others did.
-func (l *Lab) missing(s status, revision uint64) (names []string, last time.Time) {
+// and says when the last one of the others did. All nodes here have one clock.
+func (l *Lab) missing(acks []controlplane.Ack, revision uint64) (names []string, last time.Time) {
 	acked := map[string]time.Time{}
-	for _, n := range s.Nodes {
-		if n.Applied >= revision {
-			acked[n.Node] = n.At
+	for _, a := range acks {
+		if a.Applied >= revision {
+			acked[a.Node] = a.At
 		}
 	}
 	for _, r := range l.Topology.Regions {
@@ -137,9 +143,10 @@ func (l *Lab) shift(ctx context.Context, region string, share float64, drain boo
 	if err != nil {
 		return err
 	}
-	return a.do(ctx, http.MethodPost, "/traffic-shift", fleet.Shift{
-		From: region, Share: share, Drain: drain, Expires: time.Now().Add(shiftFor), Reason: "demo",
-	}, nil)
+	_, err = a.Shift(ctx, api.ShiftRequest{
+		ID: "demo-" + region, From: region, Share: share, Drain: drain, For: fleet.Duration(shiftFor), Reason: "asked for in the demo",
+	}, false)
+	return err
 }
 
 // unshift takes back every shift away from a region.
@@ -148,14 +155,14 @@ func (l *Lab) unshift(ctx context.Context, region string) error {
 	if err != nil {
 		return err
 	}
-	var have []fleet.Shift
-	if err := a.do(ctx, http.MethodGet, "/traffic-shift", nil, &have); err != nil {
+	have, err := a.Shifts(ctx)
+	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, sh := range have {
 		if sh.From == region {
-			errs = append(errs, a.do(ctx, http.MethodDelete, "/traffic-shift/"+url.PathEscape(sh.ID), nil, nil))
+			errs = append(errs, a.Unshift(ctx, sh.ID))
 		}
 	}
 	return errors.Join(errs...)

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 			}
 			return RunRouter(ctx, cfg, log)
 		},
+		"lab-backend": func(ctx context.Context, log *slog.Logger) error {
+			a := os.Args
+			return RunBackend(ctx, BackendConfig{Name: a[3], Region: a[5], Listen: a[7], Cert: a[9], Key: a[11]}, log)
+		}, // SCRATCH
 		"test-speaker": func(ctx context.Context, log *slog.Logger) error { return speak(ctx, os.Args[2], log) },
 	}
 	if len(os.Args) > 1 && helpers[os.Args[1]] != nil {
@@ -52,7 +56,7 @@ func TestMain(m *testing.M) {
 
 // speak is the BGP speaker of an edge node that always can serve.
 func speak(ctx context.Context, node string, log *slog.Logger) error {
-	doc, err := specYAML(World().Spec("/lab"))
+	doc, err := specYAML(World().Spec())
 	if err != nil {
 		return err
 	}

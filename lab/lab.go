@@ -12,9 +12,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
+	"meridian/controlplane/api"
 	"meridian/fleet"
 	"meridian/internal/testkit/netns"
 )
@@ -38,6 +40,7 @@ type Lab struct {
 	Dir      string // logs, data, certificates and the Spec of this run
 
 	programs Programs
+	token    string // of the admin API of every gslb node
 	log      *slog.Logger
 	in       *Internet // nil on loopback
 	here     *netns.NS // on loopback, where the processes run
@@ -65,7 +68,11 @@ func (l *Lab) start() error {
 	if err := writeSecrets(l.Dir); err != nil {
 		return err
 	}
-	doc, err := specYAML(l.Topology.Spec(l.Dir))
+	var err error
+	if l.token, err = api.LoadOrCreateToken(l.Dir); err != nil {
+		return err
+	}
+	doc, err := specYAML(l.Topology.Spec())
 	if err != nil {
 		return err
 	}
@@ -233,11 +240,11 @@ func (l *Lab) gslbArgs(r *Region, n *Node) []string {
 		}
 	}
 	return append(argv,
-		"--admin", l.own(r, n, adminPort),
+		"--admin", l.own(r, n, adminPort), "--admin-token-file", l.path(api.TokenFile),
 		"--dashboard", l.own(r, n, dashboardPort),
 		"--xds", l.at(r, n, xdsPort),
 		"--store-peers", l.everyGslb(nil, func(r *Region, n *Node) string {
-			return n.Name + "=https://" + l.at(r, n, peerPort)
+			return n.Name + "=" + l.at(r, n, peerPort)
 		}))
 }
 
@@ -246,7 +253,7 @@ func (l *Lab) edgeArgs(r *Region, n *Node) []string {
 	argv = append(argv, "--health", l.own(r, n, healthPort),
 		"--control", l.everyGslb(nil, func(r *Region, n *Node) string { return l.at(r, n, xdsPort) }))
 	if l.in != nil {
-		return append(argv, "--device", "eth0")
+		return append(argv, "--device", "eth0", "--mtu", strconv.Itoa(insideMTU))
 	}
 	return append(argv, "--device", "none")
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -27,15 +26,15 @@ const (
 )
 
 // Spec gives the fleet that runs in the topology, as an operator would write
-// it. Files that it refers to are under dir.
-func (t *Topology) Spec(dir string) *fleet.Spec {
+// it. It refers to files beside it.
+func (t *Topology) Spec() *fleet.Spec {
 	s := &fleet.Spec{
 		Fleet:   "demo",
 		Anycast: t.Anycast,
-		Probes:  fleet.Probes{CA: "file:" + filepath.Join(dir, caFile)},
+		Probes:  fleet.Probes{CA: "file:" + caFile},
 		DNS:     fleet.DNS{Listen: []string{fmt.Sprintf(":%d", t.DNSPort)}, TTL: fleet.TTL{Steered: fleet.Duration(demoTTL)}},
-		Certificates: []fleet.Certificate{{ID: "demo", Cert: "file:" + filepath.Join(dir, certFile),
-			Key: fleet.Secret("file:" + filepath.Join(dir, keyFile))}},
+		Certificates: []fleet.Certificate{{ID: "demo", Cert: "file:" + certFile,
+			Key: fleet.Secret("file:" + keyFile)}},
 	}
 	for i := range t.Regions {
 		r := &t.Regions[i]
@@ -53,10 +52,10 @@ func (t *Topology) Spec(dir string) *fleet.Spec {
 			s.Nodes = append(s.Nodes, fleet.Node{Name: n.Name, Region: r.ID, Roles: n.Roles, Addresses: fleet.NodeAddrs{V4: v4, V6: v6}})
 		}
 	}
-	s.Services = []fleet.Service{t.service("www", RegionalName, fleet.Regional, dir)}
+	s.Services = []fleet.Service{t.service("www", RegionalName, fleet.Regional)}
 	steered := []fleet.Steered{{Name: "www", Service: "www"}}
 	if len(t.Anycast.All()) > 0 {
-		s.Services = append(s.Services, t.service("any", AnycastName, fleet.Anycast, dir))
+		s.Services = append(s.Services, t.service("any", AnycastName, fleet.Anycast))
 		steered = append(steered, fleet.Steered{Name: "any", Service: "any"})
 	}
 	s.Zones = []fleet.Zone{{Zone: zoneName + ".", Records: t.zone(), Steered: steered}}
@@ -81,8 +80,8 @@ func (t *Topology) bgp(r *Region) fleet.BGP {
 
 // service is one of the demo's, with the backends of each region for the
 // gateways of that region.
-func (t *Topology) service(name, host string, answer fleet.AnswerKind, dir string) fleet.Service {
-	pool := fleet.Pool{ID: "backends", TLS: &fleet.PoolTLS{ServerName: backendName, CA: "file:" + filepath.Join(dir, caFile)}}
+func (t *Topology) service(name, host string, answer fleet.AnswerKind) fleet.Service {
+	pool := fleet.Pool{ID: "backends", TLS: &fleet.PoolTLS{ServerName: backendName, CA: "file:" + caFile}}
 	for i := range t.Regions {
 		r := &t.Regions[i]
 		for _, n := range r.Of(Backend) {

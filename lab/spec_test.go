@@ -16,7 +16,7 @@ import (
 
 func TestSpecsAreAccepted(t *testing.T) {
 	for name, top := range map[string]*Topology{"world": World(), "home": Home()} {
-		doc, err := specYAML(top.Spec("/lab"))
+		doc, err := specYAML(top.Spec())
 		if err != nil {
 			t.Fatal(err)
 		}
