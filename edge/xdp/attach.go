@@ -35,24 +35,3 @@ func attach(prog *ebpf.Program, device int, name string, mode Mode, log *slog.Lo
 	}
 	return l, Generic, nil
 }
-
-// AttachPass puts a program that passes everything at a device of the caller's
-// network namespace. The far end of a veth pair needs one (any will do), or it
-// does not receive what its peer's program transmits. The device is as before
-// once Close is called or the process ends.
-func AttachPass(device int) (interface{ Close() error }, error) {
-	spec, err := loadEdge()
-	if err != nil {
-		return nil, fmt.Errorf("read the programs: %w", err)
-	}
-	prog, err := ebpf.NewProgram(spec.Programs[edgeProgPass])
-	if err != nil {
-		return nil, fmt.Errorf("load the passing program: %w", err)
-	}
-	defer prog.Close()
-	l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: device, Flags: link.XDPDriverMode})
-	if err != nil {
-		return nil, fmt.Errorf("attach the passing program to device %d: %w", device, err)
-	}
-	return l, nil
-}

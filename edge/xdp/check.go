@@ -103,6 +103,14 @@ func (c *checker) tell(r checkResult, took time.Duration) {
 	}
 }
 
+// checkTimeout gives the time that a gateway's check may take, by its smoothed
+// latency: never so long that three failures in a row would not fit into a
+// second whatever the phase, and otherwise rather long than short, since a busy
+// machine is no dead one.
+func checkTimeout(latency time.Duration) time.Duration {
+	return min(max(300*time.Millisecond, 100*time.Millisecond+8*latency), 450*time.Millisecond)
+}
+
 // checkResult is what came of a check by one way.
 type checkResult struct {
 	err      error

@@ -34,8 +34,9 @@ type frontend struct {
 
 // group is a set of members that share a ring.
 type group struct {
-	id      string
-	members []member // in the Spec's order; may be empty
+	id       string
+	gateways bool     // else endpoints of a tcp or udp service
+	members  []member // in the Spec's order; may be empty
 }
 
 // member is one way to one gateway or endpoint.
@@ -158,7 +159,7 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 	if i, ok := p.groups[id]; ok {
 		return i
 	}
-	g := group{id: id}
+	g := group{id: id, gateways: s.Protocol.Gateway()}
 	if s.Protocol.Gateway() {
 		g.members = p.gateways(s.Forwarding, v4)
 	} else {
@@ -265,7 +266,7 @@ func (p *planner) check(s *fleet.Service, at frontend) {
 
 // Gateways are checked often enough that three failures in a row take less
 // than a second; see checkTimeout for the rest of that sum.
-const gatewayInterval = 200 * time.Millisecond
+const gatewayInterval = 150 * time.Millisecond
 
 func newCheckPlan(s *fleet.Service, t fleet.Target) checkPlan {
 	if t.Kind == fleet.TargetGateway {

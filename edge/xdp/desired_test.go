@@ -94,8 +94,8 @@ mail/25/v4: [10.0.0.7:25 100 active l2 10.0.0.7]
 mail/25/v6: [10.0.0.7:25 100 active l2 10.0.0.7]
 mail/465/v4: [10.0.0.7:465 100 draining l2 10.0.0.7]
 mail/465/v6: [10.0.0.7:465 100 draining l2 10.0.0.7]
-check gateway/both@fra: https every 200ms by 198.51.100.1:443
-check gateway/gw@fra: https every 200ms by 198.51.100.1:443
+check gateway/both@fra: https every 150ms by 198.51.100.1:443
+check gateway/gw@fra: https every 150ms by 198.51.100.1:443
 check endpoint/mail/p/10.0.0.7:25@fra: tcp every 1s by 198.51.100.1:25
 check endpoint/mail/p/10.0.0.7:465@fra: tcp every 1s by 198.51.100.1:465
 `)
@@ -110,7 +110,7 @@ func TestPlanOfANodeWithBothRoles(t *testing.T) {
 	for _, want := range []string{
 		"gateways/ipip/v4: [both 50 active local 10.0.0.2] [gw 100 draining tunnel4 10.0.0.3]\n",
 		"gateways/ipip/v6: [both 50 active local fd00::2] [gw 100 draining tunnel6 fd00::3]\n",
-		"check gateway/gw@fra: https every 200ms by 198.51.100.1:443 [2001:db8::10]:443\n",
+		"check gateway/gw@fra: https every 150ms by 198.51.100.1:443 [2001:db8::10]:443\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got:\n%s\nexpected in it: %s", got, want)
@@ -129,6 +129,34 @@ addresses [198.51.100.1 2001:db8::10]
 `)
 	if err := d.serving(func(fleet.Target) fleet.State { return fleet.Unknown }); err != nil {
 		t.Errorf("a gateway's layer 4 serves as soon as it is attached: %v", err)
+	}
+}
+
+// A gateway has to live for the node to announce VIPs; endpoints of tcp and udp
+// services are dependencies and have no say.
+func TestServing(t *testing.T) {
+	d, err := plan(worldOf(t, desiredSpec), "lb", Roles{L4: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		gateways, endpoints fleet.State
+		want                bool
+	}{
+		{fleet.Unknown, fleet.Up, false},
+		{fleet.Down, fleet.Up, false},
+		{fleet.Up, fleet.Down, true},
+		{fleet.Drain, fleet.Unknown, true},
+	} {
+		err := d.serving(func(t fleet.Target) fleet.State {
+			if t.Kind == fleet.TargetGateway {
+				return c.gateways
+			}
+			return c.endpoints
+		})
+		if (err == nil) != c.want {
+			t.Errorf("gateways %s, endpoints %s: %v", c.gateways, c.endpoints, err)
+		}
 	}
 }
 

@@ -166,7 +166,6 @@ const (
 	edgeMapVips         = "vips"
 	edgeProgCheck       = "check"
 	edgeProgEdge        = "edge"
-	edgeProgPass        = "pass"
 	edgeVarBtfDuty      = "btf_duty"
 	edgeVarBtfForward   = "btf_forward"
 	edgeVarBtfOrder     = "btf_order"
@@ -220,7 +219,6 @@ type edgeSpecs struct {
 type edgeProgramSpecs struct {
 	Check *ebpf.ProgramSpec `ebpf:"check"`
 	Edge  *ebpf.ProgramSpec `ebpf:"edge"`
-	Pass  *ebpf.ProgramSpec `ebpf:"pass"`
 }
 
 // edgeMapSpecs contains maps before they are loaded into the kernel.
@@ -321,14 +319,12 @@ type edgeVariables struct {
 type edgePrograms struct {
 	Check *ebpf.Program `ebpf:"check"`
 	Edge  *ebpf.Program `ebpf:"edge"`
-	Pass  *ebpf.Program `ebpf:"pass"`
 }
 
 func (p *edgePrograms) Close() error {
 	return _EdgeClose(
 		p.Check,
 		p.Edge,
-		p.Pass,
 	)
 }
 

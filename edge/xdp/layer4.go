@@ -63,7 +63,7 @@ func (l *Layer4) Apply(w *fleet.World) error {
 }
 
 // Ready says whether this node can serve: nil, or why not. With role l4 every
-// VIP needs a member that is known to live.
+// VIP of an http or https service needs a gateway that is known to live.
 func (l *Layer4) Ready() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,6 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+
 	"meridian/fleet"
 	"meridian/health/verdict"
 	"meridian/internal/testkit"
@@ -31,6 +35,7 @@ type region struct {
 	client, router, lb, gw1, gw2 *netns.NS
 	world                        *fleet.World
 	log                          *slog.Logger
+	pass                         *ebpf.Program // passes everything
 	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
 	gateways                     map[string]*gateway
@@ -88,6 +93,11 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 		t.Cleanup(func() { n.Close() })
 		*ns = n
 	}
+	var err error
+	r.pass, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}}) // XDP_PASS
+	r.must(err)
+	t.Cleanup(func() { r.pass.Close() })
 	for i, leaf := range []*netns.NS{r.client, r.lb, r.gw1, r.gw2} {
 		mtu := underlay
 		if leaf == r.client {
@@ -125,7 +135,7 @@ func (r *region) connect(leaf *netns.NS, i, mtu int) {
 		if err != nil {
 			return err
 		}
-		at, err := AttachPass(dev.Index)
+		at, err := link.AttachXDP(link.XDPOptions{Program: r.pass, Interface: dev.Index, Flags: link.XDPDriverMode})
 		if err == nil {
 			r.t.Cleanup(func() { at.Close() })
 		}

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -54,36 +55,29 @@ func (d *desired) destinations() []netip.Addr {
 	return out
 }
 
-// serving says why the node could not serve every VIP, or nil. A member counts
-// once a check has passed, or at once where it has no check.
+// serving says why the node could not serve the VIPs, or nil: it balances, and
+// no gateway is known to live. Endpoints of tcp and udp services do not count:
+// they are what the fleet depends on, not a part of this node's region, and
+// their failure must not have the region withdraw its VIPs.
 func (d *desired) serving(state func(fleet.Target) fleet.State) error {
 	if !d.balances {
 		return nil
 	}
 	if len(d.frontends) == 0 {
-		return fmt.Errorf("layer 4: no VIP has a service")
-	}
-	checked := map[fleet.Target]bool{}
-	for _, c := range d.checks {
-		checked[c.target] = true
+		return errors.New("layer 4: no VIP has a service")
 	}
 	for _, f := range d.frontends {
-		if !d.groups[f.group].lives(state, checked) {
-			return fmt.Errorf("layer 4: no live member behind %s of service %q", netip.AddrPortFrom(f.addr, f.port), f.service)
+		if g := &d.groups[f.group]; g.gateways && !g.lives(state) {
+			return fmt.Errorf("layer 4: no live gateway behind %s of service %q", netip.AddrPortFrom(f.addr, f.port), f.service)
 		}
 	}
 	return nil
 }
 
-func (g *group) lives(state func(fleet.Target) fleet.State, checked map[fleet.Target]bool) bool {
+func (g *group) lives(state func(fleet.Target) fleet.State) bool {
 	for _, m := range g.members {
-		switch state(m.key.target) {
-		case fleet.Up, fleet.Drain:
+		if s := state(m.key.target); m.key.how != edgeForwardFORWARD_NONE && (s == fleet.Up || s == fleet.Drain) {
 			return true
-		case fleet.Unknown:
-			if !checked[m.key.target] {
-				return true
-			}
 		}
 	}
 	return false

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -287,11 +286,4 @@ type wireConn struct {
 func (c *wireConn) Close() error {
 	c.ep.Abort()
 	return c.TCPConn.Close()
-}
-
-// checkTimeout gives the time that a gateway's check may take, by its smoothed
-// latency: short enough that the third failure in a row comes within a second
-// of the first loss, whatever the phase.
-func checkTimeout(latency time.Duration) time.Duration {
-	return min(max(gatewayInterval, 100*time.Millisecond+4*latency), 350*time.Millisecond)
 }

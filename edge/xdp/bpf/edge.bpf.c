@@ -67,11 +67,3 @@ int check(struct xdp_md *ctx)
 
 	return n ? verdict_of(send_check(ctx, &p, n)) : XDP_ABORTED;
 }
-
-/* pass lets everything by. A veth delivers what its peer transmits from XDP
- * only where it runs a program itself. */
-SEC("xdp")
-int pass(struct xdp_md *ctx)
-{
-	return XDP_PASS;
-}
