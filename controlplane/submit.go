@@ -72,7 +72,7 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	}
 	r := &Result{Revision: current, Hash: s.Hash, DryRun: sub.DryRun, Changes: rules.Diff(old, w)}
 	r.Unchanged = old != nil && len(r.Changes) == 0 && base == current
-	if c.cfg.Impact != nil {
+	if c.cfg.Impact != nil && sub.DryRun { // it takes time, which a change in need does not have
 		r.Impact = c.cfg.Impact(old, w)
 	}
 	if sub.DryRun || r.Unchanged {
@@ -210,7 +210,7 @@ func (c *ControlPlane) AddShift(ctx context.Context, sh fleet.Shift, dryRun bool
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	r := &ShiftResult{Shift: sh, DryRun: dryRun}
-	if c.cfg.Impact != nil {
+	if c.cfg.Impact != nil && dryRun {
 		r.Impact = c.cfg.Impact(old, next)
 	}
 	if dryRun {
