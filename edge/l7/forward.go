@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -83,11 +82,7 @@ func (x *exchange) requestHeader() http.Header {
 		}
 	}
 	// One array serves the five fields.
-	_, port, _ := net.SplitHostPort(x.r.Host)
-	if port == "" {
-		port = defaultPort(x.scheme)
-	}
-	own := []string{x.id, x.scheme, x.r.Host, port, x.client.String()}
+	own := []string{x.id, x.scheme, x.r.Host, x.publicPort(), x.client.String()}
 	out["X-Request-Id"] = own[0:1:1]
 	out["X-Forwarded-Proto"] = own[1:2:2]
 	out["X-Forwarded-Host"] = own[2:3:3]
@@ -98,8 +93,12 @@ func (x *exchange) requestHeader() http.Header {
 	return out
 }
 
-func defaultPort(scheme string) string {
-	if scheme == "https" {
+// publicPort is the port that the client speaks of.
+func (x *exchange) publicPort() string {
+	if i := strings.LastIndexByte(x.r.Host, ':'); i >= 0 && i+1 < len(x.r.Host) && !strings.HasSuffix(x.r.Host, "]") {
+		return x.r.Host[i+1:]
+	}
+	if x.scheme == "https" {
 		return "443"
 	}
 	return "80"

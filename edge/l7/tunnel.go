@@ -2,6 +2,7 @@ package l7
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -55,26 +56,18 @@ func (x *exchange) switched(w *bufio.Writer, res *http.Response, protocol string
 // join copies both ways. The end of one direction is passed on; the other goes
 // on until it ends as well, or fails.
 func (x *exchange) join(client net.Conn, buffered *bufio.Reader, backend io.ReadWriteCloser) {
-	stop := make(chan struct{})
-	defer close(stop)
 	both := func() { client.Close(); backend.Close() }
-	x.g.tasks.run(func() {
-		select {
-		case <-x.g.base.Done():
-			both()
-		case <-stop:
-		}
-	})
+	defer context.AfterFunc(x.g.base, both)()
 	done := make(chan error, 2)
-	x.g.tasks.run(func() {
+	go func() {
 		_, err := io.Copy(backend, buffered)
 		done <- halfClose(backend, err)
-	})
-	x.g.tasks.run(func() {
+	}()
+	go func() {
 		n, err := io.Copy(client, backend)
 		x.sent = n
 		done <- halfClose(client, err)
-	})
+	}()
 	if err := <-done; err != nil {
 		both()
 	}

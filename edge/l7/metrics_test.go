@@ -1,0 +1,85 @@
+package l7
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"meridian/fleet"
+)
+
+// lockedBuffer takes log records from several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func TestRequestsAreCountedAndLogged(t *testing.T) {
+	var log lockedBuffer
+	end := backend(t, "b", nil)
+	r := newRig(t, httpSpec("", end), func(c *Config) {
+		c.AccessLog, c.AccessEvery = slog.New(slog.NewJSONHandler(&log, nil)), 2
+	})
+	r.waitState(end, fleet.Up)
+	c := r.client(webVIP, nil)
+	for range 4 {
+		get(t, c, "http://www.demo.test/page?secret=1")
+	}
+	get(t, c, "http://"+fleet.GatewayHost+"/health")
+	r.stop()
+	<-r.ended
+	r.ended <- nil
+
+	if n := r.metric("meridian_l7_requests_total", "code_class", "2xx"); n != 4 {
+		t.Errorf("%v requests are counted, want 4: the checks of layer 4 are none of the service's", n)
+	}
+	if n := r.metric("meridian_l7_request_duration_seconds"); n != 4 {
+		t.Errorf("%v durations, want 4", n)
+	}
+	if n := r.metric("meridian_l7_endpoint_up", "pool", "main", "endpoint", end); n != 1 {
+		t.Errorf("endpoint up is %v", n)
+	}
+	if n := r.metric("meridian_l7_endpoint_requests", "endpoint", end); n != 0 {
+		t.Errorf("%v requests under way at the end", n)
+	}
+	lines := bytes.Split(bytes.TrimSpace(log.Bytes()), []byte("\n"))
+	if len(lines) != 2 {
+		t.Fatalf("%d of 5 requests are logged, want each second one:\n%s", len(lines), log.Bytes())
+	}
+	var record map[string]any
+	if err := json.Unmarshal(lines[0], &record); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{"service": "web", "method": "GET", "host": "www.demo.test", "path": "/page",
+		"status": 200.0, "sent": 1.0, "endpoint": end, "tries": 1.0, "flag": "", "proto": "HTTP/1.1"} {
+		if record[key] != want {
+			t.Errorf("%s is %v, want %v", key, record[key], want)
+		}
+	}
+	if id, _ := record["request_id"].(string); len(id) != 32 {
+		t.Errorf("request_id is %v", record["request_id"])
+	}
+}
+
+// What is counted of a service goes with it.
+func TestMetricsOfAServiceThatGoes(t *testing.T) {
+	end := backend(t, "b", nil)
+	r := newRig(t, httpSpec("", end))
+	get(t, r.client(webVIP, nil), "http://www.demo.test/")
+	spec := bytes.ReplaceAll([]byte(httpSpec("", end)), []byte("service: web"), []byte("service: other"))
+	if err := r.apply(string(spec)); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.g.metrics.services) != 2 { // other, and requests for none
+		t.Errorf("%d services have metrics", len(r.g.metrics.services))
+	}
+	get(t, r.client(webVIP, nil), "http://www.demo.test/")
+}
