@@ -129,7 +129,9 @@ type session struct {
 	rec    *reconciler
 	own    [2]netip.Addr // of the wire
 	wire   *wire         // nil without role l4
-	done   chan struct{} // closed: subscriptions end
+
+	done    chan struct{} // closed: subscriptions end
+	watched func()        // waits for their end
 
 	background sync.WaitGroup
 	checkers   map[fleet.Target]runningChecker
@@ -163,7 +165,7 @@ func (l *Layer4) open() (_ *session, err error) {
 	}
 	s.rec = newReconciler(s.kernel, l.cfg.Key)
 	s.ways = newWays(s.nl, s.device, l.cfg.Log)
-	if err := watch(s.done, func() { poke(l.ways) }); err != nil {
+	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if l.cfg.Roles.L4 {
@@ -189,6 +191,9 @@ func (s *session) close() error {
 		errs = append(errs, s.link.Close())
 	}
 	close(s.done)
+	if s.watched != nil {
+		s.watched()
+	}
 	if s.ways != nil {
 		s.ways.close()
 	}

@@ -58,7 +58,7 @@ func newMachine(t testing.TB, spec, node string, roles Roles) *machine {
 	}
 	t.Cleanup(func() { k.Close() })
 	m := &machine{kernel: k, rec: newReconciler(k, Key{7}), state: map[fleet.Target]fleet.State{},
-		next: hop{mac: macNext, source: macNode, known: true, mtu: 1500}}
+		next: hop{mac: macNext, source: macNode, known: true, onLink: true, mtu: 1500}}
 	m.apply(t, spec, node, roles)
 	return m
 }
@@ -218,6 +218,17 @@ func TestBalancer(t *testing.T) {
 		{"a length beyond the frame", fromRouter(web4[:len(web4)-1]), "pass", nil, "pass_malformed"},
 		{"a header length below 20", fromRouter(cat([]byte{0x44}, web4[1:])), "pass", nil, "pass_malformed"},
 		{"too many extension headers", fromRouter(ipHeader{src: client6, dst: any6, proto: 60}.packet(bytes.Repeat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, 8))), "pass", nil, "pass_malformed"},
+	})
+}
+
+// What L2 DSR sends has to be for a host on the link: a router would send it
+// back.
+func TestL2DSRBehindARouter(t *testing.T) {
+	m := newMachine(t, programSpec, "lb", Roles{L4: true})
+	m.next.onLink = false
+	m.reconcile(t)
+	m.check(t, []fixture{
+		{"L2 DSR", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 53))), "drop", nil, "drop_no_neighbour flow_new"},
 	})
 }
 

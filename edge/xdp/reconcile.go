@@ -28,6 +28,7 @@ type tables interface {
 type hop struct {
 	mac, source [6]byte
 	known       bool   // else mac and source mean nothing
+	onLink      bool   // it is the address itself
 	mtu         uint16 // of the whole way as far as the kernel knows; 0: not known
 }
 
@@ -161,7 +162,8 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
 				h := in.hop(m.key.addr)
 				e.Mtu = h.mtu
-				if h.known {
+				// By L2 DSR a router would get what it has sent us.
+				if h.known && (h.onLink || m.key.how != edgeForwardFORWARD_L2) {
 					e.NextHop.Octet, e.NextHop.Set = h.mac, 1
 					e.Source.Octet, e.Source.Set = h.source, 1
 				}

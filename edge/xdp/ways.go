@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -50,6 +51,7 @@ func (w *ways) refresh(addrs []netip.Addr) error {
 		if !ok {
 			continue
 		}
+		h.onLink = next == a
 		if h.mac, h.known = neighbours[next]; h.known {
 			copy(h.source[:], link.Attrs().HardwareAddr)
 		}
@@ -143,25 +145,26 @@ func (w *ways) neighbour(a netip.Addr) *netlink.Neigh {
 	return n
 }
 
-// watch calls changed after each change of a route or neighbour, from other
-// goroutines, until done is closed. It subscribes in the caller's network
-// namespace.
-func watch(done <-chan struct{}, changed func()) error {
+// watch calls changed after each change of a route or neighbour until done is
+// closed; wait then returns when nothing calls it any more. It subscribes in
+// the caller's network namespace.
+func watch(done <-chan struct{}, changed func()) (wait func(), err error) {
+	var wg sync.WaitGroup
 	routes := make(chan netlink.RouteUpdate, 64)
 	if err := netlink.RouteSubscribe(routes, done); err != nil {
-		return fmt.Errorf("watch routes: %w", err)
+		return wg.Wait, fmt.Errorf("watch routes: %w", err)
 	}
+	wg.Go(func() { forEach(routes, changed) })
 	neighbours := make(chan netlink.NeighUpdate, 64)
 	if err := netlink.NeighSubscribe(neighbours, done); err != nil {
-		return fmt.Errorf("watch neighbours: %w", err)
+		return wg.Wait, fmt.Errorf("watch neighbours: %w", err)
 	}
-	go drainInto(routes, changed)
-	go drainInto(neighbours, changed)
-	return nil
+	wg.Go(func() { forEach(neighbours, changed) })
+	return wg.Wait, nil
 }
 
-// drainInto ends when the subscription closes the channel.
-func drainInto[T any](updates <-chan T, changed func()) {
+// forEach ends when the subscription closes the channel.
+func forEach[T any](updates <-chan T, changed func()) {
 	for range updates {
 		changed()
 	}
