@@ -25,7 +25,8 @@ import (
 
 	"meridian/edge/l7/route"
 	"meridian/fleet"
-	"meridian/health/verdict"
+	"meridian/health"
+	"meridian/probe"
 )
 
 // rig is a Gateway on loopback: each address of the Spec is bound to a free
@@ -40,65 +41,8 @@ type rig struct {
 	mu    sync.Mutex
 	bound map[string]net.Addr // address in the Spec to the real one
 	fail  map[string]bool     // addresses that cannot be bound
-	obs   *observerOf
-}
 
-// observerOf is the tracker that health.Health has, with one rule for all.
-type observerOf struct {
-	mu    sync.Mutex
-	rules verdict.Params
-	by    map[fleet.Target]*verdict.Tracker
-	seen  chan fleet.Observation // may be nil
-}
-
-func (o *observerOf) Observe(obs fleet.Observation) fleet.Verdict {
-	o.mu.Lock()
-	tr := o.by[obs.Target]
-	if tr == nil {
-		tr = &verdict.Tracker{}
-		o.by[obs.Target] = tr
-	}
-	v, _ := tr.Observe(obs, o.rules)
-	seen := o.seen
-	o.mu.Unlock()
-	if seen != nil {
-		select {
-		case seen <- obs:
-		default:
-		}
-	}
-	return v
-}
-
-// probeOf runs HTTP and TCP checks as the room probe does.
-type probeOf struct{}
-
-func (probeOf) Probe(ctx context.Context, p fleet.Probe) fleet.ProbeResult {
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
-	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", p.Address.String())
-	if err != nil {
-		return fleet.ProbeResult{Cause: fleet.CauseRefused, Detail: err.Error()}
-	}
-	defer c.Close()
-	if p.Check == "tcp" {
-		return fleet.ProbeResult{OK: true}
-	}
-	if p.Check == "https" {
-		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
-	}
-	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }, DisableKeepAlives: true}
-	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+p.Address.String()+p.Path, nil)
-	req.Host = p.Host
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		return fleet.ProbeResult{Cause: fleet.CauseReset, Detail: err.Error()}
-	}
-	res.Body.Close()
-	if res.StatusCode/100 != 2 {
-		return fleet.ProbeResult{Cause: fleet.CauseStatus, Detail: res.Status}
-	}
-	return fleet.ProbeResult{OK: true}
+	health *health.Health
 }
 
 // newRig starts a Gateway on the Spec and ends it with the test.
@@ -106,11 +50,14 @@ func newRig(t testing.TB, spec string, change ...func(*Config)) *rig {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	r := &rig{t: t, objects: map[fleet.ObjectKey]fleet.Object{}, bound: map[string]net.Addr{}, fail: map[string]bool{}, ended: make(chan error, 1)}
-	r.obs = &observerOf{rules: verdict.Params{Fall: 3, Rise: 2, Expire: time.Hour}, by: map[fleet.Target]*verdict.Tracker{}}
+	logger := slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var err error
+	if r.health, err = health.New(health.Config{Node: "n1", Region: "fra", Roles: []fleet.Role{fleet.RoleL7}, Logger: logger}); err != nil {
+		t.Fatal(err)
+	}
 	cfg := Config{
-		Node: "n1", Region: "fra", Health: r.obs, Prober: probeOf{}, Grace: time.Millisecond,
-		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Listen: r.listen,
+		Node: "n1", Region: "fra", Health: r.health, Prober: probe.New(probe.Config{}), Grace: time.Millisecond,
+		Logger: logger, Listen: r.listen,
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -194,7 +141,11 @@ func compile(t testing.TB, spec string) *fleet.Snapshot {
 
 func (r *rig) apply(spec string) error {
 	r.t.Helper()
-	return r.g.Apply(&fleet.World{Snapshot: compile(r.t, spec), Objects: r.objects})
+	w := &fleet.World{Snapshot: compile(r.t, spec), Objects: r.objects}
+	if err := r.health.Apply(w); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.g.Apply(w)
 }
 
 func (r *rig) certificate(id string, names ...string) *x509.CertPool {
