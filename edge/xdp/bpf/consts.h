@@ -21,7 +21,6 @@
 #define IPV4_DF 0x4000
 #define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
 
-#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10

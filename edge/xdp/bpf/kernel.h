@@ -27,7 +27,6 @@ enum bpf_map_type {
 };
 
 #define BPF_F_MMAPABLE (1U << 10)
-#define BPF_RB_FORCE_WAKEUP (1ULL << 1)
 
 enum xdp_action { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
 
