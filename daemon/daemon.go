@@ -55,17 +55,17 @@ type Config struct {
 	Log      *slog.Logger
 	Identity *identity.Identity
 	Registry *prometheus.Registry          // takes every part's metrics
-	Static   []Part                        // run whether or not there is a World yet
 	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
 }
 
 // Daemon is one node of the fleet.
 type Daemon struct {
-	cfg   Config
-	agent *node.Agent
-	file  *node.FileSource // nil where the configuration comes from control planes
-	base  atomic.Pointer[Base]
-	world atomic.Pointer[fleet.World]
+	cfg    Config
+	static []Part
+	agent  *node.Agent
+	file   *node.FileSource // nil where the configuration comes from control planes
+	base   atomic.Pointer[Base]
+	world  atomic.Pointer[fleet.World]
 
 	mu    sync.Mutex // guards below
 	parts []Part     // nil until the first World
@@ -77,11 +77,6 @@ type Daemon struct {
 func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, group: newGroup()}
 	d.cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, p := range cfg.Static {
-		if p.Register != nil {
-			p.Register(d.cfg.Registry)
-		}
-	}
 	source, name, err := d.source()
 	if err != nil {
 		return nil, err
@@ -96,6 +91,17 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d.agent.Register(d.cfg.Registry)
 	return d, nil
+}
+
+// Static adds parts that run whether or not there is a World yet: what brings
+// it, and what tells how the node does. Call it before Run.
+func (d *Daemon) Static(parts ...Part) {
+	for _, p := range parts {
+		if p.Register != nil {
+			p.Register(d.cfg.Registry)
+		}
+	}
+	d.static = append(d.static, parts...)
 }
 
 // source makes what brings the configuration: a file, or the control planes.
@@ -134,7 +140,7 @@ func (d *Daemon) Agent() *node.Agent { return d.agent }
 // so that no World comes in any more, and then the parts in the opposite order of their start.
 func (d *Daemon) Run(ctx context.Context) error {
 	static := newGroup()
-	for _, p := range d.cfg.Static {
+	for _, p := range d.static {
 		static.start(p)
 	}
 	agent := newGroup()

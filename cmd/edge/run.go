@@ -53,20 +53,19 @@ func (f *flags) run(ctx context.Context) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	var d *daemon.Daemon
+	d, err := daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build})
+	if err != nil {
+		return err
+	}
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
-		Checks: []serving.Check{{Name: "node", Ready: func() error { return d.Ready() }}},
+		Checks: []serving.Check{{Name: "node", Ready: d.Ready}},
 		More:   map[string]http.Handler{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
 	})
 	if err != nil {
 		return err
 	}
-	d, err = daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build,
-		Static: []daemon.Part{{Name: "serving", Run: s.Run}}})
-	if err != nil {
-		return err
-	}
+	d.Static(daemon.Part{Name: "serving", Run: s.Run})
 	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
 	return d.Run(ctx)
 }

@@ -21,7 +21,6 @@ import (
 	"meridian/geo"
 	"meridian/geo/mmdb"
 	"meridian/identity"
-	"meridian/node"
 	"meridian/probe"
 	"meridian/serving"
 	"meridian/synthetic"
@@ -52,7 +51,7 @@ func (s *gslbNode) static() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.self, err = selfServing(s.log, func() error { return s.daemon.Ready() }); err != nil {
+	if s.self, err = selfServing(s.log, s.daemon.Ready); err != nil {
 		return nil, err
 	}
 	s.board = dashboard.NewFeed(dashboard.FeedConfig{Node: s.flags.Node, Steering: s.steering, Nodes: s.nodes})
@@ -95,9 +94,9 @@ func listening(address, flag string, serve func(context.Context, net.Listener) e
 func (s *gslbNode) apiConfig(pages http.Handler) api.Config {
 	cfg := api.Config{
 		Token: s.token, Events: s.feed, Dashboard: pages, Logger: s.log, Explain: s.explain,
-		Agent:   func() node.Status { return s.daemon.Agent().Status() },
-		Ready:   func() error { return s.daemon.Ready() },
-		World:   func() *fleet.World { return s.daemon.World() },
+		Agent:   s.daemon.Agent().Status,
+		Ready:   s.daemon.Ready,
+		World:   s.daemon.World,
 		Metrics: s.registry,
 		View: func() *fleet.View {
 			if b := s.daemon.Base(); b != nil {

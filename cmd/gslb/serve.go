@@ -157,14 +157,15 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s := &gslbNode{flags: f, log: log, id: id, token: token, feed: api.NewFeed(), registry: prometheus.NewRegistry()}
+	s.daemon, err = daemon.New(daemon.Config{Program: "gslb", Flags: &f.Flags, Log: log, Identity: id, Registry: s.registry, Build: s.build})
+	if err != nil {
+		return err
+	}
 	static, err := s.static()
 	if err != nil {
 		return err
 	}
-	s.daemon, err = daemon.New(daemon.Config{Program: "gslb", Flags: &f.Flags, Log: log, Identity: id, Registry: s.registry, Static: static, Build: s.build})
-	if err != nil {
-		return err
-	}
+	s.daemon.Static(static...)
 	defer daemon.OnHangup(func() { defer s.self.Reload()(); s.daemon.Reload() })()
 	return s.daemon.Run(ctx)
 }
