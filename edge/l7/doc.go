@@ -2,11 +2,12 @@
 // routes by host and path, picks an endpoint, tries again where that is safe,
 // checks the endpoints' health, and drains without losing a request.
 //
-// One request's way: listen.go accepts it, proxy.go finds its service, try.go
-// tries endpoints, forward.go writes what an endpoint is asked and response.go
-// what the client is told; tunnel.go carries it on after an Upgrade. What a
-// request needs of the Spec is one immutable generation (generation.go),
-// swapped by Apply; a request keeps the generation that it began with.
+// One request's way: listen.go accepts its connection, server.go serves it and
+// lets it go in good order, proxy.go finds its service, try.go tries endpoints,
+// forward.go writes what an endpoint is asked and response.go what the client
+// is told; tunnel.go carries it on after an Upgrade. What a request needs of
+// the Spec is one immutable generation (generation.go), swapped by Apply; a
+// request keeps the generation that it began with.
 //
 // In this room net/http carries HTTP/1.1 and HTTP/2 to clients, and HTTP/1.1
 // to endpoints.

@@ -139,7 +139,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	old := g.gen.Swap(gen)
 	retired := g.transports
 	g.vitals, g.transports = build.vitals, build.transports
-	g.relisten(gen, opened)
+	g.relisten(old, gen, opened)
 	g.recheck(gen)
 	for key, t := range retired {
 		if g.transports[key] != t {

@@ -115,6 +115,12 @@ func TestOldGenerationFinishesItsRequests(t *testing.T) {
 	if _, body := get(t, r.client(webVIP, nil), "http://www.demo.test/"); body != "new" {
 		t.Errorf("a new request got %q", body)
 	}
+	// Even where nothing is served any more at the address it came in by.
+	none := httpSpec("", backend(t, "new", nil))
+	none = none[:strings.Index(none, "services:")]
+	if err := r.apply(none); err != nil {
+		t.Fatal(err)
+	}
 	close(release)
 	if body := <-got; body != "old" {
 		t.Errorf("the old request got %q", body)

@@ -102,8 +102,12 @@ func (g *Gateway) open(gen *generation) ([]*listener, error) {
 
 // relisten puts new listeners to work, closes those that gen does not want,
 // and gives those whose profile changed a new server. Old servers drain on
-// their own.
-func (g *Gateway) relisten(gen *generation, opened []*listener) {
+// their own, for as long as the services before and after allow.
+func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
+	limit := gen.drain
+	if old != nil {
+		limit = max(limit, old.drain)
+	}
 	for _, l := range opened {
 		g.listeners[l.at] = l
 	}
@@ -118,20 +122,20 @@ func (g *Gateway) relisten(gen *generation, opened []*listener) {
 		if !ok {
 			delete(g.listeners, at)
 			l.closeSocket()
-			g.retire(l.current.Load(), l.ended, gen.drain)
+			g.retire(l.current.Load(), l.ended, limit)
 			continue
 		}
-		old := l.current.Load()
-		if old != nil && old.profile == p {
+		had := l.current.Load()
+		if had != nil && had.profile == p {
 			continue
 		}
 		s := g.newServer(at.Port(), p)
 		l.current.Store(s)
 		g.tasks.run(s.serve)
-		if old == nil {
+		if had == nil {
 			g.tasks.run(l.accept)
 		} else {
-			g.retire(old, nil, gen.drain)
+			g.retire(had, nil, limit)
 		}
 	}
 }
