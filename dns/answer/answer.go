@@ -117,8 +117,6 @@ func (p *Plan) respond(w *Worker, client netip.Addr, stream bool) uint16 {
 	case r.qtype == typeNXNAME:
 		w.ede = edeQueryType
 		return FormErr
-	case r.qtype == typeOPT:
-		return FormErr
 	case !p.ready:
 		w.ede = edeNotReady
 		return ServFail

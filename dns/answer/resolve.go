@@ -56,11 +56,9 @@ func (p *Plan) answer(w *Worker, z *served, s *step, client netip.Addr) (rcode u
 		}
 	}
 	n := found.Node
-	if r.qtype == zone.TypeA || r.qtype == zone.TypeAAAA {
-		if n.Steer > 0 {
-			p.tailored(w, z, n, s, client)
-			return NoError, false
-		}
+	if n.Steer > 0 && (r.qtype == zone.TypeA || r.qtype == zone.TypeAAAA || r.qtype == typeANY) {
+		p.tailored(w, z, n, s, client)
+		return NoError, false
 	}
 	if alias := n.Get(zone.TypeCNAME); alias != nil && r.qtype != zone.TypeCNAME {
 		target, ok := w.put(inAnswer, ownerAt(s.at), alias)
@@ -70,27 +68,19 @@ func (p *Plan) answer(w *Worker, z *served, s *step, client netip.Addr) (rcode u
 		rdata, _ := zone.Next(alias.Data)
 		return NoError, w.follow(s, rdata, target)
 	}
-	if r.qtype == typeANY {
-		if len(n.Sets) == 0 && n.Steer == 0 {
-			w.negative(z)
-		} else {
-			w.put(inAnswer, ownerAt(s.at), &hinfo) // RFC 8482 section 4.2
-		}
-		return NoError, false
-	}
 	set := n.Get(r.qtype)
+	if r.qtype == typeANY && len(n.Sets) > 0 {
+		set = &n.Sets[0] // one RRset stands for all (RFC 8482 section 4.1)
+	}
 	if set == nil {
 		w.negative(z)
 		return NoError, false
 	}
 	if _, ok := w.put(inAnswer, ownerAt(s.at), set); ok {
-		p.additional(w, n, set, s.at)
+		w.additional(z, n, set, s.at)
 	}
 	return NoError, false
 }
-
-// hinfo stands for all records of a name (RFC 8482 section 4.2).
-var hinfo = zone.RRset{Type: 13, TTL: 3600, Count: 1, Data: []byte("\x00\x09\x07RFC8482\x00")}
 
 // put writes an RRset that the response may not lack: where it does not fit,
 // the response is truncated.
@@ -184,7 +174,7 @@ func (w *Worker) redirect(n *zone.Node, s *step) (rcode uint16, more bool) {
 		return NoError, false
 	}
 	m.counts[inAnswer]++
-	if t := w.req.qtype; t == zone.TypeCNAME || t == typeANY {
+	if w.req.qtype == zone.TypeCNAME {
 		return NoError, false
 	}
 	return NoError, w.follow(s, next, at)
@@ -206,11 +196,8 @@ func (w *Worker) referral(z *served, n *zone.Node, s *step) {
 		for rest := ns.Data; len(rest) > 0; {
 			var host []byte
 			host, rest = zone.Next(rest)
-			low := w.names[1][:copy(w.names[1][:], host)]
-			for i := range low {
-				low[i] = zone.Lower(low[i])
-			}
-			if below(low, n.Name) != needed {
+			low := w.lowered(host)
+			if zone.Below(low, n.Name) != needed {
 				continue
 			}
 			glue := z.Node(low)
@@ -231,19 +218,10 @@ func (w *Worker) referral(z *served, n *zone.Node, s *step) {
 	}
 }
 
-// below says whether a name is parent or lies below it, both in wire form and
-// lower case.
-func below(name []byte, parent string) bool {
-	for len(name) > len(parent) {
-		name = name[1+int(name[0]):]
-	}
-	return string(name) == parent
-}
-
-// additional adds the addresses of the hosts that an RRset names, where zones
-// here hold them and they fit. Steered names are left out: their addresses
+// additional adds the addresses of the hosts that an RRset names, where the
+// zone holds them and they fit. Steered names are left out: their addresses
 // depend on the client, and additional data has no scope of its own.
-func (p *Plan) additional(w *Worker, n *zone.Node, set *zone.RRset, at int) {
+func (w *Worker) additional(z *served, n *zone.Node, set *zone.RRset, at int) {
 	var done [16]*zone.Node
 	count := 0
 	for rest := set.Data; len(rest) > 0 && count < len(done); {
@@ -259,7 +237,7 @@ func (p *Plan) additional(w *Worker, n *zone.Node, set *zone.RRset, at int) {
 			if set.Type != zone.TypeHTTPS && set.Type != zone.TypeSVCB {
 				continue
 			}
-		} else if node = p.host(w, host); node == nil {
+		} else if node = w.host(z, host); node == nil {
 			continue
 		}
 		if contains(done[:count], node) || node.Steer > 0 {
@@ -267,7 +245,10 @@ func (p *Plan) additional(w *Worker, n *zone.Node, set *zone.RRset, at int) {
 		}
 		done[count] = node
 		count++
-		for _, t := range [...]uint16{zone.TypeA, zone.TypeAAAA} {
+		for _, t := range [...]uint16{zone.TypeA, zone.TypeAAAA, set.Type} {
+			if t == set.Type && (node == n || t != zone.TypeHTTPS && t != zone.TypeSVCB) {
+				continue // only services point to services (RFC 9460 section 4.1)
+			}
 			if a := node.Get(t); a != nil {
 				w.msg.set(inAdditional, o, a, a.TTL)
 			}
@@ -275,20 +256,26 @@ func (p *Plan) additional(w *Worker, n *zone.Node, set *zone.RRset, at int) {
 	}
 }
 
-// host gives the node that a host name stands at, where it is authoritative.
-func (p *Plan) host(w *Worker, host []byte) *zone.Node {
-	low := w.names[1][:copy(w.names[1][:], host)]
-	for i := range low {
-		low[i] = zone.Lower(low[i])
-	}
-	z := p.find(low, zone.TypeA)
-	if z == nil {
+// host gives the node that a host name stands at, where the zone is
+// authoritative for it.
+func (w *Worker) host(z *served, host []byte) *zone.Node {
+	low := w.lowered(host)
+	if !z.Holds(low) {
 		return nil
 	}
 	if r := z.Lookup(low); r.Kind == zone.Found {
 		return r.Node
 	}
 	return nil
+}
+
+// lowered folds a name of the zone's data; the copy lives in the worker.
+func (w *Worker) lowered(name []byte) []byte {
+	low := w.names[1][:copy(w.names[1][:], name)]
+	for i := range low {
+		low[i] = zone.Lower(low[i])
+	}
+	return low
 }
 
 func contains(list []*zone.Node, n *zone.Node) bool {

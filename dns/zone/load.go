@@ -165,11 +165,11 @@ func (b *builder) add(rr dns.RR, line int) {
 		b.failf(line, "%s %s: %v", h.Name, dns.Type(h.Rrtype), err)
 		return
 	}
-	if !below(owner, b.apex) {
+	name := string(lowerWire(owner))
+	if !Below(owner, string(b.apex)) {
 		b.failf(line, "%s is out of zone %s", h.Name, b.zone.Name)
 		return
 	}
-	name := string(lowerWire(owner))
 	n := b.zone.nodes[name]
 	if n == nil {
 		n = &Node{Name: name}
@@ -238,13 +238,4 @@ func pack(rr dns.RR) (owner, rdata []byte, err error) {
 		return nil, nil, errors.New("the data is longer than 65535 octets")
 	}
 	return buf[:n:n], buf[n+10 : end : end], nil
-}
-
-// below says whether a name in wire form is the apex or lies below it; case
-// does not matter.
-func below(name, apex []byte) bool {
-	for len(name) > len(apex) {
-		name = name[1+int(name[0]):]
-	}
-	return len(name) == len(apex) && string(lowerWire(bytes.Clone(name))) == string(apex)
 }

@@ -91,6 +91,15 @@ func WireLen(b []byte) int {
 	return 0
 }
 
+// Below says whether a name is parent or lies below it, both in wire form and
+// lower case.
+func Below(name []byte, parent string) bool {
+	for len(name) > len(parent) {
+		name = name[1+int(name[0]):]
+	}
+	return string(name) == parent
+}
+
 // Target gives the name in a record's RDATA that additional data may be
 // wanted for (RFC 1035 section 3.3, RFC 2782, RFC 9460), or nil.
 func Target(t uint16, rdata []byte) []byte {

@@ -102,7 +102,7 @@ func (b *builder) checkGlue(n *Node) {
 		var rdata []byte
 		rdata, rest = Next(rest)
 		host := lowerWire(slices.Clone(rdata))
-		if !below(host, []byte(n.Name)) {
+		if !Below(host, n.Name) {
 			continue
 		}
 		if g := b.zone.nodes[string(host)]; g == nil || g.Get(TypeA) == nil && g.Get(TypeAAAA) == nil {

@@ -136,6 +136,10 @@ func (z *Zone) Lookup(name []byte) Result {
 // or nil. It is how glue is found.
 func (z *Zone) Node(name []byte) *Node { return z.nodes[string(name)] }
 
+// Holds says whether a name in wire form and lower case is the apex or lies
+// below it.
+func (z *Zone) Holds(name []byte) bool { return Below(name, z.apex.Name) }
+
 // Apex is the zone's own node.
 func (z *Zone) Apex() *Node { return z.apex }
 
