@@ -107,6 +107,9 @@ func (l *Lab) settled(ctx context.Context, t *tally) error {
 		if ok {
 			return nil
 		}
+		if dead := l.ps.fallen(); dead != nil {
+			return dead
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the fleet did not settle: %s", l.unsettled(context.WithoutCancel(ctx), t))

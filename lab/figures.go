@@ -51,9 +51,9 @@ type Requests struct {
 	// OtherRegions are failures of clients near another region than the one
 	// that died.
 	OtherRegions int `json:"failed_other_regions"`
-	// Recovered is how long after a region's death its clients' requests
-	// succeeded again, each city once for each death: the rest of the answer's
-	// TTL and the detection together.
+	// Recovered is how long after a region's death the last request failed
+	// that one of its cities made, each such city once for each death: the
+	// rest of the answer's TTL and the detection together.
 	Recovered Series   `json:"recovered_ms"`
 	Failures  []string `json:"failures_other_regions,omitempty"`
 }
@@ -62,16 +62,16 @@ type Requests struct {
 type tally struct {
 	mu       sync.Mutex
 	requests Requests
-	dead     string            // region that is dead or coming back
-	since    time.Time         // when it died
-	broken   map[string]bool   // cities of it that have failed since, and not succeeded since
-	streak   map[string]int    // successes in a row, by city
-	served   map[string]string // region that served last, by city
-	seen     map[string]result // last result, by city
+	dead     string               // region that is dead or coming back
+	since    time.Time            // when it died
+	broken   map[string]time.Time // last failure since then of each of its cities
+	streak   map[string]int       // successes in a row, by city
+	served   map[string]string    // region that served last, by city
+	seen     map[string]result    // last result, by city
 }
 
 func newTally() *tally {
-	return &tally{broken: map[string]bool{}, streak: map[string]int{}, served: map[string]string{}, seen: map[string]result{}}
+	return &tally{broken: map[string]time.Time{}, streak: map[string]int{}, served: map[string]string{}, seen: map[string]result{}}
 }
 
 // note takes one result.
@@ -84,18 +84,15 @@ func (t *tally) note(r result) {
 	if r.err != nil {
 		t.requests.Failed++
 		t.streak[r.city.ID] = 0
-		t.broken[r.city.ID] = t.broken[r.city.ID] || mine
-		if !mine {
+		if mine {
+			t.broken[r.city.ID] = r.at
+		} else {
 			t.requests.OtherRegions++
 			if len(t.requests.Failures) < 20 {
 				t.requests.Failures = append(t.requests.Failures, r.at.Format(time.TimeOnly+".000")+" "+r.city.ID+" "+r.name+": "+r.err.Error())
 			}
 		}
 		return
-	}
-	if t.broken[r.city.ID] && r.at.After(t.since) {
-		t.broken[r.city.ID] = false
-		t.requests.Recovered.add(r.at.Add(r.took).Sub(t.since))
 	}
 	t.streak[r.city.ID]++
 	t.served[r.city.ID] = r.region
@@ -115,6 +112,11 @@ func (t *tally) lived() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.dead = ""
+	for _, last := range t.broken {
+		if last.After(t.since) {
+			t.requests.Recovered.add(last.Sub(t.since))
+		}
+	}
 }
 
 // calm says whether every city has had n successes in a row.

@@ -59,6 +59,9 @@ func (l *Lab) configure(ctx context.Context) error {
 		if err == nil || api.Refused(err) != nil && len(api.Refused(err).Errors) > 0 {
 			return err
 		}
+		if dead := l.ps.fallen(); dead != nil {
+			return dead
+		}
 		if wait(ctx, 200*time.Millisecond) != nil {
 			return fmt.Errorf("the control plane did not take the Spec: %w", err)
 		}

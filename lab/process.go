@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
@@ -88,16 +89,35 @@ func (ps *processes) get(name string) *process {
 	return ps.running[name]
 }
 
+// fallen names a process that has ended although it still should run, and its
+// last words; nil where all run. Those that kill has ended do not count.
+func (ps *processes) fallen() error {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for name, p := range ps.running {
+		if p.alive() {
+			continue
+		}
+		text, _ := os.ReadFile(filepath.Join(ps.dir, "logs", name+".log")) // said as far as it can be read
+		lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		return fmt.Errorf("%s has ended (%s): %s", name, p.cmd.ProcessState, lines[0])
+	}
+	return nil
+}
+
 // kill ends everything of a site at once, children of children too, and
 // waits until the lab's own children are gone.
 func (ps *processes) kill(site string, names []string) {
 	var waits []*process
+	ps.mu.Lock()
 	for _, name := range names {
-		if p := ps.get(name); p != nil && p.alive() {
+		if p := ps.running[name]; p != nil && p.alive() {
 			_ = p.cmd.Process.Kill() // fails only where it has just ended
 			waits = append(waits, p)
 		}
+		delete(ps.running, name)
 	}
+	ps.mu.Unlock()
 	netns.KillMarked(siteMark(ps.dir, site))
 	for _, p := range waits {
 		<-p.done

@@ -141,7 +141,14 @@ func (l *Lab) load(seen *tally) (stop func(), err error) {
 			err = errors.Join(err, cerr)
 			continue
 		}
-		wg.Go(func() { c.run(ctx, seen.note) })
+		wg.Go(func() {
+			c.run(ctx, func(r result) {
+				seen.note(r)
+				if r.err != nil {
+					l.log.Debug("request failed", "at", r.at.Format("15:04:05.000"), "took", r.took, "city", r.city.ID, "name", r.name, "to", r.address, "err", r.err)
+				}
+			})
+		})
 	}
 	return func() { cancel(); wg.Wait() }, err
 }
