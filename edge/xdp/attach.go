@@ -33,5 +33,8 @@ func attach(prog *ebpf.Program, device int, name string, mode Mode, log *slog.Lo
 	if nativeErr != nil {
 		log.Warn("the device does not take the program natively; slower generic mode is in use", "device", name, "error", nativeErr)
 	}
+	if err := receiveOffloadOff(name); err != nil {
+		log.Warn("packets that the device merges will be taken for too long", "error", err)
+	}
 	return l, Generic, nil
 }

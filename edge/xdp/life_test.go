@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"meridian/internal/testkit"
 	"meridian/internal/testkit/netns"
@@ -58,6 +59,30 @@ func TestAttachment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a generic program sees must not be merged.
+func TestGenericModeTurnsReceiveOffloadOff(t *testing.T) {
+	r := newRegion(t, regionSpec, 1500)
+	gro := func(cmd, value uint32) (got uint32) {
+		r.must(r.gw1.Do(func() (err error) {
+			got, err = ethtool("eth0", cmd, value)
+			return err
+		}))
+		return got
+	}
+	for _, c := range []struct {
+		mode Mode
+		want uint32
+	}{{Native, 1}, {Generic, 0}} {
+		gro(unix.ETHTOOL_SGRO, 1)
+		l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Mode: c.mode})
+		eventually(t, "ready", func() bool { return l.Ready() == nil })
+		if got := gro(unix.ETHTOOL_GGRO, 0); got != c.want {
+			t.Errorf("in mode %s receive offload is %d, expected %d", c.mode, got, c.want)
+		}
+		r.stop["gw1"]()
 	}
 }
 
