@@ -24,6 +24,17 @@ func (s State) String() string {
 // MarshalText gives the same word for JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads the same word.
+func (s *State) UnmarshalText(b []byte) error {
+	for v := Unknown; v <= Drain; v++ {
+		if v.String() == string(b) {
+			*s = v
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a state", b)
+}
+
 // Cause is why a check failed, from a fixed list that fits four bits.
 type Cause uint8
 
@@ -55,6 +66,17 @@ func (c Cause) String() string { return causeNames[c&15] }
 
 // MarshalText gives the same word for JSON.
 func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads the same word.
+func (c *Cause) UnmarshalText(b []byte) error {
+	for i, name := range causeNames {
+		if name == string(b) {
+			*c = Cause(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a cause", b)
+}
 
 // Observation is one probe result: an immutable fact.
 type Observation struct {
