@@ -7,7 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -35,12 +37,13 @@ type question struct {
 	client netip.Prefix
 }
 
-func runExplain(_ context.Context, args []string) error {
-	fs := cli.Flags("gslb explain NAME [TYPE] --client ADDRESS --spec FILE [--down REGION] [--json]",
+func runExplain(ctx context.Context, args []string) error {
+	fs := cli.Flags("gslb explain NAME [TYPE] --client ADDRESS [--spec FILE [--down REGION]] [flags]",
 		"gslb explain www.example.com A --client 192.0.2.7 --spec fleet.yaml --down fra")
 	client := fs.String("client", "", "`ADDRESS` or prefix of the client")
 	spec := fs.String("spec", "", "explain offline, from the Spec in `FILE`")
-	asJSON := fs.Bool("json", false, "print JSON")
+	var admin adminFlags
+	admin.register(fs)
 	var down, databases cli.List
 	fs.Var(&down, "down", "as if `REGION` were down; repeatable; with --spec")
 	fs.Var(&databases, "geo", "geo database `FILE` (GeoIP2 schema), one with places, one with AS numbers; with --spec (default the embedded country database)")
@@ -52,14 +55,19 @@ func runExplain(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *spec == "" {
-		return cli.Usagef(fs, "gslb explain: expected --spec FILE")
+	if *spec == "" && len(down)+len(databases) > 0 {
+		return cli.Usagef(fs, "gslb explain: --down and --geo go with --spec")
 	}
-	e, err := explainOffline(q, *spec, down, databases)
+	var e *answer.Explanation
+	if *spec == "" {
+		e, err = explainOnline(ctx, q, &admin)
+	} else {
+		e, err = explainOffline(q, *spec, down, databases)
+	}
 	if err != nil {
 		return err
 	}
-	return printExplanation(os.Stdout, e, *asJSON)
+	return printExplanation(os.Stdout, e, admin.json)
 }
 
 func parseQuestion(fs *flag.FlagSet, args []string, client string) (question, error) {
@@ -93,6 +101,18 @@ func parseClient(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return a.WithZone("").Unmap().Prefix(a.Unmap().BitLen())
+}
+
+// explainOnline asks a nameserver, which answers by its present health and
+// shifts.
+func explainOnline(ctx context.Context, q question, admin *adminFlags) (*answer.Explanation, error) {
+	c, err := admin.client()
+	if err != nil {
+		return nil, err
+	}
+	ask := url.Values{"name": {q.name.String()}, "type": {dns.TypeToString[q.qtype]}, "client": {q.client.String()}}
+	var e answer.Explanation
+	return &e, c.Do(ctx, http.MethodGet, "/explain?"+ask.Encode(), nil, &e)
 }
 
 // explainOffline runs the nameserver's own code on a Spec file.

@@ -256,6 +256,12 @@ func problem(err error) (int, *Problem) {
 	return http.StatusInternalServerError, &Problem{Message: err.Error()}
 }
 
+// ProblemOf gives an error in the form in which the API answers with it.
+func ProblemOf(err error) *Problem {
+	_, p := problem(err)
+	return p
+}
+
 // fieldsOf lists what is wrong with a Spec and its objects; empty for any
 // other error.
 func fieldsOf(err error) []Field {

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"meridian/cli"
+	"meridian/controlplane"
+	"meridian/controlplane/api"
+	"meridian/fleet"
+)
+
+// standing is all that gslb status shows.
+type standing struct {
+	Status *api.StatusReply `json:"status"`
+	Health *api.HealthReply `json:"health"`
+	Shifts []fleet.Shift    `json:"shifts"`
+}
+
+func runStatus(ctx context.Context, args []string) error {
+	fs := cli.Flags("gslb status [flags]", "gslb status --admin http://127.0.0.1:8053")
+	var f adminFlags
+	f.register(fs)
+	rest, err := cli.Parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return cli.Usagef(fs, "gslb status: unexpected argument %q", rest[0])
+	}
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	var st standing
+	if st.Status, err = c.Status(ctx); err != nil {
+		return err
+	}
+	if st.Health, err = c.Health(ctx); err != nil {
+		return err
+	}
+	if st.Shifts, err = c.Shifts(ctx); err != nil {
+		st.Shifts = nil // a node without a control plane has none to tell of
+	}
+	return f.show(os.Stdout, st, func(w io.Writer) { showStatus(w, &st, time.Now()) })
+}
+
+func showStatus(w io.Writer, st *standing, now time.Time) {
+	s := st.Status
+	switch {
+	case s.Revision == 0 && s.Hash == "":
+		fmt.Fprintf(w, "%s: there is no Spec yet; submit one with gslb apply\n", s.Node)
+	default:
+		fmt.Fprintf(w, "%s: revision %d from %s, for %s\n", s.Node, s.Revision, s.Source, ago(s.Since, now))
+	}
+	switch {
+	case s.Store.Connected:
+		fmt.Fprintln(w, "store: connected")
+	case s.Store.Error != "":
+		fmt.Fprintf(w, "store: AWAY, %s; everything keeps serving what it has\n", s.Store.Error)
+	}
+	if s.Problem != "" {
+		fmt.Fprintf(w, "problem: %s\n", s.Problem)
+	}
+	if f := st.Health.Fleet; f != nil {
+		rows := [][]string{{"\nREGION", "STATE", "SINCE", "WHY"}}
+		for _, r := range f.Regions {
+			rows = append(rows, []string{r.Region, r.State, ago(r.Since, now), r.Why})
+		}
+		table(w, rows)
+	}
+	if len(s.Nodes) > 0 {
+		rows := [][]string{{"\nNODE", "REVISION", "ANSWER", "CONNECTED", "ERROR"}}
+		for _, n := range s.Nodes {
+			rows = append(rows, nodeRow(n, now))
+		}
+		table(w, rows)
+	}
+	if len(st.Shifts) > 0 {
+		rows := [][]string{{"\nSHIFT", "FROM", "SHARE", "ENDS", "REASON"}}
+		for _, sh := range st.Shifts {
+			ends := "when taken back"
+			if !sh.Expires.IsZero() {
+				ends = "in " + sh.Expires.Sub(now).Round(time.Second).String()
+			}
+			rows = append(rows, []string{sh.ID, sh.From, fmt.Sprintf("%g %%", sh.Share*100), ends, sh.Reason})
+		}
+		table(w, rows)
+	}
+}
+
+func nodeRow(a controlplane.Ack, now time.Time) []string {
+	row := []string{a.Node, "none", "never seen", "no", a.Error}
+	if a.Applied > 0 {
+		row[1] = strconv.FormatUint(a.Applied, 10)
+	}
+	switch a.State {
+	case controlplane.Sent:
+		row[2] = fmt.Sprintf("sent %d %s ago", a.Revision, ago(a.SentAt, now))
+	case controlplane.Acked:
+		row[2] = fmt.Sprintf("acknowledged %s ago", ago(a.At, now))
+	case controlplane.Nacked:
+		row[2] = fmt.Sprintf("REFUSED %d %s ago", a.Revision, ago(a.At, now))
+	}
+	if a.Online {
+		row[3] = "to " + a.Replica
+	}
+	return row
+}
+
+// ago gives the time since t in a form for people; "-" where t is not known.
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return max(now.Sub(t), 0).Round(time.Second).String()
+}
