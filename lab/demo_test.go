@@ -60,17 +60,23 @@ func TestTallyTellsWhoseFailuresTheyAre(t *testing.T) {
 	seen := newTally()
 	failed := errors.New("no route")
 	seen.died("fra")
-	seen.note(result{city: berlin, at: time.Now(), err: failed})
-	seen.note(result{city: tokyo, at: time.Now(), region: "nrt"})
-	seen.note(result{city: berlin, at: time.Now(), region: "iad"})
-	if n := seen.counts(); n.Total != 3 || n.Failed != 1 || n.OtherRegions != 0 || n.Recovered.N != 1 {
-		t.Errorf("%+v", n)
+	at := seen.since
+	seen.note(result{city: berlin, at: at.Add(time.Second), err: failed})
+	seen.note(result{city: tokyo, at: at.Add(time.Second), region: "nrt"})
+	seen.note(result{city: berlin, at: at.Add(2 * time.Second), err: failed})
+	seen.note(result{city: berlin, at: at.Add(3 * time.Second), region: "iad"})
+	if n := seen.counts(); n.Total != 4 || n.Failed != 2 || n.OtherRegions != 0 {
+		t.Errorf("while the region is dead: %+v", n)
 	}
-	seen.note(result{city: tokyo, at: time.Now(), err: failed})
+	seen.note(result{city: tokyo, at: at, err: failed})
 	seen.lived()
-	seen.note(result{city: berlin, at: time.Now(), err: failed})
-	if n := seen.counts(); n.Failed != 3 || n.OtherRegions != 2 {
-		t.Errorf("%+v", n)
+	seen.note(result{city: berlin, at: at, err: failed})
+	n := seen.counts()
+	if n.Failed != 4 || n.OtherRegions != 2 || len(n.Failures) != 2 {
+		t.Errorf("failures of others, and after it: %+v", n)
+	}
+	if n.Recovered.N != 1 || n.Recovered.Max != 2000 {
+		t.Errorf("recovery: %+v", n.Recovered)
 	}
 }
 

@@ -243,7 +243,7 @@ func (n RouterNeighbor) peer() *api.Peer {
 	p := &api.Peer{
 		Conf: &api.PeerConf{NeighborAddress: n.Address.String(), PeerAsn: n.ASN},
 		Timers: &api.Timers{Config: &api.TimersConfig{
-			HoldTime: 3, KeepaliveInterval: 1, ConnectRetry: 1, IdleHoldTimeAfterReset: 1}},
+			HoldTime: 9, KeepaliveInterval: 3, ConnectRetry: 1, IdleHoldTimeAfterReset: 1}},
 		Transport: &api.Transport{PassiveMode: n.Passive},
 	}
 	for _, f := range []struct {

@@ -67,7 +67,7 @@ const demoTTL = 5 * time.Second
 
 // bgp peers each edge node of the region with the region's router.
 func (t *Topology) bgp(r *Region) fleet.BGP {
-	b := fleet.BGP{ASN: r.asnEdge(), HoldTime: fleet.Duration(3 * time.Second)}
+	b := fleet.BGP{ASN: r.asnEdge()}
 	for _, n := range r.Of(Edge) {
 		if !slices.Contains(n.Roles, fleet.RoleBGP) {
 			continue
