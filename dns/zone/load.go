@@ -191,6 +191,10 @@ func (b *builder) addTo(n *Node, h *dns.RR_Header, rdata []byte, line int) {
 		b.line[setKey{n.Name, h.Rrtype}] = line
 	}
 	set := &n.Sets[at]
+	if len(set.Data)+len(rdata) > maxSet {
+		b.failf(line, "%s %s: more records than fit into a message", h.Name, dns.Type(h.Rrtype))
+		return
+	}
 	for rest := set.Data; len(rest) > 0; {
 		var have []byte
 		if have, rest = Next(rest); bytes.Equal(have, rdata) {
@@ -203,10 +207,6 @@ func (b *builder) addTo(n *Node, h *dns.RR_Header, rdata []byte, line int) {
 	}
 	if set.Count == 1 && (h.Rrtype == TypeCNAME || h.Rrtype == TypeDNAME || h.Rrtype == TypeSOA) {
 		b.failf(line, "%s: more than one %s", h.Name, dns.Type(h.Rrtype))
-		return
-	}
-	if len(set.Data)+len(rdata) > maxSet {
-		b.failf(line, "%s %s: more records than fit into a message", h.Name, dns.Type(h.Rrtype))
 		return
 	}
 	set.Count++

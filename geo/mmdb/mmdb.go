@@ -144,6 +144,9 @@ func parse(data []byte, name string) (d *database, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not an MMDB or is corrupt: %w", err)
 	}
+	if err := checkTree(data, reader.Metadata); err != nil {
+		return nil, fmt.Errorf("is corrupt: %w", err)
+	}
 	d = &database{reader, name}
 	useful, last := false, netip.Prefix{}
 	err = d.walk(func(p netip.Prefix, place geo.Place) bool {

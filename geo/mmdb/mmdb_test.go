@@ -180,6 +180,8 @@ func TestTwoDatabases(t *testing.T) {
 func TestBadFilesAreRefusedWithTheirReason(t *testing.T) {
 	dir := t.TempDir()
 	good := build(t, "GeoIP2-Country", map[string]mmdbtype.Map{"10.0.0.0/8": country("DE"), "2001:db8::/32": country("FR")})
+	loop := bytes.Clone(good)
+	copy(loop, make([]byte, 6)) // both ways from the root lead back to it
 	at := bytes.Index(good, []byte("\xab\xcd\xefMaxMind.com"))
 	for name, c := range map[string]struct {
 		data []byte
@@ -189,6 +191,7 @@ func TestBadFilesAreRefusedWithTheirReason(t *testing.T) {
 		"text.mmdb":      {[]byte("hello"), "is not an MMDB"},
 		"truncated.mmdb": {good[:len(good)/2], "is not an MMDB"},
 		"cut-tree.mmdb":  {good[at-40:], "corrupt"},
+		"loop.mmdb":      {loop, "the search tree has a loop"},
 		"other.mmdb":     {build(t, "Other", map[string]mmdbtype.Map{"10.0.0.0/8": {"x": mmdbtype.Uint32(1)}}), "holds neither"},
 	} {
 		path := filepath.Join(dir, name)
