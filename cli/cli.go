@@ -4,6 +4,8 @@
 // Roof: imported by cmd/gslb and cmd/edge only.
 package cli
 
+//go:generate go run gen/main.go
+
 import (
 	"context"
 	"errors"

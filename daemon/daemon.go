@@ -62,6 +62,8 @@ type Config struct {
 type Daemon struct {
 	cfg    Config
 	static []Part
+	// Stopping is called as soon as the node begins to stop; nil for nothing.
+	Stopping func()
 	agent  *node.Agent
 	file   *node.FileSource // nil where the configuration comes from control planes
 	base   atomic.Pointer[Base]
@@ -151,6 +153,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-d.group.failed:
 	case err = <-static.failed:
 	case err = <-agent.failed:
+	}
+	if d.Stopping != nil {
+		d.Stopping()
 	}
 	agentErr := agent.stop()
 	d.mu.Lock()

@@ -30,11 +30,7 @@ type Flags struct {
 
 // Register adds the flags to fs; roles are the program's default ones.
 func (f *Flags) Register(fs *flag.FlagSet, data, roles string) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "node"
-	}
-	fs.StringVar(&f.Node, "node", host, "this node's `NAME` in the Spec")
+	fs.StringVar(&f.Node, "node", "", "this node's `NAME` in the Spec (default the host's name)")
 	fs.StringVar(&f.Data, "data", data, "`DIR` for keys, the store and the last good configuration")
 	fs.StringVar(&f.Spec, "spec", "", "run from this `FILE` alone, with no control plane; reloaded on change")
 	fs.Var(&f.Control, "control", "`ADDR:PORT,...` of control planes to take the configuration from")
@@ -50,10 +46,14 @@ func (f *Flags) Register(fs *flag.FlagSet, data, roles string) {
 	fs.StringVar(&f.LogFormat, "log-format", "text", "text or json")
 }
 
-// Check says what is wrong with the flags.
+// Check completes the flags and says what is wrong with them.
 func (f *Flags) Check() error {
 	if f.Node == "" {
-		return errors.New("--node: expected this node's name in the Spec")
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--node: expected this node's name in the Spec: %w", err)
+		}
+		f.Node = host
 	}
 	if (f.Spec == "") == (len(f.Control) == 0) {
 		return errors.New("expected either --spec FILE or --control ADDR:PORT,...")

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"meridian/dns/zone"
+	"meridian/edge/l7/route"
 	"meridian/fleet"
 )
 
@@ -167,7 +168,7 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
-	zones := false
+	zones, certificates := false, false
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
@@ -175,6 +176,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:
+			certificates = true
 			err = checkCertificate(o.Data)
 		case fleet.ObjectCA:
 			err = checkAuthorities(o.Data)
@@ -183,7 +185,12 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
 		}
 	}
-	if zones { // a node has all of them or none
+	if certificates && len(errs) == 0 { // a node has all of them or none
+		if _, err := route.CompileCertificates(w); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if zones { // likewise
 		if _, err := zone.LoadWorld(w, nil); err != nil {
 			errs = append(errs, zoneErrors(w, err)...)
 		}

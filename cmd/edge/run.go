@@ -16,9 +16,9 @@ import (
 
 func run(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge run [flags]",
-		"edge run --node fra-edge-1 --data /var/lib/meridian --control 10.1.0.2:7443,10.2.0.2:7443 --fleet-key /etc/meridian/fleet.key")
+		"edge run --node fra-edge-1 --data /var/lib/edge --control 10.1.0.2:7443,10.2.0.2:7443 --fleet-key /etc/meridian/fleet.key")
 	var f flags
-	f.Flags.Register(fs, "/var/lib/meridian", "l4,l7,bgp")
+	f.Flags.Register(fs, "/var/lib/edge", "l4,l7,bgp")
 	fs.StringVar(&f.Device, "device", "", "`DEVICE` for layer 4; \"none\" for a gateway without layer 4 (default the one with the node's address)")
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
@@ -66,6 +66,7 @@ func (f *flags) run(ctx context.Context) error {
 		return err
 	}
 	d.Static(daemon.Part{Name: "serving", Run: s.Run})
+	d.Stopping = s.Stopping
 	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
 	return d.Run(ctx)
 }

@@ -45,7 +45,7 @@ func serveCommands() []cli.Command {
 }
 
 func (f *serveFlags) register(fs *flag.FlagSet) {
-	f.Flags.Register(fs, "/var/lib/meridian", "dns,control,probe,dashboard")
+	f.Flags.Register(fs, "/var/lib/gslb", "dns,control,probe,dashboard")
 	fs.StringVar(&f.Zones, "zones", "", "serve the zones in `DIR` (NAME.zone each, root.zone for the root) and nothing else; SIGHUP reloads")
 	fs.Var(&f.Listen, "listen", "`ADDR:PORT` for DNS over UDP and TCP; repeatable (default the Spec's dns.listen, :53 with --zones)")
 	fs.StringVar(&f.Admin, "admin", "127.0.0.1:8053", "`ADDR:PORT` of the admin API")
@@ -59,7 +59,7 @@ func (f *serveFlags) register(fs *flag.FlagSet) {
 }
 
 func runServe(ctx context.Context, args []string) error {
-	fs := cli.Flags("gslb serve [flags]", "gslb serve --node fra-dns --data /var/lib/meridian --fleet-key /etc/meridian/fleet.key"+
+	fs := cli.Flags("gslb serve [flags]", "gslb serve --node fra-dns --data /var/lib/gslb --fleet-key /etc/meridian/fleet.key"+
 		" --store-peers fra-dns=10.1.0.2:7380,iad-dns=10.2.0.2:7380,nrt-dns=10.3.0.2:7380\n  gslb serve --zones /etc/zones --listen :53")
 	var f serveFlags
 	f.register(fs)
@@ -166,6 +166,7 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.daemon.Static(static...)
+	s.daemon.Stopping = s.self.Stopping
 	defer daemon.OnHangup(func() { defer s.self.Reload()(); s.daemon.Reload() })()
 	return s.daemon.Run(ctx)
 }

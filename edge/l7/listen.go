@@ -16,13 +16,6 @@ import (
 	"meridian/fleet"
 )
 
-// Clamp gives the segments that fit a path of that MTU after layer 4 has put
-// each packet into another of the same family (IPIP, IP6IP6).
-func Clamp(mtu int) MaxSegment {
-	const ip4, ip6, tcp = 20, 40, 20
-	return MaxSegment{V4: mtu - ip4 - ip4 - tcp, V6: mtu - ip6 - ip6 - tcp}
-}
-
 // listen opens a plain TCP socket. It is not MPTCP, which is Go's default for
 // listeners: layer 4 keeps flows by their 5-tuple, and a subflow has another.
 // The address need not be there yet (IP_FREEBIND), so the order in which the
