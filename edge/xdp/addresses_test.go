@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"meridian/internal/testkit"
 	"meridian/internal/testkit/netns"
