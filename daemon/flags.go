@@ -56,7 +56,7 @@ func (f *Flags) Check() error {
 		f.Node = host
 	}
 	if (f.Spec == "") == (len(f.Control) == 0) {
-		return errors.New("expected either --spec FILE or --control ADDR:PORT,...")
+		return errors.New("expected either --spec FILE or --control ADDR:PORT")
 	}
 	allowed := fleet.Role("").Values()
 	for _, r := range f.Roles {

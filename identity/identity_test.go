@@ -187,10 +187,11 @@ func TestFlowKeyIsOneForARegion(t *testing.T) {
 		}
 		return id.FlowKey(region)
 	}
-	if of(Key{1}, "fra") != of(Key{1}, "fra") {
+	fra := of(Key{1}, "fra")
+	if again := of(Key{1}, "fra"); again != fra {
 		t.Error("two nodes with one key differ")
 	}
-	if of(Key{1}, "fra") == of(Key{1}, "iad") || of(Key{1}, "fra") == of(Key{2}, "fra") {
+	if of(Key{1}, "iad") == fra || of(Key{2}, "fra") == fra {
 		t.Error("two regions or two fleets share a flow key")
 	}
 }
