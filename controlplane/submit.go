@@ -80,7 +80,7 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	n, err := c.cfg.Store.Commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current})
+	n, err := c.commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current})
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +90,18 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	numbered.Revision = n
 	c.install(&fleet.World{Snapshot: &numbered, Objects: w.Objects, Shifts: w.Shifts}, "store")
 	return r, nil
+}
+
+// commit stores a change to the revision that is served here (ch.Floor). The
+// store may be seen a moment late, or be behind after it was lost: neither is a
+// conflict with what the operator looked at.
+func (c *ControlPlane) commit(ctx context.Context, base uint64, ch Change) (uint64, error) {
+	n, err := c.cfg.Store.Commit(ctx, base, ch)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) && conflict.Current <= ch.Floor && conflict.Current != base {
+		return c.cfg.Store.Commit(ctx, conflict.Current, ch)
+	}
+	return n, err
 }
 
 // reuse completes the objects with those of the current World.
@@ -138,7 +150,7 @@ func (c *ControlPlane) Rollback(ctx context.Context, to uint64, base *uint64) (*
 	}
 	limited, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	n, err := c.cfg.Store.Commit(limited, st.Revision, Change{Restore: to, Created: time.Now(), Floor: current})
+	n, err := c.commit(limited, st.Revision, Change{Restore: to, Created: time.Now(), Floor: current})
 	if err != nil {
 		return nil, err
 	}
