@@ -125,8 +125,14 @@ func (a *Anycast) Run(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	var hold plan.Hold
+	var since time.Time // when readiness began
 	for {
-		a.step(hold.Update(a.cfg.Local(), time.Now()))
+		now := time.Now()
+		local := hold.Update(a.cfg.Local(), now)
+		if local != nil || since.IsZero() {
+			since = now
+		}
+		a.step(local, since, now)
 		select {
 		case <-ctx.Done():
 			return a.leave()
@@ -138,7 +144,7 @@ func (a *Anycast) Run(ctx context.Context) error {
 
 // step announces the plan of this moment where it differs from what was last
 // announced, or where the speaker did not take that.
-func (a *Anycast) step(local error) {
+func (a *Anycast) step(local error, since, now time.Time) {
 	a.mu.Lock()
 	world, view, was := a.world, a.view, a.now
 	a.mu.Unlock()
@@ -146,7 +152,7 @@ func (a *Anycast) step(local error) {
 		return
 	}
 	a.ready.Set(boolean(local == nil))
-	p := plan.Make(plan.Input{Snapshot: world.Snapshot, Node: a.cfg.Node, Local: local, View: view, Shifts: world.Shifts, Now: time.Now()})
+	p := plan.Make(plan.Input{Snapshot: world.Snapshot, Node: a.cfg.Node, Local: local, Ready: since, View: view, Shifts: world.Shifts, Now: now})
 	next := Status{Ads: p.Ads, Silent: p.Silent}
 	if was.Err == nil && reflect.DeepEqual(was, next) {
 		return

@@ -20,6 +20,8 @@ regions:
 anycast: {v4: [198.51.100.1]}
 nodes:
   - {name: fra-1, region: fra, roles: [l4, l7, bgp], addresses: {v4: 10.1.0.1}}
+services:
+  - {service: web, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: "10.1.1.1:443"}]}]}
 `
 
 // speaker notes what it is told; fail makes it refuse.
@@ -89,8 +91,9 @@ func TestAnnouncesOnceReadyAndWithdrawsWhenNot(t *testing.T) {
 			}
 		}
 		after(500*time.Millisecond, "")
-		after(time.Second, "203.0.113.1/0 198.51.100.1/0")
-		if n := len(s.said); n != 2 {
+		after(time.Second, "203.0.113.1/0 198.51.100.1/3")
+		after(10*time.Second, "203.0.113.1/0 198.51.100.1/0")
+		if n := len(s.said); n != 3 {
 			t.Errorf("said %d times, want only on change: %q", n, s.said)
 		}
 		broken := errors.New("no program on eth0")
@@ -100,7 +103,8 @@ func TestAnnouncesOnceReadyAndWithdrawsWhenNot(t *testing.T) {
 			t.Errorf("reason %q", got)
 		}
 		local.Store(nil)
-		after(2*time.Second, "203.0.113.1/0 198.51.100.1/0")
+		after(2*time.Second, "203.0.113.1/0 198.51.100.1/3")
+		after(10*time.Second, "203.0.113.1/0 198.51.100.1/0")
 		a.SetView(&fleet.View{Verdicts: map[fleet.Target]fleet.Verdict{
 			{Kind: fleet.TargetGateway, Region: "fra", Node: "fra-1"}: {State: fleet.Down}}})
 		after(time.Millisecond, "203.0.113.1/0 198.51.100.1/3")
@@ -123,7 +127,7 @@ func TestASpeakerThatRefusesIsAskedAgain(t *testing.T) {
 		s.fail = nil
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if s.last() != "203.0.113.1/0 198.51.100.1/0" {
+		if s.last() != "203.0.113.1/0 198.51.100.1/3" {
 			t.Errorf("announced %q", s.last())
 		}
 		stop()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ import (
 type DemoOptions struct {
 	Scenario string // "" to stay and obey, or one of Scenarios
 	Runs     int    // of the scenario
+	Logs     string // directory to keep every process's log in; "" to keep none
 	JSON     bool   // print the scenario's figures as JSON on Out, and sentences on Err
 
 	Keys     io.Reader // orders typed by a visitor; nil where nobody types
@@ -55,9 +57,7 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil && ctx.Err() == nil {
-			err = errors.Join(err, keepLogs(dir))
-		}
+		err = errors.Join(err, d.keepLogs(dir, err != nil && ctx.Err() == nil))
 		d.say("Taking everything down.")
 		err = errors.Join(err, d.lab.Close())
 	}()
@@ -242,14 +242,22 @@ func (d *demo) typed() <-chan string {
 	return lines
 }
 
-// keepLogs moves a failed run's logs out of what is removed.
-func keepLogs(dir string) error {
-	kept, err := os.MkdirTemp("", "meridian-demo-logs-")
-	if err == nil {
-		err = os.Rename(dir+"/logs", kept+"/logs")
+// keepLogs moves the logs out of what is removed, where the visitor asked for
+// them or the demo failed.
+func (d *demo) keepLogs(dir string, failed bool) error {
+	to := d.Logs
+	if to == "" && !failed {
+		return nil
 	}
-	if err != nil {
-		return nil // there are no logs yet
+	if to == "" {
+		var err error
+		if to, err = os.MkdirTemp("", "meridian-demo-logs-"); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("logs are kept in %s", kept)
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(dir, "logs"))); err != nil {
+		return fmt.Errorf("keep the logs: %w", err)
+	}
+	d.say("The logs of every process are in %s.", to)
+	return nil
 }

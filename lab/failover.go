@@ -94,26 +94,31 @@ func (l *Lab) home(ctx context.Context, r *Region) bool {
 	return true
 }
 
-// settled waits until every region is home and every city has had five
-// successes in a row.
+// settledFor is how long everything must be as it should before it counts.
+const settledFor = 3 * time.Second
+
+// settled waits until every region has been home, and every city served
+// without a failure, for a while.
 func (l *Lab) settled(ctx context.Context, t *tally) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
+	var since time.Time
 	for {
 		ok := t.calm(l.Topology.Cities, 5)
 		for i := range l.Topology.Regions {
 			ok = ok && l.home(ctx, &l.Topology.Regions[i])
 		}
-		if ok {
+		switch {
+		case !ok:
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) > settledFor:
 			return nil
 		}
 		if dead := l.ps.fallen(); dead != nil {
 			return dead
 		}
-		select {
-		case <-ctx.Done():
+		if wait(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("the fleet did not settle: %s", l.unsettled(context.WithoutCancel(ctx), t))
-		case <-tick.C:
 		}
 	}
 }

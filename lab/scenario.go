@@ -78,13 +78,9 @@ func (s *scenario) loseOne(ctx context.Context, r *Region) error {
 		r.ID, s.out.DNS.P99, s.out.BGP.P99)
 	calm, cancel := context.WithTimeout(ctx, failoverWithin)
 	defer cancel()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
 	for !s.seen.calm(s.lab.Topology.Cities, 5) {
-		select {
-		case <-calm.Done():
+		if wait(calm, 100*time.Millisecond) != nil {
 			return fmt.Errorf("clients of %s were not served again: %s", r.ID, s.lab.unsettled(ctx, s.seen))
-		case <-tick.C:
 		}
 	}
 	s.say("  Every city is served. Restoring %s.", r.ID)

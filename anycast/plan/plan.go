@@ -12,6 +12,9 @@
 //     region degrade at once, all are equal again and traffic stays put. So
 //     nothing but the nodes themselves can take the last announcer away.
 //   - An operator's drain degrades too.
+//   - A node that has just become ready begins degraded and is announced in
+//     full once the probes find its region up, so that clients come home once,
+//     to a region that serves.
 package plan
 
 import (
@@ -35,11 +38,17 @@ const (
 	prependTimes = 3
 )
 
+// fillTime is how long a node that has become ready waits for the probes to
+// find its region up. Without their word it is then announced in full: probes
+// may be away, and the node itself can serve.
+const fillTime = 10 * time.Second
+
 // Input is all that the plan of one node depends on.
 type Input struct {
 	Snapshot *fleet.Snapshot
 	Node     string
-	Local    error // why the node's data plane cannot serve; nil when it can
+	Local    error     // why the node's data plane cannot serve; nil when it can
+	Ready    time.Time // since when it can; zero: for long
 	View     *fleet.View
 	Shifts   []fleet.Shift
 	Now      time.Time
@@ -108,6 +117,9 @@ func (in *Input) regionStep(region string) (degree, string) {
 	if in.gatewaysDown(region) {
 		return strong, "no gateway of the region answers"
 	}
+	if in.Now.Sub(in.Ready) < fillTime && !in.servicesUp(region) {
+		return strong, "the node has just become ready, and the probes have not found the region up yet"
+	}
 	down := in.servicesDown(region)
 	switch {
 	case len(down) == 0:
@@ -131,6 +143,16 @@ func (in *Input) gatewaysDown(region string) bool {
 		}
 	}
 	return len(targets) > 0
+}
+
+func (in *Input) servicesUp(region string) bool {
+	for i := range in.Snapshot.Spec.Services {
+		name := in.Snapshot.Spec.Services[i].Service
+		if in.View.Get(fleet.Target{Kind: fleet.TargetService, Region: region, Service: name}).State != fleet.Up {
+			return false
+		}
+	}
+	return true
 }
 
 func (in *Input) servicesDown(region string) []string {

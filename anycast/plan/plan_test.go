@@ -45,10 +45,13 @@ func gateway(node string) fleet.Target {
 	return fleet.Target{Kind: fleet.TargetGateway, Region: "fra", Node: node}
 }
 
-func down(targets ...fleet.Target) *fleet.View {
+func down(targets ...fleet.Target) *fleet.View { return viewOf(fleet.Down, targets) }
+func up(targets ...fleet.Target) *fleet.View   { return viewOf(fleet.Up, targets) }
+
+func viewOf(s fleet.State, targets []fleet.Target) *fleet.View {
 	v := &fleet.View{Verdicts: map[fleet.Target]fleet.Verdict{}}
 	for _, t := range targets {
-		v.Verdicts[t] = fleet.Verdict{State: fleet.Down}
+		v.Verdicts[t] = fleet.Verdict{State: s}
 	}
 	return v
 }
@@ -98,6 +101,10 @@ func TestPlan(t *testing.T) {
 		{"no gateway left degrades, and never withdraws", Input{Node: "fra-1", View: down(gateway("fra-1"), gateway("fra-2"))}, hard},
 		{"one gateway left is enough", Input{Node: "fra-1", View: down(gateway("fra-1"))}, full},
 		{"another region's fault is not ours", Input{Node: "fra-1", View: down(service("iad", "web"), service("iad", "api"))}, full},
+
+		{"a node that has just become ready begins softly", Input{Node: "fra-1", Ready: t0.Add(-time.Second)}, hard},
+		{"until the probes find its region up", Input{Node: "fra-1", Ready: t0.Add(-time.Second), View: up(service("fra", "web"), service("fra", "api"))}, full},
+		{"or until they have said nothing for long", Input{Node: "fra-1", Ready: t0.Add(-time.Minute)}, full},
 
 		{"a drain degrades", Input{Node: "fra-1", Shifts: []fleet.Shift{drain}}, hard},
 		{"until it expires", Input{Node: "fra-1", Shifts: []fleet.Shift{drain}, Now: t0.Add(time.Hour)}, full},

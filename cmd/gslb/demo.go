@@ -33,6 +33,7 @@ func runDemo(ctx context.Context, args []string) error {
 	fs.StringVar(&o.Scenario, "scenario", "", "run `NAME` alone, print what it measured and end: "+strings.Join(lab.Scenarios(), ", "))
 	fs.IntVar(&o.Runs, "runs", 3, "`N` runs of the scenario")
 	fs.BoolVar(&o.JSON, "json", false, "print the scenario's figures as JSON, and sentences on stderr")
+	fs.StringVar(&o.Logs, "logs", "", "keep the log of every process in `DIR`, which must not hold any yet")
 	level := fs.String("log-level", "warn", "log of the demo itself: debug, info, warn or error")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
