@@ -30,7 +30,7 @@ const storePort = 7379
 // process takes its configuration from elsewhere.
 func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	f := s.flags
-	if !f.controls() {
+	if !f.replica {
 		return nil, nil
 	}
 	creds := s.id.Credentials(f.Node, time.Now, rand.Reader)

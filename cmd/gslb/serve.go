@@ -32,6 +32,8 @@ type serveFlags struct {
 	StoreEndpoints cli.List
 	StoreClient    string
 	Geo            cli.List
+
+	replica bool // this process runs a control plane; set by complete
 }
 
 // serveCommands run the nameserver, and the store's child process.
@@ -102,13 +104,13 @@ func (f *serveFlags) complete() error {
 	if f.StorePeers != "" && len(f.StoreEndpoints) > 0 {
 		return errors.New("expected at most one of --store-peers and --store-endpoints")
 	}
-	if f.controls() {
+	if f.replica = f.controls(); f.replica {
 		f.Control = append(cli.List{f.ownXDS()}, f.Control...)
 	}
 	return f.Check()
 }
 
-// controls says whether this process runs a control plane: where it may and
+// controls says whether this process is to run a control plane: where it may and
 // there is no other that it could take its configuration from.
 func (f *serveFlags) controls() bool {
 	if !f.Role(fleet.RoleControl) || f.Spec != "" {

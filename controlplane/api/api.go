@@ -113,6 +113,12 @@ func (s *Server) routes() {
 		secret("/config/rollback", methods{"POST": s.rollback})
 		secret("/traffic-shift", methods{"GET": s.getShifts, "POST": s.postShift})
 		secret("/traffic-shift/{id}", methods{"DELETE": s.deleteShift})
+	} else {
+		for _, path := range []string{"/config", "/config/", "/traffic-shift", "/traffic-shift/"} {
+			s.mux.Handle(path, s.authenticated(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
+			})))
+		}
 	}
 	if s.cfg.Explain != nil {
 		secret("/explain", methods{"GET": s.explain})
