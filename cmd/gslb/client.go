@@ -45,7 +45,7 @@ type adminFlags struct {
 
 func (a *adminFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&a.url, "admin", "http://127.0.0.1:8053", "`URL` of a node's admin API")
-	fs.StringVar(&a.token, "token-file", filepath.Join("/var/lib/meridian", api.TokenFile), "`FILE` with that node's admin token")
+	fs.StringVar(&a.token, "token-file", filepath.Join("/var/lib/gslb", api.TokenFile), "`FILE` with that node's admin token")
 	fs.BoolVar(&a.json, "json", false, "print JSON")
 }
 
