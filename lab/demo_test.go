@@ -69,6 +69,7 @@ func TestTallyTellsWhoseFailuresTheyAre(t *testing.T) {
 		t.Errorf("while the region is dead: %+v", n)
 	}
 	seen.note(result{city: tokyo, at: at, err: failed})
+	seen.recovered()
 	seen.lived()
 	seen.note(result{city: berlin, at: at, err: failed})
 	n := seen.counts()

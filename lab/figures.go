@@ -112,10 +112,14 @@ func (t *tally) lived() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.dead = ""
+}
+
+// recovered notes how long each city of the dead region went on failing.
+func (t *tally) recovered() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, last := range t.broken {
-		if last.After(t.since) {
-			t.requests.Recovered.add(last.Sub(t.since))
-		}
+		t.requests.Recovered.add(max(0, last.Sub(t.since)))
 	}
 }
 

@@ -74,8 +74,8 @@ func (s *scenario) loseOne(ctx context.Context, r *Region) error {
 	if err := s.measure(ctx, r, since); err != nil {
 		return err
 	}
-	s.say("  %s is gone: DNS so far p99 %.0f ms, BGP p99 %.0f ms. Waiting until its clients are served elsewhere.",
-		r.ID, s.out.DNS.P99, s.out.BGP.P99)
+	s.say("  %s is gone. The slowest nameserver took %.0f ms to answer otherwise%s. Waiting until its clients are served elsewhere.",
+		r.ID, s.out.DNS.Max, s.rerouted())
 	calm, cancel := context.WithTimeout(ctx, failoverWithin)
 	defer cancel()
 	for !s.seen.calm(s.lab.Topology.Cities, 5) {
@@ -83,6 +83,7 @@ func (s *scenario) loseOne(ctx context.Context, r *Region) error {
 			return fmt.Errorf("clients of %s were not served again: %s", r.ID, s.lab.unsettled(ctx, s.seen))
 		}
 	}
+	s.seen.recovered()
 	s.say("  Every city is served. Restoring %s.", r.ID)
 	if err := s.lab.Restore(r.ID); err != nil {
 		return err
@@ -92,6 +93,14 @@ func (s *scenario) loseOne(ctx context.Context, r *Region) error {
 	}
 	s.seen.lived()
 	return nil
+}
+
+// rerouted says how long the core took, where there is one.
+func (s *scenario) rerouted() string {
+	if s.out.BGP.N == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", the core %.0f ms to route around it, so far", s.out.BGP.Max)
 }
 
 // measure watches all surviving nameservers and the core at once.
