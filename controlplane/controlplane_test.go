@@ -90,10 +90,12 @@ func (m *memory) SetShift(_ context.Context, id string, sh *fleet.Shift) error {
 	return m.change(func() error { m.st.Shifts = replaceShift(m.st.Shifts, id, sh); return nil })
 }
 
-func (m *memory) PutAck(_ context.Context, a Ack) error {
+func (m *memory) PutAcks(_ context.Context, acks []Ack) error {
 	return m.change(func() error {
-		m.st.Acks = slices.DeleteFunc(slices.Clone(m.st.Acks), func(b Ack) bool { return b.Node == a.Node })
-		m.st.Acks = append(m.st.Acks, a)
+		for _, a := range acks {
+			m.st.Acks = slices.DeleteFunc(slices.Clone(m.st.Acks), func(b Ack) bool { return b.Node == a.Node })
+			m.st.Acks = append(m.st.Acks, a)
+		}
 		return nil
 	})
 }
@@ -375,7 +377,7 @@ func TestTheLedgerKnowsEveryNode(t *testing.T) {
 
 		// Another replica serves nrt-1 and writes so into the store.
 		other := Ack{Node: "nrt-1", Revision: 2, State: Acked, Applied: 2, At: time.Now(), Replica: "nrt-1", Online: true, Seen: time.Now()}
-		if err := store.PutAck(t.Context(), other); err != nil {
+		if err := store.PutAcks(t.Context(), []Ack{other}); err != nil {
 			t.Fatal(err)
 		}
 		if a := ack("nrt-1"); a.Applied != 2 || !a.Online {

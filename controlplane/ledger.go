@@ -185,31 +185,27 @@ func (l *ledger) run(ctx context.Context) error {
 	}
 }
 
-// flush puts pending acks; false if some are left.
+// flush puts pending acks; false if that failed and they wait.
 func (l *ledger) flush(ctx context.Context) bool {
 	l.mu.Lock()
 	var acks []Ack
-	for node, due := range l.pending {
-		if due {
-			acks = append(acks, l.own[node])
-		}
+	for node := range l.pending {
+		acks = append(acks, l.own[node])
 	}
 	clear(l.pending)
 	l.mu.Unlock()
-	ok := true
-	for _, a := range acks {
-		limited, cancel := context.WithTimeout(ctx, putLimit)
-		err := error(nil)
-		if ok { // after one failure the rest would only wait as long again
-			err = l.store.PutAck(limited, a)
-		}
-		cancel()
-		if err != nil || !ok {
-			ok = false
-			l.mu.Lock()
-			l.pending[a.Node] = true
-			l.mu.Unlock()
-		}
+	if len(acks) == 0 {
+		return true
 	}
-	return ok
+	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	defer cancel()
+	if l.store.PutAcks(ctx, acks) == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range acks {
+		l.pending[a.Node] = true
+	}
+	return false
 }

@@ -18,8 +18,8 @@ type Store interface {
 	Commit(ctx context.Context, base uint64, c Change) (uint64, error)
 	// SetShift adds or replaces the shift of that id; with nil it takes it back.
 	SetShift(ctx context.Context, id string, sh *fleet.Shift) error
-	// PutAck records a node's newest answer.
-	PutAck(ctx context.Context, a Ack) error
+	// PutAcks records the newest answers of nodes.
+	PutAcks(ctx context.Context, acks []Ack) error
 	// Watch calls update with all that is stored, at first and after each
 	// change (several may be joined), one at a time, until ctx ends. It outlives
 	// the loss of the store.

@@ -161,9 +161,9 @@ func showResult(w io.Writer, res *controlplane.Result, acks *acknowledged) {
 		fmt.Fprintf(w, "nothing changes; revision %d stays\n", res.Revision)
 		return
 	case res.DryRun:
-		fmt.Fprintf(w, "%d changes to revision %d; nothing was stored\n", len(res.Changes), res.Revision)
+		fmt.Fprintf(w, "against revision %d, nothing was stored:\n", res.Revision)
 	default:
-		fmt.Fprintf(w, "revision %d is stored, with %d changes\n", res.Revision, len(res.Changes))
+		fmt.Fprintf(w, "revision %d is stored:\n", res.Revision)
 	}
 	showChanges(w, res.Changes, res.Impact)
 	if acks == nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -42,19 +43,21 @@ func TestMain(m *testing.M) {
 
 // machine is one control node: store child, replica, xDS server and admin API.
 type machine struct {
-	t         *testing.T
+	t         testing.TB
 	name      string
 	dir       string
 	id        *identity.Identity
 	peers     []store.Member
 	etcd, xds string // addresses
+	listen    string // for the store's members; empty: the own address in peers
+	tick      uint   // of the store, in ms; 0: 50
 	api       *Client
 
 	stopStore func() // the child alone
 	stop      func()
 }
 
-func freePort(t *testing.T, host string) string {
+func freePort(t testing.TB, host string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
@@ -65,7 +68,7 @@ func freePort(t *testing.T, host string) string {
 }
 
 // background runs f until stop, which waits for it.
-func background(t *testing.T, what string, f func(context.Context) error) (stop func()) {
+func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -87,7 +90,7 @@ func (m *machine) startStore() {
 	m.t.Helper()
 	sup, err := store.NewSupervisor(store.SupervisorConfig{
 		Command:     []string{os.Args[0], "store-child"},
-		Child:       store.ChildConfig{Name: m.name, Dir: filepath.Join(m.dir, "store"), Fleet: m.id.FleetID(), ListenClient: m.etcd, Peers: m.peers, TickMs: 50},
+		Child:       store.ChildConfig{Name: m.name, Dir: filepath.Join(m.dir, "store"), Fleet: m.id.FleetID(), ListenClient: m.etcd, ListenPeer: m.listen, Peers: m.peers, TickMs: cmp.Or(m.tick, 50)},
 		Credentials: m.id.Credentials(m.name, time.Now, rand.Reader), Authority: m.id.AuthorityPEM(), Logger: m.log(),
 	})
 	if err != nil {
@@ -156,7 +159,7 @@ func (n *member) apply(w *fleet.World) error {
 	return nil
 }
 
-func join(t *testing.T, id *identity.Identity, name, dir string, control ...string) *member {
+func join(t testing.TB, id *identity.Identity, name, dir string, control ...string) *member {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})).With("at", name)
 	src, err := xds.NewClient(xds.ClientConfig{Node: name, Addresses: control, TLS: id.Credentials(name, time.Now, rand.Reader).Client(), Logger: log})
@@ -175,7 +178,7 @@ func join(t *testing.T, id *identity.Identity, name, dir string, control ...stri
 }
 
 // until polls for what is made by other processes.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	limit := time.After(40 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)

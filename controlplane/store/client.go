@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -150,14 +151,23 @@ func (c *Client) SetShift(ctx context.Context, id string, sh *fleet.Shift) error
 	return classify(err)
 }
 
-// PutAck records a node's newest answer.
-func (c *Client) PutAck(ctx context.Context, a controlplane.Ack) error {
-	v, err := json.Marshal(a)
-	if err != nil {
-		return fmt.Errorf("ack: %w", err)
+// PutAcks records the newest answers of nodes, as many as fit in one
+// transaction: over a long link each would cost a round trip.
+func (c *Client) PutAcks(ctx context.Context, acks []controlplane.Ack) error {
+	for batch := range slices.Chunk(acks, batchOps) {
+		var ops []clientv3.Op
+		for _, a := range batch {
+			v, err := json.Marshal(a)
+			if err != nil {
+				return fmt.Errorf("ack: %w", err)
+			}
+			ops = append(ops, clientv3.OpPut(ackPrefix+a.Node, string(v)))
+		}
+		if _, err := c.kv.Txn(ctx).Then(ops...).Commit(); err != nil {
+			return classify(err)
+		}
 	}
-	_, err = c.kv.Put(ctx, ackPrefix+a.Node, string(v))
-	return classify(err)
+	return nil
 }
 
 // blob reads one blob; local reads may come from a member that is behind,
