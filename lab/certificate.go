@@ -67,9 +67,14 @@ func issue(dir, cert, keyName string, parent *x509.Certificate, parentKey *ecdsa
 	if err != nil {
 		return fail(err)
 	}
+	// OpenSSL takes a certificate whose issuer has its own name for self-signed.
+	subject := "Meridian demo authority"
+	if len(names) > 0 {
+		subject = names[0]
+	}
 	now := time.Now()
 	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Meridian demo"}, DNSNames: names,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: subject}, DNSNames: names,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 30),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,12 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 		return fmt.Errorf("place for the demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
+	if o.Scenario == "" {
+		if d.control, err = listenControl(); err != nil {
+			return err
+		}
+		defer d.control.Close()
+	}
 	d.say("Preparing the two programs.")
 	programs, err := FindPrograms(ctx, p.dir)
 	if err != nil {
@@ -74,8 +81,9 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 
 type demo struct {
 	DemoOptions
-	words io.Writer // sentences for people
-	lab   *Lab
+	words   io.Writer    // sentences for people
+	control net.Listener // nil with a scenario
+	lab     *Lab
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.words, format+"\n", args...) }
@@ -154,11 +162,6 @@ func (d *demo) tell(f *Figures) {
 
 // stay serves the visitor until ctx ends or the visitor quits.
 func (d *demo) stay(ctx context.Context) error {
-	control, err := listenControl()
-	if err != nil {
-		return err
-	}
-	defer control.Close()
 	way, err := openPortal(d.lab, d.Log)
 	if err != nil {
 		return fmt.Errorf("ports of this machine that lead inside: %w", err)
@@ -175,10 +178,11 @@ func (d *demo) stay(ctx context.Context) error {
 	if err := d.lab.settled(settle, seen); err != nil {
 		return err
 	}
+	seen.reset()
 	d.guide()
 	served := make(chan struct{})
-	go func() { defer close(served); serveControl(control, d.obey) }()
-	defer func() { control.Close(); <-served }()
+	go func() { defer close(served); serveControl(d.control, d.obey) }()
+	defer func() { d.control.Close(); <-served }()
 	lines := d.typed()
 	news := time.NewTicker(time.Second)
 	defer news.Stop()

@@ -32,14 +32,22 @@ func (l *Lab) admin(r *Region) *api.Client {
 	}
 }
 
-// anyAdmin gives the admin API of a region that is alive.
-func (l *Lab) anyAdmin() (*api.Client, error) {
+// ask puts one question or order to the admin API of the first region that
+// answers: one that has just been restored may not yet.
+func (l *Lab) ask(f func(*api.Client) error) error {
+	errs := []error{errors.New("no region answers")}
 	for i := range l.Topology.Regions {
-		if r := &l.Topology.Regions[i]; l.Alive(r.ID) {
-			return l.admin(r), nil
+		r := &l.Topology.Regions[i]
+		if !l.Alive(r.ID) {
+			continue
 		}
+		err := f(l.admin(r))
+		if err == nil || api.Refused(err) != nil {
+			return err
+		}
+		errs = append(errs, err)
 	}
-	return nil, errors.New("no region is alive")
+	return errors.Join(errs...)
 }
 
 // configureWithin limits the time from the start of the processes to the
@@ -71,10 +79,7 @@ func (l *Lab) configure(ctx context.Context) error {
 // changeSpec makes a harmless change of the Spec and gives the time from the
 // control plane's acceptance until every node has acknowledged it.
 func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
-	a, err := l.anyAdmin()
-	if err != nil {
-		return 0, err
-	}
+	a := l.admin(&l.Topology.Regions[0])
 	now, err := a.Status(ctx)
 	if err != nil {
 		return 0, err
@@ -142,31 +147,23 @@ func (l *Lab) missing(acks []controlplane.Ack, revision uint64) (names []string,
 const shiftFor = time.Hour
 
 func (l *Lab) shift(ctx context.Context, region string, share float64, drain bool) error {
-	a, err := l.anyAdmin()
-	if err != nil {
+	return l.ask(func(a *api.Client) error {
+		_, err := a.Shift(ctx, api.ShiftRequest{
+			ID: "demo-" + region, From: region, Share: share, Drain: drain, For: fleet.Duration(shiftFor), Reason: "asked for in the demo",
+		}, false)
 		return err
-	}
-	_, err = a.Shift(ctx, api.ShiftRequest{
-		ID: "demo-" + region, From: region, Share: share, Drain: drain, For: fleet.Duration(shiftFor), Reason: "asked for in the demo",
-	}, false)
-	return err
+	})
 }
 
 // unshift takes back every shift away from a region.
 func (l *Lab) unshift(ctx context.Context, region string) error {
-	a, err := l.anyAdmin()
-	if err != nil {
-		return err
-	}
-	have, err := a.Shifts(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, sh := range have {
-		if sh.From == region {
-			errs = append(errs, a.Unshift(ctx, sh.ID))
+	return l.ask(func(a *api.Client) error {
+		have, err := a.Shifts(ctx)
+		for _, sh := range have {
+			if err == nil && sh.From == region {
+				err = a.Unshift(ctx, sh.ID)
+			}
 		}
-	}
-	return errors.Join(errs...)
+		return err
+	})
 }
