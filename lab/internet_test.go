@@ -248,6 +248,14 @@ func TestInternetRoutesAnycastToTheNearestAndAroundADeadRegion(t *testing.T) {
 	ps.kill("fra", []string{"router-fra", "fra-edge-1", "fra-edge-2"})
 	eventually(t, 3*time.Second, "core-fra goes to the next nearest region", via("core-fra", list(iad4), list(iad6)))
 	t.Logf("re-routed after %s", time.Since(start))
+	// The core routers carry their own regions' routes, not each other's: no
+	// detour by a third one.
+	nrt4, nrt6 := coreLink(fra, top.Region("nrt")).host(2)
+	for p, hop := range map[string]netip.Addr{"10.3.0.0/16": nrt4, "fd00:3::/32": nrt6, "203.0.113.3/32": nrt4} {
+		if got := hops(t, in, "core-fra", netip.MustParsePrefix(p)); !slices.Equal(got, list(hop)) {
+			t.Errorf("core-fra goes to %s by %v, want %s", p, got, hop)
+		}
+	}
 	for _, city := range []string{"berlin", "london"} {
 		if got := reach(t, in, city, v4); got != "iad" {
 			t.Errorf("%s is served by %s", city, got)

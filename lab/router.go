@@ -35,6 +35,7 @@ type RouterNeighbor struct {
 	ASN        uint32     `json:"asn"`
 	Device     string     `json:"device"`     // the session is dropped at once when it loses carrier
 	Preference uint32     `json:"preference"` // local preference of what it announces; 100 is usual
+	Customer   bool       `json:"customer"`   // gets every route, and its routes go to everyone
 	Passive    bool       `json:"passive"`    // it connects to us
 	V4         bool       `json:"v4"`         // families of the session
 	V6         bool       `json:"v6"`
@@ -72,8 +73,8 @@ func (r *router) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	if err := r.importPolicy(ctx); err != nil {
-		return fmt.Errorf("import policy: %w", err)
+	if err := r.policies(ctx); err != nil {
+		return fmt.Errorf("policies: %w", err)
 	}
 	for _, p := range r.cfg.Originate {
 		if err := r.originate(ctx, p); err != nil {
@@ -81,41 +82,6 @@ func (r *router) start(ctx context.Context) error {
 		}
 	}
 	return r.watch(ctx)
-}
-
-// importPolicy gives each neighbor's routes their preference, and routes that
-// are being taken out of service (RFC 8326) the lowest.
-func (r *router) importPolicy(ctx context.Context) error {
-	var statements []*api.Statement
-	prefer := func(name string, cond *api.Conditions, pref uint32) {
-		statements = append(statements, &api.Statement{Name: name, Conditions: cond, Actions: &api.Actions{
-			RouteAction: api.RouteAction_ACCEPT, LocalPref: &api.LocalPrefAction{Value: pref},
-		}})
-	}
-	err := r.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: &api.DefinedSet{
-		DefinedType: api.DefinedType_COMMUNITY, Name: "graceful-shutdown", List: []string{"65535:0"}}})
-	if err != nil {
-		return err
-	}
-	prefer("graceful-shutdown", &api.Conditions{CommunitySet: &api.MatchSet{Name: "graceful-shutdown"}}, 0)
-	for _, n := range r.cfg.Neighbors {
-		name := "from-" + n.Address.String()
-		bits := n.Address.BitLen()
-		err := r.bgp.AddDefinedSet(ctx, &api.AddDefinedSetRequest{DefinedSet: &api.DefinedSet{
-			DefinedType: api.DefinedType_NEIGHBOR, Name: name, List: []string{fmt.Sprintf("%s/%d", n.Address, bits)}}})
-		if err != nil {
-			return err
-		}
-		prefer(name, &api.Conditions{NeighborSet: &api.MatchSet{Name: name}}, n.Preference)
-	}
-	policy := &api.Policy{Name: "import", Statements: statements}
-	if err := r.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: policy}); err != nil {
-		return err
-	}
-	return r.bgp.AddPolicyAssignment(ctx, &api.AddPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
-		Name: "global", Direction: api.PolicyDirection_IMPORT, DefaultAction: api.RouteAction_ACCEPT,
-		Policies: []*api.Policy{policy},
-	}})
 }
 
 func (r *router) originate(ctx context.Context, p netip.Prefix) error {

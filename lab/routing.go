@@ -15,14 +15,13 @@ const (
 	preferNearest  = 200 // less ten for each core router that is nearer
 )
 
-// session gives the two neighbors, one for each family, at the other side of
-// a link.
-func session(l link, side int, asn uint32, dev string, preference uint32, passive bool) []RouterNeighbor {
-	v4, v6 := l.host(side)
-	return []RouterNeighbor{
-		{Address: v4, ASN: asn, Device: dev, Preference: preference, Passive: passive, V4: true},
-		{Address: v6, ASN: asn, Device: dev, Preference: preference, Passive: passive, V6: true},
-	}
+// session gives the two neighbors, one for each family, at the given side of a
+// link, like n.
+func session(l link, side int, n RouterNeighbor) []RouterNeighbor {
+	n4, n6 := n, n
+	n4.Address, n6.Address = l.host(side)
+	n4.V4, n6.V6 = true, true
+	return []RouterNeighbor{n4, n6}
 }
 
 // routerConfig is the region's own router: it takes the VIPs from its edge
@@ -31,12 +30,12 @@ func (t *Topology) routerConfig(r *Region) RouterConfig {
 	cfg := RouterConfig{
 		Name: "router-" + r.ID, ASN: r.asnRouter(), RouterID: first(r.uplink().host(2)),
 		Originate: r.networks(),
-		Neighbors: session(r.uplink(), 1, r.asnCore(), "core", 100, false),
+		Neighbors: session(r.uplink(), 1, RouterNeighbor{ASN: r.asnCore(), Device: "core", Preference: 100}),
 	}
 	for _, n := range r.Of(Edge) {
 		v4, _ := t.Addr(r, n)
 		cfg.Neighbors = append(cfg.Neighbors, RouterNeighbor{
-			Address: v4, ASN: r.asnEdge(), Device: deviceOf(n), Preference: preferCustomer, Passive: true, V4: true, V6: true,
+			Address: v4, ASN: r.asnEdge(), Device: deviceOf(n), Preference: preferCustomer, Customer: true, Passive: true, V4: true, V6: true,
 		})
 	}
 	return cfg
@@ -46,7 +45,8 @@ func (t *Topology) routerConfig(r *Region) RouterConfig {
 func (t *Topology) coreConfig(r *Region) RouterConfig {
 	cfg := RouterConfig{
 		Name: "core-" + r.ID, ASN: r.asnCore(), RouterID: first(r.uplink().host(1)),
-		Neighbors: session(r.uplink(), 2, r.asnRouter(), "region", preferCustomer, true),
+		Neighbors: session(r.uplink(), 2, RouterNeighbor{
+			ASN: r.asnRouter(), Device: "region", Preference: preferCustomer, Customer: true, Passive: true}),
 	}
 	for _, c := range t.CitiesOf(r.ID) {
 		l := c.link()
@@ -59,7 +59,8 @@ func (t *Topology) coreConfig(r *Region) RouterConfig {
 			a, b, side = o, r, 1
 		}
 		cfg.Neighbors = append(cfg.Neighbors,
-			session(coreLink(a, b), side, o.asnCore(), "to-"+o.ID, preferNearest-10*uint32(rank), o.Index < r.Index)...)
+			session(coreLink(a, b), side, RouterNeighbor{
+				ASN: o.asnCore(), Device: "to-" + o.ID, Preference: preferNearest - 10*uint32(rank), Passive: o.Index < r.Index})...)
 	}
 	return cfg
 }

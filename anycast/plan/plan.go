@@ -117,7 +117,7 @@ func (in *Input) regionStep(region string) (degree, string) {
 	if in.gatewaysDown(region) {
 		return strong, "no gateway of the region answers"
 	}
-	if in.Now.Sub(in.Ready) < fillTime && !in.servicesUp(region) {
+	if !in.Ready.IsZero() && in.Now.Sub(in.Ready) < fillTime && !in.servicesUp(region) {
 		return strong, "the node has just become ready, and the probes have not found the region up yet"
 	}
 	down := in.servicesDown(region)
