@@ -74,6 +74,7 @@ type Gateway struct {
 
 	mu         sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners  map[netip.AddrPort]*listener
+	outlived   map[*server]bool // replaced, with connections left
 	checks     map[fleet.Target]*check
 	vitals     map[fleet.Target]*vital
 	transports map[upstreamKey]*http.Transport
@@ -108,6 +109,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg:        cfg,
 		listeners:  map[netip.AddrPort]*listener{},
+		outlived:   map[*server]bool{},
 		checks:     map[fleet.Target]*check{},
 		vitals:     map[fleet.Target]*vital{},
 		transports: map[upstreamKey]*http.Transport{},
@@ -203,12 +205,16 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.mu.Lock()
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
+	old := slices.Collect(maps.Keys(g.outlived))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list))
+	errs := make([]error, len(list)+len(old))
 	var wg sync.WaitGroup
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
+	}
+	for i, s := range old {
+		wg.Go(func() { errs[len(list)+i] = s.shutdown(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(append(errs, g.leave(ctx))...)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"strings"
@@ -91,6 +92,31 @@ func TestProfileChangesOnTheSameSocket(t *testing.T) {
 	}
 	if status, body := get(t, r.client(tlsVIP, pool), "https://www.demo.test/"); status != 200 || body != "b" || r.addr(tlsVIP) != socket {
 		t.Errorf("%d %q at %s, before at %s", status, body, r.addr(tlsVIP), socket)
+	}
+}
+
+// Another idle limit is for new connections; those that are there stay, and
+// none is cut under a request that its client is just sending.
+func TestChangedIdleLimitCutsNoConnection(t *testing.T) {
+	b := backend(t, "b", nil)
+	r := newRig(t, httpSpec("", b))
+	client := r.client(webVIP, nil)
+	reused := false
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+	for i, idle := range []string{"", "timeouts: {idle: 10s}\n", "timeouts: {idle: 20s}\n"} {
+		if err := r.apply(httpSpec(idle, b)); err != nil {
+			t.Fatal(err)
+		}
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://www.demo.test/", nil)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || reused != (i > 0) {
+			t.Errorf("idle %q: status %d, connection used again: %v", idle, resp.StatusCode, reused)
+		}
 	}
 }
 

@@ -94,8 +94,9 @@ func (g *Gateway) open(gen *generation) ([]*listener, error) {
 }
 
 // relisten puts new listeners to work, closes those that gen does not want,
-// and gives those whose profile changed a new server. Old servers drain on
-// their own, for as long as the services before and after allow.
+// and gives those whose profile changed a new server. Old servers whose
+// protocol changed drain on their own, for as long as the services before and
+// after allow.
 func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 	limit := gen.drain
 	if old != nil {
@@ -125,12 +126,32 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 		s := g.newServer(at.Port(), p)
 		l.current.Store(s)
 		g.tasks.run(s.serve)
-		if had == nil {
+		switch {
+		case had == nil:
 			g.tasks.run(l.accept)
-		} else {
+		case had.secure == p.secure:
+			g.outlive(had)
+		default:
 			g.retire(had, nil, limit)
 		}
 	}
+}
+
+// outlive lets a server keep the connections that it has, whose idle limit
+// alone is out of date; new ones go to its successor.
+func (g *Gateway) outlive(s *server) {
+	g.outlived[s] = true
+	s.Close()
+	g.tasks.run(func() {
+		select {
+		case <-s.outlived():
+		case <-g.base.Done():
+		}
+		g.mu.Lock()
+		delete(g.outlived, s)
+		g.mu.Unlock()
+		s.close()
+	})
 }
 
 // retire drains a server in the background: after the grace period and, where

@@ -24,8 +24,9 @@ type server struct {
 	at      net.Addr
 	leaving atomic.Bool // answers ask clients to close
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards below
 	conns map[*conn]bool
+	empty chan struct{} // where not nil: closed with the last connection
 }
 
 // conn is a client's connection.
@@ -114,8 +115,27 @@ func (s *server) connState(nc net.Conn, state http.ConnState) {
 
 func (s *server) forget(c *conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.mu.Unlock()
+	s.tellEmpty()
+}
+
+// tellEmpty is called with mu held.
+func (s *server) tellEmpty() {
+	if s.empty != nil && len(s.conns) == 0 {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// outlived gives a channel that is closed when the last connection is gone.
+func (s *server) outlived() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	empty := make(chan struct{})
+	s.empty = empty
+	s.tellEmpty()
+	return empty
 }
 
 func (g *Gateway) connOpened() {
@@ -186,7 +206,7 @@ func (s *server) shutdown(ctx context.Context) error {
 // server is leaving, to send its first request.
 const firstRequest = 2 * time.Second
 
-// closeIdle closes the idle HTTP/1.1 connections and counts the others.
+// closeIdle closes the idle HTTP/1.1 connections and counts those to wait for.
 func (s *server) closeIdle(now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,9 +215,15 @@ func (s *server) closeIdle(now time.Time) int {
 		state := http.ConnState(c.state.Load())
 		switch {
 		case c.http2.Load():
+			// net/http calls one idle before its first request, and
+			// Shutdown would cut it off.
+			if now.Sub(c.since) < firstRequest {
+				busy++
+			}
 		case state == http.StateIdle, state == http.StateNew && now.Sub(c.since) > firstRequest:
 			c.Close()
 			delete(s.conns, c)
+			s.tellEmpty()
 		default:
 			busy++
 		}
