@@ -44,9 +44,12 @@ func (s *gslbNode) nodes() map[string]dashboard.NodeStatus {
 	if base == nil {
 		return out
 	}
-	now := time.Now()
+	now, current := time.Now(), s.daemon.World().Snapshot.Hash
 	for _, n := range base.Health.Nodes() {
 		st := dashboard.NodeStatus{Alive: n.Live, Revision: n.Revision, Hash: n.Hash}
+		if n.Hash != "" && strings.HasPrefix(current, n.Hash) { // frames carry the beginning only
+			st.Hash = current
+		}
 		if n.Age >= 0 {
 			st.Seen = now.Add(-time.Duration(n.Age * float64(time.Second)))
 		}
