@@ -64,10 +64,10 @@ type Daemon struct {
 	static []Part
 	// Stopping is called as soon as the node begins to stop; nil for nothing.
 	Stopping func()
-	agent  *node.Agent
-	file   *node.FileSource // nil where the configuration comes from control planes
-	base   atomic.Pointer[Base]
-	world  atomic.Pointer[fleet.World]
+	agent    *node.Agent
+	file     *node.FileSource // nil where the configuration comes from control planes
+	base     atomic.Pointer[Base]
+	world    atomic.Pointer[fleet.World]
 
 	mu    sync.Mutex // guards below
 	parts []Part     // nil until the first World
