@@ -105,7 +105,7 @@ func TestProcessesRunInsideAndDieWithTheNamespace(t *testing.T) {
 
 func TestKillMarkedFindsGrandchildren(t *testing.T) {
 	mark := "MERIDIAN_TEST_MARK=" + t.TempDir()
-	cmd := exec.Command("sh", "-c", "sleep 600 & echo ready; wait")
+	cmd := exec.Command("sh", "-c", "sh -c 'echo ready; kill -STOP $$' & wait")
 	cmd.Env = append(os.Environ(), mark)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

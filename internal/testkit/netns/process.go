@@ -33,22 +33,27 @@ func (n *NS) Start(cmd *exec.Cmd) error {
 // children of children included, and says how many there were. The caller
 // gives only what it starts such a mark.
 func KillMarked(mark string) int {
-	killed := 0
-	procs, _ := filepath.Glob("/proc/[0-9]*/environ") // fails only for a bad pattern
-	for _, path := range procs {
-		env, err := os.ReadFile(path)
-		if err != nil || !hasEntry(env, mark) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err == nil || errors.Is(err, syscall.EPERM) {
-			killed++
+	killed := map[int]bool{}
+	// A process that is just starting another program shows no environment, so
+	// look again until nothing new turns up.
+	for found := true; found; {
+		found = false
+		procs, _ := filepath.Glob("/proc/[0-9]*/environ") // fails only for a bad pattern
+		for _, path := range procs {
+			env, err := os.ReadFile(path)
+			if err != nil || !hasEntry(env, mark) {
+				continue
+			}
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err != nil || pid == os.Getpid() || killed[pid] {
+				continue
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err == nil || errors.Is(err, syscall.EPERM) {
+				killed[pid], found = true, true
+			}
 		}
 	}
-	return killed
+	return len(killed)
 }
 
 func hasEntry(env []byte, mark string) bool {
