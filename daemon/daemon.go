@@ -257,6 +257,9 @@ func (d *Daemon) Ready() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.parts == nil {
+		if why := d.agent.Status().Error; why != "" {
+			return fmt.Errorf("no configuration yet: %s", why)
+		}
 		return errors.New("no configuration yet")
 	}
 	if d.ended {

@@ -34,7 +34,7 @@ func (f *Flags) Register(fs *flag.FlagSet, data, roles string) {
 	fs.StringVar(&f.Data, "data", data, "`DIR` for keys, the store and the last good configuration")
 	fs.StringVar(&f.Spec, "spec", "", "run from this `FILE` alone, with no control plane; reloaded on change")
 	fs.Var(&f.Control, "control", "`ADDR:PORT,...` of control planes to take the configuration from")
-	fs.StringVar(&f.FleetKey, "fleet-key", "", "`FILE` with the fleet's key, the same on all nodes (default DIR/fleet.key, made if absent)")
+	fs.StringVar(&f.FleetKey, "fleet-key", "", "`FILE` with the fleet's key, the same on all nodes (default DIR/fleet.key; a node alone makes it if absent)")
 	fs.StringVar(&f.Gossip, "gossip", ":7946", "`ADDR:PORT` to exchange health on, UDP and TCP; \"off\" for a node alone")
 	fs.Var(&f.Join, "join", "`ADDR:PORT,...` of nodes to find the others by, besides those of the Spec")
 	_ = f.Roles.Set(roles)
@@ -91,14 +91,21 @@ func (f *Flags) gossipBind() (bind netip.AddrPort, ok bool, err error) {
 	return bind, true, nil
 }
 
-// LoadIdentity reads the fleet key; where no file was named, one is made in
-// the data directory if none is there yet.
-func (f *Flags) LoadIdentity() (*identity.Identity, error) {
+// LoadIdentity reads the fleet key. Where no file was named it is the one in
+// the data directory; a node alone makes it if need be, one that is to join
+// others has to be given theirs.
+func (f *Flags) LoadIdentity(alone bool) (*identity.Identity, error) {
 	load, path := node.LoadKey, f.FleetKey
 	if path == "" {
-		load, path = node.LoadOrCreateKey, filepath.Join(f.Data, "fleet.key")
+		path = filepath.Join(f.Data, "fleet.key")
+		if alone {
+			load = node.LoadOrCreateKey
+		}
 	}
 	key, err := load(path)
+	if err != nil && f.FleetKey == "" {
+		return nil, fmt.Errorf("%w; copy the fleet's key there or name its file with --fleet-key", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ type Neighbor struct {
 	Address  netip.Addr `json:"address" doc:"The router's address."`
 	ASN      uint32     `json:"asn" doc:"The router's AS number; equal to the region's own for iBGP."`
 	Port     uint16     `json:"port,omitempty" doc:"TCP port of the router." default:"179"`
-	Password Secret     `json:"password,omitempty" doc:"TCP MD5 password, as file:PATH or env:NAME."`
+	Password Secret     `json:"password,omitempty" doc:"TCP MD5 password, as file:PATH (absolute, on each node) or env:NAME."`
 	Nodes    []string   `json:"nodes,omitempty" doc:"Only these nodes peer with it." default:"all of the region's"`
 }
 

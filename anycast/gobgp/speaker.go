@@ -111,6 +111,11 @@ func (s *Speaker) Apply(w *fleet.World) error {
 		}
 	}
 	s.want = next
+	for a := range next.neighbors {
+		if !s.sessions[a] { // so that a session that never comes up is seen too
+			s.established.WithLabelValues(a.String()).Set(0)
+		}
+	}
 	s.wake()
 	return nil
 }

@@ -213,6 +213,9 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 				errs.Addf(at+".address", "%s is already a neighbor of the same nodes", n.Address)
 			}
 			seen[n.Address] = j
+			if path, ok := strings.CutPrefix(string(n.Password), "file:"); ok && !strings.HasPrefix(path, "/") {
+				errs.Addf(at+".password", "expected an absolute path: each node reads its own file")
+			}
 		}
 		if r.BGP.ASN != 0 {
 			checkNextHops(spec, r, errs)

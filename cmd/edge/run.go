@@ -48,7 +48,7 @@ func (f *flags) run(ctx context.Context) error {
 	if err := os.MkdirAll(f.Data, 0o700); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	id, err := f.LoadIdentity()
+	id, err := f.LoadIdentity(f.Spec != "")
 	if err != nil {
 		return err
 	}

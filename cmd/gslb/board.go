@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -107,63 +105,4 @@ func regions(p *answer.Plan, service string) map[string]string {
 		}
 	}
 	return out
-}
-
-// move is how many countries' clients a change would send elsewhere.
-type move struct {
-	Service   string         `json:"service"`
-	Countries int            `json:"countries"`          // whose clients would go elsewhere
-	Of        int            `json:"of"`                 // countries in all
-	From      map[string]int `json:"from,omitempty"`     // by the region that they would leave
-	To        map[string]int `json:"to,omitempty"`       // by the region that they would go to
-	Examples  []string       `json:"examples,omitempty"` // country codes, ten at most
-}
-
-// impact previews how much traffic a change would move, by the nameserver's
-// own code under the present health.
-func (s *gslbNode) impact(old, next *fleet.World) any {
-	if old == nil {
-		return nil
-	}
-	source, err := openGeo(s.flags.Geo)
-	if err != nil {
-		return nil
-	}
-	var view *fleet.View
-	if b := s.daemon.Base(); b != nil {
-		view = b.Health.View()
-	}
-	now := time.Now()
-	before, err := answer.Compile(answer.Identity{}, old, source, view, now, nil)
-	if err != nil {
-		return nil
-	}
-	after, err := answer.Compile(answer.Identity{}, next, source, view, now, before)
-	if err != nil {
-		return nil
-	}
-	var out []move
-	for _, svc := range next.Snapshot.Spec.Services {
-		if old.Snapshot.Service(svc.Service) != nil {
-			out = append(out, moved(svc.Service, regions(before, svc.Service), regions(after, svc.Service)))
-		}
-	}
-	return out
-}
-
-func moved(service string, before, after map[string]string) move {
-	m := move{Service: service, Of: len(after), From: map[string]int{}, To: map[string]int{}}
-	for _, country := range slices.Sorted(maps.Keys(after)) {
-		from, to := before[country], after[country]
-		if from == to {
-			continue
-		}
-		m.Countries++
-		m.From[from]++
-		m.To[to]++
-		if len(m.Examples) < 10 {
-			m.Examples = append(m.Examples, country)
-		}
-	}
-	return m
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -105,13 +106,13 @@ func showChanges(w io.Writer, changes []rules.Difference, impact any) {
 			fmt.Fprintf(w, "service %s: no country's clients would go elsewhere\n", m.Service)
 			continue
 		}
-		fmt.Fprintf(w, "service %s: clients of %d of %d countries would go elsewhere (%s)\n", m.Service, m.Countries, m.Of, strings.Join(m.Examples, ", "))
+		fmt.Fprintf(w, "service %s: %.1f %% of clients, in %d of %d countries, would go elsewhere (%s)\n", m.Service, 100*m.Share, m.Countries, m.Of, strings.Join(m.Examples, ", "))
 		for _, side := range []struct {
 			word   string
-			counts map[string]int
+			counts map[string]float64
 		}{{"from", m.From}, {"to", m.To}} {
-			for _, r := range sortedKeys(side.counts) {
-				fmt.Fprintf(w, "  %-4s %s: %d\n", side.word, r, side.counts[r])
+			for _, r := range slices.Sorted(maps.Keys(side.counts)) {
+				fmt.Fprintf(w, "  %-4s %s: %.1f %%\n", side.word, r, 100*side.counts[r]/float64(m.Of))
 			}
 		}
 	}
@@ -124,15 +125,6 @@ func moves(impact any) []move {
 		return nil
 	}
 	return out
-}
-
-func sortedKeys(m map[string]int) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // located puts the Spec's file before the lines of its errors.

@@ -71,7 +71,7 @@ func (s *gslbNode) static() ([]daemon.Part, error) {
 		daemon.Part{Name: "systemd", Run: s.self.Run},
 		daemon.Part{Name: "admin API", Run: listening(s.flags.Admin, "--admin", admin.Run)})
 	if s.flags.Dashboard != "" && pages != nil {
-		alone, err := api.New(api.Config{Token: s.token, Dashboard: page, Logger: s.log})
+		alone, err := api.New(api.Config{Token: s.token, Dashboard: page, Agent: s.daemon.Agent().Status, Ready: s.daemon.Ready, Logger: s.log})
 		if err != nil {
 			return nil, err
 		}

@@ -119,6 +119,12 @@ func (f *serveFlags) controls() bool {
 	return len(f.Control) == 0 || f.StorePeers != "" || len(f.StoreEndpoints) > 0
 }
 
+// alone says whether this process needs no other node: it runs from a file, or
+// is the only control plane.
+func (f *serveFlags) alone() bool {
+	return f.Spec != "" || f.replica && f.StorePeers == "" && len(f.StoreEndpoints) == 0
+}
+
 // ownXDS is where this process reaches its own control plane.
 func (f *serveFlags) ownXDS() string {
 	a, _ := fleet.ParseListen(f.XDS) // complete has checked it
@@ -150,7 +156,7 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 	if err := os.MkdirAll(f.Data, 0o700); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	id, err := f.LoadIdentity()
+	id, err := f.LoadIdentity(f.alone())
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,10 @@ func runShift(ctx context.Context, args []string) error {
 		if err == nil {
 			err = c.Unshift(ctx, *remove)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return f.show(os.Stdout, map[string]string{"removed": *remove}, func(w io.Writer) { fmt.Fprintf(w, "shift %s is taken back\n", *remove) })
 	}
 	var wrong error
 	if q.Share, wrong = parseShare(*share); wrong != nil {

@@ -61,7 +61,7 @@ func showStatus(w io.Writer, st *standing, now time.Time) {
 	case s.Store.Connected:
 		fmt.Fprintln(w, "store: connected")
 	case s.Store.Error != "":
-		fmt.Fprintf(w, "store: AWAY, %s; everything keeps serving what it has\n", s.Store.Error)
+		fmt.Fprintf(w, "store: AWAY: %s\n", s.Store.Error)
 	}
 	if s.Problem != "" {
 		fmt.Fprintf(w, "problem: %s\n", s.Problem)

@@ -178,6 +178,11 @@ func regionHealth(r *fleet.Region, targets []TargetHealth, shifts []fleet.Shift,
 			if h.Why == "" {
 				h.Why = "drained by an operator"
 			}
+			for _, t := range targets { // so that whoever undrains it knows
+				if t.Tier == "service" && t.State == fleet.Down {
+					h.Why += fmt.Sprintf("; %s is down (%s)", t.Target, t.Cause)
+				}
+			}
 			return h
 		}
 	}
