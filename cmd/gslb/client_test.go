@@ -85,7 +85,7 @@ func TestStatusTellsWhatIsWrong(t *testing.T) {
 	var b strings.Builder
 	showStatus(&b, st, now)
 	want := `fra-1: revision 7 from disk, for 1m0s
-store: AWAY, no leader; everything keeps serving what it has
+store: AWAY: no leader
 
 REGION  STATE  SINCE  WHY
 fra     down   2s     service/web@fra is down (timeout)
