@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +58,7 @@ func logTo(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Ou
 // room is an Applier that remembers, and refuses the revisions it is told to.
 type room struct {
 	applied []uint64
-	shifts  int
+	shifts  atomic.Int64
 	refuse  uint64
 }
 
@@ -66,7 +67,7 @@ func (r *room) Apply(w *fleet.World) error {
 		return errors.New("cannot serve this")
 	}
 	r.applied = append(r.applied, w.Snapshot.Revision)
-	r.shifts = len(w.Shifts)
+	r.shifts.Store(int64(len(w.Shifts)))
 	return nil
 }
 
@@ -233,12 +234,12 @@ func TestAShiftEndsWithoutAWordFromAnybody(t *testing.T) {
 		}
 		for _, step := range []struct {
 			wait time.Duration
-			left int
+			left int64
 		}{{30 * time.Second, 2}, {31 * time.Second, 1}, {time.Hour, 0}} {
 			time.Sleep(step.wait) // of the test's own clock
 			synctest.Wait()
-			if r.shifts != step.left {
-				t.Errorf("after %s: %d shifts", time.Since(now), r.shifts)
+			if left := r.shifts.Load(); left != step.left {
+				t.Errorf("after %s: %d shifts", time.Since(now), left)
 			}
 		}
 	})
