@@ -251,6 +251,7 @@ func TestGateway(t *testing.T) {
 	web4 := ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn))
 	web6 := ipHeader{src: client6, dst: any6, proto: protoTCP}.packet(segment(5000, 443, syn))
 	other := ipHeader{src: client4, dst: "10.0.0.2", proto: protoTCP}.packet(segment(5000, 22, syn))
+	six := ipHeader{src: client6, dst: "2001:db8:b::1", proto: protoTCP}.packet(segment(5000, 443, syn))
 	in := func(src, dst string, proto byte, inner []byte) []byte {
 		return ipHeader{src: src, dst: dst, proto: proto}.packet(inner)
 	}
@@ -262,10 +263,15 @@ func TestGateway(t *testing.T) {
 		{"a VLAN tag stays", fromRouter(in("10.0.0.1", "10.0.0.2", 4, web4), 42), "pass", fromRouter(web4, 42), "pass_decapsulated"},
 		{"from a stranger", fromRouter(in("10.0.0.77", "10.0.0.2", 4, web4)), "drop", nil, "drop_untrusted"},
 		{"from a stranger, IPv6", fromRouter(in("fd00::77", "fd00::2", 41, web6)), "drop", nil, "drop_untrusted"},
-		{"inside is not for a VIP", fromRouter(in("10.0.0.1", "10.0.0.2", 4, other)), "drop", nil, "drop_bad_inner"},
-		{"inside is another version than said", fromRouter(in("10.0.0.1", "10.0.0.2", 4, web6)), "drop", nil, "drop_bad_inner"},
-		{"inside is nothing", fromRouter(in("10.0.0.1", "10.0.0.2", 4, nil)), "drop", nil, "drop_bad_inner"},
+		{"inside is not for a VIP", fromRouter(in("10.0.0.1", "10.0.0.2", 4, other)), "pass", nil, "pass_other"},
+		{"another overlay's tunnel", fromRouter(in("10.0.0.77", "10.0.0.2", 4, other)), "pass", nil, "pass_other"},
+		{"another overlay's tunnel, IPv6 in IPv4", fromRouter(in("10.0.0.77", "10.0.0.2", 41, six)), "pass", nil, "pass_other"},
+		{"another overlay's tunnel, IPv6 in IPv6", fromRouter(in("fd00::77", "fd00::2", 41, six)), "pass", nil, "pass_other"},
+		{"a fragment of another overlay's tunnel", fromRouter(ipHeader{src: "10.0.0.77", dst: "10.0.0.2", proto: 4, frag: 0x2000}.packet(other)), "pass", nil, "pass_other"},
+		{"inside is another version than said", fromRouter(in("10.0.0.1", "10.0.0.2", 4, web6)), "pass", nil, "pass_other"},
+		{"inside is nothing", fromRouter(in("10.0.0.1", "10.0.0.2", 4, nil)), "pass", nil, "pass_other"},
 		{"a fragment of a tunnelled packet", fromRouter(ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: 4, frag: 0x2000}.packet(web4)), "drop", nil, "drop_bad_inner"},
+		{"a fragment from a stranger", fromRouter(ipHeader{src: "10.0.0.77", dst: "10.0.0.2", proto: 4, frag: 0x2000}.packet(web4)), "drop", nil, "drop_untrusted"},
 		{"a tunnel to another node", fromRouter(in("10.0.0.1", "10.0.0.3", 4, web4)), "pass", nil, "pass_other"},
 		{"a VIP without tunnel is the kernel's", fromRouter(web4), "pass", nil, "pass_other"},
 	})

@@ -146,7 +146,7 @@ static __always_inline int tunnelled(const struct packet *p, const struct node *
 }
 
 /* inner_vip says whether the packet inside is for one of our VIPs: the only
- * kind that a balancer has reason to send. */
+ * kind that a balancer sends. Any other tunnel is not ours. */
 static __always_inline int inner_vip(struct xdp_md *ctx, __u32 l3, int inner4)
 {
 	struct vip_key key = {};
@@ -168,16 +168,20 @@ static __always_inline int inner_vip(struct xdp_md *ctx, __u32 l3, int inner4)
 }
 
 /* decapsulate takes the outer header off a balancer's packet, so that the
- * kernel sees the client's. It is never balanced again. */
+ * kernel sees the client's. It is never balanced again. A tunnel that brings
+ * nothing for a VIP is somebody else's, say another overlay's on this machine,
+ * and goes to the kernel untouched. */
 static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct packet *p)
 {
 	int inner4 = p->proto == PROTO_IPIP;
 	__u32 outer = p->l4 - p->l3;
 	struct link l = {};
 
+	if (!inner_vip(ctx, p->l4, inner4))
+		return PASS_OTHER;
 	if (!bpf_map_lookup_elem(&balancers, &p->src))
 		return DROP_UNTRUSTED;
-	if (p->fragment || !inner_vip(ctx, p->l4, inner4))
+	if (p->fragment)
 		return DROP_BAD_INNER;
 	if (!take_link(ctx, p, &l))
 		return PASS_MALFORMED;
