@@ -122,6 +122,9 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 	return p.d, nil
 }
 
+// own gives the node's own addresses, to compare.
+func (d *desired) own() [2]netip.Addr { return [2]netip.Addr{d.own4, d.own6} }
+
 func valid(addrs ...netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -48,18 +49,45 @@ func New(cfg Config) (*Layer4, error) {
 }
 
 // Apply takes a World in, all or nothing: on an error, which says that the
-// node is not in the Spec or that the Spec does not fit layer 4's tables, the
+// node is not in the Spec, that the Spec does not fit layer 4's tables, or that
+// it gives the node another own address which this machine does not hold, the
 // last one stays. The tables follow as soon as Run gets to it; what fails
-// there is tried again until it is in.
+// there is tried again until it is in. Apply looks for addresses in the
+// caller's network namespace, which has to be Run's.
+//
+// The first World is not held against the machine's addresses, for a network
+// may come up after this program; Run waits for them.
 func (l *Layer4) Apply(w *fleet.World) error {
 	d, err := plan(w, l.cfg.Node, l.cfg.Roles)
 	if err != nil {
 		return err
 	}
+	if was := l.want.Load(); was != nil && was.own() != d.own() {
+		if err := l.holds(d); err != nil {
+			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
+		}
+	}
 	l.want.Store(d)
 	poke(l.kick)
 	poke(l.ways)
 	return nil
+}
+
+// holds says why this machine cannot be the node with these own addresses, or
+// nil.
+func (l *Layer4) holds(d *desired) error {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	defer nl.Close()
+	for _, a := range valid(d.own4, d.own6) {
+		if _, err := deviceOf(nl, "", a); err != nil {
+			return err
+		}
+	}
+	_, err = deviceOf(nl, l.cfg.Device, d.own4, d.own6)
+	return err
 }
 
 // Ready says whether this node can serve: nil, or why not. With role l4 every
@@ -90,45 +118,59 @@ func poke(c chan struct{}) {
 	}
 }
 
-// Run waits for the first World, attaches, and keeps tables and checks in line
-// until ctx ends; then it detaches. Everything that it opens belongs to the
-// network namespace of the goroutine that calls it. It may be called again
-// after it returned.
+// Run waits for the first World and for the node's own address, attaches, and
+// keeps tables and checks in line until ctx ends; then it detaches. Everything
+// that it opens belongs to the network namespace of the goroutine that calls
+// it. It may be called again after it returned.
 func (l *Layer4) Run(ctx context.Context) error {
-	for l.want.Load() == nil {
+	defer l.setReady(errNotAttached)
+	s, err := l.first(ctx)
+	for s != nil && err == nil {
+		var next *session
+		next, err = s.run(ctx)
+		err = errors.Join(err, s.close())
+		s = next
+	}
+	if s != nil {
+		err = errors.Join(err, s.close())
+	}
+	return err
+}
+
+// first opens the first session; none if ctx ends before.
+func (l *Layer4) first(ctx context.Context) (*session, error) {
+	again := time.NewTicker(reopenAfter)
+	defer again.Stop()
+	for {
+		if l.want.Load() != nil {
+			s, err := l.open(nil)
+			if !errors.Is(err, errNoAddress) {
+				return s, err
+			}
+			l.setReady(err)
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, nil
 		case <-l.kick:
-		}
-	}
-	defer l.setReady(errNotAttached)
-	for {
-		s, err := l.open()
-		if err != nil {
-			return err
-		}
-		err = s.run(ctx)
-		if cerr := s.close(); err != errNewAddress || cerr != nil {
-			return errors.Join(err, cerr)
+		case <-again.C:
 		}
 	}
 }
-
-// errNewAddress ends a session whose node has another address of its own.
-var errNewAddress = errors.New("the node's own address has changed")
 
 // session is all that one Run holds.
 type session struct {
 	l      *Layer4
 	nl     *netlink.Handle
 	kernel *kernel
-	link   interface{ Close() error }
+	link   link.Link
+	mode   Mode
 	device int
+	own    [2]netip.Addr
+	want   *desired // the newest with those own addresses
 	ways   *ways
 	rec    *reconciler
-	own    [2]netip.Addr // of the wire
-	wire   *wire         // nil without role l4
+	wire   *wire // nil without role l4
 
 	done    chan struct{} // closed: subscriptions end
 	watched func()        // waits for their end
@@ -143,9 +185,11 @@ type runningChecker struct {
 	stop context.CancelFunc
 }
 
-func (l *Layer4) open() (_ *session, err error) {
+// open makes a session for the World that is wanted, and attaches it: in place
+// of old, where there is one, which on an error stays as it is.
+func (l *Layer4) open(old *session) (_ *session, err error) {
 	d := l.want.Load()
-	s := &session{l: l, own: [2]netip.Addr{d.own4, d.own6}, done: make(chan struct{}),
+	s := &session{l: l, own: d.own(), want: d, done: make(chan struct{}),
 		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -173,20 +217,38 @@ func (l *Layer4) open() (_ *session, err error) {
 			return nil, fmt.Errorf("layer 4: checks: %w", err)
 		}
 	}
-	at, mode, err := attach(s.kernel.edgeObjects.Edge, s.device, dev.Attrs().Name, l.cfg.Mode, l.cfg.Log)
-	if err != nil {
+	if err := s.attach(old, dev.Attrs().Name); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
-	s.link = at
-	l.stats.attached(s.kernel, mode)
-	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", mode)
+	l.stats.attached(s.kernel, s.mode)
+	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", s.mode)
 	return s, nil
+}
+
+// attach puts the session's program at its device. Where that is old's too,
+// the program takes the place of old's without a packet between them: tables
+// first.
+func (s *session) attach(old *session, name string) (err error) {
+	prog := s.kernel.edgeObjects.Edge
+	if old == nil || old.device != s.device {
+		s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
+		return err
+	}
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop}); err != nil {
+		return err
+	}
+	if err := old.link.Update(prog); err != nil {
+		return fmt.Errorf("replace the program at %s: %w", name, err)
+	}
+	s.link, s.mode, old.link = old.link, old.mode, nil
+	s.ways.takeOver(old.ways)
+	return nil
 }
 
 // close gives everything back, in the reverse order.
 func (s *session) close() error {
 	var errs []error
-	s.l.stats.detached()
+	s.l.stats.detached(s.kernel)
 	if s.link != nil {
 		errs = append(errs, s.link.Close())
 	}
@@ -211,12 +273,15 @@ func (s *session) close() error {
 
 // Intervals of the reconciler.
 const (
-	retryAfter = 200 * time.Millisecond // a write that failed
-	refreshAll = 10 * time.Second       // routes and neighbours, should an event be lost
+	retryAfter  = 200 * time.Millisecond // a write that failed
+	reopenAfter = time.Second            // the node's own address is not here
+	refreshAll  = 10 * time.Second       // routes and neighbours, should an event be lost
 )
 
-// run is the reconciler's loop.
-func (s *session) run(ctx context.Context) error {
+// run is the reconciler's loop. It ends with ctx, on an error of the checks'
+// wire, or when the node has other addresses of its own and next, which is
+// attached, is to go on in this one's place.
+func (s *session) run(ctx context.Context) (next *session, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.background.Wait()
 	defer cancel()
@@ -235,9 +300,9 @@ func (s *session) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, nil
 		case err := <-s.failed:
-			return fmt.Errorf("layer 4: %w", err)
+			return nil, fmt.Errorf("layer 4: %w", err)
 		case <-s.l.ways:
 			stale = true
 		case <-refresh.C:
@@ -245,20 +310,42 @@ func (s *session) run(ctx context.Context) error {
 		case <-s.l.kick:
 		case <-retry.C:
 		}
-		d := s.l.want.Load()
-		if s.own != [2]netip.Addr{d.own4, d.own6} {
-			return errNewAddress
+		next, err := s.follow()
+		if next != nil {
+			return next, nil
 		}
-		if err := s.step(ctx, d, &stale); err != nil {
+		if serr := s.step(ctx, &stale); serr != nil {
 			s.l.stats.failed()
-			s.l.setReady(fmt.Errorf("layer 4: %w", err))
+			err = errors.Join(err, fmt.Errorf("layer 4: %w", serr))
 			retry.Reset(retryAfter)
+		} else if err != nil {
+			retry.Reset(reopenAfter)
 		}
+		if err == nil {
+			err = s.want.serving(s.l.state.get)
+		}
+		s.l.setReady(err)
 	}
 }
 
+// follow takes up what is wanted now. Other own addresses need a new session;
+// where that cannot be opened, this one goes on as it was.
+func (s *session) follow() (next *session, err error) {
+	d := s.l.want.Load()
+	if s.own == d.own() {
+		s.want = d
+		return nil, nil
+	}
+	if next, err = s.l.open(s); err != nil {
+		s.l.stats.failed()
+		return nil, fmt.Errorf("the node's own address has changed, and the old one stays in use: %w", err)
+	}
+	return next, nil
+}
+
 // step brings everything in line once.
-func (s *session) step(ctx context.Context, d *desired, stale *bool) error {
+func (s *session) step(ctx context.Context, stale *bool) error {
+	d := s.want
 	if *stale {
 		if err := s.ways.refresh(d.destinations()); err != nil {
 			return err
@@ -270,7 +357,6 @@ func (s *session) step(ctx context.Context, d *desired, stale *bool) error {
 	}
 	s.publish(d)
 	s.check(ctx, d)
-	s.l.setReady(d.serving(s.l.state.get))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -124,21 +125,72 @@ func TestRunEndsWithoutAWorld(t *testing.T) {
 	}
 }
 
-// A World with another own address of the node is taken up by a new session.
+// A World with another own address of the node is taken up by a new session if
+// the machine holds the address, else refused.
 func TestOwnAddressMayChange(t *testing.T) {
 	r := newRegion(t, regionSpec, 1600)
 	lb := r.start(Native)
+	wrong := worldOf(t, strings.Replace(regionSpec, "10.7.1.2", "10.7.1.9", 1))
+	apply := func() error { return r.lb.Do(func() error { return lb.Apply(wrong) }) }
+	if err := apply(); err == nil || !strings.Contains(err.Error(), `node "lb": no device holds the node's address: [10.7.1.9]`) {
+		t.Errorf("an address that the machine has not: %v", err)
+	}
+	uses := func(want string) func() bool {
+		return func() bool {
+			_, err := r.post(vip4, 1000)
+			own, _ := lb.ownInTables()
+			return err == nil && lb.Ready() == nil && own == netip.MustParseAddr(want)
+		}
+	}
+	eventually(t, "an answer by the old address", uses("10.7.1.2"))
 	r.must(r.lb.AddAddr("eth0", netip.MustParsePrefix("10.7.1.9/24")))
-	r.world = worldOf(t, strings.Replace(regionSpec, "10.7.1.2", "10.7.1.9", 1))
-	r.must(lb.Apply(r.world))
+	r.world = wrong
+	r.must(apply())
 	for _, name := range []string{"gw1", "gw2"} {
 		r.must(r.nodes[name].Apply(r.world)) // they trust the new address
 	}
-	eventually(t, "an answer by the new address", func() bool {
-		_, err := r.post(vip4, 1000)
-		own, _ := lb.ownInTables()
-		return err == nil && lb.Ready() == nil && own == netip.MustParseAddr("10.7.1.9")
+	eventually(t, "an answer by the new address", uses("10.7.1.9"))
+	if got := attachedTo(t, r.lb, "eth0"); got != Native {
+		t.Errorf("attached in mode %q after the change", got)
+	}
+}
+
+// Where the new address has gone by the time that the session should follow,
+// the old session stays and serves; it follows when the address is back.
+func TestOldSessionStaysUntilTheNewAddressIsThere(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	lb := r.start(Native)
+	next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.7.1.9", "fd07:1::2", "fd07:1::9").Replace(regionSpec))
+	d, err := plan(next, "lb", Roles{L4: true})
+	r.must(err)
+	lb.want.Store(d) // as Apply would have, with the addresses there
+	poke(lb.kick)
+	eventually(t, "a reason", func() bool {
+		err := lb.Ready()
+		return err != nil && strings.Contains(err.Error(), "the old one stays in use")
 	})
+	if _, err := r.post(vip4, 1000); err != nil {
+		t.Errorf("by the old session: %v", err)
+	}
+	for _, a := range []string{"10.7.1.9/24", "fd07:1::9/64"} {
+		r.must(r.lb.AddAddr("eth0", netip.MustParsePrefix(a)))
+	}
+	for _, name := range []string{"gw1", "gw2"} {
+		r.must(r.nodes[name].Apply(next))
+	}
+	eventually(t, "the new address in use", func() bool {
+		own, _ := lb.ownInTables()
+		return lb.Ready() == nil && own == netip.MustParseAddr("10.7.1.9")
+	})
+}
+
+// A machine's network may come up after the program.
+func TestRunWaitsForTheNodesAddress(t *testing.T) {
+	r := newRegion(t, strings.NewReplacer("10.7.2.2\"", "10.7.2.9\"", "v4: 10.7.2.2", "v4: 10.7.2.9", `, v6: "fd07:2::2"`, "").Replace(regionSpec), 1500)
+	l := r.run(r.gw1, Config{Roles: Roles{L7: true}})
+	eventually(t, "a reason", func() bool { return errors.Is(l.Ready(), errNoAddress) })
+	r.must(r.gw1.AddAddr("eth0", netip.MustParsePrefix("10.7.2.9/24")))
+	eventually(t, "ready", func() bool { return l.Ready() == nil })
 }
 
 // ownInTables reads the node's own IPv4 address as the program has it.

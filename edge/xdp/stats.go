@@ -38,10 +38,13 @@ func (s *stats) attached(k *kernel, mode Mode) {
 	s.kernel, s.mode = k, mode
 }
 
-// detached ends all reading of the kernel's counters.
-func (s *stats) detached() {
+// detached ends all reading of k's counters.
+func (s *stats) detached(k *kernel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.kernel != k {
+		return // another has taken its place
+	}
 	s.kernel, s.mode, s.vips, s.rings = nil, "", nil, nil
 }
 

@@ -133,6 +133,13 @@ func (w *ways) release(a netip.Addr) {
 	}
 }
 
+// takeOver has w look after old's neighbours on the same device; the next
+// refresh lets go of those that are not wanted.
+func (w *ways) takeOver(old *ways) {
+	maps.Copy(w.managed, old.managed)
+	clear(old.managed)
+}
+
 // close lets go of every neighbour.
 func (w *ways) close() { w.manage(nil) }
 
@@ -170,8 +177,10 @@ func forEach[T any](updates <-chan T, changed func()) {
 	}
 }
 
+var errNoAddress = errors.New("no device holds the node's address")
+
 // deviceOf finds the device by name or, without one, by an address that it
-// holds.
+// holds; errNoAddress: there is none.
 func deviceOf(nl *netlink.Handle, name string, own ...netip.Addr) (netlink.Link, error) {
 	if name != "" {
 		link, err := nl.LinkByName(name)
@@ -192,5 +201,5 @@ func deviceOf(nl *netlink.Handle, name string, own ...netip.Addr) (netlink.Link,
 			}
 		}
 	}
-	return nil, fmt.Errorf("no device holds the node's address %v; name the device", valid(own...))
+	return nil, fmt.Errorf("%w: %v", errNoAddress, valid(own...))
 }
