@@ -177,6 +177,29 @@ func (c *ControlPlane) follow(old *fleet.World, st Stored) (*fleet.World, error)
 func (c *ControlPlane) install(w *fleet.World, source string) {
 	c.publish.Lock()
 	defer c.publish.Unlock()
+	c.installLocked(w, source)
+}
+
+// installNewer installs a revision that has just been stored, under the shifts
+// of this moment; where the store's watch was faster there is nothing to do.
+func (c *ControlPlane) installNewer(w *fleet.World) {
+	c.publish.Lock()
+	defer c.publish.Unlock()
+	if now := c.Current(); now != nil {
+		if now.Snapshot.Revision >= w.Snapshot.Revision {
+			return
+		}
+		for _, sh := range now.Shifts {
+			if sh.Check(w.Snapshot) == nil {
+				w.Shifts = append(w.Shifts, sh)
+			}
+		}
+	}
+	c.installLocked(w, "store")
+}
+
+// installLocked is called with publish held.
+func (c *ControlPlane) installLocked(w *fleet.World, source string) {
 	c.mu.Lock()
 	old := c.world
 	if old != nil && (w.Snapshot.Revision < old.Snapshot.Revision ||

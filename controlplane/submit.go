@@ -88,7 +88,7 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	// The nodes of this replica need not wait for the store's watch.
 	numbered := *s
 	numbered.Revision = n
-	c.install(&fleet.World{Snapshot: &numbered, Objects: w.Objects, Shifts: w.Shifts}, "store")
+	c.installNewer(&fleet.World{Snapshot: &numbered, Objects: w.Objects})
 	return r, nil
 }
 

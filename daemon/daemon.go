@@ -11,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +72,9 @@ type Daemon struct {
 	base     atomic.Pointer[Base]
 	world    atomic.Pointer[fleet.World]
 
+	live  atomic.Pointer[[]Part] // nil until the first World; what Ready asks
+	moved chan struct{}          // the Spec gives the node another place
+
 	mu    sync.Mutex // guards below
 	parts []Part     // nil until the first World
 	group *group
@@ -77,7 +83,7 @@ type Daemon struct {
 
 // New checks the configuration and makes the agent; it starts nothing.
 func New(cfg Config) (*Daemon, error) {
-	d := &Daemon{cfg: cfg, group: newGroup()}
+	d := &Daemon{cfg: cfg, group: newGroup(), moved: make(chan struct{}, 1)}
 	d.cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	source, name, err := d.source()
 	if err != nil {
@@ -129,6 +135,22 @@ func (d *Daemon) Reload() {
 	}
 }
 
+// errMoved ends Run where the program is to start anew.
+var errMoved = errors.New("the node's place in the Spec has changed")
+
+// Again runs the program anew, as the same process with the same arguments,
+// where err says that Run ended for that; else it gives err.
+func Again(err error) error {
+	if !errors.Is(err, errMoved) {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("starting anew: %w", err)
+	}
+	return fmt.Errorf("starting anew: %w", syscall.Exec(self, os.Args, os.Environ()))
+}
+
 // Base gives what the node's parts are built on; nil until the first World.
 func (d *Daemon) Base() *Base { return d.base.Load() }
 
@@ -153,6 +175,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-d.group.failed:
 	case err = <-static.failed:
 	case err = <-agent.failed:
+	case <-d.moved:
+		err = errMoved
 	}
 	if d.Stopping != nil {
 		d.Stopping()
@@ -177,13 +201,20 @@ func (d *Daemon) apply(w *fleet.World) error {
 		return errors.New("the node is stopping")
 	}
 	n := w.Snapshot.Node(d.cfg.Flags.Node)
+	if d.parts != nil && !d.inPlace(n) {
+		// The agent keeps this World; the program starts anew in its new place,
+		// or idle where it has none.
+		d.cfg.Log.Warn("the Spec gives this node another place; starting anew", "revision", w.Snapshot.Revision)
+		select {
+		case d.moved <- struct{}{}:
+		default:
+		}
+		return nil
+	}
 	if n == nil {
 		return fmt.Errorf("node %q is not in the Spec", d.cfg.Flags.Node)
 	}
 	if d.parts != nil {
-		if n.Region != d.base.Load().Region {
-			return fmt.Errorf("node %q has moved to region %q: restart it", n.Name, n.Region)
-		}
 		if err := node.ApplyAll(appliers(d.parts), d.world.Load(), w); err != nil {
 			return err
 		}
@@ -208,6 +239,7 @@ func (d *Daemon) apply(w *fleet.World) error {
 	d.world.Store(w)
 	d.base.Store(base)
 	d.parts = parts
+	d.live.Store(&parts)
 	for _, p := range parts {
 		d.group.start(p)
 	}
@@ -215,16 +247,30 @@ func (d *Daemon) apply(w *fleet.World) error {
 	return nil
 }
 
+// inPlace says whether n, which may be nil, has the region and roles that the
+// parts were built for.
+func (d *Daemon) inPlace(n *fleet.Node) bool {
+	b := d.base.Load()
+	return n != nil && n.Region == b.Region && slices.Equal(d.roles(n), b.Roles)
+}
+
+// roles gives those of the node's roles that this program takes on, in the
+// order of all roles.
+func (d *Daemon) roles(n *fleet.Node) []fleet.Role {
+	var out []fleet.Role
+	for _, r := range fleet.Role("").Values() {
+		if r := fleet.Role(r); n.Has(r) && d.cfg.Flags.Role(r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // build makes the base and the parts of the node: health and gossip first,
 // since the others lean on them.
 func (d *Daemon) build(n *fleet.Node, w *fleet.World) (*Base, []Part, error) {
 	f := d.cfg.Flags
-	base := &Base{Node: n.Name, Region: n.Region, World: w, Log: d.cfg.Log, Identity: d.cfg.Identity}
-	for _, r := range n.Roles {
-		if f.Role(r) {
-			base.Roles = append(base.Roles, r)
-		}
-	}
+	base := &Base{Node: n.Name, Region: n.Region, Roles: d.roles(n), World: w, Log: d.cfg.Log, Identity: d.cfg.Identity}
 	cfg := health.Config{Node: n.Name, Region: n.Region, Roles: base.Roles, Logger: d.cfg.Log}
 	var parts []Part
 	bind, ok, err := f.gossipBind()
@@ -254,19 +300,15 @@ func (d *Daemon) build(n *fleet.Node, w *fleet.World) (*Base, []Part, error) {
 
 // Ready says why the node cannot do its work; nil when it can.
 func (d *Daemon) Ready() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.parts == nil {
+	parts := d.live.Load()
+	if parts == nil {
 		if why := d.agent.Status().Error; why != "" {
 			return fmt.Errorf("no configuration yet: %s", why)
 		}
 		return errors.New("no configuration yet")
 	}
-	if d.ended {
-		return errors.New("stopping")
-	}
 	var errs []error
-	for _, p := range d.parts {
+	for _, p := range *parts {
 		if p.Ready == nil {
 			continue
 		}

@@ -94,9 +94,14 @@ func (c *checker) region(r *Region, at string) {
 	if k := r.Location.Country; k != "" && !isCode(k) {
 		c.errs.Addf(at+".location.country", "%q: expected a two-letter ISO 3166-1 code in capitals", k)
 	}
+	if k := r.Location.Continent; k != "" && !contains(continents, k) {
+		c.errs.Addf(at+".location.continent", "%q is unknown; expected one of %s", k, strings.Join(continents, ", "))
+	}
 	c.between(at+".capacity", r.Capacity, 1, 1_000_000_000)
 	c.addresses(r.VIPs, at+".vips")
 }
+
+var continents = []string{"AF", "AN", "AS", "EU", "NA", "OC", "SA"}
 
 func isCode(s string) bool {
 	return len(s) == 2 && 'A' <= s[0] && s[0] <= 'Z' && 'A' <= s[1] && s[1] <= 'Z'

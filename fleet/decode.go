@@ -122,6 +122,23 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		}
 		seen[key.Value] = true
 		d.value(val, v.Field(idx), at)
+		d.noZero(val, v.Type().Field(idx), v.Field(idx), at)
+	}
+}
+
+// noZero refuses a number or duration of 0 where that would stand for the
+// default: who writes 0 means something else. Where 0 has a meaning of its own
+// the field is a pointer, or 0 is its default.
+func (d *decoder) noZero(n *yaml.Node, f reflect.StructField, v reflect.Value, path string) {
+	def := f.Tag.Get("default")
+	if def == "" || strings.HasPrefix(def, "0") || !v.IsZero() || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint32:
+		if text := strings.TrimRight(n.Value, "0smhnuµ."); text == "" || text == "-" {
+			d.fail(n, path, "0 is not allowed; leave the key out for its default (%s)", def)
+		}
 	}
 }
 

@@ -66,7 +66,9 @@ func (s *Service) fillDefaults() {
 		s.Retries.RetryOn = []string{"connect_failure", "reset", "503"}
 	}
 	def(&s.Timeouts.Connect, Duration(time.Second))
-	def(&s.Timeouts.Request, Duration(30*time.Second))
+	if s.Timeouts.Request == nil {
+		s.Timeouts.Request = ptr(Duration(30 * time.Second))
+	}
 	def(&s.Timeouts.Idle, Duration(75*time.Second))
 	def(&s.Timeouts.Drain, Duration(20*time.Second))
 	def(&s.Steering.Policy, Proximity)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 )
 
 // Snapshot is a Spec that is complete, checked and indexed. It is immutable:
@@ -38,6 +39,12 @@ func Compile(doc []byte, revision uint64, checks ...Check) (*Snapshot, error) {
 	}
 	spec.fillDefaults()
 	var errs Errors
+	for i := range spec.Regions {
+		at := fmt.Sprintf("regions[%d].location", i)
+		if lines[at+".latitude"] == 0 || lines[at+".longitude"] == 0 {
+			errs.Addf(at, "expected latitude and longitude")
+		}
+	}
 	spec.check(&errs)
 	if errs.Len() == 0 {
 		for _, c := range checks {

@@ -23,7 +23,7 @@ type Region struct {
 	Name     string   `json:"name,omitempty" doc:"Name to show to people." default:"the id"`
 	Location Location `json:"location" doc:"Where the region is."`
 	VIPs     VIPs     `json:"vips" doc:"Regional VIPs: this region's own addresses."`
-	Capacity int      `json:"capacity,omitempty" doc:"Relative capacity, in any one unit for the whole fleet (1 to 1000000000)." default:"100"`
+	Capacity int      `json:"capacity,omitempty" doc:"Relative capacity, in any one unit for the whole fleet (1 to 1000000000); shown on the dashboard." default:"100"`
 	BGP      BGP      `json:"bgp" doc:"How the region's nodes announce VIPs."`
 }
 
@@ -135,10 +135,10 @@ type Retries struct {
 
 // Timeouts are limits on time.
 type Timeouts struct {
-	Connect Duration `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
-	Request Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
-	Idle    Duration `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
-	Drain   Duration `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
+	Connect Duration  `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
+	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
+	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
+	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
 }
 
 // Steering is how DNS picks regions for the clients of a service.

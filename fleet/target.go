@@ -11,7 +11,7 @@ const (
 	TargetAnycast                          // a service at its anycast VIPs; probers, each for its own vantage
 	TargetNameserver                       // the nameservers of a region; probers of every region
 	TargetGateway                          // the gateway on one node; the layer-4 nodes of its region
-	TargetEndpoint                         // one endpoint of a pool; the gateways that use it
+	TargetEndpoint                         // one endpoint of a pool; who sends to it: gateways, or layer-4 nodes for tcp and udp
 )
 
 // Target is one thing that can be up or down. It is comparable and serves as
@@ -82,10 +82,24 @@ func (s *Snapshot) GatewayTargets(region string) []Target {
 }
 
 // EndpointTargets lists, in a fixed order, the endpoints that the gateways of
-// the region check.
+// the region check: those of http and https services.
 func (s *Snapshot) EndpointTargets(region string) []Target {
+	return s.endpointTargets(region, true)
+}
+
+// DirectTargets lists, in a fixed order, the endpoints that the layer-4 nodes
+// of the region check: those of tcp and udp services, which no gateway stands
+// before.
+func (s *Snapshot) DirectTargets(region string) []Target {
+	return s.endpointTargets(region, false)
+}
+
+func (s *Snapshot) endpointTargets(region string, gateway bool) []Target {
 	var out []Target
 	for _, svc := range s.Spec.Services {
+		if svc.Protocol.Gateway() != gateway {
+			continue
+		}
 		for _, p := range svc.Pools {
 			for _, e := range p.Endpoints {
 				if e.Region == "" || e.Region == region {

@@ -12,8 +12,8 @@ import (
 
 const planDoc = `
 regions:
-- {id: a, vips: {v4: [192.0.2.1, 192.0.2.11], v6: ["2001:db8::1"]}}
-- {id: b, vips: {v4: [192.0.2.2]}}
+- {id: a, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.1, 192.0.2.11], v6: ["2001:db8::1"]}}
+- {id: b, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.2]}}
 anycast: {v6: ["2001:db8:ca57::1"]}
 nodes:
 - {name: a-1, region: a, roles: [dns, probe], addresses: {v4: 10.0.0.1, v6: "2001:db8:1::1"}}

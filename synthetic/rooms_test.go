@@ -100,7 +100,7 @@ func loopbackFleet(t *testing.T, at func(i int) netip.Addr, web, names uint16) *
 	var doc strings.Builder
 	doc.WriteString("regions:\n")
 	for i, r := range regionsOf(3) {
-		fmt.Fprintf(&doc, "- {id: %s, vips: {v4: [%s]}}\n", r, at(i))
+		fmt.Fprintf(&doc, "- {id: %s, location: {latitude: 50, longitude: 8}, vips: {v4: [%s]}}\n", r, at(i))
 	}
 	doc.WriteString("nodes:\n")
 	for i, r := range regionsOf(3) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"meridian/anycast"
 	"meridian/anycast/gobgp"
@@ -78,6 +79,11 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 	}
 	if bgp {
+		parts = append(parts, daemon.Part{Name: "reconvergence", Run: func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(reconvergence)
+			return nil
+		}})
 		more, err := announce(b, ready)
 		if err != nil {
 			return nil, err
@@ -86,6 +92,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	return parts, nil
 }
+
+// reconvergence is how long a node that stops goes on forwarding after it has
+// taken its routes back: what routers send meanwhile still arrives.
+const reconvergence = time.Second
 
 // segment is the MSS that leaves room for the tunnel's header; none where
 // nothing is tunnelled.

@@ -68,5 +68,5 @@ func (f *flags) run(ctx context.Context) error {
 	d.Static(daemon.Part{Name: "serving", Run: s.Run})
 	d.Stopping = s.Stopping
 	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
-	return d.Run(ctx)
+	return daemon.Again(d.Run(ctx))
 }

@@ -23,7 +23,7 @@ func TestCheckNamesFileLineAndPathOfEveryError(t *testing.T) {
   location: {latitude: 50, longitude: 8}
 nodes:
 - {name: one, region: fre, roles: [dns], addresses: {v4: 10.0.0.1}}
-probes: {fall: 0, rise: 101}
+probes: {rise: 101}
 `
 	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
 		t.Fatal(err)

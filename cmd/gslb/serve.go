@@ -176,7 +176,7 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 	s.daemon.Static(static...)
 	s.daemon.Stopping = s.self.Stopping
 	defer daemon.OnHangup(func() { defer s.self.Reload()(); s.daemon.Reload() })()
-	return s.daemon.Run(ctx)
+	return daemon.Again(s.daemon.Run(ctx))
 }
 
 func (f *serveFlags) token() (string, error) {

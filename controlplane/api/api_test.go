@@ -456,7 +456,7 @@ func TestATokenIsMadeOnceForItsOwner(t *testing.T) {
 
 // FuzzConfig: whatever is posted, the answer is JSON and what is wrong is said.
 func FuzzConfig(f *testing.F) {
-	for _, s := range []string{spec, "", "{", `{"spec": "regions: []"}`, `{"spec": 1}`, `{"spec": "", "objects": [{"kind": "zone", "id": "a.test.", "data": "QCBJTiBTT0E="}]}`, "regions: [{id: a}]\n---\n"} {
+	for _, s := range []string{spec, "", "{", `{"spec": "regions: []"}`, `{"spec": 1}`, `{"spec": "", "objects": [{"kind": "zone", "id": "a.test.", "data": "QCBJTiBTT0E="}]}`, "regions: [{id: a, location: {latitude: 50, longitude: 8}}]\n---\n"} {
 		f.Add([]byte(s))
 	}
 	r := newRig(f)

@@ -141,6 +141,11 @@ func FleetHealthOf(w *fleet.World, v *fleet.View, now time.Time) FleetHealth {
 				add(t)
 			}
 		}
+		if len(s.NodesWith(id, fleet.RoleL4)) > 0 {
+			for _, t := range s.DirectTargets(id) {
+				add(t)
+			}
+		}
 	}
 	for i := range s.Spec.Regions {
 		r := &s.Spec.Regions[i]

@@ -116,12 +116,9 @@ func prepare(w *fleet.World) *published {
 	return p
 }
 
-// forNode gives the resources of one node by type; false for a node that the
-// Spec does not name.
-func (p *published) forNode(node string) (map[string][]resource, bool) {
-	if p.world.Snapshot.Node(node) == nil {
-		return nil, false
-	}
+// forNode gives what a node is sent. One that the Spec does not name gets the
+// Snapshot alone, so that it knows that it is to serve no more.
+func (p *published) forNode(node string) map[string][]resource {
 	s := snapshot{Revision: p.world.Snapshot.Revision, Spec: p.spec, Objects: []objectRef{}}
 	var objects []resource
 	for _, k := range rules.WantedBy(p.world.Snapshot, node) {
@@ -134,7 +131,7 @@ func (p *published) forNode(node string) (map[string][]resource, bool) {
 		typeObject:   objects,
 		typeShifts:   {p.shifts},
 		typeSnapshot: {newResource(snapshotName, mustJSON(s))},
-	}, true
+	}
 }
 
 func mustJSON(v any) []byte {

@@ -251,14 +251,11 @@ func (st *serverStream) push() error {
 	if p == nil {
 		return nil
 	}
-	all, ok := p.forNode(st.node)
-	if !ok {
-		if !st.warned {
-			st.warned = true
-			st.s.log.Warn("a node that the Spec does not name is connected; it is sent nothing", "node", st.node)
-		}
-		return nil
+	if p.world.Snapshot.Node(st.node) == nil && !st.warned {
+		st.warned = true
+		st.s.log.Warn("a node that the Spec does not name is connected; it is sent the Snapshot alone", "node", st.node)
 	}
+	all := p.forNode(st.node)
 	for _, url := range types {
 		if err := st.pushType(url, all[url], p.world.Snapshot.Revision); err != nil {
 			return err

@@ -5,12 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"meridian/dns/answer"
@@ -42,15 +40,13 @@ func (l *tcpListener) serve(ctx context.Context, s *Server) error {
 				c.Close()
 			}
 			return nil
-		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
+		case err != nil: // out of descriptors or memory, or a client's: the socket is sound
 			l.stats.drop(dropConnection)
-			select { // out of descriptors: give connections time to end
+			select {
 			case <-ctx.Done():
 			case <-time.After(50 * time.Millisecond):
 			}
 			continue
-		case err != nil:
-			return fmt.Errorf("dns server: accepting on %s: %w", l.Addr(), err)
 		}
 		if s.conns.Add(1) > int64(s.cfg.MaxTCP) {
 			s.conns.Add(-1)

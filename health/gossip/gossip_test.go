@@ -59,7 +59,7 @@ func newSite(t *testing.T, nodes int) *site {
 	port := l.Addr().(*net.TCPAddr).Port
 	s := &site{t: t, port: uint16(port), net: byte(port)}
 	var doc strings.Builder
-	doc.WriteString("regions: [{id: r}]\nnodes:\n")
+	doc.WriteString("regions: [{id: r, location: {latitude: 50, longitude: 8}}]\nnodes:\n")
 	for i := range nodes {
 		fmt.Fprintf(&doc, "- {name: n%d, region: r, roles: [dns], addresses: {v4: %s}}\n", i, s.addr(i))
 	}
