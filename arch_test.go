@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,6 +241,26 @@ func TestMapShowsEveryRoom(t *testing.T) {
 		}
 		if !strings.Contains(string(doc), "`"+room+"`") && !strings.Contains(string(doc), "`"+path.Base(room)+"`") {
 			t.Errorf("ARCHITECTURE.md has no row for %s", room)
+		}
+	}
+}
+
+// A link from one document to another leads somewhere.
+func TestDocumentsLinkToWhatExists(t *testing.T) {
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)\)`)
+	for _, doc := range append(docs, "README.md", "ARCHITECTURE.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", doc, m[1])
+			}
 		}
 	}
 }

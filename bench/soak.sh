@@ -15,3 +15,11 @@ done
 
 echo "repeat what depends on concurrency"
 go test -race -count 3 -short ./health/... ./node/... ./dns/server/... ./edge/l7/... ./synthetic/
+
+echo "lose regions, and the whole store, under load"
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+go build -o "$dir" ./cmd/gslb ./cmd/edge
+for scenario in region-loss store-loss; do
+	(cd "$dir" && ./gslb demo --scenario "$scenario" --runs 3 --json)
+done
