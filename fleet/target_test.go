@@ -7,7 +7,7 @@ import (
 
 func TestEachEndpointHasOneKindOfObserver(t *testing.T) {
 	s, err := Compile([]byte(`
-regions: [{id: a, vips: {v4: [192.0.2.1]}}, {id: b, vips: {v4: [192.0.2.2]}}]
+regions: [{id: a, location: {latitude: 1, longitude: 2}, vips: {v4: [192.0.2.1]}}, {id: b, location: {latitude: 3, longitude: 4}, vips: {v4: [192.0.2.2]}}]
 services:
 - {service: web, protocol: http, ports: [80], pools: [{id: app, endpoints: [{address: "10.1.0.1:80"}, {address: "10.2.0.1:80", region: b}]}]}
 - {service: db, protocol: tcp, ports: [5432], pools: [{id: app, endpoints: [{address: "10.1.0.1:5432", region: a}, {address: "10.2.0.1:5432", region: b}]}]}

@@ -46,7 +46,7 @@ func (p *port) Broadcast(frame []byte) {
 }
 
 const doc = `
-regions: [{id: a, vips: {v4: [192.0.2.1]}}, {id: b, vips: {v4: [192.0.2.2]}}, {id: c, vips: {v4: [192.0.2.3]}}]
+regions: [{id: a, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.1]}}, {id: b, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.2]}}, {id: c, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.3]}}]
 nodes:
 - {name: a-1, region: a, roles: [probe], addresses: {v4: 10.0.0.1}}
 - {name: b-1, region: b, roles: [probe], addresses: {v4: 10.0.0.2}}
@@ -356,6 +356,39 @@ func TestGatewaysAndEndpoints(t *testing.T) {
 		}
 		if v := n.see(web("a"), true, 1); v.State != fleet.Unknown {
 			t.Error("it took in an observation that is not its own to make")
+		}
+	})
+}
+
+// Between a tcp service's endpoints and its clients stands layer 4 alone.
+func TestLayer4NodeJudgesDirectEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := world(t, `
+regions: [{id: a, location: {latitude: 1, longitude: 2}, vips: {v4: [192.0.2.1]}}]
+nodes: [{name: a-4, region: a, roles: [l4], addresses: {v4: 10.0.0.4}}]
+services:
+- {service: db, protocol: tcp, ports: [5432], healthcheck: {fall: 4, rise: 2}, pools: [{id: app, endpoints: [{address: "10.1.0.1:5432"}]}]}
+- {service: web, protocol: http, ports: [80], pools: [{id: app, endpoints: [{address: "10.1.0.2:80"}]}]}
+`, 1)
+		n := start(t, nil, "a-4", w, fleet.RoleL4)
+		defer n.stop()
+		db := fleet.Target{Kind: fleet.TargetEndpoint, Region: "a", Service: "db", Pool: "app", Endpoint: "10.1.0.1:5432"}
+		for _, step := range []struct {
+			ok    bool
+			times int
+			want  fleet.State
+		}{{true, 1, fleet.Up}, {false, 3, fleet.Up}, {false, 1, fleet.Down}, {true, 1, fleet.Down}, {true, 1, fleet.Up}} {
+			if v := n.see(db, step.ok, step.times); v.State != step.want {
+				t.Errorf("%d times %v: its own verdict is %v, want %v", step.times, step.ok, v.State, step.want)
+			}
+			time.Sleep(10 * time.Millisecond)
+			if got := n.View().Get(db).State; got != step.want {
+				t.Errorf("%d times %v: the view has %v, want %v", step.times, step.ok, got, step.want)
+			}
+		}
+		web := fleet.Target{Kind: fleet.TargetEndpoint, Region: "a", Service: "web", Pool: "app", Endpoint: "10.1.0.2:80"}
+		if v := n.see(web, true, 1); v.State != fleet.Unknown {
+			t.Errorf("a gateway's endpoint is not layer 4's to judge: %v", v)
 		}
 	})
 }

@@ -20,7 +20,7 @@ type Observer uint8
 const (
 	Presence Observer = iota // no targets
 	Prober                   // Snapshot.ProbedTargets
-	Layer4                   // Snapshot.GatewayTargets
+	Layer4                   // Snapshot.GatewayTargets, then DirectTargets
 	Gateway                  // Snapshot.EndpointTargets
 )
 
@@ -35,7 +35,7 @@ func (o Observer) Targets(s *fleet.Snapshot, region string) []fleet.Target {
 	case Prober:
 		return s.ProbedTargets(region)
 	case Layer4:
-		return s.GatewayTargets(region)
+		return append(s.GatewayTargets(region), s.DirectTargets(region)...)
 	case Gateway:
 		return s.EndpointTargets(region)
 	}

@@ -230,8 +230,13 @@ func (in *Input) tiers(region string) []Tier {
 	add(dns)
 	add(in.nodeTier("l4", region, fleet.RoleL4))
 	add(in.targetTier("l7", s.GatewayTargets(region)))
-	add(in.targetTier("endpoints", s.EndpointTargets(region)))
+	add(in.targetTier("endpoints", endpoints(s, region)))
 	return out
+}
+
+// endpoints lists those that gateways send to and those that layer 4 does.
+func endpoints(s *fleet.Snapshot, region string) []fleet.Target {
+	return append(s.EndpointTargets(region), s.DirectTargets(region)...)
 }
 
 func (in *Input) nodeTier(tier, region string, role fleet.Role) Tier {
@@ -274,7 +279,7 @@ func worstTier(tiers []Tier) *Tier {
 func (in *Input) tierSince(region, tier string) (since time.Time) {
 	targets := in.snapshot().GatewayTargets(region)
 	if tier == "endpoints" {
-		targets = in.snapshot().EndpointTargets(region)
+		targets = endpoints(in.snapshot(), region)
 	} else if tier != "l7" {
 		return since
 	}
