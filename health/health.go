@@ -40,6 +40,10 @@ const (
 	silence = 3 * Period
 )
 
+// loneAfter is how long no prober of another region may be heard of before a
+// node goes by the word of its own region alone; see verdict.Conclusion.Lone.
+const loneAfter = 10 * time.Second
+
 // Config is what a Health needs.
 type Config struct {
 	Node      string // this node's name
@@ -57,6 +61,10 @@ type Health struct {
 	incarnation uint64
 	view        atomic.Pointer[fleet.View]
 	subscribers []func(*fleet.View) // written before Run
+
+	// Only conclude uses these two.
+	agreed *fleet.View // by the votes; what is shown may be this region's word alone
+	heard  time.Time   // when a prober of another region was last heard of, or the first conclusion made
 
 	changed chan struct{} // a local verdict changed: tell everybody, soon
 	dirty   chan struct{} // a frame or the intent changed: conclude anew
@@ -96,7 +104,8 @@ func New(cfg Config) (*Health, error) {
 		count: newCounters(),
 	}
 	h.events.init()
-	h.view.Store(&fleet.View{})
+	h.agreed = &fleet.View{}
+	h.view.Store(h.agreed)
 	if t := cfg.Transport; t != nil {
 		t.Receive(h.receive)
 		t.Exchange(h.localState, h.mergeState)

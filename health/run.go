@@ -94,12 +94,13 @@ func (h *Health) conclude(now time.Time) {
 	}
 	reports, unresolved := h.reports(now)
 	targets, was := h.intent.targets, h.abstain
+	h.hear(now)
 	live := h.liveNodes(now)
 	nodeEvents := nodeEvents(h.live, live, now)
 	h.live = live
 	h.mu.Unlock()
 
-	c := verdict.Conclude(prev, reports, targets, now)
+	c := h.judge(prev, reports, targets, now)
 	h.mu.Lock()
 	h.abstain = c.Abstaining
 	h.mu.Unlock()
@@ -110,6 +111,38 @@ func (h *Health) conclude(now time.Time) {
 	if c.View.Revision != prev.Revision {
 		for _, f := range h.subscribers {
 			f(c.View)
+		}
+	}
+}
+
+// judge makes the Conclusion to show after prev: the fleet's, or that of this
+// region alone where no other has been heard of for long.
+func (h *Health) judge(prev *fleet.View, reports []verdict.Report, targets []fleet.Target, now time.Time) verdict.Conclusion {
+	was := h.agreed
+	c := verdict.Conclude(was, reports, targets, now)
+	h.agreed = c.View
+	if now.Sub(h.heard) > loneAfter {
+		c = c.Lone(h.cfg.Region)
+	}
+	lone := c.View != h.agreed
+	if lone || prev != was {
+		c = c.After(prev)
+	}
+	if !lone {
+		h.agreed = c.View
+	}
+	return c
+}
+
+// hear notes when a prober of another region was last heard of. The caller
+// holds mu.
+func (h *Health) hear(now time.Time) {
+	if h.heard.IsZero() {
+		h.heard = now
+	}
+	for key, p := range h.peers {
+		if key.observer == verdict.Prober && p.head.Region != h.cfg.Region && h.member(key.node, p.head.Region) && p.at.After(h.heard) {
+			h.heard = p.at
 		}
 	}
 }

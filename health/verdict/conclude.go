@@ -76,7 +76,8 @@ func Conclude(prev *fleet.View, reports []Report, targets []fleet.Target, now ti
 	for _, t := range targets {
 		c.decide(t)
 	}
-	return c.finish()
+	slices.Sort(c.abstaining)
+	return compare(c.prev, c.view, c.abstaining)
 }
 
 // vote is one vantage's merged word on one target.
@@ -337,28 +338,28 @@ func cutOff(r *Report, prev *fleet.View) bool {
 	return regions >= 2
 }
 
-// finish compares the new View with the one before.
-func (c *concluder) finish() Conclusion {
-	out := Conclusion{View: c.view, Abstaining: c.abstaining}
-	slices.Sort(out.Abstaining)
+// compare tells a new View against the one before, whose Revision it has; it
+// raises that where there is news.
+func compare(prev, view *fleet.View, abstaining []string) Conclusion {
+	out := Conclusion{View: view, Abstaining: abstaining}
 	note := func(vantage string, t fleet.Target, was, is fleet.Verdict) {
 		if was.State != is.State {
 			out.Changes = append(out.Changes, Change{t, vantage, was.State, is.State, is.Cause, is.Detail})
 		}
 	}
-	for t, is := range c.view.Verdicts {
-		note("", t, c.prev.Verdicts[t], is)
+	for t, is := range view.Verdicts {
+		note("", t, prev.Verdicts[t], is)
 	}
-	for t, was := range c.prev.Verdicts {
-		if _, ok := c.view.Verdicts[t]; !ok {
+	for t, was := range prev.Verdicts {
+		if _, ok := view.Verdicts[t]; !ok {
 			note("", t, was, fleet.Verdict{})
 		}
 	}
-	for k, is := range c.view.Vantages {
-		note(k.Vantage, k.Target, c.prev.Vantages[k], is)
+	for k, is := range view.Vantages {
+		note(k.Vantage, k.Target, prev.Vantages[k], is)
 	}
-	for k, was := range c.prev.Vantages {
-		if _, ok := c.view.Vantages[k]; !ok {
+	for k, was := range prev.Vantages {
+		if _, ok := view.Vantages[k]; !ok {
 			note(k.Vantage, k.Target, was, fleet.Verdict{})
 		}
 	}
@@ -368,8 +369,8 @@ func (c *concluder) finish() Conclusion {
 		}
 		return strings.Compare(a.Target.String()+"\x00"+a.Vantage, b.Target.String()+"\x00"+b.Vantage)
 	})
-	if len(out.Changes) > 0 || !maps.Equal(c.view.Probers, c.prev.Probers) {
-		c.view.Revision++
+	if len(out.Changes) > 0 || !maps.Equal(view.Probers, prev.Probers) {
+		view.Revision++
 	}
 	return out
 }
