@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -22,15 +21,16 @@ import (
 // that its kernel takes packets for them, and sees to it that the node does
 // not claim them on its links.
 //
-// The addresses are told from an operator's by a mark: IPv4 ones carry the
-// label lo:meridian, IPv6 ones are deprecated (which also keeps the kernel
-// from using them as the source of its own connections). What a crashed run
-// has left is adopted or removed by the next Apply.
+// The addresses are told from everybody else's by a mark: IPv4 ones carry the
+// label lo:meridian, IPv6 ones our number in IFA_PROTO. What a crashed run has
+// left is adopted or removed by the next Apply. Linux before 5.18 keeps no
+// IFA_PROTO: there only the run that put an IPv6 address on takes it off.
 type Addresses struct {
 	node   string
 	device string
 	log    *slog.Logger
 	mu     sync.Mutex
+	put6   map[netip.Addr]bool // IPv6 addresses that this run put on
 }
 
 const addressLabel = "lo:meridian"
@@ -42,7 +42,7 @@ func NewAddresses(node, device string, log *slog.Logger) *Addresses {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Addresses{node: node, device: device, log: log}
+	return &Addresses{node: node, device: device, log: log, put6: map[netip.Addr]bool{}}
 }
 
 // Apply puts the World's VIPs on and takes those that are VIPs no more off. New
@@ -55,7 +55,7 @@ func (a *Addresses) Apply(w *fleet.World) error {
 	}
 	vips := append(w.Snapshot.Spec.Anycast.All(), w.Snapshot.Region(n.Region).VIPs.All()...)
 	return a.with(func(nl *netlink.Handle, lo netlink.Link) error {
-		if err := bring(nl, lo, vips); err != nil {
+		if err := a.bring(nl, lo, vips); err != nil {
 			return err
 		}
 		dev, err := deviceOf(nl, a.device, n.Addresses.V4, n.Addresses.V6)
@@ -70,7 +70,7 @@ func (a *Addresses) Apply(w *fleet.World) error {
 
 // Close takes all VIPs off.
 func (a *Addresses) Close() error {
-	return a.with(func(nl *netlink.Handle, lo netlink.Link) error { return bring(nl, lo, nil) })
+	return a.with(func(nl *netlink.Handle, lo netlink.Link) error { return a.bring(nl, lo, nil) })
 }
 
 func (a *Addresses) with(f func(*netlink.Handle, netlink.Link) error) error {
@@ -91,50 +91,65 @@ func (a *Addresses) with(f func(*netlink.Handle, netlink.Link) error) error {
 	return nil
 }
 
-// bring makes the marked addresses of lo exactly vips. An address that is
-// there without the mark is left to whoever put it there.
-func bring(nl *netlink.Handle, lo netlink.Link, vips []netip.Addr) error {
+// bring makes our addresses of lo exactly vips. An address that is there and
+// not ours is left to whoever put it there, be it a VIP or not.
+func (a *Addresses) bring(nl *netlink.Handle, lo netlink.Link, vips []netip.Addr) error {
+	present, ours, err := a.list(nl, lo)
+	if err != nil {
+		return err
+	}
+	for _, v := range vips {
+		delete(ours, v)
+		if present[v] {
+			continue
+		}
+		if err := a.put(nl, lo, v); err != nil {
+			return fmt.Errorf("put %s on lo: %w", v, err)
+		}
+	}
+	var errs []error
+	for v, h := range ours {
+		if err := nl.AddrDel(lo, &netlink.Addr{IPNet: h.IPNet, Label: h.Label}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			errs = append(errs, fmt.Errorf("take %s off lo: %w", v, err))
+			continue
+		}
+		delete(a.put6, v)
+	}
+	return errors.Join(errs...)
+}
+
+// list gives the addresses of lo, and which of them are ours.
+func (a *Addresses) list(nl *netlink.Handle, lo netlink.Link) (present map[netip.Addr]bool, ours map[netip.Addr]netlink.Addr, err error) {
 	have, err := nl.AddrList(lo, unix.AF_UNSPEC)
 	if err != nil {
-		return fmt.Errorf("list addresses of lo: %w", err)
+		return nil, nil, fmt.Errorf("list addresses of lo: %w", err)
 	}
-	present, marked := map[netip.Addr]bool{}, map[netip.Addr]netlink.Addr{}
+	marked, err := marked6(lo)
+	if err != nil {
+		return nil, nil, err
+	}
+	present, ours = map[netip.Addr]bool{}, map[netip.Addr]netlink.Addr{}
 	for _, h := range have {
 		addr, _ := netip.AddrFromSlice(h.IP)
 		addr = addr.Unmap()
 		present[addr] = true
 		ones, bits := h.Mask.Size()
-		if ones == bits && (h.Label == addressLabel || addr.Is6() && h.Flags&unix.IFA_F_DEPRECATED != 0) {
-			marked[addr] = h
+		if ones == bits && (h.Label == addressLabel || marked[addr] || a.put6[addr]) {
+			ours[addr] = h
 		}
 	}
-	for _, v := range vips {
-		delete(marked, v)
-		if present[v] {
-			continue
-		}
-		if err := nl.AddrReplace(lo, loopbackAddress(v)); err != nil {
-			return fmt.Errorf("put %s on lo: %w", v, err)
-		}
-	}
-	var errs []error
-	for v, h := range marked {
-		if err := nl.AddrDel(lo, &netlink.Addr{IPNet: h.IPNet, Label: h.Label}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			errs = append(errs, fmt.Errorf("take %s off lo: %w", v, err))
-		}
-	}
-	return errors.Join(errs...)
+	return present, ours, nil
 }
 
-func loopbackAddress(v netip.Addr) *netlink.Addr {
-	a := &netlink.Addr{IPNet: &net.IPNet{IP: v.AsSlice(), Mask: net.CIDRMask(v.BitLen(), v.BitLen())}}
+func (a *Addresses) put(nl *netlink.Handle, lo netlink.Link, v netip.Addr) error {
 	if v.Is4() {
-		a.Label = addressLabel
-	} else {
-		a.Flags = unix.IFA_F_NODAD
-		a.ValidLft = math.MaxUint32 // for ever, but PreferedLft 0: deprecated
+		return nl.AddrReplace(lo, &netlink.Addr{IPNet: &net.IPNet{IP: v.AsSlice(), Mask: net.CIDRMask(32, 32)}, Label: addressLabel})
 	}
-	return a
+	if err := putMarked6(lo, v); err != nil {
+		return err
+	}
+	a.put6[v] = true
+	return nil
 }
 
 // settle has the kernel answer ARP on the device for the device's own

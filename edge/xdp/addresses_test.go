@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -19,8 +20,9 @@ nodes: [{name: gw, region: fra, roles: [l7], addresses: {v4: 10.0.0.2}}]
 services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}]
 `
 
-// VIPs come and go with the World; what an operator put on lo stays, what a
-// crashed run has left does not.
+// VIPs come and go with the World; what an operator or another program put on
+// lo stays, even if it becomes one of our VIPs for a while; what a crashed run
+// has left does not.
 func TestAddresses(t *testing.T) {
 	testkit.Root(t)
 	ns, err := netns.New("gw")
@@ -64,26 +66,32 @@ func TestAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine, err := netlink.ParseAddr("10.99.0.1/32")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ns.Netlink().AddrAdd(lo, mine); err != nil {
-		t.Fatal(err)
+	for _, a := range []string{"10.99.0.1/32", "2001:db8:b::1/128"} { // as keepalived has them, deprecated
+		other, err := netlink.ParseAddr(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.ValidLft = math.MaxUint32
+		if err := ns.Netlink().AddrAdd(lo, other); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	apply(addressSpec)
-	expect("at first", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128")
+	expect("at first", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128", "2001:db8:b::1/128")
 	apply(addressSpec)
-	expect("after a restart", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128")
+	expect("after a restart", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:a::1/128", "2001:db8:b::1/128")
 	apply(strings.NewReplacer("192.0.2.1", "192.0.2.2", "2001:db8:a::1", "2001:db8:a::2").Replace(addressSpec))
-	expect("after a change", "10.99.0.1/32", "192.0.2.2/32", "198.51.100.1/32", "2001:db8:a::2/128")
+	expect("after a change", "10.99.0.1/32", "192.0.2.2/32", "198.51.100.1/32", "2001:db8:a::2/128", "2001:db8:b::1/128")
+
+	apply(strings.Replace(addressSpec, "2001:db8:a::1", "2001:db8:b::1", 1))
+	expect("with another program's address among the VIPs", "10.99.0.1/32", "192.0.2.1/32", "198.51.100.1/32", "2001:db8:b::1/128")
 
 	a := NewAddresses("gw", "", nil)
 	if err := ns.Do(a.Close); err != nil {
 		t.Fatal(err)
 	}
-	expect("after the end", "10.99.0.1/32")
+	expect("after the end", "10.99.0.1/32", "2001:db8:b::1/128")
 	if err := ns.Do(func() error { return NewAddresses("other", "", nil).Apply(worldOf(t, addressSpec)) }); err == nil {
 		t.Error("a node that is not in the Spec got addresses")
 	}
