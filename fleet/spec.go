@@ -6,7 +6,7 @@ import "net/netip"
 // tag is the key in YAML and JSON; the doc tag is its entry in the JSON Schema
 // and in the configuration reference, which are generated from these types.
 type Spec struct {
-	Fleet        string        `json:"fleet" doc:"Name of the fleet; separates fleets that share a network. Letters, digits and hyphens." default:"meridian"`
+	Fleet        string        `json:"fleet" doc:"Name of the fleet, to show to people. Lower-case letters, digits and hyphens." default:"meridian"`
 	Regions      []Region      `json:"regions,omitempty" doc:"Sites that serve users. At least one."`
 	Anycast      VIPs          `json:"anycast" doc:"Anycast VIPs: addresses that every region announces."`
 	Nodes        []Node        `json:"nodes,omitempty" doc:"Machines of the fleet."`
@@ -107,11 +107,11 @@ type Service struct {
 
 // Healthcheck is how endpoints of a service are checked.
 type Healthcheck struct {
-	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
+	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp. For a udp service it takes a port." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
 	Path      string    `json:"path,omitempty" doc:"Path of an http or https check." default:"/health"`
 	ReadyPath string    `json:"ready_path,omitempty" doc:"Second path: while it fails the endpoint drains (keeps its connections, takes no new ones)." default:"none"`
 	Host      string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
-	Port      uint16    `json:"port,omitempty" doc:"Port to check." default:"the endpoint's"`
+	Port      uint16    `json:"port,omitempty" doc:"Port to check. For a tcp or udp service layer 4 then checks it at the endpoint's own address, not through the VIP; without a port it checks tcp endpoints through the VIP, and udp endpoints not at all." default:"the endpoint's"`
 	Interval  Duration  `json:"interval,omitempty" doc:"Time between checks (100ms to 1h)." default:"5s"`
 	Timeout   Duration  `json:"timeout,omitempty" doc:"A check without an answer by then has failed; at most the interval." default:"2s"`
 	Fall      int       `json:"fall,omitempty" doc:"Failures in a row that make it down (1 to 100)." default:"3"`

@@ -18,7 +18,8 @@ const (
 
 // Check is layer 4's rules on a Spec: each region fits a node's tables, and
 // the endpoints of tcp and udp services are ones that layer 4 can reach, since
-// it leaves addresses and ports of a packet as they are.
+// it leaves addresses and ports of a packet as they are, and can check as the
+// Spec says.
 func Check(spec *fleet.Spec, errs *fleet.Errors) {
 	for i := range spec.Services {
 		endpoints(&spec.Services[i], fmt.Sprintf("services[%d]", i), errs)
@@ -31,6 +32,10 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 func endpoints(s *fleet.Service, at string, errs *fleet.Errors) {
 	if s.Protocol.Gateway() {
 		return
+	}
+	h := &s.Healthcheck
+	if s.Protocol == fleet.UDP && h.Port == 0 && (h.Type != fleet.CheckTCP || h.Path != "" || h.ReadyPath != "") {
+		errs.Addf(at+".healthcheck.port", "expected the port of a tcp, http or https check; without one the endpoints of a udp service are not checked")
 	}
 	ports := map[uint16]bool{}
 	for _, p := range s.Ports {

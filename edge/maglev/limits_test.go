@@ -14,7 +14,7 @@ regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
 nodes: [{name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}]
 services:
   - {service: web, protocol: http, ports: [WEB], pools: [{id: main, endpoints: [{address: "10.9.0.1:8080"}]}]}
-  - {service: dns, protocol: udp, ports: [53], pools: [{id: main, endpoints: [{address: "10.9.0.1:DNS"}]}]}
+  - {service: dns, protocol: udp, ports: [53], healthcheck: {CHECK}, pools: [{id: main, endpoints: [{address: "10.9.0.1:DNS"}]}]}
 `
 
 func list(n int, format string) string {
@@ -33,6 +33,18 @@ func TestCheck(t *testing.T) {
 		}
 		return strings.Join(out, ", ")
 	}
+	const noPort = "services[1].healthcheck.port: expected the port of a tcp, http or https check; without one the endpoints of a udp service are not checked"
+	for _, c := range []struct{ name, check, want string }{
+		{"udp, unchecked", "interval: 1s", ""},
+		{"udp, checked by http", "type: http, port: 8080", ""},
+		{"udp, checked by tcp", "port: 53", ""},
+		{"udp, checked by http nowhere", "type: http", noPort},
+		{"udp, ready nowhere", "ready_path: /ready", noPort},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			compiles(t, c.want, "ANYCAST", "198.51.100.1", "WEB", "80", "DNS", "53", "CHECK", c.check)
+		})
+	}
 	for _, c := range []struct{ name, anycast, web, dns, want string }{
 		{"fits", "198.51.100.1", "80, 443", "53", ""},
 		{"another port", "198.51.100.1", "80", "5353",
@@ -41,11 +53,17 @@ func TestCheck(t *testing.T) {
 		{"ports", list(100, "198.51.%d.%d"), ports(10), "53", "regions[0]: needs room for 1100 VIPs by port in layer 4's tables; the limit is 1024"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			doc := strings.NewReplacer("ANYCAST", c.anycast, "WEB", c.web, "DNS", c.dns).Replace(limitsSpec)
-			_, err := fleet.Compile([]byte(doc), 0, Check)
-			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.HasSuffix(strings.Split(err.Error(), "\n")[0], c.want)) {
-				t.Errorf("error %v, expected %q", err, c.want)
-			}
+			compiles(t, c.want, "ANYCAST", c.anycast, "WEB", c.web, "DNS", c.dns, "CHECK", "")
 		})
+	}
+}
+
+// compiles compiles limitsSpec with words replaced, and expects an error, or
+// none.
+func compiles(t *testing.T, want string, words ...string) {
+	t.Helper()
+	_, err := fleet.Compile([]byte(strings.NewReplacer(words...).Replace(limitsSpec)), 0, Check)
+	if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(strings.Split(err.Error(), "\n")[0], want)) {
+		t.Errorf("error %v, expected %q", err, want)
 	}
 }

@@ -43,8 +43,9 @@ type Config struct {
 	Health Health       // with L4
 	Log    *slog.Logger // nil: none
 
-	// Dial reaches a VIP on this very node, to check its own gateway. nil:
-	// the standard library's.
+	// Dial reaches a VIP on this very node, to check its own gateway, and the
+	// endpoints that are checked at a port of their own address. nil: the
+	// standard library's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 

@@ -68,7 +68,9 @@ type checkPlan struct {
 	timeout   time.Duration
 }
 
-// checkWay is a VIP and the member that the check reaches through it.
+// checkWay is a VIP and the member that the check reaches through it. Where
+// the key says local, a plain socket of this node goes to vip, which then may
+// also be an endpoint's own address.
 type checkWay struct {
 	vip netip.AddrPort
 	key memberKey
@@ -237,18 +239,24 @@ func (p *planner) how(f fleet.Forwarding, addr netip.Addr) edgeForward {
 }
 
 // check plans the checks of the members behind a VIP. A target is checked
-// through the first VIP of each family that leads to it.
+// through the first VIP of each family that leads to it; an endpoint whose
+// service names a port for checks, at its own address instead.
 func (p *planner) check(s *fleet.Service, at frontend) {
 	own := p.d.own6
 	if at.addr.Is4() {
 		own = p.d.own4
 	}
-	if at.proto != protoTCP || !own.IsValid() {
+	direct := !s.Protocol.Gateway() && s.Healthcheck.Port != 0
+	if !direct && (at.proto != protoTCP || !own.IsValid()) {
 		return // udp has no check of its own; without an own address no reply finds back
 	}
 	for _, m := range p.d.groups[at.group].members {
 		if m.key.how == edgeForwardFORWARD_NONE {
 			continue
+		}
+		way := checkWay{netip.AddrPortFrom(at.addr, at.port), m.key}
+		if direct {
+			way.vip, way.key.how = netip.AddrPortFrom(m.key.addr, s.Healthcheck.Port), edgeForwardFORWARD_LOCAL
 		}
 		i, ok := p.checks[m.key.target]
 		if !ok {
@@ -257,13 +265,13 @@ func (p *planner) check(s *fleet.Service, at frontend) {
 			p.d.checks = append(p.d.checks, newCheckPlan(s, m.key.target))
 		}
 		c := &p.d.checks[i]
-		if slices.ContainsFunc(c.ways, func(w checkWay) bool { return w.vip.Addr().Is4() == at.addr.Is4() }) {
+		if slices.ContainsFunc(c.ways, func(w checkWay) bool { return w.vip.Addr().Is4() == way.vip.Addr().Is4() }) {
 			continue
 		}
 		if c.target.Kind == fleet.TargetGateway && (s.Protocol == fleet.HTTPS) != (c.kind == fleet.CheckHTTPS) {
 			continue // one kind of check a gateway
 		}
-		c.ways = append(c.ways, checkWay{netip.AddrPortFrom(at.addr, at.port), m.key})
+		c.ways = append(c.ways, way)
 	}
 }
 

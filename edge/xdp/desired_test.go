@@ -132,6 +132,25 @@ addresses [198.51.100.1 2001:db8::10]
 	}
 }
 
+// A port for checks is one of the endpoint's own address, whichever VIPs lead
+// there; udp endpoints are checked there or not at all.
+func TestPlanOfChecksAtAPortOfTheirOwn(t *testing.T) {
+	spec := strings.Replace(desiredSpec, "healthcheck: {", "healthcheck: {type: http, port: 8080, ", 1) + `
+  - {service: dns, protocol: udp, ports: [53], healthcheck: {port: 8081}, pools: [{id: p, endpoints: [{address: "10.0.0.5:53"}]}]}
+  - {service: ntp, protocol: udp, ports: [123], pools: [{id: p, endpoints: [{address: "10.0.0.5:123"}]}]}
+`
+	d, err := plan(worldOf(t, spec), "lb", Roles{L4: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(d.describe(), "check gateway/gw@fra: https every 150ms by 198.51.100.1:443\n")
+	compare(t, got, `
+check endpoint/mail/p/10.0.0.7:25@fra: http every 1s by 10.0.0.7:8080
+check endpoint/mail/p/10.0.0.7:465@fra: http every 1s by 10.0.0.7:8080
+check endpoint/dns/p/10.0.0.5:53@fra: tcp every 5s by 10.0.0.5:8081
+`)
+}
+
 // A gateway has to live for the node to announce VIPs; endpoints of tcp and udp
 // services are dependencies and have no say.
 func TestServing(t *testing.T) {

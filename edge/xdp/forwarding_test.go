@@ -217,6 +217,26 @@ func TestDrainingGatewayKeepsItsConnections(t *testing.T) {
 	stay("when gw1 is back", meanwhile)
 }
 
+// Endpoints of a udp service with a port for checks are asked there, at their
+// own addresses; one that does not answer leaves the ring.
+func TestUDPEndpointsAreCheckedAtAPortOfTheirOwn(t *testing.T) {
+	spec := strings.Replace(regionSpec, "protocol: udp\n", "protocol: udp\n    healthcheck: {port: 8080, type: http, path: /alive, interval: 100ms, timeout: 100ms}\n", 1)
+	r := newRegion(t, spec, 1600)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/alive", func(http.ResponseWriter, *http.Request) {})
+	srv := &http.Server{Handler: mux}
+	t.Cleanup(func() { srv.Close() })
+	l, err := r.gw1.Listen("tcp", "10.7.2.2:8080")
+	r.must(err)
+	go srv.Serve(l)
+	lb := r.start(Native)
+	eventually(t, "gw1 alone in the ring", func() bool { return lb.ringMembers("echo/7/v4") == 1 })
+	l, err = r.gw2.Listen("tcp", "10.7.3.2:8080")
+	r.must(err)
+	go srv.Serve(l)
+	eventually(t, "both in the ring", func() bool { return lb.ringMembers("echo/7/v4") == 2 })
+}
+
 // With no gateway left the ring holds all, and the node says that it cannot
 // serve.
 func TestAllGatewaysDownFailsOpen(t *testing.T) {

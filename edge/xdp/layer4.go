@@ -408,8 +408,8 @@ func (s *session) observe(o fleet.Observation) {
 	}
 }
 
-// dial connects to a VIP by the way of a check: through the program, or for a
-// gateway on this very node as any of its processes would.
+// dial connects by the way of a check: to a VIP through the program, or to what
+// is on this very node and to an endpoint's own address as any process would.
 func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
 	if way.key.how == edgeForwardFORWARD_LOCAL {
 		return s.l.cfg.Dial(ctx, "tcp", way.vip.String())
