@@ -157,6 +157,9 @@ func (sh *Shift) Check(s *Snapshot) error {
 	if !(sh.Share >= 0 && sh.Share <= 1) {
 		return fmt.Errorf("share: %v is not between 0 and 1", sh.Share)
 	}
+	if sh.Drain && sh.Share != 1 {
+		return fmt.Errorf("share: %v: a drain takes all clients, expected 1", sh.Share)
+	}
 	for i, to := range sh.To {
 		if s.Region(to) == nil {
 			return fmt.Errorf("to[%d]: region %q does not exist", i, to)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -48,8 +50,11 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 			return nil, err
 		}
 		parts = append(parts, daemon.Part{Name: "store", Run: sup.Run, Register: sup.Register})
-	} else if strings.HasPrefix(f.StoreEndpoints[0], "http://") {
-		cfg.TLS = (*tls.Config)(nil)
+	} else {
+		var err error
+		if cfg.TLS, err = f.storeTLS(cfg.TLS); err != nil {
+			return nil, err
+		}
 	}
 	client, err := store.New(cfg)
 	if err != nil {
@@ -73,6 +78,42 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 		daemon.Part{Name: "xDS server", Register: server.Register, Run: listening(f.XDS, "--xds", func(ctx context.Context, l net.Listener) error {
 			return server.Run(ctx, l, s.control.Ledger())
 		})}), nil
+}
+
+// storeTLS is how to reach an external etcd: plain where all endpoints say
+// http://, by its own authority and a certificate that it accepts where those
+// are given, else by the fleet's own.
+func (f *serveFlags) storeTLS(fleet *tls.Config) (*tls.Config, error) {
+	plain := 0
+	for _, e := range f.StoreEndpoints {
+		if strings.HasPrefix(e, "http://") {
+			plain++
+		}
+	}
+	switch {
+	case plain == len(f.StoreEndpoints):
+		return nil, nil
+	case plain > 0:
+		return nil, errors.New("--store-endpoints: expected all of them with http:// or none")
+	case f.StoreCA == "":
+		return fleet, nil
+	}
+	pem, err := os.ReadFile(f.StoreCA)
+	if err != nil {
+		return nil, fmt.Errorf("--store-ca: %w", err)
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--store-ca: %s holds no certificate in PEM", f.StoreCA)
+	}
+	if f.StoreCert != "" {
+		pair, err := tls.LoadX509KeyPair(f.StoreCert, f.StoreKey)
+		if err != nil {
+			return nil, fmt.Errorf("--store-cert, --store-key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
 }
 
 // child is the store's child process and how to start it.

@@ -31,6 +31,9 @@ type serveFlags struct {
 	StorePeers     string
 	StoreEndpoints cli.List
 	StoreClient    string
+	StoreCA        string
+	StoreCert      string
+	StoreKey       string
 	Geo            cli.List
 
 	replica bool // this process runs a control plane; set by complete
@@ -56,6 +59,9 @@ func (f *serveFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.XDS, "xds", ":7443", "`ADDR:PORT` at which this control plane serves the nodes")
 	fs.StringVar(&f.StorePeers, "store-peers", "", "`NAME=ADDR:PORT,...` of the store's members, this node among them; 1, 3 or 5")
 	fs.Var(&f.StoreEndpoints, "store-endpoints", "`URL,...` of an external etcd, in place of the own one")
+	fs.StringVar(&f.StoreCA, "store-ca", "", "`FILE` with the authorities of an external etcd (default the fleet's own)")
+	fs.StringVar(&f.StoreCert, "store-cert", "", "`FILE` with the certificate to show an external etcd; with --store-key")
+	fs.StringVar(&f.StoreKey, "store-key", "", "`FILE` with its private key")
 	fs.StringVar(&f.StoreClient, "store-client", "", "`ADDR:PORT` of the own etcd for this process (default port 7379 at this node's address in --store-peers, else 127.0.0.1)")
 	fs.Var(&f.Geo, "geo", "geo database `FILE` (GeoIP2 schema), repeatable: one with places, one with AS numbers; reloaded when replaced (default the embedded country database)")
 }
@@ -100,6 +106,12 @@ func (f *serveFlags) complete() error {
 			return errors.New("--zones serves zones alone; it does not go with --spec or --control")
 		}
 		return nil
+	}
+	if (f.StoreCert == "") != (f.StoreKey == "") {
+		return errors.New("expected --store-cert and --store-key together")
+	}
+	if f.StoreCA != "" && len(f.StoreEndpoints) == 0 {
+		return errors.New("--store-ca goes with --store-endpoints")
 	}
 	if f.StorePeers != "" && len(f.StoreEndpoints) > 0 {
 		return errors.New("expected at most one of --store-peers and --store-endpoints")
