@@ -216,7 +216,9 @@ func (n *internet) mustStayUp(t *testing.T, began time.Time, strict bool) {
 	}
 }
 
-// A region that is cut off keeps what it knew, and the others leave it.
+// A region that is cut off keeps what it knew, and the others leave it. When
+// it has heard no other for 10 s, it goes by what it sees itself; joined again,
+// by what the fleet sees.
 func TestPartition(t *testing.T) {
 	for _, size := range []int{3, 5} {
 		t.Run(fmt.Sprint(size, " regions"), func(t *testing.T) {
@@ -236,7 +238,8 @@ func TestPartition(t *testing.T) {
 					net.cut[[2]string{"a", r}], net.cut[[2]string{r, "a"}] = true, true
 				}
 				net.mu.Unlock()
-				time.Sleep(20 * time.Second)
+				time.Sleep(9 * time.Second)
+				synctest.Wait()
 				for _, r := range regions {
 					if s := net.nodes["a"].stateAt(serviceIn(r), time.Now()); s != fleet.Up {
 						t.Errorf("a, cut off, took %s for %s", r, s)
@@ -260,6 +263,30 @@ func TestPartition(t *testing.T) {
 				}
 				if net.nodes["a"].health.View().Probers["a"] {
 					t.Error("a's own prober still has a vote for a")
+				}
+
+				time.Sleep(6 * time.Second)
+				synctest.Wait()
+				for _, r := range regions {
+					want := fleet.Down
+					if r == "a" {
+						want = fleet.Up
+					}
+					if s := net.nodes["a"].stateAt(serviceIn(r), time.Now()); s != want {
+						t.Errorf("a, alone for 15 s, sees %s as %s, want %s", r, s, want)
+					}
+				}
+				net.mu.Lock()
+				clear(net.cut)
+				net.mu.Unlock()
+				time.Sleep(20 * time.Second)
+				synctest.Wait()
+				for _, r := range regions {
+					for _, o := range regions {
+						if s := net.nodes[o].stateAt(serviceIn(r), time.Now()); s != fleet.Up {
+							t.Errorf("joined again, %s sees %s as %s", o, r, s)
+						}
+					}
 				}
 			})
 		})
