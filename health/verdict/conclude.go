@@ -51,11 +51,10 @@ type Conclusion struct {
 // Each vantage has one vote on a target. A region's probers agree on its vote
 // by majority first. A region has no vote on itself where another has one, and
 // a prober that sees everything else down has none at all (see cutOff, and Lone
-// for the case that no other is left). The
-// majority decides; a tie, or no vote at all, leaves things as they were, so
-// that a node cut off from the others keeps what it last knew. What only
-// observers of the target's own region can see, gateways and endpoints,
-// becomes unknown with the last of them.
+// for the case that no other is left). The majority decides; a tie, or no vote
+// at all, leaves things as they were, so that a node cut off from the others
+// keeps what it last knew. What only observers of the target's own region can
+// see, gateways and endpoints, becomes unknown with the last of them.
 //
 // View.Revision grows where a state or the set of probers changed; latencies
 // alone only move View.At.
