@@ -34,7 +34,7 @@ func serviceIn(region string) fleet.Target {
 // stateAt gives the state of a target in the last View up to that moment.
 func (s *simNode) stateAt(t fleet.Target, at time.Time) fleet.State {
 	state := fleet.Unknown
-	for _, v := range s.seen {
+	for _, v := range s.seen() {
 		if !v.at.After(at) {
 			state = v.view.Get(t).State
 		}
@@ -44,7 +44,7 @@ func (s *simNode) stateAt(t fleet.Target, at time.Time) fleet.State {
 
 // flipAfter finds when the target first had that state, after a moment.
 func (s *simNode) flipAfter(t fleet.Target, state fleet.State, since time.Time) (time.Duration, bool) {
-	for _, v := range s.seen {
+	for _, v := range s.seen() {
 		if v.at.After(since) && v.view.Get(t).State == state {
 			return v.at.Sub(since), true
 		}
@@ -195,7 +195,7 @@ func TestRandomLossDoesNotFlap(t *testing.T) {
 func (n *internet) mustStayUp(t *testing.T, began time.Time, strict bool) {
 	t.Helper()
 	for r, node := range n.nodes {
-		for _, s := range node.seen {
+		for _, s := range node.seen() {
 			if s.at.Before(began) {
 				continue
 			}
@@ -254,7 +254,7 @@ func TestPartition(t *testing.T) {
 						}
 					}
 				}
-				for _, s := range net.nodes["a"].seen {
+				for _, s := range net.nodes["a"].seen() {
 					for _, r := range regions {
 						if s.at.After(began) && s.view.Get(serviceIn(r)).State != fleet.Up {
 							t.Errorf("a had %s %s on the way", r, s.view.Get(serviceIn(r)).State)

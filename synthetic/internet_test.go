@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +44,9 @@ type simNode struct {
 	receive func([]byte)
 	merge   func([]byte)
 	local   func() []byte
-	seen    []seen
+
+	mu    sync.Mutex // guards views
+	views []seen
 }
 
 // seen is one View as the node's subscriber got it.
@@ -85,6 +88,20 @@ func newInternet(t *testing.T, seed uint64, regions []string, rtt func(a, b stri
 		nodes: map[string]*simNode{}, spec: &fleet.World{Snapshot: s}}
 }
 
+// see notes a View; health calls it on its own goroutine.
+func (s *simNode) see(v *fleet.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.views = append(s.views, seen{time.Now(), v})
+}
+
+// seen gives the Views up to now.
+func (s *simNode) seen() []seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.views)
+}
+
 // boot starts the region's node.
 func (n *internet) boot(region string) *simNode {
 	n.t.Helper()
@@ -97,7 +114,7 @@ func (n *internet) boot(region string) *simNode {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	node.health.Subscribe(func(v *fleet.View) { node.seen = append(node.seen, seen{time.Now(), v}) })
+	node.health.Subscribe(node.see)
 	syn, err := synthetic.New(synthetic.Config{Node: region + "-1", Region: region, Prober: &simProber{n, region}, Observer: node.health, Logger: log})
 	if err != nil {
 		n.t.Fatal(err)
