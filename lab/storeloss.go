@@ -28,6 +28,7 @@ type Queries struct {
 const (
 	storeRestart = 10 * time.Second
 	storeDead    = 20 * time.Second
+	storeReturn  = 30 * time.Second // the most for a child to be started again
 )
 
 // storeLoss kills the etcd children of all gslb nodes, run after run: first
@@ -48,12 +49,11 @@ func (s *scenario) storeLoss(ctx context.Context, runs int) error {
 		wg.Go(func() { s.questionNameserver(watched, &s.lab.Topology.Regions[i]) })
 	}
 	for i := range runs {
-		s.say("Run %d of %d: all store children are killed at once, and restart.", i+1, runs)
-		killed, err := s.lab.killStores()
-		if err == nil && killed == 0 {
-			err = errors.New("no store child was found")
+		if err := s.storesRun(ctx); err != nil {
+			return err
 		}
-		if err != nil {
+		s.say("Run %d of %d: all store children are killed at once, and restart.", i+1, runs)
+		if err := s.lab.killStores(); err != nil {
 			return err
 		}
 		if err := wait(ctx, storeRestart); err != nil {
@@ -70,10 +70,29 @@ func (s *scenario) storeLoss(ctx context.Context, runs int) error {
 	return nil
 }
 
+// storesRun waits until every gslb node has a store child: after a time of
+// being killed they come back more slowly each time.
+func (s *scenario) storesRun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeReturn)
+	defer cancel()
+	for {
+		children, err := s.lab.stores()
+		if err != nil {
+			return err
+		}
+		if len(children) >= len(s.lab.Topology.Regions) {
+			return nil
+		}
+		if wait(ctx, pollEvery) != nil {
+			return fmt.Errorf("%d store children run, not one for each region", len(children))
+		}
+	}
+}
+
 func (s *scenario) keepStoresDead(ctx context.Context) error {
 	end := time.Now().Add(storeDead)
 	for time.Now().Before(end) {
-		if _, err := s.lab.killStores(); err != nil {
+		if err := s.lab.killStores(); err != nil {
 			return err
 		}
 		if err := wait(ctx, 5*pollEvery); err != nil {
@@ -100,9 +119,8 @@ func (s *scenario) questionNameserver(ctx context.Context, r *Region) {
 	}
 }
 
-// killStores kills the children of every gslb node and says how many there
-// were.
-func (l *Lab) killStores() (int, error) {
+// stores lists the children of all gslb nodes: the store's processes.
+func (l *Lab) stores() ([]int, error) {
 	parents := map[int]bool{}
 	for i := range l.Topology.Regions {
 		for _, n := range l.Topology.Regions[i].Of(Gslb) {
@@ -113,20 +131,30 @@ func (l *Lab) killStores() (int, error) {
 	}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	killed := 0
+	var children []int
 	for _, path := range stats {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || !parents[parentOf(path)] {
-			continue
+		if err == nil && parents[parentOf(path)] {
+			children = append(children, pid)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return killed, fmt.Errorf("kill store child %d: %w", pid, err)
-		}
-		killed++
 	}
-	return killed, nil
+	return children, nil
+}
+
+// killStores kills the store's processes that run at this moment.
+func (l *Lab) killStores() error {
+	children, err := l.stores()
+	if err != nil {
+		return err
+	}
+	for _, pid := range children {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill store child %d: %w", pid, err)
+		}
+	}
+	return nil
 }
 
 // parentOf reads a process's parent from its stat file; 0 where it has gone.
