@@ -309,43 +309,6 @@ func (c *checker) steering(st *Steering, at string) {
 	c.between(at+".records", st.Records, 1, 8)
 }
 
-func (c *checker) zones(services map[string]bool) {
-	seen := map[Name]bool{}
-	for i := range c.spec.Zones {
-		z, at := &c.spec.Zones[i], fmt.Sprintf("zones[%d]", i)
-		if z.Zone == "" {
-			c.errs.Addf(at+".zone", "expected the zone's name")
-		}
-		if seen[z.Zone] {
-			c.errs.Addf(at+".zone", "%q is already served", z.Zone)
-		}
-		seen[z.Zone] = true
-		if (z.File == "") == (z.Records == "") {
-			c.errs.Addf(at, "expected either file or records")
-		}
-		names := map[Name]bool{}
-		for j, st := range z.Steered {
-			path := fmt.Sprintf("%s.steered[%d]", at, j)
-			n, err := Under(st.Name, z.Zone)
-			switch {
-			case err != nil:
-				c.errs.Addf(path+".name", "%s", err)
-			case !n.In(z.Zone):
-				c.errs.Addf(path+".name", "%q is outside of zone %q", st.Name, z.Zone)
-			case names[n]:
-				c.errs.Addf(path+".name", "%q is already steered", st.Name)
-			}
-			names[n] = true
-			if !services[st.Service] {
-				c.errs.Addf(path+".service", "service %q does not exist", st.Service)
-			}
-			if ttl := c.spec.DNS.TTL; st.TTL < ttl.Min || st.TTL > ttl.Max {
-				c.errs.Addf(path+".ttl", "%s is not between dns.ttl.min (%s) and dns.ttl.max (%s)", st.TTL, ttl.Min, ttl.Max)
-			}
-		}
-	}
-}
-
 func (c *checker) certificates() {
 	ids := map[string]bool{}
 	for i, cert := range c.spec.Certificates {
@@ -368,20 +331,6 @@ func (c *checker) probes() {
 	c.between("probes.fall", p.Fall, 1, 100)
 	c.between("probes.rise", p.Rise, 1, 100)
 	c.path("probes.path", p.Path)
-}
-
-func (c *checker) dns() {
-	d := &c.spec.DNS
-	for i, l := range d.Listen {
-		if _, err := ParseListen(l); err != nil {
-			c.errs.Addf(fmt.Sprintf("dns.listen[%d]", i), "%s", err)
-		}
-	}
-	if d.TTL.Min > d.TTL.Max {
-		c.errs.Addf("dns.ttl.min", "%s is more than dns.ttl.max (%s)", d.TTL.Min, d.TTL.Max)
-	}
-	c.within("dns.ttl.max", d.TTL.Max, 0, 68*365*24*time.Hour)
-	c.within("dns.ttl.steered", d.TTL.Steered, d.TTL.Min.D(), d.TTL.Max.D())
 }
 
 // ParseListen reads ADDRESS:PORT or :PORT; the address of the latter is the

@@ -111,7 +111,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
 		at := join(path, key.Value)
-		idx, ok := fields[key.Value]
+		field, ok := fields[key.Value]
 		switch {
 		case !ok:
 			d.fail(key, at, "unknown key; expected one of %s", strings.Join(sortedKeys(fields), ", "))
@@ -121,8 +121,8 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			continue
 		}
 		seen[key.Value] = true
-		d.value(val, v.Field(idx), at)
-		d.noZero(val, v.Type().Field(idx), v.Field(idx), at)
+		d.value(val, v.FieldByIndex(field.Index), at)
+		d.noZero(val, field, v.FieldByIndex(field.Index), at)
 	}
 }
 
@@ -224,19 +224,20 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// fieldsOf maps the keys of a struct to its fields.
-func fieldsOf(t reflect.Type) map[string]int {
-	m := map[string]int{}
-	for i := range t.NumField() {
-		key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+// fieldsOf maps the keys of a struct to its fields, those of embedded structs
+// among them.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	m := map[string]reflect.StructField{}
+	for _, f := range reflect.VisibleFields(t) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if key != "" && key != "-" {
-			m[key] = i
+			m[key] = f
 		}
 	}
 	return m
 }
 
-func sortedKeys(m map[string]int) []string {
+func sortedKeys(m map[string]reflect.StructField) []string {
 	out := make([]string, 0, len(m))
 	for k := range m {
 		out = append(out, k)

@@ -29,21 +29,9 @@ func (s *Spec) fillDefaults() {
 	def(&p.Fall, 3)
 	def(&p.Rise, 5)
 	def(&p.Path, "/health")
-	d := &s.DNS
-	if len(d.Listen) == 0 {
-		d.Listen = []string{":53"}
-	}
-	def(&d.TTL.Steered, Duration(30*time.Second))
-	def(&d.TTL.Min, Duration(time.Second))
-	def(&d.TTL.Max, Duration(time.Hour))
-	if d.ECS == nil {
-		on := true
-		d.ECS = &on
-	}
+	s.DNS.fillDefaults()
 	for i := range s.Zones {
-		for j := range s.Zones[i].Steered {
-			def(&s.Zones[i].Steered[j].TTL, d.TTL.Steered)
-		}
+		s.Zones[i].fillDefaults(&s.DNS)
 	}
 }
 

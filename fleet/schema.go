@@ -64,9 +64,11 @@ type schemaField struct {
 
 func schemaFields(t reflect.Type) []schemaField {
 	var out []schemaField
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for _, f := range reflect.VisibleFields(t) {
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous {
+			continue // its fields follow
+		}
 		out = append(out, schemaField{key: key, doc: f.Tag.Get("doc"), def: f.Tag.Get("default"), typ: f.Type})
 	}
 	return out
@@ -76,7 +78,7 @@ func schemaFields(t reflect.Type) []schemaField {
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString("# Configuration reference\n\n" +
-		"<!-- Generated from the types in fleet/spec.go by `go generate ./fleet`. -->\n\n" +
+		"<!-- Generated from the types in fleet by `go generate ./fleet`. -->\n\n" +
 		"A Spec is one YAML (or JSON) document. Unknown keys are errors. `gslb check FILE` prints every\n" +
 		"error with its line and path, or a summary. The same as a JSON Schema: [spec.schema.json](spec.schema.json).\n")
 	type section struct {

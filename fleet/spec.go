@@ -141,27 +141,6 @@ type Timeouts struct {
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
 }
 
-// Steering is how DNS picks regions for the clients of a service.
-type Steering struct {
-	Policy  SteeringPolicy     `json:"policy,omitempty" doc:"proximity, geo, weighted or failover." default:"proximity"`
-	Regions []string           `json:"regions,omitempty" doc:"Candidate regions; for failover, in order." default:"all regions"`
-	Geo     []GeoRule          `json:"geo,omitempty" doc:"For policy geo: the first rule that matches the client wins; clients that none matches go by proximity."`
-	Weights map[string]int     `json:"weights,omitempty" doc:"For policy weighted: region to weight (0 to 1000000)."`
-	Bias    map[string]float64 `json:"bias,omitempty" doc:"For policy proximity: kilometres added to a region's distance (negative draws clients)."`
-	Answer  AnswerKind         `json:"answer,omitempty" doc:"Answer with regional or anycast addresses." default:"regional"`
-	Records int                `json:"records,omitempty" doc:"How many regions an answer holds at most (1 to 8)." default:"1"`
-	AllDown AllDown            `json:"all_down,omitempty" doc:"Where health leaves no region: fail_open or fail_closed." default:"fail_open"`
-}
-
-// GeoRule sends the clients of some places to regions in order.
-type GeoRule struct {
-	Continents   []string `json:"continents,omitempty" doc:"AF, AN, AS, EU, NA, OC, SA."`
-	Countries    []string `json:"countries,omitempty" doc:"ISO 3166-1 two-letter codes."`
-	Subdivisions []string `json:"subdivisions,omitempty" doc:"ISO 3166-2 codes, as US-CA."`
-	ASNs         []uint32 `json:"asns,omitempty" doc:"AS numbers of client networks."`
-	Regions      []string `json:"regions" doc:"Regions for these clients, best first; the others follow by proximity."`
-}
-
 // Route sends matching requests to a pool.
 type Route struct {
 	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
@@ -191,21 +170,6 @@ type Endpoint struct {
 	State   AdminState     `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
 }
 
-// Zone is one DNS zone that the fleet is authoritative for.
-type Zone struct {
-	Zone    Name      `json:"zone" doc:"Name of the zone's apex."`
-	File    string    `json:"file,omitempty" doc:"Master file (RFC 1035), relative to the Spec."`
-	Records string    `json:"records,omitempty" doc:"The zone in master-file format, in place of a file."`
-	Steered []Steered `json:"steered,omitempty" doc:"Names whose addresses are steered."`
-}
-
-// Steered is a name that answers with the VIPs of a service's chosen regions.
-type Steered struct {
-	Name    string   `json:"name" doc:"Name, relative to the zone; @ for the apex. The zone must hold no A, AAAA or CNAME there."`
-	Service string   `json:"service" doc:"The service that it steers to."`
-	TTL     Duration `json:"ttl,omitempty" doc:"TTL of its answers, within dns.ttl." default:"dns.ttl.steered"`
-}
-
 // Certificate is a TLS certificate of the gateways.
 type Certificate struct {
 	ID   string `json:"id" doc:"Unique id."`
@@ -222,19 +186,4 @@ type Probes struct {
 	Rise         int      `json:"rise,omitempty" doc:"Successes in a row that make it up (1 to 100)." default:"5"`
 	Path         string   `json:"path,omitempty" doc:"Path of the HTTP checks." default:"/health"`
 	CA           string   `json:"ca,omitempty" doc:"Certificate authorities that probers trust: file:PATH or PEM text." default:"the system's"`
-}
-
-// DNS is how the nameservers listen and answer.
-type DNS struct {
-	Listen []string `json:"listen,omitempty" doc:"ADDRESS:PORT for UDP and TCP; several allowed. --listen overrides." default:"[\":53\"]"`
-	TTL    TTL      `json:"ttl" doc:"Bounds on TTLs."`
-	ECS    *bool    `json:"ecs,omitempty" doc:"Use EDNS Client Subnet (RFC 7871)." default:"true"`
-	NSID   string   `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
-}
-
-// TTL bounds the TTLs of steered answers.
-type TTL struct {
-	Steered Duration `json:"steered,omitempty" doc:"TTL of steered answers." default:"30s"`
-	Min     Duration `json:"min,omitempty" doc:"Least TTL of a steered answer." default:"1s"`
-	Max     Duration `json:"max,omitempty" doc:"Greatest TTL of a steered answer." default:"1h"`
 }

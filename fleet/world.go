@@ -1,5 +1,7 @@
 package fleet
 
+import "bytes"
+
 // ObjectKind is a kind of object: data that the Snapshot names and does not
 // hold, each object versioned alone with one writer.
 type ObjectKind string
@@ -9,6 +11,8 @@ const (
 	ObjectZone        ObjectKind = "zone"        // a zone in master-file format; ID is its Name
 	ObjectCertificate ObjectKind = "certificate" // chain and private key in PEM, one after the other; ID is the Certificate's
 	ObjectCA          ObjectKind = "ca"          // authorities in PEM; ID is the reference that the Spec uses
+	ObjectSecret      ObjectKind = "secret"      // a secret of the nameservers; ID is the reference that the Spec uses
+	ObjectLatency     ObjectKind = "latency"     // the latency map; ID is the file's name in the Spec
 )
 
 // ObjectKey names one object.
@@ -19,9 +23,21 @@ type ObjectKey struct {
 
 // Object is one object's content. It is immutable.
 type Object struct {
-	Key  ObjectKey
-	Data []byte
-	File string // where it was read from, for messages; may be empty
+	Key     ObjectKey
+	Data    []byte
+	File    string // where it was read from, for messages; may be empty
+	Version string // names this content among those of the key; may be empty
+}
+
+// Same says whether o has the content of p, by version where both have one.
+func (o Object) Same(p Object) bool {
+	if o.Key != p.Key {
+		return false
+	}
+	if o.Version != "" && p.Version != "" {
+		return o.Version == p.Version
+	}
+	return len(o.Data) == len(p.Data) && (len(o.Data) == 0 || &o.Data[0] == &p.Data[0] || bytes.Equal(o.Data, p.Data))
 }
 
 // World is all that the control plane wants of a node, of one moment: the
@@ -31,6 +47,7 @@ type World struct {
 	Snapshot *Snapshot
 	Objects  map[ObjectKey]Object
 	Shifts   []Shift // in order of ID
+	Zones    *Zones  // zones with versions of their own; one that Objects has too goes before it
 }
 
 // Wanted lists the objects that the Snapshot names, in the Spec's order: the
@@ -46,7 +63,9 @@ func (s *Snapshot) Wanted() []ObjectKey {
 		}
 	}
 	for _, z := range s.Spec.Zones {
-		add(ObjectZone, string(z.Zone))
+		if z.File != "" || z.Records != "" {
+			add(ObjectZone, string(z.Zone))
+		}
 	}
 	for _, c := range s.Spec.Certificates {
 		add(ObjectCertificate, c.ID)
@@ -61,5 +80,60 @@ func (s *Snapshot) Wanted() []ObjectKey {
 	if s.Spec.Probes.CA != "" {
 		add(ObjectCA, s.Spec.Probes.CA)
 	}
+	for _, k := range s.Spec.dnsObjects() {
+		if k.Kind != ObjectCertificate {
+			add(k.Kind, k.ID)
+		}
+	}
+	return out
+}
+
+// DNSObjects says which objects nameservers need besides zones: secrets, the
+// certificates that they show, authorities and the latency map.
+func (s *Snapshot) DNSObjects() map[ObjectKey]bool {
+	out := map[ObjectKey]bool{}
+	for _, k := range s.Spec.dnsObjects() {
+		out[k] = true
+	}
+	return out
+}
+
+func (s *Spec) dnsObjects() []ObjectKey {
+	var out []ObjectKey
+	add := func(kind ObjectKind, id string) {
+		if id != "" {
+			out = append(out, ObjectKey{kind, id})
+		}
+	}
+	d := &s.DNS
+	for _, k := range d.Keys {
+		add(ObjectSecret, string(k.Secret))
+	}
+	for _, secret := range d.Cookies.Secrets {
+		add(ObjectSecret, string(secret))
+	}
+	for _, l := range []*DNSListener{d.TLS, d.QUIC, d.HTTPS} {
+		if l != nil {
+			add(ObjectCertificate, l.Certificate)
+			add(ObjectCA, l.ClientCA)
+		}
+	}
+	peers := func(z *ZoneSettings) {
+		for _, list := range [][]Peer{z.Primaries, z.Notify} {
+			for _, p := range list {
+				if p.TLS != nil {
+					add(ObjectCertificate, p.TLS.Certificate)
+					add(ObjectCA, p.TLS.CA)
+				}
+			}
+		}
+	}
+	for i := range s.Zones {
+		peers(&s.Zones[i].ZoneSettings)
+	}
+	for i := range d.Templates {
+		peers(&d.Templates[i].ZoneSettings)
+	}
+	add(ObjectLatency, d.LatencyMap)
 	return out
 }

@@ -214,7 +214,7 @@ func active(w *fleet.World, now time.Time) *fleet.World {
 	if !ended {
 		return w
 	}
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
 	for _, sh := range w.Shifts {
 		if sh.Active(now) {
 			next.Shifts = append(next.Shifts, sh)
@@ -263,7 +263,7 @@ func (a *Agent) dropEnded() {
 	}
 	if err := ApplyAll(a.cfg.Appliers, old, next); err != nil {
 		a.log.Error("ended shifts could not be taken back", "error", err)
-		next = &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Shifts: next.Shifts} // not tried in a loop
+		next = &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Shifts: next.Shifts} // not tried in a loop
 	}
 	a.mu.Lock()
 	a.world = next

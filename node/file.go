@@ -47,8 +47,11 @@ func readFile(path string) (doc []byte, objects []fleet.Object, files []string, 
 		r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
 	}
 	for _, k := range s.Wanted() {
-		if k.Kind == fleet.ObjectCA && strings.HasPrefix(k.ID, "file:") {
-			r.object(fleet.ObjectCA, k.ID, k.ID)
+		switch {
+		case k.Kind == fleet.ObjectCA && strings.HasPrefix(k.ID, "file:"), k.Kind == fleet.ObjectSecret:
+			r.object(k.Kind, k.ID, k.ID)
+		case k.Kind == fleet.ObjectLatency:
+			r.object(k.Kind, k.ID, "file:"+k.ID)
 		}
 	}
 	return doc, r.objects, append(files, r.files...), errors.Join(r.errs...)

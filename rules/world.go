@@ -69,24 +69,24 @@ func NodeWorld(s *fleet.Snapshot, node string, objects []fleet.Object, shifts []
 	return assemble(s, WantedBy(s, node), objects, shifts)
 }
 
-// WantedBy lists the objects that the node's roles need, in order: zones for
-// nameservers, certificates and the pools' authorities for gateways, the
-// probes' authority for probers. A node that the Spec does not name needs none.
+// WantedBy lists the objects that the node's roles need, in order: zones,
+// secrets, authorities and the certificates that they show for nameservers,
+// certificates and the pools' authorities for gateways, the probes' authority
+// for probers. A node that the Spec does not name needs none.
 func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 	n := s.Node(node)
 	if n == nil {
 		return nil
 	}
 	var out []fleet.ObjectKey
+	nameserver := s.DNSObjects()
 	for _, k := range s.Wanted() {
-		var need bool
-		switch {
-		case k.Kind == fleet.ObjectZone:
-			need = n.Has(fleet.RoleDNS)
-		case k.Kind == fleet.ObjectCertificate:
-			need = n.Has(fleet.RoleL7)
-		default:
-			need = n.Has(fleet.RoleL7) || n.Has(fleet.RoleProbe) && k.ID == s.Spec.Probes.CA
+		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k])
+		switch k.Kind {
+		case fleet.ObjectCertificate:
+			need = need || n.Has(fleet.RoleL7)
+		case fleet.ObjectCA:
+			need = need || n.Has(fleet.RoleL7) || n.Has(fleet.RoleProbe) && k.ID == s.Spec.Probes.CA
 		}
 		if need {
 			out = append(out, k)
@@ -138,7 +138,7 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 // WithShifts gives the same World with other shifts; those that the fleet has
 // no region or service for are left out.
 func WithShifts(w *fleet.World, shifts []fleet.Shift) *fleet.World {
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
 	for _, sh := range shifts {
 		if sh.Check(w.Snapshot) == nil {
 			next.Shifts = append(next.Shifts, sh)
@@ -185,7 +185,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
 		}
 	}
-	if certificates && len(errs) == 0 { // a node has all of them or none
+	if certificates && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
 		if _, err := route.CompileCertificates(w); err != nil {
 			errs = append(errs, err)
 		}
@@ -196,6 +196,16 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		}
 	}
 	return errs
+}
+
+// whole says whether the World has every certificate of the Spec.
+func whole(w *fleet.World) bool {
+	for _, c := range w.Snapshot.Spec.Certificates {
+		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func checkCertificate(data []byte) error {

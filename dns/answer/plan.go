@@ -134,7 +134,7 @@ func (p *Plan) AtRest() *Plan {
 		return p
 	}
 	out := *p
-	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects}
+	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects, Zones: p.world.Zones}
 	out.steer(nil, time.Time{})
 	return &out
 }

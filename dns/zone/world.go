@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"meridian/fleet"
@@ -74,7 +75,7 @@ func LoadWorld(w *fleet.World, old []*Zone) ([]*Zone, error) {
 }
 
 func reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error) {
-	if old != nil && bytes.Equal(old.source, data) && slices.Equal(old.steered, spec.Steered) {
+	if old != nil && bytes.Equal(old.source, data) && slices.EqualFunc(old.steered, spec.Steered, sameSteered) {
 		return old, nil
 	}
 	z, err := Load(spec.Zone, data, file)
@@ -90,3 +91,6 @@ func reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error
 	}
 	return z.with(spec.Steered), nil
 }
+
+// sameSteered says whether two steered names are marked alike.
+func sameSteered(a, b fleet.Steered) bool { return reflect.DeepEqual(a, b) }
