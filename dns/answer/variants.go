@@ -1,0 +1,205 @@
+package answer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
+	"meridian/steer"
+)
+
+// NameVariants is everything that a steered name can answer with for one
+// type, whatever health, shifts and clients are.
+type NameVariants struct {
+	Name  fleet.Name   // absolute
+	Type  uint16       // A, AAAA or HTTPS
+	Empty bool         // the type may be absent: NODATA
+	Sets  []zone.RRset // all different, none empty, records in canonical order (RFC 4034 section 6.3), with the name's TTL
+}
+
+// Variants gives what the steered names of a zone can answer with, for the
+// signer: for each name its A, AAAA and, where it has one, HTTPS. The error
+// names the steered name that can answer in too many ways to sign them all.
+func Variants(s *fleet.Snapshot, z *fleet.Zone) ([]NameVariants, error) {
+	var out []NameVariants
+	for i := range z.Steered {
+		st := &z.Steered[i]
+		name, err := fleet.Under(st.Name, z.Zone)
+		if err != nil {
+			return nil, fmt.Errorf("steered name %q: %w", st.Name, err)
+		}
+		sets, err := variantsOf(s, st)
+		if err != nil {
+			return nil, fmt.Errorf("steered name %s: %w", name, err)
+		}
+		for _, v := range sets {
+			v.Name = name
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+func variantsOf(s *fleet.Snapshot, st *fleet.Steered) ([]NameVariants, error) {
+	service := slices.IndexFunc(s.Spec.Services, func(svc fleet.Service) bool { return svc.Service == st.Service })
+	if service < 0 {
+		return nil, fmt.Errorf("service %q does not exist", st.Service)
+	}
+	ttl := uint32(st.TTL.D() / time.Second)
+	var out []NameVariants
+	for _, f := range []steer.Family{steer.V4, steer.V6} {
+		list, err := steer.Outcomes(s, service, f)
+		if err != nil {
+			return nil, err
+		}
+		v := NameVariants{Type: typeOf(f)}
+		for _, o := range list {
+			v.add(addressSet(s.Spec, o.Regions, o.Anycast, f), ttl)
+		}
+		out = append(out, v)
+	}
+	if st.HTTPS == nil {
+		return out, nil
+	}
+	list, err := steer.HTTPSOutcomes(s, service, st.HTTPS.Second)
+	if err != nil {
+		return nil, fmt.Errorf("type HTTPS: %w", err)
+	}
+	v := NameVariants{Type: zone.TypeHTTPS}
+	for _, o := range list {
+		v.add(httpsSet(s.Spec, st.HTTPS, &o), ttl)
+	}
+	return append(out, v), nil
+}
+
+func typeOf(f steer.Family) uint16 {
+	if f == steer.V6 {
+		return zone.TypeAAAA
+	}
+	return zone.TypeA
+}
+
+// add notes a set, in canonical order, once.
+func (v *NameVariants) add(set zone.RRset, ttl uint32) {
+	if set.Count == 0 {
+		v.Empty = true
+		return
+	}
+	set.TTL, set.Data = ttl, canonical(set.Data)
+	if !slices.ContainsFunc(v.Sets, func(had zone.RRset) bool { return string(had.Data) == string(set.Data) }) {
+		v.Sets = append(v.Sets, set)
+	}
+}
+
+// canonical sorts the records of a set by their RDATA.
+func canonical(data []byte) []byte {
+	var list [][]byte
+	for rest := data; len(rest) > 0; {
+		var rdata []byte
+		rdata, rest = zone.Next(rest)
+		list = append(list, rdata)
+	}
+	slices.SortFunc(list, slices.Compare)
+	out := make([]byte, 0, len(data))
+	for _, rdata := range list {
+		out = appendRdata(out, rdata)
+	}
+	return out
+}
+
+// appendRdata appends one record in the form of zone.RRset.Data.
+func appendRdata(data, rdata []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(data, uint16(len(rdata))), rdata...)
+}
+
+// addressSet gives the addresses of some regions, or the anycast ones.
+func addressSet(spec *fleet.Spec, regions []uint8, anycast bool, f steer.Family) zone.RRset {
+	set := zone.RRset{Type: typeOf(f)}
+	for _, a := range addressesOf(spec, regions, anycast, f) {
+		set.Data = appendRdata(set.Data, a.AsSlice())
+		set.Count++
+	}
+	return set
+}
+
+func addressesOf(spec *fleet.Spec, regions []uint8, anycast bool, f steer.Family) []netip.Addr {
+	of := func(v *fleet.VIPs) []netip.Addr {
+		if f == steer.V6 {
+			return v.V6
+		}
+		return v.V4
+	}
+	if anycast {
+		return of(&spec.Anycast)
+	}
+	var out []netip.Addr
+	for _, r := range regions {
+		out = append(out, of(&spec.Regions[r].VIPs)...)
+	}
+	return out
+}
+
+// Keys of SVCB parameters (RFC 9460 section 14.3.2).
+const (
+	svcALPN     = 1
+	svcPort     = 3
+	svcIPv4Hint = 4
+	svcIPv6Hint = 6
+)
+
+// httpsSet gives the HTTPS records of an outcome (RFC 9460): one whose hints
+// are the addresses that A and AAAA answer, and one of lower priority with
+// those of the second-best region. Without any address there is none.
+func httpsSet(spec *fleet.Spec, h *fleet.SteeredHTTPS, o *steer.HTTPSOutcome) zone.RRset {
+	set := zone.RRset{Type: zone.TypeHTTPS}
+	add := func(priority uint16, v4, v6 []netip.Addr) {
+		if len(v4)+len(v6) > 0 {
+			set.Data = appendRdata(set.Data, httpsRdata(priority, h, v4, v6))
+			set.Count++
+		}
+	}
+	add(1, addressesOf(spec, o.V4.Regions, o.V4.Anycast, steer.V4), addressesOf(spec, o.V6.Regions, o.V6.Anycast, steer.V6))
+	if o.Second >= 0 && set.Count > 0 {
+		v := &spec.Regions[o.Second].VIPs
+		add(2, v.V4, v.V6)
+	}
+	return set
+}
+
+// httpsRdata writes one record: priority, the owner itself as target, and
+// parameters in ascending order of key (RFC 9460 section 2.2).
+func httpsRdata(priority uint16, h *fleet.SteeredHTTPS, v4, v6 []netip.Addr) []byte {
+	out := append(binary.BigEndian.AppendUint16(nil, priority), 0)
+	param := func(key uint16, value []byte) {
+		out = binary.BigEndian.AppendUint16(out, key)
+		out = binary.BigEndian.AppendUint16(out, uint16(len(value)))
+		out = append(out, value...)
+	}
+	var alpn []byte
+	for _, id := range h.ALPN {
+		alpn = append(append(alpn, byte(len(id))), id...)
+	}
+	if len(alpn) > 0 {
+		param(svcALPN, alpn)
+	}
+	if h.Port != 443 {
+		param(svcPort, binary.BigEndian.AppendUint16(nil, h.Port))
+	}
+	for _, hint := range []struct {
+		key  uint16
+		list []netip.Addr
+	}{{svcIPv4Hint, v4}, {svcIPv6Hint, v6}} {
+		var value []byte
+		for _, a := range hint.list {
+			value = append(value, a.AsSlice()...)
+		}
+		if len(value) > 0 {
+			param(hint.key, value)
+		}
+	}
+	return out
+}
