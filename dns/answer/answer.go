@@ -57,6 +57,11 @@ type Outcome struct {
 	Drop  Drop
 	Rcode uint16
 	Type  uint16 // the query's type; 0 where it has none
+
+	// Special: the message is not for the plan, but NOTIFY, UPDATE, AXFR, IXFR,
+	// or signed by TSIG (its last record). The response that was written is the
+	// one to give where nobody takes such messages.
+	Special bool
 }
 
 // Worker is the scratch space of one goroutine that answers queries. The zero
@@ -103,7 +108,7 @@ func (p *Plan) Answer(w *Worker, query []byte, client netip.Addr, stream bool, o
 		rcode = p.respond(w, client, stream)
 	}
 	n := p.finish(w, rcode)
-	return n, Outcome{Rcode: rcode, Type: r.qtype}
+	return n, Outcome{Rcode: rcode, Type: r.qtype, Special: r.special()}
 }
 
 // respond answers a query that is well formed.

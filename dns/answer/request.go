@@ -29,6 +29,14 @@ const (
 const (
 	headerLen = 12
 	typeOPT   = 41
+	typeTSIG  = 250
+)
+
+// Opcodes (RFC 1035, 1996, 2136).
+const (
+	opQuery  = 0
+	opNotify = 4
+	opUpdate = 5
 )
 
 // request is one parsed query.
@@ -45,6 +53,18 @@ type request struct {
 	nsid    bool
 	size    int // the client's UDP payload size
 	ecs     subnet
+	tsig    bool // the last record is a TSIG (RFC 8945 section 5.1)
+}
+
+// special says whether the message is not for the plan.
+func (r *request) special() bool {
+	switch r.flags >> 11 & 15 {
+	case opNotify, opUpdate:
+		return true
+	case opQuery:
+		return r.tsig || r.qtype == typeAXFR || r.qtype == typeIXFR
+	}
+	return false
 }
 
 // subnet is a Client Subnet option (RFC 7871 section 6).
@@ -143,6 +163,7 @@ func (r *request) record(q []byte, at int, additional bool, options *[]byte) (in
 	if end > len(q) {
 		return 0, false
 	}
+	r.tsig = additional && binary.BigEndian.Uint16(fixed) == typeTSIG
 	if binary.BigEndian.Uint16(fixed) == typeOPT {
 		if r.edns || !additional || q[start] != 0 {
 			return 0, false
