@@ -12,9 +12,11 @@ import (
 // concurrent use; a changed set shares all but a small part with the one it
 // came from. A nil *Zones is empty.
 type Zones struct {
-	shards [zoneShards]map[Name]Object
+	shards [zoneShards]*zoneMap // nil: empty; never written to once in a set
 	len    int
 }
+
+type zoneMap map[Name]Object
 
 const zoneShards = 1024
 
@@ -28,7 +30,7 @@ func (z *Zones) Get(n Name) (Object, bool) {
 	if z == nil {
 		return Object{}, false
 	}
-	o, ok := z.shards[zoneShard(n)][n]
+	o, ok := z.shards[zoneShard(n)].all()[n]
 	return o, ok
 }
 
@@ -48,15 +50,17 @@ func (z *Zones) With(put []Object, remove []Name) *Zones {
 		*out = *z
 	}
 	fresh := map[int]bool{}
-	own := func(n Name) map[Name]Object {
+	own := func(n Name) zoneMap {
 		i := zoneShard(n)
 		if !fresh[i] {
 			fresh[i] = true
-			if out.shards[i] = maps.Clone(out.shards[i]); out.shards[i] == nil {
-				out.shards[i] = map[Name]Object{}
+			m := zoneMap(maps.Clone(out.shards[i].all()))
+			if m == nil {
+				m = zoneMap{}
 			}
+			out.shards[i] = &m
 		}
-		return out.shards[i]
+		return *out.shards[i]
 	}
 	for _, o := range put {
 		m := own(Name(o.Key.ID))
@@ -75,6 +79,13 @@ func (z *Zones) With(put []Object, remove []Name) *Zones {
 	return out
 }
 
+func (m *zoneMap) all() zoneMap {
+	if m == nil {
+		return nil
+	}
+	return *m
+}
+
 // All gives every zone object, in no order.
 func (z *Zones) All() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
@@ -82,7 +93,7 @@ func (z *Zones) All() iter.Seq[Object] {
 			return
 		}
 		for _, m := range z.shards {
-			for _, o := range m {
+			for _, o := range m.all() {
 				if !yield(o) {
 					return
 				}
@@ -107,10 +118,10 @@ func (z *Zones) Since(old *Zones) (put []Object, gone []Name) {
 		old = &empty
 	}
 	for i := range z.shards {
-		a, b := old.shards[i], z.shards[i]
-		if len(a) == len(b) && sameMap(a, b) {
+		if old.shards[i] == z.shards[i] {
 			continue
 		}
+		a, b := old.shards[i].all(), z.shards[i].all()
 		for n, o := range b {
 			if had, ok := a[n]; !ok || !had.Same(o) {
 				put = append(put, o)
@@ -123,15 +134,4 @@ func (z *Zones) Since(old *Zones) (put []Object, gone []Name) {
 		}
 	}
 	return put, gone
-}
-
-// sameMap says whether two shards of equal size hold the same objects. Shards
-// are small.
-func sameMap(a, b map[Name]Object) bool {
-	for n, o := range b {
-		if had, ok := a[n]; !ok || !had.Same(o) {
-			return false
-		}
-	}
-	return true
 }
