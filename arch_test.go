@@ -31,11 +31,11 @@ var house = []floor{
 	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns"}},
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
-		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/answer", "edge/maglev",
+		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "edge/maglev",
 		"edge/l7/route", "edge/l7/balance", "anycast/plan", "rules",
 	}},
 	{"runtimes", false, []string{
-		"serving", "dns/server", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
+		"serving", "dns/server", "dns/transfer", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
 	}},
 	{"adapters", false, []string{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "edge/xdp", "probe", "synthetic/dashboard",
