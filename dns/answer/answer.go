@@ -2,7 +2,6 @@ package answer
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"meridian/dns/zone"
 )
@@ -52,16 +51,23 @@ const (
 // String names the reason.
 func (d Drop) String() string { return [...]string{"answered", "short", "response"}[d] }
 
-// Outcome is what became of a query, for counters.
+// Outcome is what became of a message, for counters and for what the server
+// decides by it.
 type Outcome struct {
 	Drop  Drop
 	Rcode uint16
-	Type  uint16 // the query's type; 0 where it has none
+	Type  uint16     // the query's type; 0 where it has none
+	Class uint16     // the query's class; 0 where it has none
+	Zone  *zone.Zone // that answered the name asked for; nil where none did
 
 	// Special: the message is not for the plan, but NOTIFY, UPDATE, AXFR, IXFR,
 	// or signed by TSIG (its last record). The response that was written is the
 	// one to give where nobody takes such messages.
 	Special bool
+
+	// Cookie says that the client has shown a valid server cookie, so that its
+	// address is not forged (RFC 7873 section 5.2.4).
+	Cookie bool
 }
 
 // Worker is the scratch space of one goroutine that answers queries. The zero
@@ -76,6 +82,7 @@ type Worker struct {
 	scope int
 	tail  int // octets kept for the OPT
 
+	zone    *served // that answered the name asked for
 	steered *target // the steered name that answered, for Explain
 }
 
@@ -84,8 +91,8 @@ const maxChain = 16
 
 // Answer writes the response to query into out, which holds at least
 // PayloadUDP octets, or MaxStream for a stream, and gives its length; 0 where
-// the message gets none. client is the address that the query came from.
-func (p *Plan) Answer(w *Worker, query []byte, client netip.Addr, stream bool, out []byte) (int, Outcome) {
+// the message gets none.
+func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outcome) {
 	if len(query) < headerLen {
 		return 0, Outcome{Drop: DropShort}
 	}
@@ -93,26 +100,30 @@ func (p *Plan) Answer(w *Worker, query []byte, client netip.Addr, stream bool, o
 		return 0, Outcome{Drop: DropResponse}
 	}
 	r := &w.req
-	rcode := r.parse(query, p.useECS)
+	rcode := r.parse(query, p.settings.ecs)
 	limit := 512
 	switch {
-	case stream:
+	case c.Stream:
 		limit = MaxStream
 	case r.edns:
 		limit = min(r.size, PayloadUDP)
 	}
-	w.aa, w.ede, w.scope, w.steered = false, edeNone, 0, nil
+	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)
 	if rcode == NoError {
-		rcode = p.respond(w, client, stream)
+		rcode = p.respond(w, c)
 	}
 	n := p.finish(w, rcode)
-	return n, Outcome{Rcode: rcode, Type: r.qtype, Special: r.special()}
+	o := Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Special: r.special()}
+	if w.zone != nil {
+		o.Zone = w.zone.Zone
+	}
+	return n, o
 }
 
 // respond answers a query that is well formed.
-func (p *Plan) respond(w *Worker, client netip.Addr, stream bool) uint16 {
+func (p *Plan) respond(w *Worker, c Client) uint16 {
 	r := &w.req
 	switch {
 	case r.qclass == classCH:
@@ -128,7 +139,7 @@ func (p *Plan) respond(w *Worker, client netip.Addr, stream bool) uint16 {
 	case r.qtype == typeAXFR || r.qtype == typeIXFR:
 		return w.refuse(edeProhibited)
 	}
-	rcode := p.resolve(w, client)
+	rcode := p.resolve(w, c.Addr)
 	if r.qclass == classANY {
 		w.aa = false // RFC 1034 section 4.3.1: QCLASS * is never authoritative
 	}
@@ -147,7 +158,7 @@ func (p *Plan) optLen(r *request) int {
 	}
 	n := 11 + 6 // with an extended error
 	if r.nsid {
-		n += 4 + len(p.nsid)
+		n += 4 + len(p.settings.nsid)
 	}
 	if r.ecs.given {
 		n += 8 + r.ecs.octets
@@ -199,8 +210,8 @@ func (p *Plan) opt(w *Worker, rcode uint16) {
 	}
 	if r.nsid {
 		binary.BigEndian.PutUint16(b[n:], optionNSID)
-		binary.BigEndian.PutUint16(b[n+2:], uint16(len(p.nsid)))
-		n += 4 + copy(b[n+4:], p.nsid)
+		binary.BigEndian.PutUint16(b[n+2:], uint16(len(p.settings.nsid)))
+		n += 4 + copy(b[n+4:], p.settings.nsid)
 	}
 	if w.ede != edeNone {
 		binary.BigEndian.PutUint16(b[n:], optionEDE)
@@ -218,9 +229,9 @@ func (p *Plan) chaos(w *Worker) uint16 {
 	var text string
 	switch string(r.lower[:len(r.qname)]) {
 	case "\x02id\x06server\x00", "\x08hostname\x04bind\x00":
-		text = p.nsid
+		text = p.settings.nsid
 	case "\x07version\x04bind\x00", "\x07version\x06server\x00":
-		text = p.id.Version
+		text = p.settings.version
 	}
 	if text == "" || len(text) > 255 {
 		return w.refuse(edeNotAuth)

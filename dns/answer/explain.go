@@ -48,7 +48,7 @@ func (p *Plan) Explain(name fleet.Name, qtype uint16, client netip.Prefix) (*Exp
 	client = client.Masked()
 	var w Worker
 	out := make([]byte, MaxStream)
-	n, _ := p.Answer(&w, explainQuery(name, qtype, client), client.Addr(), true, out)
+	n, _ := p.Answer(&w, explainQuery(name, qtype, client), Client{Addr: client.Addr(), Stream: true}, out)
 	var msg dns.Msg
 	if err := msg.Unpack(out[:n]); err != nil {
 		return nil, fmt.Errorf("explaining %s: the answer does not parse: %w", name, err)
@@ -58,7 +58,7 @@ func (p *Plan) Explain(name fleet.Name, qtype uint16, client netip.Prefix) (*Exp
 	for _, rr := range msg.Answer {
 		e.Answer = append(e.Answer, strings.ReplaceAll(rr.String(), "\t", " "))
 	}
-	if z := p.find(zone.Wire(name), qtype); z != nil {
+	if z := p.find(zone.Wire(name), qtype); z != nil && z.Zone != nil {
 		e.Zone, e.Serial = z.Name, z.Serial
 	}
 	if p.world != nil {

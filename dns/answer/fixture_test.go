@@ -214,7 +214,7 @@ func send(t testing.TB, p *Plan, q []byte, stream bool) *dns.Msg {
 	t.Helper()
 	var w Worker
 	out := make([]byte, MaxStream)
-	n, outcome := p.Answer(&w, q, resolver, stream, out)
+	n, outcome := p.Answer(&w, q, Client{Addr: resolver, Stream: stream}, out)
 	if n == 0 {
 		return nil
 	}

@@ -36,7 +36,7 @@ func TestAnswersDoNotAllocate(t *testing.T) {
 	out := make([]byte, MaxStream)
 	var w Worker
 	for name, q := range shapes(t) {
-		if n := testing.AllocsPerRun(50, func() { p.Answer(&w, q, resolver, false, out) }); n != 0 {
+		if n := testing.AllocsPerRun(50, func() { p.Answer(&w, q, Client{Addr: resolver}, out) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
@@ -50,7 +50,7 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(strings.ReplaceAll(name, " ", "-"), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Answer(&w, q, resolver, false, out)
+				p.Answer(&w, q, Client{Addr: resolver}, out)
 			}
 		})
 	}
@@ -93,7 +93,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, q []byte, stream bool) {
 		var w Worker
 		out := make([]byte, MaxStream)
-		n, outcome := p.Answer(&w, q, resolver, stream, out)
+		n, outcome := p.Answer(&w, q, Client{Addr: resolver, Stream: stream}, out)
 		if n == 0 {
 			if len(q) >= 12 && q[2]&0x80 == 0 {
 				t.Fatal("a query was dropped")
@@ -115,7 +115,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		again := make([]byte, MaxStream)
 		var w2 Worker
-		if m, _ := p.Answer(&w2, q, resolver, stream, again); !bytes.Equal(out[:n], again[:m]) {
+		if m, _ := p.Answer(&w2, q, Client{Addr: resolver, Stream: stream}, again); !bytes.Equal(out[:n], again[:m]) {
 			t.Fatal("the same query has two answers")
 		}
 	})

@@ -1,8 +1,8 @@
 package answer
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"meridian/dns/zone"
@@ -11,109 +11,74 @@ import (
 	"meridian/steer"
 )
 
-// Identity is what the nameserver says of itself.
+// Identity is what the nameserver says of itself, and what it alone can give.
 type Identity struct {
 	Node    string // name of the node; NSID and id.server where the Spec names none
-	Version string // version.bind; empty: refused
+	Version string // version.bind where the Spec has none; empty: refused
+
+	// Cookie gives the secret of DNS cookies made on a day, counted from 1970
+	// (RFC 9018 section 5); nil for no cookies. It is called seldom, from any
+	// goroutine.
+	Cookie func(day int64) [16]byte
+
+	// Each calls do for each of 0 to n-1, several at a time if it likes, and
+	// returns when all are done; nil for one after another. Compile reads zones
+	// by it.
+	Each func(n int, do func(i int))
+}
+
+// Client is who asks, and how.
+type Client struct {
+	Addr      netip.Addr    // an IPv4 address as such, not mapped into IPv6
+	Port      uint16        // for whoami alone
+	Stream    bool          // TCP, TLS, QUIC or HTTPS: responses may be as long as MaxStream
+	Encrypted bool          // TLS, QUIC or HTTPS: responses are padded for clients that pad (RFC 8467)
+	Idle      time.Duration // time without a query after which the server closes a TCP or TLS connection (RFC 7828); 0 elsewhere
+	Now       uint32        // seconds since 1970 (modulo 2^32), for cookies; a second or two late does no harm
 }
 
 // Plan is all that answers depend on, of one moment. It is immutable and safe
 // for concurrent use.
 type Plan struct {
-	ready   bool // false: nothing to serve has been given yet
-	id      Identity
-	nsid    string
-	useECS  bool
-	zones   map[string]*served // by apex: wire form, lower case
-	list    []*zone.Zone
-	source  geo.Source
-	world   *fleet.World // nil for zones without a fleet
-	classes *steer.Classes
-	table   *geo.Table
-	intent  string // of classes
-	scene   *steer.Scene
-	states  [][2]*state // by service and family
+	ready    bool // false: nothing to serve has been given yet
+	id       Identity
+	settings settings
+	zones    *zoneMap
+	named    map[fleet.Name]*fleet.Zone // the Spec's zones
+	source   geo.Source
+	world    *fleet.World // nil for zones without a fleet
+	classes  *steer.Classes
+	table    *geo.Table
+	intent   string // of classes
+	scene    *steer.Scene
+	states   [][2]*state // by service and family
 }
 
-// served is a zone and what its steered names stand for.
-type served struct {
-	*zone.Zone
-	steered []target // by zone.Node.Steer - 1
-}
-
-// target is what a steered name answers with.
-type target struct {
-	service int // index in the Spec
-	ttl     uint32
+// settings are what the Spec says of answers.
+type settings struct {
+	nsid     string
+	version  string
+	ecs      bool
+	any      fleet.AnyMode
+	whoami   []byte // wire form, lower case; nil for none
+	errorsTo []byte // wire form; nil for none
+	cookies  cookies
 }
 
 // Empty gives the plan of a server that has been given nothing yet: it
 // answers SERVFAIL.
-func Empty(id Identity) *Plan { return &Plan{id: id, nsid: id.Node, zones: map[string]*served{}} }
+func Empty(id Identity) *Plan {
+	return &Plan{id: id, zones: &zoneMap{}, settings: settings{
+		nsid: id.Node, version: id.Version, ecs: true, any: fleet.AnyOne, cookies: cookies{secret: id.Cookie}}}
+}
 
 // Zones gives a plan for zones alone, without a fleet.
 func Zones(id Identity, zones []*zone.Zone) *Plan {
-	p := Empty(id)
-	p.ready, p.useECS, p.list = true, true, zones
-	for _, z := range zones {
-		p.zones[string(zone.Wire(z.Name))] = &served{Zone: z}
-	}
-	return p
-}
-
-// Compile gives the plan for a World: zones × steering × geo database under a
-// View at a moment. What old has compiled from the same input is taken over;
-// old may be nil. source may be nil, then the place of no client is known.
-func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now time.Time, old *Plan) (*Plan, error) {
-	if old == nil {
-		old = Empty(id)
-	}
-	zones, err := zone.LoadWorld(w, old.list)
-	if err != nil {
-		return nil, err
-	}
-	dns := &w.Snapshot.Spec.DNS
-	p := Zones(id, zones)
-	p.world, p.source = w, source
-	p.useECS = dns.ECS == nil || *dns.ECS
-	if dns.NSID != "" {
-		p.nsid = dns.NSID
-	}
-	services := map[string]int{}
-	for i := range w.Snapshot.Spec.Services {
-		services[w.Snapshot.Spec.Services[i].Service] = i
-	}
-	for _, z := range p.zones {
-		for _, st := range z.Steered() {
-			z.steered = append(z.steered, target{services[st.Service], uint32(st.TTL.D() / time.Second)})
+	return Empty(id).with(func(e *zoneEdit) {
+		for _, z := range zones {
+			e.set(&served{Zone: z, apex: string(zone.Wire(z.Name))})
 		}
-	}
-	if err := p.classify(old); err != nil {
-		return nil, err
-	}
-	p.steer(v, now)
-	return p, nil
-}
-
-// classify compiles the geo table, or takes it over where neither the
-// database nor the ranking has changed.
-func (p *Plan) classify(old *Plan) error {
-	p.intent = steer.Intent(p.world.Snapshot)
-	if old.table != nil && old.intent == p.intent && old.source == p.source {
-		p.table, p.classes = old.table, old.classes.For(p.world.Snapshot)
-		return nil
-	}
-	p.classes = steer.NewClasses(p.world.Snapshot)
-	networks := func(func(netip.Prefix, geo.Place) bool) {}
-	if p.source != nil {
-		networks = p.source.Networks()
-	}
-	table, err := geo.Compile(networks, p.classes.Of)
-	if err != nil {
-		return fmt.Errorf("compiling clients' classes: %w", err)
-	}
-	p.table = table
-	return nil
+	})
 }
 
 // WithView gives the plan under another View or at another moment. It is
@@ -157,22 +122,5 @@ func (p *Plan) Expires(now time.Time) time.Time {
 // Ready says whether the plan has been given anything to serve.
 func (p *Plan) Ready() bool { return p.ready }
 
-// List gives the zones served.
-func (p *Plan) List() []*zone.Zone { return p.list }
-
-// find gives the zone that a name belongs to, the deepest one; a DS set
-// belongs to the parent zone (RFC 4035 section 3.1.4.1).
-func (p *Plan) find(name []byte, qtype uint16) *served {
-	var child *served
-	for at := name; ; at = at[1+int(at[0]):] {
-		if z := p.zones[string(at)]; z != nil {
-			if qtype != zone.TypeDS || len(at) != len(name) {
-				return z
-			}
-			child = z
-		}
-		if at[0] == 0 {
-			return child
-		}
-	}
-}
+// List gives the zones served, as Zones does.
+func (p *Plan) List() []*zone.Zone { return slices.Collect(p.Zones()) }

@@ -29,8 +29,12 @@ func (p *Plan) resolve(w *Worker, client netip.Addr) uint16 {
 			}
 			return NoError // the alias leads elsewhere
 		}
+		if z.Zone == nil {
+			w.ede = edeNotReady
+			return ServFail
+		}
 		if s.hops == 0 {
-			w.aa = true
+			w.aa, w.zone = true, z
 		}
 		rcode, more := p.answer(w, z, &s, client)
 		if !more || w.msg.tc {

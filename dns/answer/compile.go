@@ -1,0 +1,239 @@
+package answer
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
+	"meridian/geo"
+	"meridian/steer"
+)
+
+// Compile gives the plan for a World: zones × steering × geo database under a
+// View at a moment. What old has compiled from the same input is taken over,
+// and so are the zones of WithZone as far as the World has no content for them
+// and the Spec still names primaries for them, or has never named them (the
+// members of catalogs); old may be nil. source may be nil, then the place of
+// no client is known. All errors are given at once.
+func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now time.Time, old *Plan) (*Plan, error) {
+	if old == nil {
+		old = Empty(id)
+	}
+	p := *old
+	p.id, p.world, p.source, p.ready = id, w, source, true
+	var err error
+	if p.settings, err = compileSettings(id, w); err != nil {
+		return nil, err
+	}
+	if err := p.classify(old); err != nil {
+		return nil, err
+	}
+	if err := p.compileZones(old); err != nil {
+		return nil, err
+	}
+	p.steer(v, now)
+	return &p, nil
+}
+
+// classify compiles the geo table, or takes it over where neither the
+// database nor the ranking has changed.
+func (p *Plan) classify(old *Plan) error {
+	p.intent = steer.Intent(p.world.Snapshot)
+	if old.table != nil && old.intent == p.intent && old.source == p.source {
+		p.table, p.classes = old.table, old.classes.For(p.world.Snapshot)
+		return nil
+	}
+	p.classes = steer.NewClasses(p.world.Snapshot)
+	networks := func(func(netip.Prefix, geo.Place) bool) {}
+	if p.source != nil {
+		networks = p.source.Networks()
+	}
+	table, err := geo.Compile(networks, p.classes.Of)
+	if err != nil {
+		return fmt.Errorf("compiling clients' classes: %w", err)
+	}
+	p.table = table
+	return nil
+}
+
+// job is one zone to be read: its content, and what comes of it.
+type job struct {
+	spec *fleet.Zone
+	had  *zone.Zone
+	obj  fleet.Object
+	out  *zone.Zone
+	err  error
+}
+
+// compileZones brings the zones in line with the World. Zones that the Spec
+// names are gone through one by one, the others by what has changed.
+func (p *Plan) compileZones(old *Plan) error {
+	if old.world == nil || old.world.Snapshot != p.world.Snapshot {
+		p.named = make(map[fleet.Name]*fleet.Zone, len(p.world.Snapshot.Spec.Zones))
+		for i := range p.world.Snapshot.Spec.Zones {
+			z := &p.world.Snapshot.Spec.Zones[i]
+			p.named[z.Zone] = z
+		}
+	}
+	var before *fleet.Zones
+	if old.world != nil {
+		before = old.world.Zones
+	}
+	put, gone := p.world.Zones.Since(before)
+	e := old.zones.edit()
+	p.zones = e.m // for find; nobody else has it yet
+	p.drop(e, old, gone)
+
+	var jobs []job
+	for _, obj := range put {
+		if name := fleet.Name(obj.Key.ID); p.named[name] == nil {
+			jobs = append(jobs, job{spec: p.world.Snapshot.Spec.Unnamed(name), obj: obj})
+		}
+	}
+	for i := range p.world.Snapshot.Spec.Zones {
+		spec := &p.world.Snapshot.Spec.Zones[i]
+		if obj, ok := content(p.world, spec); ok {
+			jobs = append(jobs, job{spec: spec, obj: obj})
+		} else {
+			p.outside(e, spec)
+		}
+	}
+	return p.read(e, jobs)
+}
+
+// drop removes zones that the World has no longer.
+func (p *Plan) drop(e *zoneEdit, old *Plan, gone []fleet.Name) {
+	for _, name := range gone {
+		if p.named[name] == nil {
+			e.remove(string(zone.Wire(name)))
+		}
+	}
+	for name := range old.named {
+		if _, has := p.world.Zones.Get(name); !has && p.named[name] == nil {
+			e.remove(string(zone.Wire(name)))
+		}
+	}
+	if old.world == nil { // the zones of a plan without a fleet
+		for z := range old.zones.all() {
+			if z.from == fromWorld {
+				e.remove(z.apex)
+			}
+		}
+	}
+}
+
+// content gives the object that holds a zone of the Spec: one with a version of
+// its own goes before one of the Snapshot, and that before records inline.
+func content(w *fleet.World, spec *fleet.Zone) (fleet.Object, bool) {
+	if obj, ok := w.Zones.Get(spec.Zone); ok {
+		return obj, true
+	}
+	key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}
+	if obj, ok := w.Objects[key]; ok {
+		if obj.File == "" {
+			obj.File = spec.File
+		}
+		return obj, true
+	}
+	if spec.Records != "" {
+		return fleet.Object{Key: key, Data: []byte(spec.Records)}, true
+	}
+	return fleet.Object{Key: key}, spec.File != "" // read says that it is missing
+}
+
+// outside deals with a zone of the Spec for which the World has no content: it
+// stays as WithZone gave it, with the marks of the present Spec, or has none.
+func (p *Plan) outside(e *zoneEdit, spec *fleet.Zone) {
+	had := e.m.get(zone.Wire(spec.Zone))
+	if had == nil || had.from != fromOutside || had.Zone == nil {
+		e.set(unavailable(spec.Zone))
+		return
+	}
+	e.set(p.accept(had.Zone))
+}
+
+// read reads the zones of jobs into e, and gives all errors at once.
+func (p *Plan) read(e *zoneEdit, jobs []job) error {
+	for i := range jobs {
+		if had := e.m.get(zone.Wire(jobs[i].spec.Zone)); had != nil {
+			jobs[i].had = had.Zone
+		}
+	}
+	each := p.id.Each
+	if each == nil {
+		each = func(n int, do func(int)) {
+			for i := range n {
+				do(i)
+			}
+		}
+	}
+	each(len(jobs), func(i int) { jobs[i].read() })
+	var errs []error
+	for i := range jobs {
+		if jobs[i].err != nil {
+			errs = append(errs, jobs[i].err)
+			continue
+		}
+		s := p.serve(jobs[i].out, fromWorld)
+		if had := e.m.get([]byte(s.apex)); had == nil || !had.same(s) {
+			e.set(s)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (z *served) same(o *served) bool {
+	return z.Zone == o.Zone && z.from == o.from && slices.Equal(z.steered, o.steered)
+}
+
+func (j *job) read() {
+	if j.obj.Data == nil {
+		j.err = fmt.Errorf("zone %s: its object is missing", j.spec.Zone)
+		return
+	}
+	out, err := zone.Reload(j.had, j.spec, j.obj.Data, j.obj.File)
+	if err != nil {
+		err = fmt.Errorf("zone %s: %w", j.spec.Zone, err)
+	}
+	j.out, j.err = out, err
+}
+
+// serve makes a zone ready to answer from, whose marks are those of its Spec.
+func (p *Plan) serve(z *zone.Zone, from origin) *served {
+	s := &served{Zone: z, from: from, apex: z.Apex().Name}
+	for _, st := range z.Steered() {
+		s.steered = append(s.steered, target{p.service(st.Service), uint32(st.TTL.D() / time.Second)})
+	}
+	return s
+}
+
+// accept makes a zone that came from outside ready to answer from, with those
+// marks of its Spec that it can have.
+func (p *Plan) accept(z *zone.Zone) *served {
+	spec := p.named[z.Name]
+	if spec == nil {
+		return p.serve(z, fromOutside)
+	}
+	marks := slices.DeleteFunc(slices.Clone(spec.Steered), func(st fleet.Steered) bool {
+		_, err := z.Marked([]fleet.Steered{st})
+		return err != nil
+	})
+	if marked, err := z.Marked(marks); err == nil {
+		z = marked
+	}
+	return p.serve(z, fromOutside)
+}
+
+// service gives the index of a service in the Spec.
+func (p *Plan) service(name string) int {
+	for i := range p.world.Snapshot.Spec.Services {
+		if p.world.Snapshot.Spec.Services[i].Service == name {
+			return i
+		}
+	}
+	return -1 // fleet's own rules have refused it
+}
