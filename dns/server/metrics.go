@@ -8,13 +8,6 @@ import (
 	"meridian/dns/answer"
 )
 
-const (
-	transportUDP = iota
-	transportTCP
-)
-
-var transports = [...]string{"udp", "tcp"}
-
 // Reasons for which a message or connection is dropped: those of answer.Drop,
 // and the sockets' own.
 const (
@@ -22,6 +15,7 @@ const (
 	dropSend                  // the answer could not be sent
 	dropConnection            // too many TCP connections
 	dropReceive               // the kernel could not hand over messages
+	dropSpecial               // too many transfers, updates and the like at a time
 	dropReasons
 )
 
@@ -35,6 +29,8 @@ func dropName(i int) string {
 		return "connections"
 	case dropReceive:
 		return "receive"
+	case dropSpecial:
+		return "special"
 	}
 	return answer.Drop(i).String()
 }
@@ -79,7 +75,7 @@ const rcodes = 17
 // stats are the counters of one socket, written by the goroutine that serves
 // it (a listener's by its connections) and read by scrapes.
 type stats struct {
-	transport int
+	transport Transport
 	queries   atomic.Uint64
 	rcode     [rcodes]atomic.Uint64
 	types     [len(typeNames)]atomic.Uint64
@@ -126,7 +122,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	var types [len(typeNames)]uint64
-	for t, transport := range transports {
+	for t := UDP; t <= HTTPS; t++ {
+		transport := t.String()
 		var sum stats
 		c.s.opening.Lock()
 		for _, st := range c.s.stats {
@@ -155,7 +152,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
 	gauge(descConns, int(c.s.conns.Load()))
-	gauge(descZones, len(c.s.plan.Load().List()))
+	gauge(descZones, c.s.plan.Load().Len())
 }
 
 func (st *stats) add(o *stats) {

@@ -80,7 +80,7 @@ func (s *Server) openOne(ctx context.Context, a netip.AddrPort) (port uint16, er
 	if err != nil {
 		return 0, err
 	}
-	s.tcp = append(s.tcp, &tcpListener{Listener: l, stats: s.newStats(transportTCP)})
+	s.tcp = append(s.tcp, &tcpListener{Listener: l, stats: s.newStats(TCP)})
 	a = netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
 	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6())}
 	for range s.cfg.Sockets {
@@ -88,7 +88,7 @@ func (s *Server) openOne(ctx context.Context, a netip.AddrPort) (port uint16, er
 		if err != nil {
 			return 0, err
 		}
-		u, err := newUDPSocket(c.(*net.UDPConn), s.newStats(transportUDP))
+		u, err := newUDPSocket(c.(*net.UDPConn), s.newStats(UDP))
 		if err != nil {
 			c.Close()
 			return 0, err
@@ -99,7 +99,7 @@ func (s *Server) openOne(ctx context.Context, a netip.AddrPort) (port uint16, er
 	return a.Port(), nil
 }
 
-func (s *Server) newStats(transport int) *stats {
+func (s *Server) newStats(transport Transport) *stats {
 	st := &stats{transport: transport}
 	s.stats = append(s.stats, st)
 	return st

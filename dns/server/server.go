@@ -8,7 +8,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -30,6 +29,7 @@ type Config struct {
 	Identity answer.Identity
 	Geo      geo.Source // may be nil, and replaced by SetGeo
 	Logger   *slog.Logger
+	Special  Handler       // takes what is not for the plan; nil: it is answered NOTIMP or REFUSED
 	Sockets  int           // UDP sockets for each address; 0 for one a processor
 	MaxTCP   int           // connections at a time; 0 for 1024
 	Idle     time.Duration // of a TCP connection; 0 for 10s
@@ -44,11 +44,14 @@ type Server struct {
 	changed chan struct{} // holds one token when the plan has changed
 	conns   atomic.Int64  // open TCP connections
 
-	exchanges sync.Pool // of *exchange
+	exchanges sync.Pool    // of *exchange
+	specials  chan special // messages over UDP for cfg.Special
 
 	building sync.Mutex // held while a plan is compiled
 	world    *fleet.World
 	source   geo.Source
+
+	watchers []func(old, new *zone.Zone) // guarded by building
 
 	swapping sync.Mutex // held for the moment in which a plan is swapped
 	view     *fleet.View
@@ -77,86 +80,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Idle == 0 {
 		cfg.Idle = 10 * time.Second
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), specials: make(chan special, specialQueue)}
 	s.exchanges.New = func() any { return new(exchange) }
 	s.plan.Store(answer.Empty(cfg.Identity))
 	return s, nil
 }
-
-// Apply compiles the plan for a World beside the one in use and swaps it in;
-// on an error the old one stays.
-func (s *Server) Apply(w *fleet.World) error {
-	s.building.Lock()
-	defer s.building.Unlock()
-	if err := s.compile(w, s.source); err != nil {
-		return err
-	}
-	s.world = w
-	return nil
-}
-
-// SetGeo takes another geo database into use; on an error the old one stays.
-func (s *Server) SetGeo(source geo.Source) error {
-	s.building.Lock()
-	defer s.building.Unlock()
-	if s.world != nil {
-		if err := s.compile(s.world, source); err != nil {
-			return err
-		}
-	}
-	s.source = source
-	return nil
-}
-
-func (s *Server) compile(w *fleet.World, source geo.Source) error {
-	s.swapping.Lock()
-	view := s.view
-	s.swapping.Unlock()
-	p, err := answer.Compile(s.cfg.Identity, w, source, view, time.Now(), s.plan.Load())
-	if err != nil {
-		return fmt.Errorf("dns server: %w", err)
-	}
-	s.swap(p, view)
-	return nil
-}
-
-// swap takes a plan into use that was compiled under a View; where another
-// View has come since, it is laid over the plan first.
-func (s *Server) swap(p *answer.Plan, view *fleet.View) {
-	s.swapping.Lock()
-	defer s.swapping.Unlock()
-	if s.view != view {
-		p = p.WithView(s.view, time.Now())
-	}
-	s.plan.Store(p)
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// SetView takes another View into use. It does not wait for a plan that is
-// being compiled.
-func (s *Server) SetView(v *fleet.View) {
-	s.swapping.Lock()
-	defer s.swapping.Unlock()
-	s.view = v
-	s.plan.Store(s.plan.Load().WithView(v, time.Now()))
-}
-
-// SetZones serves zones alone, without a fleet.
-func (s *Server) SetZones(zones []*zone.Zone) {
-	s.building.Lock()
-	defer s.building.Unlock()
-	s.world = nil
-	s.swap(answer.Zones(s.cfg.Identity, zones), nil)
-}
-
-// Plan is the one in use.
-func (s *Server) Plan() *answer.Plan { return s.plan.Load() }
-
-// Ready says whether there is anything to serve.
-func (s *Server) Ready() bool { return s.plan.Load().Ready() }
 
 // Run serves until ctx ends, and returns when all its goroutines are gone. It
 // opens the sockets where Open has not.
@@ -172,32 +100,9 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return l.serve(ctx, s) })
 	}
 	g.Go(func() error { s.expire(ctx); return nil })
+	if s.cfg.Special != nil {
+		g.Go(func() error { s.handleSpecials(ctx); return nil })
+	}
 	s.log.Info("serving DNS", "addresses", s.addrs)
 	return g.Wait()
-}
-
-// expire makes decisions anew when a shift runs out.
-func (s *Server) expire(ctx context.Context) {
-	for {
-		var at <-chan time.Time
-		timer := (*time.Timer)(nil)
-		if next := s.plan.Load().Expires(time.Now()); !next.IsZero() {
-			timer = time.NewTimer(time.Until(next))
-			at = timer.C
-		}
-		select {
-		case <-ctx.Done():
-		case <-s.changed:
-		case <-at:
-			s.swapping.Lock()
-			s.plan.Store(s.plan.Load().WithView(s.view, time.Now()))
-			s.swapping.Unlock()
-		}
-		if timer != nil {
-			timer.Stop()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-	}
 }

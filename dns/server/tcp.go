@@ -76,11 +76,10 @@ func (l *tcpListener) converse(ctx context.Context, s *Server, c net.Conn) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	addr, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	client, err := peerAddr(c)
 	if err != nil {
 		return
 	}
-	client := addr.Addr().Unmap()
 	in, out := bufio.NewReaderSize(c, 2048), bufio.NewWriterSize(c, 2048)
 	for {
 		idle := s.cfg.Idle
@@ -106,14 +105,14 @@ func (l *tcpListener) converse(ctx context.Context, s *Server, c net.Conn) {
 }
 
 // exchange reads one query of n octets and writes its answer.
-func (l *tcpListener) exchange(s *Server, c net.Conn, in io.Reader, out io.Writer, client netip.Addr, n int) bool {
+func (l *tcpListener) exchange(s *Server, c net.Conn, in io.Reader, out io.Writer, client netip.AddrPort, n int) bool {
 	x := s.exchanges.Get().(*exchange)
 	defer s.exchanges.Put(x)
 	query := x.query[:n]
 	if _, err := io.ReadFull(in, query); err != nil {
 		return false
 	}
-	n, outcome := s.plan.Load().Answer(&x.work, query, client, true, x.out[2:])
+	n, outcome := s.plan.Load().Answer(&x.work, query, s.client(client, TCP), x.out[2:])
 	l.stats.count(outcome)
 	if n == 0 {
 		return false // no DNS client speaks so

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -95,7 +96,7 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 			}
 			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), cmp.Or(err, error(u.errno)))
 		}
-		u.answerAll(s.plan.Load())
+		u.answerAll(s, s.plan.Load())
 	}
 }
 
@@ -118,8 +119,8 @@ func (u *udpSocket) recvmmsg(fd uintptr) bool {
 }
 
 // answerAll answers the batch received, all from one plan.
-func (u *udpSocket) answerAll(p *answer.Plan) {
-	sends := 0
+func (u *udpSocket) answerAll(s *Server, p *answer.Plan) {
+	sends, now := 0, uint32(time.Now().Unix())
 	for i := range u.n {
 		m := &u.in[i]
 		client, ok := addrOf(&u.names[i])
@@ -127,7 +128,15 @@ func (u *udpSocket) answerAll(p *answer.Plan) {
 			u.stats.drop(dropOversize)
 			continue
 		}
-		n, outcome := p.Answer(&u.work, u.queries[i][:m.len], client, false, u.answers[sends][:])
+		query := u.queries[i][:m.len]
+		n, outcome := p.Answer(&u.work, query, answer.Client{Addr: client.Addr(), Port: client.Port(), Now: now}, u.answers[sends][:])
+		answerFrom(&u.controls[i], int(m.hdr.Controllen))
+		if outcome.Special && s.cfg.Special != nil {
+			if !u.queueSpecial(s, query, client, u.controls[i][:m.hdr.Controllen]) {
+				u.stats.drop(dropSpecial)
+			}
+			continue
+		}
 		u.stats.count(outcome)
 		if n == 0 {
 			continue
@@ -139,7 +148,6 @@ func (u *udpSocket) answerAll(p *answer.Plan) {
 		o.Name, o.Namelen = m.hdr.Name, m.hdr.Namelen
 		o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
 		o.Flags = 0
-		answerFrom(&u.controls[i], int(m.hdr.Controllen))
 		sends++
 	}
 	u.n, u.sent = sends, 0
@@ -174,14 +182,15 @@ func (u *udpSocket) sendmmsg(fd uintptr) bool {
 }
 
 // addrOf reads a socket address of either family.
-func addrOf(b *[unix.SizeofSockaddrInet6]byte) (netip.Addr, bool) {
+func addrOf(b *[unix.SizeofSockaddrInet6]byte) (netip.AddrPort, bool) {
+	port := binary.BigEndian.Uint16(b[2:])
 	switch *(*uint16)(unsafe.Pointer(b)) {
 	case unix.AF_INET:
-		return netip.AddrFrom4([4]byte(b[4:8])), true
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port), true
 	case unix.AF_INET6:
-		return netip.AddrFrom16([16]byte(b[8:24])), true
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])), port), true
 	}
-	return netip.Addr{}, false
+	return netip.AddrPort{}, false
 }
 
 // answerFrom turns the PKTINFO received into one that sends from the address
