@@ -28,7 +28,7 @@ type floor struct {
 // house lists every room that holds Go code. A room ending in /... stands for
 // all packages below it as well.
 var house = []floor{
-	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns"}},
+	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns", "dns/conformance"}},
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
 		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "edge/maglev",
