@@ -48,6 +48,10 @@ func (s *Spec) check(errs *Errors) {
 		c.unique(services, svc.Service, at+".service")
 		c.service(svc, at, ports)
 	}
+	maps := map[string]bool{}
+	for i := range s.SubnetMaps {
+		c.unique(maps, s.SubnetMaps[i].Map, fmt.Sprintf("subnet_maps[%d].map", i))
+	}
 	c.zones(services)
 	c.certificates()
 	c.probes()
@@ -300,13 +304,32 @@ func (c *checker) pools(s *Service, at string) {
 	}
 }
 
+// steering checks ranges, and that candidates exist; the rest is for the room
+// steer.
 func (c *checker) steering(st *Steering, at string) {
-	for i, id := range st.Regions {
-		if !c.regions[id] {
-			c.errs.Addf(fmt.Sprintf("%s.regions[%d]", at, i), "region %q does not exist", id)
+	groups := map[string]bool{}
+	for i := range st.Groups {
+		g, path := &st.Groups[i], fmt.Sprintf("%s.groups[%d]", at, i)
+		c.unique(groups, g.Group, path+".group")
+		if c.regions[g.Group] {
+			c.errs.Addf(path+".group", "%q is a region's id", g.Group)
 		}
+		c.between(path+".records", g.Records, 0, 8)
 	}
 	c.between(at+".records", st.Records, 1, 8)
+	exist := func(list []string, at string) {
+		for i, id := range list {
+			if !c.regions[id] && !groups[id] {
+				c.errs.Addf(fmt.Sprintf("%s[%d]", at, i), "region %q does not exist", id)
+			}
+		}
+	}
+	exist(st.Regions, at+".regions")
+	exist(st.Fallback, at+".fallback")
+	for i := range st.Groups {
+		exist(st.Groups[i].Regions, fmt.Sprintf("%s.groups[%d].regions", at, i))
+		exist(st.Groups[i].Fallback, fmt.Sprintf("%s.groups[%d].fallback", at, i))
+	}
 }
 
 func (c *checker) certificates() {

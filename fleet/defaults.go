@@ -10,6 +10,7 @@ func (s *Spec) fillDefaults() {
 		r := &s.Regions[i]
 		def(&r.Name, r.ID)
 		def(&r.Capacity, 100)
+		def(&r.State, Active)
 		def(&r.BGP.HoldTime, Duration(9*time.Second))
 		for j := range r.BGP.Neighbors {
 			def(&r.BGP.Neighbors[j].Port, 179)
@@ -59,10 +60,7 @@ func (s *Service) fillDefaults() {
 	}
 	def(&s.Timeouts.Idle, Duration(75*time.Second))
 	def(&s.Timeouts.Drain, Duration(20*time.Second))
-	def(&s.Steering.Policy, Proximity)
-	def(&s.Steering.Answer, Regional)
-	def(&s.Steering.Records, 1)
-	def(&s.Steering.AllDown, FailOpen)
+	s.Steering.fillDefaults()
 	for i := range s.Pools {
 		for j := range s.Pools[i].Endpoints {
 			def(&s.Pools[i].Endpoints[j].Weight, 100)
@@ -74,6 +72,27 @@ func (s *Service) fillDefaults() {
 	}
 	for i := range s.Routes {
 		def(&s.Routes[i].Path, "/")
+	}
+}
+
+func (st *Steering) fillDefaults() {
+	def(&st.Answer, Regional)
+	def(&st.Rotate, RotateNone)
+	st.Selection.fillDefaults(FailOpen)
+	for i := range st.Groups {
+		st.Groups[i].Selection.fillDefaults(FailClosed)
+	}
+}
+
+// fillDefaults leaves a group's records open where they are those around it.
+func (sel *Selection) fillDefaults(allDown AllDown) {
+	def(&sel.Policy, Proximity)
+	def(&sel.AllDown, allDown)
+	switch {
+	case sel.Policy == All:
+		def(&sel.Records, 8)
+	case allDown == FailOpen:
+		def(&sel.Records, 1)
 	}
 }
 

@@ -49,10 +49,29 @@ const (
 	Proximity SteeringPolicy = "proximity"
 	Weighted  SteeringPolicy = "weighted"
 	Failover  SteeringPolicy = "failover"
+	Subnet    SteeringPolicy = "subnet"
+	Latency   SteeringPolicy = "latency"
+	All       SteeringPolicy = "all"
 )
 
 // Values lists the steering policies.
-func (SteeringPolicy) Values() []string { return []string{"geo", "proximity", "weighted", "failover"} }
+func (SteeringPolicy) Values() []string {
+	return []string{"geo", "proximity", "weighted", "failover", "subnet", "latency", "all"}
+}
+
+// Rotate is the order of records within an answer.
+type Rotate string
+
+// The orders: best first, another record first in each answer, or by the
+// client's network.
+const (
+	RotateNone   Rotate = "none"
+	RotateQuery  Rotate = "query"
+	RotateClient Rotate = "client"
+)
+
+// Values lists the orders.
+func (Rotate) Values() []string { return []string{"none", "query", "client"} }
 
 // RoutingPolicy is how a gateway picks an Endpoint.
 type RoutingPolicy string
@@ -86,14 +105,15 @@ func (AnswerKind) Values() []string { return []string{"regional", "anycast"} }
 type AllDown string
 
 // Fail open answers as if every region were healthy; fail closed answers
-// with no address at all.
+// with no address at all; fallback answers with regions named for the case.
 const (
 	FailOpen   AllDown = "fail_open"
 	FailClosed AllDown = "fail_closed"
+	Fallback   AllDown = "fallback"
 )
 
 // Values lists what to do when all regions are down.
-func (AllDown) Values() []string { return []string{"fail_open", "fail_closed"} }
+func (AllDown) Values() []string { return []string{"fail_open", "fail_closed", "fallback"} }
 
 // Forwarding is how layer 4 hands a packet to a gateway or endpoint.
 type Forwarding string

@@ -11,6 +11,7 @@ type Spec struct {
 	Anycast      VIPs          `json:"anycast" doc:"Anycast VIPs: addresses that every region announces."`
 	Nodes        []Node        `json:"nodes,omitempty" doc:"Machines of the fleet."`
 	Services     []Service     `json:"services,omitempty" doc:"What users reach."`
+	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates of the gateways, chosen by server name."`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
@@ -19,12 +20,13 @@ type Spec struct {
 
 // Region is a site with a location, VIPs and capacity.
 type Region struct {
-	ID       string   `json:"id" doc:"Short unique id, used everywhere the region is named. Lower-case letters, digits and hyphens."`
-	Name     string   `json:"name,omitempty" doc:"Name to show to people." default:"the id"`
-	Location Location `json:"location" doc:"Where the region is."`
-	VIPs     VIPs     `json:"vips" doc:"Regional VIPs: this region's own addresses."`
-	Capacity int      `json:"capacity,omitempty" doc:"Relative capacity, in any one unit for the whole fleet (1 to 1000000000); shown on the dashboard." default:"100"`
-	BGP      BGP      `json:"bgp" doc:"How the region's nodes announce VIPs."`
+	ID       string     `json:"id" doc:"Short unique id, used everywhere the region is named. Lower-case letters, digits and hyphens."`
+	Name     string     `json:"name,omitempty" doc:"Name to show to people." default:"the id"`
+	Location Location   `json:"location" doc:"Where the region is."`
+	VIPs     VIPs       `json:"vips" doc:"Regional VIPs: this region's own addresses."`
+	Capacity int        `json:"capacity,omitempty" doc:"Relative capacity, in any one unit for the whole fleet (1 to 1000000000); shown on the dashboard, and what steering.demand is held against." default:"100"`
+	State    AdminState `json:"state,omitempty" doc:"active; draining and disabled: steering sends no new clients there, as long as another region is left." default:"active"`
+	BGP      BGP        `json:"bgp" doc:"How the region's nodes announce VIPs."`
 }
 
 // Location is a place on the earth.
