@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -18,10 +16,14 @@ import (
 )
 
 // Load reads a zone from a master file (RFC 1035 section 5; also $TTL and
-// $GENERATE). file is its name in messages; "" stands for records written
-// inline. $INCLUDE is refused: an object must be whole. Errors name file and
-// line, and all that break rules of zones are given at once.
+// $GENERATE), or from what Encode gave. file is its name in messages; ""
+// stands for records written inline. $INCLUDE is refused: an object must be
+// whole. Errors name file and line, and all that break rules of zones are
+// given at once.
 func Load(name fleet.Name, data []byte, file string) (*Zone, error) {
+	if Encoded(data) {
+		return Decode(name, data)
+	}
 	return load(name, data, file, nil)
 }
 
@@ -33,6 +35,9 @@ func LoadFS(name fleet.Name, fsys fs.FS, file, dir string) (*Zone, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zone %s: %w", name, err)
 	}
+	if Encoded(data) {
+		return Decode(name, data)
+	}
 	return load(name, data, path.Join(dir, file), &include{fsys, file})
 }
 
@@ -42,51 +47,17 @@ type include struct {
 }
 
 func load(name fleet.Name, data []byte, file string, inc *include) (*Zone, error) {
-	b := &builder{file: cmp.Or(file, "records"), apex: Wire(name),
-		zone: &Zone{Name: name, nodes: map[string]*Node{}, source: data}, line: map[setKey]int{}}
+	b := NewBuilder(name)
+	b.report.files = []string{cmp.Or(file, "records")}
 	if err := b.read(data, inc); err != nil {
 		return nil, err
 	}
-	b.checkApex()
-	b.zone.link()
-	b.checkNodes()
-	if b.more > 0 {
-		b.errs = append(b.errs, fmt.Errorf("%s: and %d more errors", b.file, b.more))
-	}
-	if err := errors.Join(b.errs...); err != nil {
+	z, err := b.Build()
+	if err != nil {
 		return nil, err
 	}
-	return b.zone, nil
-}
-
-// builder collects the records of one zone and what is wrong with them.
-type builder struct {
-	file string
-	apex []byte
-	zone *Zone
-	line map[setKey]int // where each RRset begins
-	errs []error
-	more int // errors beyond maxErrors
-}
-
-type setKey struct {
-	owner string
-	rtype uint16
-}
-
-// maxErrors bounds how many errors of one zone are told.
-const maxErrors = 20
-
-func (b *builder) failf(line int, format string, args ...any) {
-	if len(b.errs) >= maxErrors {
-		b.more++
-		return
-	}
-	b.errs = append(b.errs, fmt.Errorf("%s:%d: %s", b.file, line, fmt.Sprintf(format, args...)))
-}
-
-func (b *builder) warnf(line int, format string, args ...any) {
-	b.zone.Warnings = append(b.zone.Warnings, fmt.Sprintf("%s:%d: %s", b.file, line, fmt.Sprintf(format, args...)))
+	z.source = sourceOf(data)
+	return z, nil
 }
 
 // counter counts the lines that the parser has taken. It gives single octets,
@@ -122,16 +93,16 @@ func (c *counter) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-func (b *builder) read(data []byte, inc *include) error {
+func (b *Builder) read(data []byte, inc *include) error {
 	lines := &counter{data: data, line: 1}
-	parser := dns.NewZoneParser(lines, string(b.zone.Name), b.file)
+	parser := dns.NewZoneParser(lines, string(b.name), b.report.files[0])
 	if inc != nil {
-		parser = dns.NewZoneParser(lines, string(b.zone.Name), inc.file)
+		parser = dns.NewZoneParser(lines, string(b.name), inc.file)
 		parser.SetIncludeAllowed(true)
 		parser.SetIncludeFS(inc.fsys)
 	}
 	for rr, ok := parser.Next(); ok; rr, ok = parser.Next() {
-		b.add(rr, lines.line)
+		b.addRR(rr, uint32(lines.line))
 	}
 	if err := parser.Err(); err != nil {
 		return b.syntax(err, inc)
@@ -142,80 +113,39 @@ func (b *builder) read(data []byte, inc *include) error {
 var syntaxForm = regexp.MustCompile(`^(?:(.*): )?dns: (.*) at line: (\d+):\d+$`)
 
 // syntax puts file and line first in the parser's error.
-func (b *builder) syntax(err error, inc *include) error {
+func (b *Builder) syntax(err error, inc *include) error {
+	file := b.report.files[0]
 	m := syntaxForm.FindStringSubmatch(err.Error())
 	if m == nil {
-		return fmt.Errorf("%s: %w", b.file, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	file := b.file
 	if inc != nil && m[1] != "" && m[1] != inc.file {
 		file = m[1]
 	}
 	return fmt.Errorf("%s:%s: %s", file, m[3], strings.TrimSuffix(m[2], `: ""`))
 }
 
-func (b *builder) add(rr dns.RR, line int) {
+func (b *Builder) addRR(rr dns.RR, line uint32) {
 	h := rr.Header()
 	if h.Class != dns.ClassINET {
-		b.failf(line, "%s: class %s is not IN", h.Name, dns.Class(h.Class))
+		b.report.failAt(0, line, "%s: class %s is not IN", h.Name, dns.Class(h.Class))
 		return
 	}
 	owner, rdata, err := pack(rr)
+	if err == nil {
+		err = CheckRDATA(h.Rrtype, rdata)
+	}
 	if err != nil {
-		b.failf(line, "%s %s: %v", h.Name, dns.Type(h.Rrtype), err)
+		b.report.failAt(0, line, "%s %s: %v", h.Name, TypeName(h.Rrtype), err)
 		return
 	}
-	name := string(lowerWire(owner))
-	if !Below(owner, string(b.apex)) {
-		b.failf(line, "%s is out of zone %s", h.Name, b.zone.Name)
-		return
+	switch err := b.add(owner, h.Rrtype, h.Ttl, rdata, 0, line); {
+	case errors.Is(err, ErrOutOfZone):
+		b.report.failAt(0, line, "%s is out of zone %s", h.Name, b.name)
+	case err != nil:
+		b.report.failAt(0, line, "%v", err)
 	}
-	n := b.zone.nodes[name]
-	if n == nil {
-		n = &Node{Name: name}
-		b.zone.nodes[name] = n
-	}
-	b.addTo(n, h, rdata, line)
 }
-
-// addTo adds a record to its RRset: a record given twice counts once, and
-// TTLs that differ become the least (RFC 2181 section 5).
-func (b *builder) addTo(n *Node, h *dns.RR_Header, rdata []byte, line int) {
-	ttl := h.Ttl
-	if ttl > 1<<31-1 {
-		ttl = 0 // RFC 2181 section 8
-	}
-	at, ok := slices.BinarySearchFunc(n.Sets, h.Rrtype, func(s RRset, t uint16) int { return cmp.Compare(s.Type, t) })
-	if !ok {
-		n.Sets = slices.Insert(n.Sets, at, RRset{Type: h.Rrtype, TTL: ttl})
-		b.line[setKey{n.Name, h.Rrtype}] = line
-	}
-	set := &n.Sets[at]
-	if len(set.Data)+len(rdata) > maxSet {
-		b.failf(line, "%s %s: more records than fit into a message", h.Name, dns.Type(h.Rrtype))
-		return
-	}
-	for rest := set.Data; len(rest) > 0; {
-		var have []byte
-		if have, rest = Next(rest); bytes.Equal(have, rdata) {
-			return
-		}
-	}
-	if ttl != set.TTL {
-		b.warnf(line, "%s %s: TTLs differ; the least is served", h.Name, dns.Type(h.Rrtype))
-		set.TTL = min(set.TTL, ttl)
-	}
-	if set.Count == 1 && (h.Rrtype == TypeCNAME || h.Rrtype == TypeDNAME || h.Rrtype == TypeSOA) {
-		b.failf(line, "%s: more than one %s", h.Name, dns.Type(h.Rrtype))
-		return
-	}
-	set.Count++
-	set.Data = append(append(set.Data, byte(len(rdata)>>8), byte(len(rdata))), rdata...)
-	b.zone.records++
-}
-
-// maxSet bounds the data of one RRset, in octets: more fits into no message.
-const maxSet = 65000
 
 // pack gives owner and RDATA in wire form, uncompressed.
 func pack(rr dns.RR) (owner, rdata []byte, err error) {

@@ -1,115 +1,94 @@
 package zone
 
 import (
-	"encoding/binary"
-	"slices"
 	"strings"
-
-	"github.com/miekg/dns"
 
 	"meridian/fleet"
 )
 
-// checkApex asks for one SOA and for name servers (RFC 1035 section 5.2).
-func (b *builder) checkApex() {
-	apex := b.zone.nodes[string(b.apex)]
-	if apex == nil {
-		apex = &Node{Name: string(b.apex)}
-		b.zone.nodes[apex.Name] = apex
-	}
-	soa := apex.Get(TypeSOA)
-	if soa == nil {
-		b.failf(1, "zone %s has no SOA at its apex", b.zone.Name)
-	} else {
-		rdata, _ := Next(soa.Data)
-		b.zone.Serial = binary.BigEndian.Uint32(rdata[len(rdata)-20:])
+// check holds the zone to the rules that need the whole of it.
+func (z *Zone) check(rep *report) {
+	apex := z.Apex()
+	if apex.Get(TypeSOA) == nil {
+		rep.failAt(0, 1, "zone %s has no SOA at its apex", z.Name)
 	}
 	if apex.Get(TypeNS) == nil {
-		b.failf(1, "zone %s has no NS at its apex", b.zone.Name)
+		rep.failAt(0, 1, "zone %s has no NS at its apex", z.Name)
 	}
-}
-
-// checkNodes holds every name to the rules that need the whole zone.
-func (b *builder) checkNodes() {
-	names := make([]string, 0, len(b.zone.nodes))
-	for name := range b.zone.nodes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		n := b.zone.nodes[name]
-		b.checkAlone(n)
-		b.checkOccluded(n)
-		if n != b.zone.apex && n.cut == n {
-			b.checkGlue(n)
+	for i := range z.nodes {
+		n := &z.nodes[i]
+		if len(n.Sets) == 0 {
+			continue
+		}
+		z.checkAlone(rep, n)
+		z.checkOccluded(rep, n)
+		if i > 0 && n.cut == uint32(i+1) {
+			z.checkGlue(rep, n)
 		}
 	}
 }
-
-func (b *builder) at(n *Node, t uint16) int { return b.line[setKey{n.Name, t}] }
 
 // checkAlone: a CNAME stands alone (RFC 1034 section 3.6.2; RFC 4034 lets its
 // signature and denial stand beside it), and SOA stands at the apex.
-func (b *builder) checkAlone(n *Node) {
-	owner := Text([]byte(n.Name))
+func (z *Zone) checkAlone(rep *report, n *Node) {
 	if n.Get(TypeCNAME) != nil {
 		for _, s := range n.Sets {
-			if s.Type != TypeCNAME && s.Type != TypeRRSIG && s.Type != TypeNSEC && s.Type != dns.TypeKEY {
-				b.failf(b.at(n, TypeCNAME), "%s: CNAME and other data (%s)", owner, dns.Type(s.Type))
+			if s.Type != TypeCNAME && s.Type != TypeNSEC && s.Type != TypeKEY {
+				rep.fail(n, TypeCNAME, "%s: CNAME and other data (%s)", nodeText(n), TypeName(s.Type))
 			}
 		}
 	}
-	if n != b.zone.apex && n.Get(TypeSOA) != nil {
-		b.failf(b.at(n, TypeSOA), "%s: SOA below the apex", owner)
+	if n == z.Apex() {
+		return
+	}
+	if n.Get(TypeSOA) != nil {
+		rep.fail(n, TypeSOA, "%s: SOA below the apex", nodeText(n))
 	}
 	if strings.HasPrefix(n.Name, "\x01*") {
 		for _, t := range []uint16{TypeNS, TypeDNAME} {
 			if n.Get(t) != nil {
-				b.failf(b.at(n, t), "%s: %s at a wildcard has no defined meaning (RFC 4592 section 4)", owner, dns.Type(t))
+				rep.fail(n, t, "%s: %s at a wildcard has no defined meaning (RFC 4592 section 4)", nodeText(n), TypeName(t))
 			}
 		}
 	}
-	if n != b.zone.apex && n.Get(TypeDNAME) != nil && n.Get(TypeNS) != nil {
-		b.failf(b.at(n, TypeDNAME), "%s: DNAME and NS below the apex (RFC 6672 section 2.3)", owner)
+	if n.Get(TypeDNAME) != nil && n.Get(TypeNS) != nil {
+		rep.fail(n, TypeDNAME, "%s: DNAME and NS below the apex (RFC 6672 section 2.3)", nodeText(n))
 	}
 }
 
 // checkOccluded: nothing may stand below a DNAME (RFC 6672 section 2.4); what
 // stands below a delegation and is no glue is never served.
-func (b *builder) checkOccluded(n *Node) {
-	if len(n.Sets) == 0 {
+func (z *Zone) checkOccluded(rep *report, n *Node) {
+	if n.dname != 0 {
+		rep.fail(n, n.Sets[0].Type, "%s: data below the DNAME at %s", nodeText(n), nodeText(&z.nodes[n.dname-1]))
 		return
 	}
-	owner, line := Text([]byte(n.Name)), b.at(n, n.Sets[0].Type)
-	if n.dname != nil {
-		b.failf(line, "%s: data below the DNAME at %s", owner, Text([]byte(n.dname.Name)))
+	if n.cut == 0 || &z.nodes[n.cut-1] == n {
 		return
 	}
-	if n.cut != nil && n.cut != n {
-		for _, s := range n.Sets {
-			if s.Type != TypeA && s.Type != TypeAAAA {
-				b.warnf(b.at(n, s.Type), "%s %s is below the delegation at %s and not served", owner, dns.Type(s.Type), Text([]byte(n.cut.Name)))
-			}
+	for _, s := range n.Sets {
+		if s.Type != TypeA && s.Type != TypeAAAA {
+			rep.warn(n, s.Type, "%s %s is below the delegation at %s and not served", nodeText(n), TypeName(s.Type), nodeText(&z.nodes[n.cut-1]))
 		}
 	}
 }
 
 // checkGlue warns of a delegation to a name server below itself without an
 // address: it cannot be reached.
-func (b *builder) checkGlue(n *Node) {
-	ns := n.Get(TypeNS)
-	for rest := ns.Data; len(rest) > 0; {
-		var rdata []byte
-		rdata, rest = Next(rest)
-		host := lowerWire(slices.Clone(rdata))
+func (z *Zone) checkGlue(rep *report, n *Node) {
+	for rdata := range each(n.Get(TypeNS).Data) {
+		var buf [255]byte
+		host := lowerWire(buf[:copy(buf[:], rdata)])
 		if !Below(host, n.Name) {
 			continue
 		}
-		if g := b.zone.nodes[string(host)]; g == nil || g.Get(TypeA) == nil && g.Get(TypeAAAA) == nil {
-			b.warnf(b.at(n, TypeNS), "%s: name server %s has no glue", Text([]byte(n.Name)), Text(host))
+		if g := z.Node(host); g == nil || g.Get(TypeA) == nil && g.Get(TypeAAAA) == nil {
+			rep.warn(n, TypeNS, "%s: name server %s has no glue", nodeText(n), Text(host))
 		}
 	}
 }
+
+func nodeText(n *Node) fleet.Name { return Text([]byte(n.Name)) }
 
 // checkSteered notes what hinders the steering of a name: other addresses or
 // an alias there, or that the zone gives the name away.
@@ -135,7 +114,7 @@ func (z *Zone) checkSteered(steered []fleet.Steered, note func(i int, format str
 		}
 		for _, t := range []uint16{TypeA, TypeAAAA, TypeCNAME} {
 			if n.Get(t) != nil {
-				note(i, "%s cannot be steered: the zone holds %s there", name, dns.Type(t))
+				note(i, "%s cannot be steered: the zone holds %s there", name, TypeName(t))
 			}
 		}
 	}

@@ -1,7 +1,8 @@
 package zone
 
 import (
-	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"reflect"
@@ -51,17 +52,14 @@ func LoadWorld(w *fleet.World, old []*Zone) ([]*Zone, error) {
 	var errs []error
 	for i := range w.Snapshot.Spec.Zones {
 		spec := &w.Snapshot.Spec.Zones[i]
-		data, file := []byte(spec.Records), ""
-		if obj, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}]; ok {
-			data, file = obj.Data, obj.File
-			if file == "" && spec.File != "" {
-				file = spec.File
+		data, file, ok := content(w, spec)
+		if !ok {
+			if spec.File != "" {
+				errs = append(errs, fmt.Errorf("zone %s: its object is missing", spec.Zone))
 			}
-		} else if spec.Records == "" {
-			errs = append(errs, fmt.Errorf("zone %s: its object is missing", spec.Zone))
-			continue
+			continue // its content comes from elsewhere, and later
 		}
-		z, err := reload(have[spec.Zone], spec, data, file)
+		z, err := Reload(have[spec.Zone], spec, data, file)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("zone %s: %w", spec.Zone, err))
 			continue
@@ -74,23 +72,55 @@ func LoadWorld(w *fleet.World, old []*Zone) ([]*Zone, error) {
 	return out, nil
 }
 
-func reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error) {
-	if old != nil && bytes.Equal(old.source, data) && slices.EqualFunc(old.steered, spec.Steered, sameSteered) {
-		return old, nil
+// content gives the text or the encoded form of a zone: of the objects with
+// versions of their own first, then of the Snapshot's, then of the Spec.
+func content(w *fleet.World, spec *fleet.Zone) (data []byte, file string, ok bool) {
+	if obj, ok := w.Zones.Get(spec.Zone); ok {
+		return obj.Data, obj.File, true
 	}
-	z, err := Load(spec.Zone, data, file)
-	if err != nil || len(spec.Steered) == 0 {
-		return z, err
+	if obj, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}]; ok {
+		return obj.Data, cmp.Or(obj.File, spec.File), true
 	}
-	var errs []error
-	z.checkSteered(spec.Steered, func(_ int, format string, args ...any) {
-		errs = append(errs, fmt.Errorf(format, args...))
-	})
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return z.with(spec.Steered), nil
+	return []byte(spec.Records), "", spec.Records != ""
 }
 
-// sameSteered says whether two steered names are marked alike.
-func sameSteered(a, b fleet.Steered) bool { return reflect.DeepEqual(a, b) }
+// source tells what a zone was made from.
+type source struct {
+	sum     [sha256.Size]byte
+	encoded bool
+}
+
+func sourceOf(data []byte) source { return source{sha256.Sum256(data), Encoded(data)} }
+
+// Reload reads a zone's content, in either form, and marks the steered names
+// of its Spec. Where old has the same content and the same marks, old itself
+// is given; it may be nil. file names the content in errors.
+func Reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error) {
+	if old != nil && old.source == sourceOf(data) {
+		return old.Marked(spec.Steered)
+	}
+	z, err := Load(spec.Zone, data, file)
+	if err != nil {
+		return nil, err
+	}
+	return z.Marked(spec.Steered)
+}
+
+// Marked gives the zone with these steered names and no others; z itself where
+// it has them already. A name that cannot be steered is an error, but for a
+// zone in the form of Encode: its maker has seen to that.
+func (z *Zone) Marked(steered []fleet.Steered) (*Zone, error) {
+	if slices.EqualFunc(z.steered, steered, func(a, b fleet.Steered) bool { return reflect.DeepEqual(a, b) }) {
+		return z, nil
+	}
+	if !z.source.encoded {
+		var errs []error
+		z.checkSteered(steered, func(_ int, format string, args ...any) {
+			errs = append(errs, fmt.Errorf(format, args...))
+		})
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+	}
+	return z.with(steered), nil
+}

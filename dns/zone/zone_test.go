@@ -208,7 +208,7 @@ func TestSteeredNames(t *testing.T) {
 	}
 	z := zones[0]
 	for n, want := range map[string]int{"example.test": 1, "a.b.example.test": 2, "b.example.test": 0, "q.w.example.test": 3, "x.example.test": 4} {
-		if r := z.Lookup(name(t, n)); r.Node.Steer != want || r.Kind == Missing {
+		if r := z.Lookup(name(t, n)); int(r.Node.Steer) != want || r.Kind == Missing {
 			t.Errorf("%s: kind %d, steered as %d, want %d", n, r.Kind, r.Node.Steer, want)
 		}
 	}
@@ -270,12 +270,12 @@ func FuzzLoad(f *testing.F) {
 		if z.Apex().Get(TypeSOA) == nil || z.Apex().Get(TypeNS) == nil {
 			t.Fatal("a zone without SOA or NS was accepted")
 		}
-		for n := range z.nodes {
-			r := z.Lookup([]byte(n))
+		for n := range z.Nodes() {
+			r := z.Lookup([]byte(n.Name))
 			if r.Node == nil || r.Kind == Missing {
-				t.Fatalf("the zone's own name %q is missing", n)
+				t.Fatalf("the zone's own name %q is missing", n.Name)
 			}
-			z.Lookup(append([]byte("\x01x"), n...))
+			z.Lookup(append([]byte("\x01x"), n.Name...))
 		}
 	})
 }

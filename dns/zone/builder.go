@@ -1,0 +1,275 @@
+package zone
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+
+	"meridian/fleet"
+)
+
+// Builder collects the records of one zone. It is not safe for concurrent
+// use.
+type Builder struct {
+	// Denial, where it is DenyCompact, says that the zone proves absence by
+	// compact denial; it is found from the records otherwise.
+	Denial Denial
+
+	name     fleet.Name
+	apex     []byte
+	owners   []ownerRef
+	names    []byte   // wire forms of the owners
+	slots    []uint32 // open addressing: 1 + index into owners
+	last     int      // owner of the last record
+	recs     []record
+	data     []byte // RDATA of recs
+	variants map[variantKey][]Variant
+	report   report
+}
+
+type ownerRef struct {
+	at  uint32 // into names
+	len uint8
+}
+
+// record is one record of a Builder.
+type record struct {
+	owner uint32 // into owners
+	at    uint32 // into data
+	ttl   uint32
+	line  uint32
+	len   uint16
+	rtype uint16
+	file  uint16 // into report.files
+}
+
+// NewBuilder makes a Builder for a zone without records.
+func NewBuilder(name fleet.Name) *Builder {
+	return &Builder{name: name, apex: Wire(name), last: -1, slots: make([]uint32, 16)}
+}
+
+// Errors of Add.
+var (
+	ErrOutOfZone = errors.New("the name is out of the zone")
+	errTooBig    = errors.New("the zone is larger than 4 GiB")
+)
+
+// Add adds a record: owner and rdata in wire form without compression. A
+// record given twice counts once; TTLs of an RRset that differ become the
+// least (RFC 2181 section 5); RRSIGs are kept with what they cover. What is
+// passed is copied.
+func (b *Builder) Add(owner []byte, rtype uint16, ttl uint32, rdata []byte) error {
+	if n := WireLen(owner); n == 0 || n != len(owner) {
+		return errors.New("the owner is not a domain name")
+	}
+	if err := CheckRDATA(rtype, rdata); err != nil {
+		return err
+	}
+	return b.add(owner, rtype, ttl, rdata, 0, 0)
+}
+
+// add adds a record that is well formed.
+func (b *Builder) add(owner []byte, rtype uint16, ttl uint32, rdata []byte, file uint16, line uint32) error {
+	id, err := b.owner(owner)
+	if err != nil {
+		return err
+	}
+	if len(b.data)+len(rdata) > 1<<32-1 {
+		return errTooBig
+	}
+	if ttl > 1<<31-1 {
+		ttl = 0 // RFC 2181 section 8
+	}
+	b.recs = append(b.recs, record{uint32(id), uint32(len(b.data)), ttl, line, uint16(len(rdata)), rtype, file})
+	b.data = append(b.data, rdata...)
+	return nil
+}
+
+// AddVariant adds what a name may answer with. owner is in wire form.
+func (b *Builder) AddVariant(owner []byte, v Variant) error {
+	if n := WireLen(owner); n == 0 || n != len(owner) {
+		return errors.New("the owner is not a domain name")
+	}
+	low := lowerWire(slices.Clone(owner))
+	if !Below(low, string(b.apex)) {
+		return ErrOutOfZone
+	}
+	if err := checkSet(&v.Set); err != nil {
+		return err
+	}
+	if b.variants == nil {
+		b.variants = map[variantKey][]Variant{}
+	}
+	k := variantKey{string(low), v.Set.Type}
+	b.variants[k] = append(b.variants[k], v)
+	return nil
+}
+
+// owner gives the number of an owner name, in any case.
+func (b *Builder) owner(name []byte) (int, error) {
+	if b.last >= 0 && string(b.ownerName(b.last)) == string(name) {
+		return b.last, nil
+	}
+	var buf [255]byte
+	low := lowerWire(buf[:copy(buf[:], name)])
+	h := maphash.Bytes(hashSeed, low)
+	at := int(h) & (len(b.slots) - 1)
+	for ; b.slots[at] != 0; at = (at + 1) & (len(b.slots) - 1) {
+		if id := int(b.slots[at] - 1); string(b.ownerName(id)) == string(low) {
+			b.last = id
+			return id, nil
+		}
+	}
+	if !Below(low, string(b.apex)) {
+		return 0, ErrOutOfZone
+	}
+	if len(b.names)+len(low) > 1<<32-1 {
+		return 0, errTooBig
+	}
+	b.last = len(b.owners)
+	b.owners = append(b.owners, ownerRef{uint32(len(b.names)), uint8(len(low))})
+	b.names = append(b.names, low...)
+	b.slots[at] = uint32(len(b.owners))
+	if len(b.owners) > len(b.slots)/2 {
+		b.grow()
+	}
+	return b.last, nil
+}
+
+func (b *Builder) ownerName(id int) []byte {
+	o := b.owners[id]
+	return b.names[o.at : o.at+uint32(o.len)]
+}
+
+func (b *Builder) grow() {
+	b.slots = make([]uint32, 4*len(b.slots))
+	for id := range b.owners {
+		at := int(maphash.Bytes(hashSeed, b.ownerName(id))) & (len(b.slots) - 1)
+		for b.slots[at] != 0 {
+			at = (at + 1) & (len(b.slots) - 1)
+		}
+		b.slots[at] = uint32(id + 1)
+	}
+}
+
+func (b *Builder) rdata(r *record) []byte { return b.data[r.at : r.at+uint32(r.len)] }
+
+// Build gives the zone. All that breaks the rules of zones is told at once.
+// The Builder must not be used afterwards.
+func (b *Builder) Build() (*Zone, error) {
+	z := &Zone{Name: b.name, Denial: b.Denial, variants: b.variants}
+	nodes, nsec3 := b.gather()
+	if len(nodes) == 0 || nodes[0].Name != string(b.apex) {
+		nodes = slices.Insert(nodes, 0, Node{Name: string(b.apex)})
+	}
+	z.assemble(nodes)
+	z.nsec3 = nsec3
+	if err := z.finish(&b.report); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// gather sorts the records into nodes, in canonical order, and NSEC3s, in
+// order of hash. It sets b.report's means to find lines.
+func (b *Builder) gather() ([]Node, []NSEC3) {
+	order := b.byOwner()
+	names := b.sortedOwners()
+	g := gathered{b: b, order: order, data: make([]byte, 0, len(b.data)+2*len(b.recs)), text: string(b.names)}
+	g.sets = make([]RRset, 0, g.sortRecords(names))
+	g.nodes = make([]Node, 0, len(names))
+	for _, id := range names {
+		g.owner(id)
+	}
+	slices.SortFunc(g.nsec3, func(a, b NSEC3) int { return cmp.Compare(a.Hash, b.Hash) })
+	b.report.lookup = b.line
+	return g.nodes, g.nsec3
+}
+
+// byOwner orders the records by owner; the first len(owners)+1 entries of
+// what it gives tell where each owner's begin.
+func (b *Builder) byOwner() (order ordered) {
+	order.from = make([]uint32, len(b.owners)+1)
+	for i := range b.recs {
+		order.from[b.recs[i].owner+1]++
+	}
+	for i := range b.owners {
+		order.from[i+1] += order.from[i]
+	}
+	order.recs = make([]record, len(b.recs))
+	next := slices.Clone(order.from)
+	for _, r := range b.recs {
+		order.recs[next[r.owner]] = r
+		next[r.owner]++
+	}
+	return order
+}
+
+// ordered is the records by owner: those of owner i are recs[from[i]:from[i+1]].
+type ordered struct {
+	from []uint32
+	recs []record
+}
+
+func (o *ordered) of(owner int) []record { return o.recs[o.from[owner]:o.from[owner+1]] }
+
+// sortedOwners gives the owners in canonical order.
+func (b *Builder) sortedOwners() []int {
+	type keyed struct {
+		first    uint64 // of the key, as a number
+		from, to uint32
+		id       uint32
+	}
+	list := make([]keyed, len(b.owners))
+	keys := make([]byte, 0, len(b.names))
+	for id := range b.owners {
+		from := len(keys)
+		keys = appendOrderKey(keys, b.ownerName(id), len(b.apex))
+		k := keyed{from: uint32(from), to: uint32(len(keys)), id: uint32(id)}
+		for i := range 8 {
+			k.first <<= 8
+			if from+i < len(keys) {
+				k.first |= uint64(keys[from+i])
+			}
+		}
+		list[id] = k
+	}
+	slices.SortFunc(list, func(a, b keyed) int {
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		return bytes.Compare(keys[a.from:a.to], keys[b.from:b.to])
+	})
+	out := make([]int, len(list))
+	for i, k := range list {
+		out[i] = int(k.id)
+	}
+	return out
+}
+
+// line finds where the records of a name and type begin; for a report.
+func (b *Builder) line(owner string, t uint16) (file uint16, line uint32) {
+	for i := range b.recs {
+		r := &b.recs[i]
+		if r.rtype == t && string(b.ownerName(int(r.owner))) == owner {
+			return r.file, r.line
+		}
+	}
+	return 0, 0
+}
+
+// fail tells of a record that cannot be part of the zone.
+func (b *Builder) fail(r *record, format string, args ...any) {
+	b.report.failAt(r.file, r.line, format, args...)
+}
+
+func (b *Builder) warn(r *record, format string, args ...any) {
+	b.report.warnAt(r.file, r.line, format, args...)
+}
+
+func (b *Builder) textOf(r *record) string {
+	return fmt.Sprintf("%s %s", Text(b.ownerName(int(r.owner))), TypeName(r.rtype))
+}
