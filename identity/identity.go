@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 type Identity struct {
 	gossip []byte
 	flow   []byte
+	cookie []byte
 	fleet  string
 	seal   cipher.AEAD
 	ca     *x509.Certificate
@@ -38,6 +40,7 @@ func New(k Key) (*Identity, error) {
 	id := &Identity{
 		gossip: k.derive("gossip", 32),
 		flow:   k.derive("flow", 32),
+		cookie: k.derive("cookie", 32),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:   aead,
 		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -93,4 +96,15 @@ func (id *Identity) Open(sealed []byte, as string) ([]byte, error) {
 		return nil, ErrSealed
 	}
 	return plain, nil
+}
+
+// CookieSecret gives the secret of the DNS cookies that the fleet's
+// nameservers make on a day, counted from 1970 (RFC 9018 section 5): the same
+// on all of them, so that a client may go from one to another.
+func (id *Identity) CookieSecret(day int64) [16]byte {
+	mac := hmac.New(sha256.New, id.cookie)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(day))
+	mac.Write(b[:])
+	return [16]byte(mac.Sum(nil))
 }

@@ -195,3 +195,22 @@ func TestFlowKeyIsOneForARegion(t *testing.T) {
 		t.Error("two regions or two fleets share a flow key")
 	}
 }
+
+// Nameservers of one fleet agree on the cookies of a day; another day's or
+// fleet's differ.
+func TestCookieSecretIsOneForADay(t *testing.T) {
+	of := func(k Key, day int64) [16]byte {
+		id, err := New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.CookieSecret(day)
+	}
+	today := of(Key{1}, 20600)
+	if of(Key{1}, 20600) != today {
+		t.Error("two nodes with one key differ")
+	}
+	if of(Key{1}, 20601) == today || of(Key{2}, 20600) == today {
+		t.Error("two days or two fleets share a secret")
+	}
+}
