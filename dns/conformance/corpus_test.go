@@ -50,6 +50,9 @@ var modes = []mode{
 	{name: "tcp-do", tcp: true, size: 4096, do: true},
 }
 
+// secure are the modes that ask for signatures.
+var secure = slices.DeleteFunc(slices.Clone(modes), func(m mode) bool { return !m.do })
+
 // key names a query in differences.txt and in failures.
 func (q query) key() string {
 	return fmt.Sprintf("%s %s %s", strings.ToLower(q.name), dns.Type(q.qt), q.mode.name)
@@ -69,10 +72,10 @@ func (q query) wire(id uint16) []byte {
 	return out
 }
 
-// templates reads the kinds of zone.
-func templates(t testing.TB) map[string]string {
+// templates reads the kinds of zone in a folder of testdata.
+func templates(t testing.TB, folder string) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob("testdata/zones/*.zone")
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.zone"))
 	if err != nil || len(files) == 0 {
 		t.Fatal("no templates: ", err)
 	}
@@ -95,8 +98,9 @@ var otherTypes = []uint16{
 
 // ask derives the queries for a zone from its text: for each name there its
 // own types and some others; names above, below and beside it; and what the
-// text itself asks for. The same text gives the same queries.
-func ask(zone, text string) []query {
+// text itself asks for. Signed zones are asked with DO. The same text gives
+// the same queries.
+func ask(zone, text string, signed bool) []query {
 	h := fnv.New64a()
 	h.Write([]byte(zone))
 	rnd := rand.New(rand.NewPCG(h.Sum64(), 1))
@@ -150,8 +154,11 @@ func ask(zone, text string) []query {
 		}
 		slices.Sort(types)
 		for _, qt := range slices.Compact(types) {
-			add(name, qt, modes[rnd.IntN(len(modes))])
-			add(name, qt, modes[8+rnd.IntN(len(modes)-8)])
+			m := modes[rnd.IntN(len(modes))]
+			if signed {
+				m = secure[rnd.IntN(len(secure))]
+			}
+			add(name, qt, m)
 		}
 	}
 	for line := range strings.Lines(text) {
@@ -161,7 +168,11 @@ func ask(zone, text string) []query {
 				panic("corpus: type " + f[2])
 			}
 			for i := range 4 {
-				add(absolute(f[1], zone), qt, modes[(i*3+rnd.IntN(3))%len(modes)])
+				m := modes[(i*3+rnd.IntN(3))%len(modes)]
+				if signed && i > 0 {
+					m = secure[rnd.IntN(len(secure))]
+				}
+				add(absolute(f[1], zone), qt, m)
 			}
 		}
 	}

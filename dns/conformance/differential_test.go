@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // TestDifferential asks Meridian, BIND, NSD and Knot the same questions about
@@ -41,36 +43,62 @@ type world struct {
 	name    string
 	dir     string
 	zones   []zoneFile
+	keys    []*dns.DNSKEY // by zone; nil where it is not signed
 	queries []query
 }
 
 // worlds makes the zone files of the corpus: all kinds as they are and signed
-// in three ways on one server, and a root zone on another.
+// in three ways on one server, and root zones on others.
 func worlds(t *testing.T) []world {
 	t.Helper()
 	w := world{name: "zones", dir: t.TempDir()}
-	kinds := templates(t)
-	for _, family := range []string{"plain"} {
+	kinds := templates(t, "zones")
+	for _, f := range families {
+		ds := "" // of the child, which sorts before its parent
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-			name := kind + "." + family + "."
-			text := "$ORIGIN " + name + "\n" + strings.ReplaceAll(kinds[kind], "@S@", family)
-			path := writeFile(t, w.dir, strings.TrimSuffix(name, ".")+".zone", text)
-			w.zones = append(w.zones, zoneFile{name, path})
-			w.queries = append(w.queries, ask(name, text)...)
+			text := strings.ReplaceAll(kinds[kind], "@S@", f.name)
+			if kind == "parent" {
+				text += ds
+			}
+			key := w.add(t, kind+"."+f.name+".", text, f.sign)
+			if kind == "child.parent" && key != nil {
+				ds = key.ToDS(dns.SHA256).String() + "\n"
+			}
 		}
 	}
-	return []world{w}
+	out := []world{w}
+	for _, f := range families {
+		r := world{name: "root-" + f.name, dir: t.TempDir()}
+		r.add(t, ".", templates(t, "root")["root"], f.sign)
+		out = append(out, r)
+	}
+	return out
+}
+
+// add makes a zone's file and its questions, and gives the key that it is
+// signed with, if it is.
+func (w *world) add(t testing.TB, name, text string, sign func(origin, key string) []string) *dns.DNSKEY {
+	t.Helper()
+	text = "$ORIGIN " + name + "\n" + text
+	var key *dns.DNSKEY
+	served := text
+	if sign != nil {
+		served, key = signed(t, name, text, sign)
+	}
+	file := strings.TrimSuffix(name, ".")
+	if name == "." {
+		file = "root"
+	}
+	w.zones = append(w.zones, zoneFile{name, writeFile(t, w.dir, file+".zone", served)})
+	w.queries = append(w.queries, ask(name, text, sign != nil)...)
+	w.keys = append(w.keys, key)
+	return key
 }
 
 // differential runs the servers and judges Meridian by the others.
 func differential(t *testing.T, w world, list *differences) int {
-	var servers [4]peer
+	servers := [4]peer{meridian(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
 	var wg sync.WaitGroup
-	for i, run := range []func(testing.TB, []zoneFile) peer{bind, nsd, knot} {
-		wg.Go(func() { servers[i+1] = run(t, w.zones) })
-	}
-	servers[0] = meridian(t, w.dir)
-	wg.Wait()
 	replies := make([][]normal, len(servers))
 	for i, s := range servers {
 		wg.Go(func() { replies[i] = askAll(s, w.queries) })
