@@ -24,6 +24,7 @@ type Place struct {
 	Longitude   float64 `json:"longitude"`             // degrees east; only where Located
 	Located     bool    `json:"located"`               // Latitude and Longitude are known
 	ASN         uint32  `json:"asn,omitempty"`         // AS number of the network, 0 where not known
+	Mark        uint32  `json:"-"`                     // of the Spec's own networks; see Marks
 }
 
 // String names the place for people: Berlin, DE-BE, Germany, EU, AS64500.

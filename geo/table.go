@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/bits"
 	"net/netip"
+	"slices"
 )
 
 // Class numbers a set of places that every policy ranks alike.
@@ -41,10 +42,12 @@ var carriers = [...]struct {
 type Table struct {
 	v4      []uint32 // first address of each run; v4[0] is 0
 	v4Class []Class
-	v4Index []uint32 // by the upper 16 bits: the run that holds the first such address
+	v4Index []uint32 // by the upper bits: the run that holds the first such address
+	v4Shift uint     // how many bits are not among those
 	v6      []u128
 	v6Class []Class
 	v6Index []uint32
+	v6Shift uint // of the upper 64
 }
 
 // u128 is an IPv6 address as a number.
@@ -99,25 +102,62 @@ func addr4(n uint32) netip.Addr {
 // within each family. classify is called once for each distinct Place, and
 // with the zero Place for the space without data.
 func Compile(networks iter.Seq2[netip.Prefix, Place], classify func(Place) Class) (*Table, error) {
+	return CompileMarked(networks, nil, classify)
+}
+
+// CompileMarked is Compile with marks, which classify finds in the Places.
+func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class) (*Table, error) {
 	c := compiler{classify: classify, seen: map[Place]Class{}}
-	none := c.class(Place{})
-	c.v4 = runs{end: u128{0, 1<<32 - 1}, none: none}
-	c.v6 = runs{end: u128{^uint64(0), ^uint64(0)}, none: none}
+	if marks == nil {
+		marks = &Marks{}
+	}
+	c.v4 = runs{end: u128{0, 1<<32 - 1}, marks: &marks.v4, class: c.class}
+	c.v6 = runs{end: u128{^uint64(0), ^uint64(0)}, marks: &marks.v6, class: c.class}
 	for p, place := range networks {
-		if !c.add(p.Masked(), c.class(place)) {
+		if !c.add(p.Masked(), place) {
 			return nil, fmt.Errorf("geo table: network %s overlaps the one before it or is out of order", p)
 		}
 	}
 	c.v4.finish()
 	c.v6.finish()
-	t := &Table{v4: make([]uint32, len(c.v4.first)), v4Class: c.v4.class}
-	for i, a := range c.v4.first {
+	t := &Table{v4: make([]uint32, len(c.v4.out.first)), v4Class: slices.Clip(c.v4.out.class)}
+	for i, a := range c.v4.out.first {
 		t.v4[i] = uint32(a.lo)
 	}
-	t.v6, t.v6Class = overlay(c.v6.first, c.v6.class, c.carriers())
+	t.v6, t.v6Class = overlay(c.v6.out.first, c.v6.out.class, c.carriers())
 	t.index()
 	return t, nil
 }
+
+// Merge gives a table with other classes: addresses whose classes become equal
+// share blocks. to gives the new class of an old one.
+func (t *Table) Merge(to func(Class) Class) *Table {
+	out := &Table{}
+	for i, k := range t.v4Class {
+		if k = to(k); i == 0 || out.v4Class[len(out.v4Class)-1] != k {
+			out.v4, out.v4Class = append(out.v4, t.v4[i]), append(out.v4Class, k)
+		}
+	}
+	for i, k := range t.v6Class {
+		switch {
+		case k <= maxClass:
+			k = to(k)
+		case len(out.v4Class) == 1:
+			k = out.v4Class[0]
+		}
+		if i == 0 || out.v6Class[len(out.v6Class)-1] != k {
+			out.v6, out.v6Class = append(out.v6, t.v6[i]), append(out.v6Class, k)
+		}
+	}
+	out.v4, out.v4Class = slices.Clip(out.v4), slices.Clip(out.v4Class)
+	out.v6, out.v6Class = slices.Clip(out.v6), slices.Clip(out.v6Class)
+	out.index()
+	return out
+}
+
+// Size is the number of runs that the table holds, of 8 octets each for IPv4
+// and 20 for IPv6.
+func (t *Table) Size() (v4, v6 int) { return len(t.v4), len(t.v6) }
 
 type compiler struct {
 	classify func(Place) Class
@@ -136,38 +176,38 @@ func (c *compiler) class(p Place) Class {
 	return k
 }
 
-func (c *compiler) add(p netip.Prefix, k Class) bool {
+func (c *compiler) add(p netip.Prefix, place Place) bool {
+	first, last := span4or6(p)
 	if p.Addr().Is4() {
-		first := uint64(number4(p.Addr()))
-		return c.v4.add(u128{0, first}, u128{0, first | (uint64(1)<<(32-p.Bits()) - 1)}, k)
+		return c.v4.add(first, last, place)
 	}
 	for _, s := range carriers {
 		if s.prefix.Bits() <= p.Bits() && s.prefix.Contains(p.Addr()) {
 			return true // what a database says there is not of the client
 		}
 	}
-	return c.v6.add(number(p.Addr()), lastOf(p), k)
+	return c.v6.add(first, last, place)
 }
 
-// runs collects the runs of one family.
+// runs covers the space of one family from its first address on.
 type runs struct {
-	first []u128
-	class []Class
+	out   classed
 	at    u128 // the first address not covered yet
 	full  bool // the whole space is covered
 	end   u128 // the last address of the space
-	none  Class
+	marks *marked
+	class func(Place) Class
 }
 
-// add covers first to last with k, and what lies before it with the default.
-func (r *runs) add(first, last u128, k Class) bool {
+// add covers first to last with a place, and what lies before it with none.
+func (r *runs) add(first, last u128, place Place) bool {
 	if r.full || first.less(r.at) {
 		return false
 	}
 	if r.at != first {
-		r.start(r.at, r.none)
+		r.cover(r.at, first.prev(), Place{})
 	}
-	r.start(first, k)
+	r.cover(first, last, place)
 	r.full = last == r.end
 	r.at, _ = last.next()
 	return true
@@ -176,11 +216,30 @@ func (r *runs) add(first, last u128, k Class) bool {
 // finish covers the rest of the space.
 func (r *runs) finish() {
 	if !r.full {
-		r.start(r.at, r.none)
+		r.cover(r.at, r.end, Place{})
 	}
 }
 
-func (r *runs) start(first u128, k Class) {
+// cover splits a stretch where marks begin and end.
+func (r *runs) cover(first, last u128, place Place) {
+	for {
+		mark, next, more := r.marks.at(first)
+		place.Mark = mark
+		r.out.start(first, r.class(place))
+		if !more || last.less(next) {
+			return
+		}
+		first = next
+	}
+}
+
+// classed is a list of runs of one class each.
+type classed struct {
+	first []u128
+	class []Class
+}
+
+func (r *classed) start(first u128, k Class) {
 	if n := len(r.class); n == 0 || r.class[n-1] != k {
 		r.first, r.class = append(r.first, first), append(r.class, k)
 	}
@@ -198,8 +257,8 @@ func (c *compiler) carriers() []span {
 	out := make([]span, len(carriers))
 	for i, s := range carriers {
 		out[i] = span{number(s.prefix.Addr()), lastOf(s.prefix), s.mark}
-		if len(c.v4.class) == 1 {
-			out[i].class = c.v4.class[0]
+		if len(c.v4.out.class) == 1 {
+			out[i].class = c.v4.out.class[0]
 		}
 	}
 	return out
@@ -207,7 +266,7 @@ func (c *compiler) carriers() []span {
 
 // overlay lays spans, in order and disjoint, over runs.
 func overlay(first []u128, class []Class, spans []span) ([]u128, []Class) {
-	out := runs{}
+	out := classed{}
 	for i := 0; i < len(first); {
 		if len(spans) == 0 || first[i].less(spans[0].first) {
 			out.start(first[i], class[i])
@@ -225,7 +284,7 @@ func overlay(first []u128, class []Class, spans []span) ([]u128, []Class) {
 
 // lay puts one span, after which the run that it interrupted goes on. i is
 // the first run that begins in or behind the span; lay gives the first behind.
-func (r *runs) lay(s span, first []u128, class []Class, i int) int {
+func (r *classed) lay(s span, first []u128, class []Class, i int) int {
 	for i < len(first) && !s.last.less(first[i]) {
 		i++
 	}
@@ -236,21 +295,29 @@ func (r *runs) lay(s span, first []u128, class []Class, i int) int {
 	return i
 }
 
-// index notes for each value of an address's upper 16 bits the run in which
-// the first such address lies.
+// index notes for each value of an address's upper bits the run in which the
+// first such address lies; a table of few runs needs few bits.
 func (t *Table) index() {
-	t.v4Index, t.v6Index = make([]uint32, 1<<16), make([]uint32, 1<<16)
-	run4, run6 := 0, 0
-	for i := range 1 << 16 {
-		for run4+1 < len(t.v4) && t.v4[run4+1] <= uint32(i)<<16 {
-			run4++
+	bits4, bits6 := indexBits(len(t.v4)), indexBits(len(t.v6))
+	t.v4Shift, t.v6Shift = 32-bits4, 64-bits6
+	t.v4Index, t.v6Index = make([]uint32, 1<<bits4), make([]uint32, 1<<bits6)
+	run := 0
+	for i := range t.v4Index {
+		for run+1 < len(t.v4) && t.v4[run+1] <= uint32(i)<<t.v4Shift {
+			run++
 		}
-		for run6+1 < len(t.v6) && !(u128{uint64(i) << 48, 0}).less(t.v6[run6+1]) {
-			run6++
+		t.v4Index[i] = uint32(run)
+	}
+	run = 0
+	for i := range t.v6Index {
+		for run+1 < len(t.v6) && !(u128{uint64(i) << t.v6Shift, 0}).less(t.v6[run+1]) {
+			run++
 		}
-		t.v4Index[i], t.v6Index[i] = uint32(run4), uint32(run6)
+		t.v6Index[i] = uint32(run)
 	}
 }
+
+func indexBits(runs int) uint { return uint(min(16, max(1, bits.Len(uint(runs))))) }
 
 // Lookup gives the class of an address and the length of the block around it
 // in which every address has that class. The length counts in the family of
@@ -277,9 +344,10 @@ func (t *Table) Lookup(a netip.Addr) (Class, int) {
 }
 
 func (t *Table) lookup4(a uint32) (Class, int) {
-	lo, hi := int(t.v4Index[a>>16]), len(t.v4)-1
-	if a>>16 < 0xFFFF {
-		hi = int(t.v4Index[a>>16+1])
+	top := int(a >> t.v4Shift)
+	lo, hi := int(t.v4Index[top]), len(t.v4)-1
+	if top+1 < len(t.v4Index) {
+		hi = int(t.v4Index[top+1])
 	}
 	for lo < hi { // the last run that begins at or before a
 		if mid := (lo + hi + 1) / 2; t.v4[mid] <= a {
@@ -300,9 +368,9 @@ func (t *Table) lookup4(a uint32) (Class, int) {
 }
 
 func (t *Table) lookup6(a u128) (Class, int) {
-	top := a.hi >> 48
+	top := int(a.hi >> t.v6Shift)
 	lo, hi := int(t.v6Index[top]), len(t.v6)-1
-	if top < 0xFFFF {
+	if top+1 < len(t.v6Index) {
 		hi = int(t.v6Index[top+1])
 	}
 	for lo < hi {
