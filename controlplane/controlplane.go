@@ -45,6 +45,7 @@ type Config struct {
 	Store     Store
 	Publisher Publisher
 	Disk      Disk                             // nil: nothing is kept across restarts
+	Deriver   Deriver                          // nil: zones are served as they are written
 	Impact    func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
 	Notify    func(Event)                      // nil: nobody listens; must not block
 	Logger    *slog.Logger
@@ -57,13 +58,17 @@ type ControlPlane struct {
 	ledger  *ledger
 	metrics *metrics
 
-	publish sync.Mutex // held while a World is installed, so that they go out in order
+	publish  sync.Mutex // held while a World is installed, so that they go out in order
+	deriving sync.Mutex // held while the Deriver works
+	parsed   parsedZones
 
 	mu      sync.Mutex // guards what follows
 	world   *fleet.World
 	since   time.Time // when world was installed
 	source  string    // store or disk
 	stored  Stored
+	shown   Stored // the newest state that is published
+	seen    bool   // the store's state is known
 	problem string // why the newest stored revision is not served
 	changed chan struct{}
 }
@@ -93,6 +98,9 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.cfg.Store.Watch(ctx, c.update) })
 	g.Go(func() error { return c.ledger.run(ctx) })
+	if c.cfg.Deriver != nil {
+		g.Go(func() error { return c.cfg.Store.Lead(ctx, c.cfg.Node, c.keepDerived) })
+	}
 	return g.Wait()
 }
 
@@ -127,12 +135,14 @@ func (c *ControlPlane) revision() uint64 {
 
 // update takes a new state of the store.
 func (c *ControlPlane) update(st Stored) {
+	defer c.signal()
 	c.mu.Lock()
-	c.stored = st
+	before := c.stored
+	c.stored, c.seen = st, true
 	old := c.world
 	c.mu.Unlock()
 	c.ledger.others(st.Acks)
-	w, err := c.follow(old, st)
+	w, err := c.follow(old, before, st)
 	c.mu.Lock()
 	was := c.problem
 	c.problem = ""
@@ -150,10 +160,22 @@ func (c *ControlPlane) update(st Stored) {
 	if w != nil {
 		c.install(w, "store")
 	}
+	c.mu.Lock()
+	c.shown = st
+	c.mu.Unlock()
 }
 
-// follow gives the World of a stored state, nil where there is none.
-func (c *ControlPlane) follow(old *fleet.World, st Stored) (*fleet.World, error) {
+// signal wakes those who await something.
+func (c *ControlPlane) signal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// follow gives the World of a stored state, nil where there is none; before is
+// the stored state that old was made of, if it was.
+func (c *ControlPlane) follow(old *fleet.World, before, st Stored) (*fleet.World, error) {
 	have := uint64(0)
 	if old != nil {
 		have = old.Snapshot.Revision
@@ -164,13 +186,19 @@ func (c *ControlPlane) follow(old *fleet.World, st Stored) (*fleet.World, error)
 	case st.Revision < have:
 		return nil, fmt.Errorf("the store is at revision %d, behind the %d served here; submit the Spec again", st.Revision, have)
 	case st.Revision == have:
-		return rules.WithShifts(old, st.Shifts), nil
+		w := rules.WithShifts(old, st.Shifts)
+		w.Zones = nextServed(old, before, st)
+		return w, nil
 	}
 	s, err := rules.Compile(st.Doc, st.Revision)
 	if err != nil {
 		return nil, err
 	}
-	return rules.World(s, st.Objects, st.Shifts)
+	w, err := rules.World(s, st.Objects, st.Shifts)
+	if err == nil {
+		w.Zones = unchanged(old, served(s, st.Zones, st.Derived))
+	}
+	return w, err
 }
 
 // install makes a World the current one, unless a newer one is.
@@ -203,7 +231,7 @@ func (c *ControlPlane) installLocked(w *fleet.World, source string) {
 	c.mu.Lock()
 	old := c.world
 	if old != nil && (w.Snapshot.Revision < old.Snapshot.Revision ||
-		w.Snapshot.Revision == old.Snapshot.Revision && sameShifts(old.Shifts, w.Shifts)) {
+		w.Snapshot.Revision == old.Snapshot.Revision && sameShifts(old.Shifts, w.Shifts) && old.Zones == w.Zones) {
 		c.source = source
 		c.mu.Unlock()
 		return
@@ -218,10 +246,7 @@ func (c *ControlPlane) installLocked(w *fleet.World, source string) {
 		c.ledger.published(w.Snapshot, time.Now())
 	}
 	c.cfg.Publisher.Publish(w)
-	c.mu.Lock()
-	close(c.changed)
-	c.changed = make(chan struct{})
-	c.mu.Unlock()
+	c.signal()
 	if source == "store" {
 		c.announce(old, w)
 		c.save(w)

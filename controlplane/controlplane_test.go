@@ -46,6 +46,7 @@ type memory struct {
 	mu     sync.Mutex
 	st     Stored
 	kept   map[uint64]Change
+	keys   *fleet.Zones
 	away   bool
 	signal chan struct{}
 }
@@ -77,6 +78,9 @@ func (m *memory) Commit(_ context.Context, base uint64, c Change) (n uint64, err
 			old := m.kept[c.Restore]
 			c.Doc, c.Objects = old.Doc, old.Objects
 		}
+		if err := m.write(c.Items); err != nil {
+			return err
+		}
 		n = max(base, c.Floor) + 1
 		m.kept[n] = c
 		m.st.Revision, m.st.Doc, m.st.Objects = n, c.Doc, c.Objects
@@ -84,6 +88,57 @@ func (m *memory) Commit(_ context.Context, base uint64, c Change) (n uint64, err
 		return nil
 	})
 	return n, err
+}
+
+func (m *memory) Content(_ context.Context, n uint64) ([]byte, []fleet.Object, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept[n].Doc, m.kept[n].Objects, nil
+}
+
+// set gives the place of a kind's items.
+func (m *memory) set(k ItemKind) **fleet.Zones {
+	switch k {
+	case ZoneItem:
+		return &m.st.Zones
+	case DerivedItem:
+		return &m.st.Derived
+	}
+	return &m.keys
+}
+
+func (m *memory) ReadItem(_ context.Context, kind ItemKind, name fleet.Name) ([]byte, string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, _ := (*m.set(kind)).Get(name)
+	return o.Data, o.Version, nil
+}
+
+// write is called with mu held.
+func (m *memory) write(items []ItemWrite) error {
+	for _, it := range items {
+		if o, _ := (*m.set(it.Kind)).Get(it.Name); it.Expect != AnyVersion && o.Version != it.Expect {
+			return &ItemConflictError{it.Kind, it.Name}
+		}
+	}
+	for _, it := range items {
+		z := m.set(it.Kind)
+		if it.Data == nil {
+			*z = (*z).With(nil, []fleet.Name{it.Name})
+		} else {
+			*z = (*z).With([]fleet.Object{rules.ZoneObject(it.Name, it.Data)}, nil)
+		}
+	}
+	return nil
+}
+
+func (m *memory) WriteItems(_ context.Context, items []ItemWrite) error {
+	return m.change(func() error { return m.write(items) })
+}
+
+func (m *memory) Lead(ctx context.Context, _ string, lead func(context.Context)) error {
+	lead(ctx)
+	return nil
 }
 
 func (m *memory) SetShift(_ context.Context, id string, sh *fleet.Shift) error {

@@ -39,12 +39,22 @@ func (c *ControlPlane) Status() Status {
 func (c *ControlPlane) Ready() bool { return c.Current() != nil }
 
 type metrics struct {
-	nacks prometheus.Counter
-	ack   prometheus.Histogram
+	nacks, derived, deriveErrors, zoneWrites prometheus.Counter
+	ack, derive                              prometheus.Histogram
 }
 
 func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
 	return &metrics{
+		derived:      counter("meridian_controlplane_derived_zones_total", "Zones that this replica has derived: given serials, aliases' addresses and signatures."),
+		deriveErrors: counter("meridian_controlplane_derive_errors_total", "Times that zones could not be derived; those derived before stayed."),
+		zoneWrites:   counter("meridian_controlplane_zone_writes_total", "Zones that the admin API and updates have written or removed through this replica."),
+		derive: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "meridian_controlplane_derive_seconds", Help: "Time to derive what has changed.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 30},
+		}),
 		nacks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "meridian_controlplane_nacks_total", Help: "Revisions that nodes connected here refused.",
 		}),
@@ -60,7 +70,7 @@ func (m *metrics) register(r prometheus.Registerer, c *ControlPlane) {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
-	r.MustRegister(m.nacks, m.ack,
+	r.MustRegister(m.nacks, m.ack, m.derived, m.deriveErrors, m.zoneWrites, m.derive,
 		gauge("meridian_controlplane_revision", "Revision served by this replica.", func() float64 { return float64(c.revision()) }),
 		gauge("meridian_controlplane_store_connected", "1 while the store is reachable.", func() float64 {
 			if c.cfg.Store.Health().Connected {

@@ -16,6 +16,8 @@ type Store interface {
 	// there is none), else it fails with a ConflictError. It gives the new
 	// revision's number, greater than any before and than c.Floor. All or nothing.
 	Commit(ctx context.Context, base uint64, c Change) (uint64, error)
+	// Content gives what a kept revision holds.
+	Content(ctx context.Context, revision uint64) (doc []byte, objects []fleet.Object, err error)
 	// SetShift adds or replaces the shift of that id; with nil it takes it back.
 	SetShift(ctx context.Context, id string, sh *fleet.Shift) error
 	// PutAcks records the newest answers of nodes.
@@ -26,6 +28,7 @@ type Store interface {
 	Watch(ctx context.Context, update func(Stored)) error
 	// Health says how the connection to the store is.
 	Health() StoreHealth
+	ItemStore
 }
 
 // ErrStoreAway is wrapped by errors of a Store that cannot be reached or has
@@ -47,7 +50,8 @@ type Change struct {
 	Objects []fleet.Object // every object that it names
 	Restore uint64         // instead of both: the content of this earlier revision
 	Created time.Time
-	Floor   uint64 // the greatest revision known to be in use
+	Floor   uint64      // the greatest revision known to be in use
+	Items   []ItemWrite // written with it: at most MaxTogether in the same transaction
 }
 
 // Revision describes one stored revision.
@@ -65,7 +69,9 @@ type Stored struct {
 	Objects  []fleet.Object
 	Shifts   []fleet.Shift // in order of ID
 	Acks     []Ack
-	History  []Revision // oldest first
+	History  []Revision   // oldest first
+	Zones    *fleet.Zones // zone items; versions are rules.ContentVersion's
+	Derived  *fleet.Zones // derived items, likewise
 }
 
 // StoreHealth is how a replica's connection to the store is.

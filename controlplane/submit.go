@@ -44,8 +44,18 @@ type Result struct {
 // revision. Errors: the Spec's (fleet.FieldErrors, rules.ObjectError), a
 // ConflictError, ErrStoreAway.
 func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, error) {
+	for try := 0; ; try++ {
+		r, err := c.submit(ctx, sub)
+		if try == writeTries || !c.overtaken(ctx, err) {
+			return r, err
+		}
+	}
+}
+
+func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, error) {
 	c.mu.Lock()
-	old, base := c.world, c.stored.Revision
+	old, st := c.world, c.stored
+	base := st.Revision
 	var shifts []fleet.Shift
 	if old != nil {
 		shifts = old.Shifts
@@ -70,6 +80,9 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	if err != nil {
 		return nil, err
 	}
+	if err := rules.CheckZones(w, st.Zones); err != nil {
+		return nil, err
+	}
 	r := &Result{Revision: current, Hash: s.Hash, DryRun: sub.DryRun, Changes: rules.Diff(old, w)}
 	r.Unchanged = old != nil && len(r.Changes) == 0 && base == current
 	if c.cfg.Impact != nil && sub.DryRun { // it takes time, which a change in need does not have
@@ -80,7 +93,11 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	n, err := c.commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current})
+	items, derived, err := c.derive(ctx, w, st.Zones, st.Derived)
+	if err != nil {
+		return nil, err
+	}
+	n, err := c.commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current, Items: items})
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +105,7 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 	// The nodes of this replica need not wait for the store's watch.
 	numbered := *s
 	numbered.Revision = n
-	c.installNewer(&fleet.World{Snapshot: &numbered, Objects: w.Objects})
+	c.installNewer(&fleet.World{Snapshot: &numbered, Objects: w.Objects, Zones: unchanged(old, served(&numbered, st.Zones, derived))})
 	return r, nil
 }
 
@@ -128,6 +145,15 @@ func reuse(s *fleet.Snapshot, old *fleet.World, objects []fleet.Object) []fleet.
 // Rollback makes the content of an earlier revision current again, under a new
 // number; with 0 that of the newest one with other content than the current.
 func (c *ControlPlane) Rollback(ctx context.Context, to uint64, base *uint64) (*Result, error) {
+	for try := 0; ; try++ {
+		r, err := c.rollback(ctx, to, base)
+		if try == writeTries || !c.overtaken(ctx, err) {
+			return r, err
+		}
+	}
+}
+
+func (c *ControlPlane) rollback(ctx context.Context, to uint64, base *uint64) (*Result, error) {
 	c.mu.Lock()
 	st, old := c.stored, c.world
 	c.mu.Unlock()
@@ -150,7 +176,11 @@ func (c *ControlPlane) Rollback(ctx context.Context, to uint64, base *uint64) (*
 	}
 	limited, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	n, err := c.commit(limited, st.Revision, Change{Restore: to, Created: time.Now(), Floor: current})
+	items, err := c.deriveRevision(limited, to, current, st)
+	if err != nil {
+		return nil, err
+	}
+	n, err := c.commit(limited, st.Revision, Change{Restore: to, Created: time.Now(), Floor: current, Items: items})
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +192,31 @@ func (c *ControlPlane) Rollback(ctx context.Context, to uint64, base *uint64) (*
 		r.Hash, r.Changes = w.Snapshot.Hash, rules.Diff(old, w)
 	}
 	return r, nil
+}
+
+// deriveRevision gives the writes that derive the zones for the content of a
+// kept revision.
+func (c *ControlPlane) deriveRevision(ctx context.Context, kept, current uint64, st Stored) ([]ItemWrite, error) {
+	if c.cfg.Deriver == nil {
+		return nil, nil
+	}
+	doc, objects, err := c.cfg.Store.Content(ctx, kept)
+	if err != nil {
+		return nil, err
+	}
+	s, err := rules.Compile(doc, current)
+	if err != nil {
+		return nil, fmt.Errorf("revision %d: %w", kept, err)
+	}
+	w, err := rules.World(s, objects, nil)
+	if err != nil {
+		return nil, fmt.Errorf("revision %d: %w", kept, err)
+	}
+	if err := rules.CheckZones(w, st.Zones); err != nil {
+		return nil, fmt.Errorf("revision %d: %w", kept, err)
+	}
+	items, _, err := c.derive(ctx, w, st.Zones, st.Derived)
+	return items, err
 }
 
 func previous(st Stored) uint64 {
@@ -217,7 +272,7 @@ func (c *ControlPlane) AddShift(ctx context.Context, sh fleet.Shift, dryRun bool
 		_, _ = rand.Read(b)
 		sh.ID = "shift-" + hex.EncodeToString(b)
 	}
-	next := &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Shifts: replaceShift(old.Shifts, sh.ID, &sh)}
+	next := &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Shifts: replaceShift(old.Shifts, sh.ID, &sh)}
 	if err := checkShift(&sh, next, now); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -46,6 +47,9 @@ type Client struct {
 	mu        sync.Mutex // guards what follows
 	health    controlplane.StoreHealth
 	manifests map[string]*manifest // of kept revisions, by hash
+	standings map[string]itemMod   // of watched items, by key, as the watch has brought them
+
+	itemsRead atomic.Int64 // by the watch other than as events
 }
 
 // New makes a client; it connects in the background.
@@ -78,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 		kv.Close()
 		return nil, fmt.Errorf("store client: %w", err)
 	}
-	return &Client{cfg: cfg, log: cfg.Logger, kv: kv, watch: w, manifests: map[string]*manifest{}}, nil
+	return &Client{cfg: cfg, log: cfg.Logger, kv: kv, watch: w, manifests: map[string]*manifest{}, standings: map[string]itemMod{}}, nil
 }
 
 func endpoints(list []string, secure bool) []string {

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"meridian/controlplane"
+	"meridian/fleet"
 )
 
 // commitTries bounds how often a commit starts again because somebody else
@@ -41,7 +42,7 @@ func (c *Client) Commit(ctx context.Context, base uint64, ch controlplane.Change
 			}
 			return 0, &controlplane.ConflictError{Current: seen.revision, Base: base}
 		}
-		n, ok, err := c.swap(ctx, seen, ref, blobs, ch)
+		n, ok, err := c.swap(ctx, seen, ref, blobs, ch, fresh)
 		if err != nil || ok {
 			return n, err
 		}
@@ -123,14 +124,35 @@ func (c *Client) contentOf(ctx context.Context, s *seen, ch controlplane.Change)
 	return r.Manifest, nil, nil
 }
 
+// Content implements controlplane.Store.
+func (c *Client) Content(ctx context.Context, revision uint64) ([]byte, []fleet.Object, error) {
+	s, err := c.look(ctx, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := s.record(revision)
+	if r == nil {
+		return nil, nil, fmt.Errorf("revision %d is not kept; GET /status lists those that are", revision)
+	}
+	var b built
+	if err := c.fill(ctx, r.Manifest, nil, &b); err != nil {
+		return nil, nil, err
+	}
+	return b.doc, b.objects, nil
+}
+
 // swap writes the revision; ok is false where somebody else was faster.
-func (c *Client) swap(ctx context.Context, s *seen, ref blobRef, blobs content, ch controlplane.Change) (n uint64, ok bool, err error) {
+func (c *Client) swap(ctx context.Context, s *seen, ref blobRef, blobs content, ch controlplane.Change, fresh bool) (n uint64, ok bool, err error) {
 	n = max(s.revision, ch.Floor)
 	for _, r := range s.records {
 		n = max(n, r.Revision)
 	}
 	n++
 	puts, err := c.writeAhead(ctx, s, blobs)
+	if err != nil {
+		return 0, false, err
+	}
+	ifs, with, puts, err := c.itemsWith(ctx, ch.Items, puts, fresh)
 	if err != nil {
 		return 0, false, err
 	}
@@ -143,12 +165,55 @@ func (c *Client) swap(ctx context.Context, s *seen, ref blobRef, blobs content, 
 		return 0, false, fmt.Errorf("store: %w", err)
 	}
 	ops := append(puts, clientv3.OpPut(revKey(n), string(rec)), clientv3.OpPut(currentKey, string(ptr)))
-	ops = append(ops, c.sweep(ctx, s, ref, blobs)...)
-	r, err := c.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(currentKey), "=", s.mod)).Then(ops...).Commit()
+	if len(with) == 0 { // else the next commit sweeps: a transaction holds so much
+		ops = append(ops, c.sweep(ctx, s, ref, blobs)...)
+	}
+	ops = append(ops, with...)
+	r, err := c.kv.Txn(ctx).If(append(ifs, clientv3.Compare(clientv3.ModRevision(currentKey), "=", s.mod))...).Then(ops...).Commit()
 	if err != nil {
 		return 0, false, classify(err)
 	}
+	if r.Succeeded && len(ch.Items) > controlplane.MaxTogether {
+		if _, removals := split(ch.Items); len(removals) > 0 {
+			if err := c.WriteItems(ctx, removals); err != nil { // the leader's timer does it again
+				c.log.Warn("derived zones not removed", "error", err)
+			}
+		}
+	}
 	return n, r.Succeeded, nil
+}
+
+// itemsWith gives what writes a commit's items in its own transaction, before
+// which it writes the other operations, as they would not fit. Items that are
+// too many for one transaction it writes at once, the removals after them: nodes
+// are to have what a revision needs when it comes, and may have more.
+func (c *Client) itemsWith(ctx context.Context, items []controlplane.ItemWrite, puts []clientv3.Op, fresh bool) ([]clientv3.Cmp, []clientv3.Op, []clientv3.Op, error) {
+	if len(items) == 0 {
+		return nil, nil, puts, nil
+	}
+	if len(puts) > 0 {
+		if _, err := c.kv.Txn(ctx).Then(puts...).Commit(); err != nil {
+			return nil, nil, nil, classify(err)
+		}
+	}
+	if len(items) > controlplane.MaxTogether {
+		puts, _ := split(items)
+		return nil, nil, nil, c.WriteItems(ctx, puts)
+	}
+	ifs, then, err := c.itemOps(ctx, items, fresh)
+	return ifs, then, nil, err
+}
+
+// split parts items from those that are removed.
+func split(items []controlplane.ItemWrite) (puts, removals []controlplane.ItemWrite) {
+	for _, it := range items {
+		if it.Data == nil {
+			removals = append(removals, it)
+		} else {
+			puts = append(puts, it)
+		}
+	}
+	return puts, removals
 }
 
 // writeAhead gives the operations that write what the store lacks; what does

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -28,10 +29,14 @@ const (
 // that may be needed soon. The goroutine that reads the watch only writes
 // here, so that events never queue up behind the building of a state.
 type mirror struct {
-	mu     sync.Mutex
-	small  map[string][]byte
-	chunks map[string][]byte
-	dirty  chan struct{} // holds one element when something changed
+	mu      sync.Mutex
+	small   map[string][]byte
+	chunks  map[string][]byte
+	items   map[string]*mvccpb.KeyValue // changed and not yet taken; nil: gone
+	known   map[string]bool             // keys of items that are there, taken or not
+	cluster uint64                      // that was read
+	rev     int64                       // up to which items are known
+	dirty   chan struct{}               // holds one element when something changed
 }
 
 func (m *mirror) mark() {
@@ -43,9 +48,9 @@ func (m *mirror) mark() {
 
 // Watch follows the store until ctx ends; see controlplane.Store. Whatever
 // breaks it, it reads everything again and watches from there: it never
-// resumes, so that no gap can be lost.
+// resumes, so that no gap can be lost. Of items it reads those that changed.
 func (c *Client) Watch(ctx context.Context, update func(controlplane.Stored)) error {
-	m := &mirror{dirty: make(chan struct{}, 1)}
+	m := &mirror{dirty: make(chan struct{}, 1), items: map[string]*mvccpb.KeyValue{}, known: map[string]bool{}}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		backoff := minBackoff
@@ -124,7 +129,7 @@ func (c *Client) follow(ctx context.Context, m *mirror) error {
 			last = time.Now()
 			c.contact()
 			if len(r.Events) > 0 {
-				m.apply(r.Events)
+				m.apply(r.Events, r.Header.Revision)
 			}
 		}
 	}
@@ -133,12 +138,12 @@ func (c *Client) follow(ctx context.Context, m *mirror) error {
 // readAll fills the mirror with the small keys at one revision of the own
 // member, and gives that revision.
 func (c *Client) readAll(ctx context.Context, m *mirror) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	get := func(p string) clientv3.Op {
 		return clientv3.OpGet(p, clientv3.WithPrefix(), clientv3.WithSerializable())
 	}
-	r, err := c.watch.Txn(ctx).Then(get(currentKey), get(revPrefix), get(shiftPre), get(ackPrefix)).Commit()
+	r, err := c.watch.Txn(limited).Then(get(currentKey), get(revPrefix), get(shiftPre), get(ackPrefix)).Commit()
 	if err != nil {
 		return 0, classify(err)
 	}
@@ -148,6 +153,9 @@ func (c *Client) readAll(ctx context.Context, m *mirror) (int64, error) {
 			small[string(kv.Key)] = kv.Value
 		}
 	}
+	if err := c.readItems(ctx, m, r.Header.ClusterId, r.Header.Revision); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	m.small, m.chunks = small, map[string][]byte{}
 	m.mu.Unlock()
@@ -155,13 +163,26 @@ func (c *Client) readAll(ctx context.Context, m *mirror) (int64, error) {
 	return r.Header.Revision, nil
 }
 
-func (m *mirror) apply(events []*clientv3.Event) {
+// apply takes events, of which one response may hold a part only: all of the
+// revisions before its last are complete.
+func (m *mirror) apply(events []*clientv3.Event, rev int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.rev = max(m.rev, min(rev, events[len(events)-1].Kv.ModRevision)-1)
 	for _, e := range events {
 		key := string(e.Kv.Key)
 		at := m.small
-		if strings.HasPrefix(key, blobPrefix) {
+		switch {
+		case isWatched(key):
+			m.items[key], m.known[key] = e.Kv, true
+			if e.Type == clientv3.EventTypeDelete {
+				m.items[key] = nil
+				delete(m.known, key)
+			}
+			continue
+		case strings.HasPrefix(key, keysPrefix), strings.HasPrefix(key, leaderKey):
+			continue
+		case strings.HasPrefix(key, blobPrefix), strings.HasPrefix(key, partPrefix):
 			at = m.chunks
 		}
 		if e.Type == clientv3.EventTypeDelete {
@@ -176,6 +197,7 @@ func (m *mirror) apply(events []*clientv3.Event) {
 // build turns the mirror into states, one at a time.
 func (c *Client) build(ctx context.Context, m *mirror, update func(controlplane.Stored)) error {
 	var last built
+	var items itemSets
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,7 +207,11 @@ func (c *Client) build(ctx context.Context, m *mirror, update func(controlplane.
 		m.mu.Lock()
 		small, chunks := maps.Clone(m.small), maps.Clone(m.chunks)
 		m.mu.Unlock()
-		st, err := c.stored(ctx, small, chunks, &last)
+		err := c.takeItems(ctx, m, chunks, &items)
+		var st controlplane.Stored
+		if err == nil {
+			st, err = c.stored(ctx, small, chunks, &last)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -197,6 +223,7 @@ func (c *Client) build(ctx context.Context, m *mirror, update func(controlplane.
 			continue
 		}
 		m.drop(chunks)
+		st.Zones, st.Derived = items.sets[controlplane.ZoneItem], items.sets[controlplane.DerivedItem]
 		update(st)
 	}
 }

@@ -1,0 +1,129 @@
+package controlplane
+
+import (
+	"fmt"
+	"slices"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
+	"meridian/rules"
+)
+
+// sourceOf says who writes a zone of the Spec; spec is nil for one that the
+// Spec does not name.
+func sourceOf(s *fleet.Spec, spec *fleet.Zone) string {
+	switch {
+	case spec == nil:
+		return "api"
+	case spec.Dynamic:
+		return "dynamic"
+	case spec.File != "":
+		return "file"
+	case spec.Records != "":
+		return "records"
+	case len(s.Settings(spec).Primaries) > 0:
+		return "primaries"
+	}
+	return "unknown"
+}
+
+// ZoneNames lists every zone that the Spec names or the API has made, in order.
+func (c *ControlPlane) ZoneNames() []fleet.Name {
+	c.mu.Lock()
+	w, st := c.world, c.shown
+	c.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	names := make([]fleet.Name, 0, len(w.Snapshot.Spec.Zones)+st.Zones.Len())
+	for i := range w.Snapshot.Spec.Zones {
+		names = append(names, w.Snapshot.Spec.Zones[i].Zone)
+	}
+	for o := range w.Zones.All() {
+		names = append(names, fleet.Name(o.Key.ID))
+	}
+	for o := range st.Zones.All() {
+		names = append(names, fleet.Name(o.Key.ID))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// ZoneInfo describes one zone; ErrNoZone where there is none of that name.
+func (c *ControlPlane) ZoneInfo(name fleet.Name) (ZoneInfo, error) {
+	c.mu.Lock()
+	w, st := c.world, c.shown
+	c.mu.Unlock()
+	if w == nil {
+		return ZoneInfo{}, fmt.Errorf("%w: %s", ErrNoZone, name)
+	}
+	spec := w.Snapshot.Spec.Zone(name)
+	content, stored := st.Zones.Get(name)
+	o, ok := contentOf(w, name)
+	if spec == nil && !stored && !ok {
+		return ZoneInfo{}, fmt.Errorf("%w: %s", ErrNoZone, name)
+	}
+	info := ZoneInfo{Zone: name, Source: sourceOf(w.Snapshot.Spec, spec), State: "ok", ETag: content.Version}
+	if first, ok := w.Objects[zoneKey(name)]; ok && !stored && written(spec) {
+		info.ETag = rules.ContentVersion(first.Data)
+	}
+	if !ok {
+		info.State = "empty"
+		if info.Source == "primaries" { // nameservers have it, not the control plane
+			info.State = "transferred by the nameservers"
+		}
+		return info, nil
+	}
+	z, err := zone.Load(name, o.Data, o.File)
+	if err != nil {
+		info.State = err.Error()
+		return info, nil
+	}
+	return info.of(z), nil
+}
+
+// of completes the info with what the zone itself tells.
+func (i ZoneInfo) of(z *zone.Zone) ZoneInfo {
+	i.Serial, i.Records, i.Signed, i.Warnings = z.Serial, z.Records(), z.Signed, z.Warnings
+	return i
+}
+
+func zoneKey(name fleet.Name) fleet.ObjectKey {
+	return fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(name)}
+}
+
+// contentOf gives the object that nameservers serve a zone from.
+func contentOf(w *fleet.World, name fleet.Name) (fleet.Object, bool) {
+	if o, ok := w.Zones.Get(name); ok {
+		return o, true
+	}
+	o, ok := w.Objects[zoneKey(name)]
+	return o, ok
+}
+
+// Zone gives a zone's content as its writer wrote it, and its ETag ("" for one
+// that the API does not write); ErrNoZone where there is none.
+func (c *ControlPlane) Zone(name fleet.Name) (*zone.Zone, string, error) {
+	c.mu.Lock()
+	w, st := c.world, c.shown
+	c.mu.Unlock()
+	if w == nil {
+		return nil, "", fmt.Errorf("%w: %s", ErrNoZone, name)
+	}
+	if o, ok := st.Zones.Get(name); ok && written(w.Snapshot.Spec.Zone(name)) {
+		z, err := c.parsed.zone(name, o)
+		return z, o.Version, err
+	}
+	o, ok := w.Objects[zoneKey(name)]
+	if !ok {
+		return nil, "", fmt.Errorf("%w: %s", ErrNoZone, name)
+	}
+	z, err := zone.Load(name, o.Data, o.File)
+	if err != nil {
+		return nil, "", fmt.Errorf("zone %s: %w", name, err)
+	}
+	if !written(w.Snapshot.Spec.Zone(name)) {
+		return z, "", nil
+	}
+	return z, rules.ContentVersion(o.Data), nil
+}

@@ -1,0 +1,59 @@
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
+)
+
+// ContentVersion names a content: 128 bits of its SHA-256, in hex. It is the
+// version of zones in the store, on the wire and on disk, and their ETag.
+func ContentVersion(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:16])
+}
+
+// ZoneObject gives a zone's content as an object of fleet.Zones.
+func ZoneObject(name fleet.Name, data []byte) fleet.Object {
+	return fleet.Object{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(name)}, Data: data, Version: ContentVersion(data)}
+}
+
+// CheckZones holds the contents of the dynamic zones against the names that
+// the Spec steers in them. Zones that steer none have been checked when they
+// were written.
+func CheckZones(w *fleet.World, contents *fleet.Zones) error {
+	var errs []error
+	for i := range w.Snapshot.Spec.Zones {
+		z := &w.Snapshot.Spec.Zones[i]
+		o, ok := contents.Get(z.Zone)
+		if !z.Dynamic || len(z.Steered) == 0 || !ok {
+			continue
+		}
+		if _, err := zone.Reload(nil, z, o.Data, ""); err != nil {
+			errs = append(errs, &ObjectError{Key: o.Key, Msg: err.Error()})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// WithSerial gives the zone with another serial in its SOA.
+func WithSerial(z *zone.Zone, serial uint32) (*zone.Zone, error) {
+	soa := z.Apex().Get(zone.TypeSOA)
+	if soa == nil {
+		return nil, fmt.Errorf("zone %s has no SOA", z.Name)
+	}
+	old, _ := zone.Next(soa.Data)
+	next := slices.Clone(old)
+	binary.BigEndian.PutUint32(next[len(next)-20:], serial)
+	owner := []byte(z.Apex().Name)
+	return z.With([]zone.Change{
+		{Delete: true, Owner: owner, Type: zone.TypeSOA, TTL: soa.TTL, Data: old},
+		{Owner: owner, Type: zone.TypeSOA, TTL: soa.TTL, Data: next},
+	})
+}
