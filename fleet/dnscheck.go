@@ -10,6 +10,7 @@ import (
 
 func (c *checker) zones(services map[string]bool) {
 	seen := map[Name]bool{}
+	made := c.madeCatalogs()
 	for i := range c.spec.Zones {
 		z, at := &c.spec.Zones[i], fmt.Sprintf("zones[%d]", i)
 		if z.Zone == "" {
@@ -19,7 +20,7 @@ func (c *checker) zones(services map[string]bool) {
 			c.errs.Addf(at+".zone", "%q is already served", z.Zone)
 		}
 		seen[z.Zone] = true
-		c.zoneContent(z, at)
+		c.zoneContent(z, made[z.Zone], at)
 		c.template(z.Template, at+".template")
 		c.zoneSettings(&z.ZoneSettings, at)
 		names := map[Name]bool{}
@@ -44,10 +45,24 @@ func (c *checker) zones(services map[string]bool) {
 	}
 }
 
+// madeCatalogs are the catalog zones that some zone is listed in: the fleet
+// makes them.
+func (c *checker) madeCatalogs() map[Name]bool {
+	out := map[Name]bool{c.spec.Settings(c.spec.Unnamed("")).MemberOf: true}
+	for i := range c.spec.Zones {
+		out[c.spec.Settings(&c.spec.Zones[i]).MemberOf] = true
+	}
+	delete(out, "")
+	return out
+}
+
 // zoneContent asks for exactly one writer.
-func (c *checker) zoneContent(z *Zone, at string) {
+func (c *checker) zoneContent(z *Zone, made bool, at string) {
 	primaries := len(c.spec.Settings(z).Primaries) > 0
 	switch {
+	case made && (primaries || z.File != "" || z.Records != "" || z.Dynamic):
+		c.errs.Addf(at, "is a catalog that the fleet makes (member_of): expected neither file, records, primaries nor dynamic")
+	case made:
 	case z.File != "" && z.Records != "":
 		c.errs.Addf(at, "expected either file or records")
 	case primaries && (z.File != "" || z.Records != "" || z.Dynamic):
