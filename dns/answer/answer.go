@@ -34,6 +34,7 @@ const (
 	edeNotReady   = 14
 	edeProhibited = 18
 	edeNotAuth    = 20
+	edeInvalid    = 24 // Invalid Data: a zone that has expired or not come yet
 	edeQueryType  = 30
 )
 
@@ -73,14 +74,25 @@ type Outcome struct {
 // Worker is the scratch space of one goroutine that answers queries. The zero
 // value is ready; it is not safe for concurrent use.
 type Worker struct {
-	req   request
-	msg   message
-	names [2][256]byte // the name looked up, and the next one
-	seen  [maxChain]int
-	aa    bool
-	ede   int
-	scope int
-	tail  int // octets kept for the OPT
+	req      request
+	msg      message
+	names    [2][256]byte // the name looked up, and another one
+	wildcard [258]byte
+	seen     [maxChain]int
+	aa       bool
+	dnssec   bool // signatures and proofs are wanted (RFC 4035 section 3.1)
+	ede      int
+	scope    int
+	tail     int // octets kept for the OPT
+	end      end
+	wilds    [maxChain]wild
+	wildN    int
+	proofs   proofs
+	absent   [len(steeredTypes)]uint16 // steered types that the name lacks for this client
+	absentN  int
+	chosen   zone.RRset // what a steered name holds
+	cookie   [cookieLen]byte
+	daily    daily
 
 	zone    *served // that answered the name asked for
 	steered *target // the steered name that answered, for Explain
@@ -100,7 +112,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		return 0, Outcome{Drop: DropResponse}
 	}
 	r := &w.req
-	rcode := r.parse(query, p.settings.ecs)
+	rcode := r.parse(query, &p.settings)
 	limit := 512
 	switch {
 	case c.Stream:
@@ -109,13 +121,15 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		limit = min(r.size, PayloadUDP)
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
+	w.dnssec = r.do
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)
+	cookie := p.checkCookie(w, &c)
 	if rcode == NoError {
-		rcode = p.respond(w, c)
+		rcode = p.respond(w, &c, cookie)
 	}
-	n := p.finish(w, rcode)
-	o := Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Special: r.special()}
+	n := p.finish(w, &c, rcode)
+	o := Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Special: r.special(), Cookie: cookie}
 	if w.zone != nil {
 		o.Zone = w.zone.Zone
 	}
@@ -123,9 +137,15 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 }
 
 // respond answers a query that is well formed.
-func (p *Plan) respond(w *Worker, c Client) uint16 {
+func (p *Plan) respond(w *Worker, c *Client, cookie bool) uint16 {
 	r := &w.req
 	switch {
+	case r.cookie.given && !cookie && p.settings.cookies.require && !c.Stream:
+		return BadCookie
+	case r.qname == nil:
+		return NoError // asks for a cookie alone
+	case r.tsig:
+		return NotAuth // nobody here knows the key (RFC 8945 section 5.2.1)
 	case r.qclass == classCH:
 		return p.chaos(w)
 	case r.qclass != classIN && r.qclass != classANY:
@@ -138,8 +158,10 @@ func (p *Plan) respond(w *Worker, c Client) uint16 {
 		return ServFail
 	case r.qtype == typeAXFR || r.qtype == typeIXFR:
 		return w.refuse(edeProhibited)
+	case p.settings.whoami != nil && string(r.lower[:len(r.qname)]) == string(p.settings.whoami):
+		return p.whoami(w, c)
 	}
-	rcode := p.resolve(w, c.Addr)
+	rcode := p.resolve(w, c)
 	if r.qclass == classANY {
 		w.aa = false // RFC 1034 section 4.3.1: QCLASS * is never authoritative
 	}
@@ -151,23 +173,8 @@ func (w *Worker) refuse(ede int) uint16 {
 	return Refused
 }
 
-// optLen is the space that the OPT of the response takes at most.
-func (p *Plan) optLen(r *request) int {
-	if !r.edns {
-		return 0
-	}
-	n := 11 + 6 // with an extended error
-	if r.nsid {
-		n += 4 + len(p.settings.nsid)
-	}
-	if r.ecs.given {
-		n += 8 + r.ecs.octets
-	}
-	return n
-}
-
 // finish writes header and OPT.
-func (p *Plan) finish(w *Worker, rcode uint16) int {
+func (p *Plan) finish(w *Worker, c *Client, rcode uint16) int {
 	m, r := &w.msg, &w.req
 	flags := 0x8000 | r.flags&0x7910 | rcode&15 // opcode, RD and CD are copied (RFC 1035, 4035)
 	if w.aa {
@@ -179,80 +186,11 @@ func (p *Plan) finish(w *Worker, rcode uint16) int {
 	binary.BigEndian.PutUint16(m.buf, r.id)
 	binary.BigEndian.PutUint16(m.buf[2:], flags)
 	if r.edns {
-		p.opt(w, rcode)
+		p.opt(w, c, rcode)
 		m.counts[inAdditional]++
 	}
 	for i, n := range m.counts {
 		binary.BigEndian.PutUint16(m.buf[4+2*i:], n)
 	}
 	return m.n
-}
-
-// opt writes the OPT record (RFC 6891 section 6.1) into the space kept for it.
-func (p *Plan) opt(w *Worker, rcode uint16) {
-	m, r := &w.msg, &w.req
-	m.limit += w.tail
-	b := m.buf[m.n:]
-	b[0] = 0
-	binary.BigEndian.PutUint16(b[1:], typeOPT)
-	binary.BigEndian.PutUint16(b[3:], PayloadUDP)
-	b[5], b[6], b[7], b[8] = byte(rcode>>4), 0, 0, 0
-	if r.do {
-		b[7] = 0x80
-	}
-	n := 11
-	if r.ecs.given && rcode != FormErr {
-		binary.BigEndian.PutUint16(b[n:], optionECS)
-		binary.BigEndian.PutUint16(b[n+2:], uint16(4+r.ecs.octets))
-		binary.BigEndian.PutUint16(b[n+4:], r.ecs.family)
-		b[n+6], b[n+7] = r.ecs.source, byte(w.scope)
-		n += 8 + copy(b[n+8:], r.ecs.addr[:r.ecs.octets])
-	}
-	if r.nsid {
-		binary.BigEndian.PutUint16(b[n:], optionNSID)
-		binary.BigEndian.PutUint16(b[n+2:], uint16(len(p.settings.nsid)))
-		n += 4 + copy(b[n+4:], p.settings.nsid)
-	}
-	if w.ede != edeNone {
-		binary.BigEndian.PutUint16(b[n:], optionEDE)
-		binary.BigEndian.PutUint16(b[n+2:], 2)
-		binary.BigEndian.PutUint16(b[n+4:], uint16(w.ede))
-		n += 6
-	}
-	binary.BigEndian.PutUint16(b[9:], uint16(n-11))
-	m.n += n
-}
-
-// chaos answers the names that tell about the server itself (RFC 4892).
-func (p *Plan) chaos(w *Worker) uint16 {
-	r := &w.req
-	var text string
-	switch string(r.lower[:len(r.qname)]) {
-	case "\x02id\x06server\x00", "\x08hostname\x04bind\x00":
-		text = p.settings.nsid
-	case "\x07version\x04bind\x00", "\x07version\x06server\x00":
-		text = p.settings.version
-	}
-	if text == "" || len(text) > 255 {
-		return w.refuse(edeNotAuth)
-	}
-	w.aa = true
-	if r.qtype != zone.TypeTXT && r.qtype != typeANY {
-		return NoError
-	}
-	m := &w.msg
-	b := m.buf[m.n:]
-	if m.n+13+len(text) > m.limit {
-		m.tc = true
-		return NoError
-	}
-	binary.BigEndian.PutUint16(b, 0xc000|headerLen)
-	binary.BigEndian.PutUint16(b[2:], zone.TypeTXT)
-	binary.BigEndian.PutUint16(b[4:], classCH)
-	binary.BigEndian.PutUint32(b[6:], 0)
-	binary.BigEndian.PutUint16(b[10:], uint16(1+len(text)))
-	b[12] = byte(len(text))
-	m.n += 13 + copy(b[13:], text)
-	m.counts[inAnswer]++
-	return NoError
 }

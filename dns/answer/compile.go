@@ -24,7 +24,7 @@ func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now 
 		old = Empty(id)
 	}
 	p := *old
-	p.id, p.world, p.source, p.ready = id, w, source, true
+	p.id, p.world, p.source, p.ready = &id, w, source, true
 	var err error
 	if p.settings, err = compileSettings(id, w); err != nil {
 		return nil, err

@@ -126,6 +126,23 @@ func (m *message) equal(at int, name []byte) bool {
 	}
 }
 
+// expand appends the name written at offset at, in lower case.
+func (m *message) expand(to []byte, at int) []byte {
+	for {
+		for m.buf[at]&0xc0 == 0xc0 {
+			at = int(binary.BigEndian.Uint16(m.buf[at:]) & 0x3fff)
+		}
+		n := int(m.buf[at])
+		for _, c := range m.buf[at : at+1+n] {
+			to = append(to, zone.Lower(c))
+		}
+		if n == 0 {
+			return to
+		}
+		at += 1 + n
+	}
+}
+
 // owner is a record's name: at a known offset of the message, or in wire form.
 type owner struct {
 	at   int // 0: see name
@@ -134,9 +151,9 @@ type owner struct {
 
 func ownerAt(at int) owner { return owner{at: at} }
 
-// set writes a whole RRset or nothing of it. For an alias (CNAME) it gives the
-// offset of the target.
-func (m *message) set(section int, o owner, s *zone.RRset, ttl uint32) (target int, ok bool) {
+// set writes a whole RRset, with its signatures where they are wanted, or
+// nothing of it. For an alias (CNAME) it gives the offset of the target.
+func (m *message) set(section int, o owner, s *zone.RRset, ttl uint32, signed bool) (target int, ok bool) {
 	start := m.mark()
 	for rest := s.Data; len(rest) > 0; {
 		var rdata []byte
@@ -146,8 +163,28 @@ func (m *message) set(section int, o owner, s *zone.RRset, ttl uint32) (target i
 			return 0, false
 		}
 	}
-	m.counts[section] += uint16(s.Count)
+	sigs := 0
+	if signed {
+		if sigs, ok = m.signatures(o, s, ttl); !ok {
+			m.rewind(start)
+			return 0, false
+		}
+	}
+	m.counts[section] += uint16(s.Count + sigs)
 	return target, true
+}
+
+// signatures writes the RRSIGs of an RRset, whose TTL is the set's (RFC 4034
+// section 3), and counts them.
+func (m *message) signatures(o owner, s *zone.RRset, ttl uint32) (n int, ok bool) {
+	for rest := s.Sigs; len(rest) > 0; n++ {
+		var rdata []byte
+		rdata, rest = zone.Next(rest)
+		if _, ok := m.record(o, zone.TypeRRSIG, ttl, rdata); !ok {
+			return 0, false
+		}
+	}
+	return n, true
 }
 
 func (m *message) record(o owner, t uint16, ttl uint32, rdata []byte) (target int, ok bool) {

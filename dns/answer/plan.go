@@ -41,7 +41,7 @@ type Client struct {
 // for concurrent use.
 type Plan struct {
 	ready    bool // false: nothing to serve has been given yet
-	id       Identity
+	id       *Identity
 	settings settings
 	zones    *zoneMap
 	named    map[fleet.Name]*fleet.Zone // the Spec's zones
@@ -68,7 +68,7 @@ type settings struct {
 // Empty gives the plan of a server that has been given nothing yet: it
 // answers SERVFAIL.
 func Empty(id Identity) *Plan {
-	return &Plan{id: id, zones: &zoneMap{}, settings: settings{
+	return &Plan{id: &id, zones: &zoneMap{}, settings: settings{
 		nsid: id.Node, version: id.Version, ecs: true, any: fleet.AnyOne, cookies: cookies{secret: id.Cookie}}}
 }
 

@@ -7,14 +7,19 @@ import (
 	"meridian/dns/zone"
 )
 
-// EDNS options (RFC 5001, 7871, 8914).
+// EDNS options.
 const (
-	optionNSID = 3
-	optionECS  = 8
-	optionEDE  = 15
+	optionNSID      = 3  // RFC 5001
+	optionECS       = 8  // RFC 7871
+	optionCookie    = 10 // RFC 7873
+	optionKeepalive = 11 // RFC 7828
+	optionPadding   = 12 // RFC 7830
+	optionEDE       = 15 // RFC 8914
+	optionReport    = 18 // RFC 9567
+	optionVersion   = 19 // RFC 9660
 )
 
-// Response codes (RFC 1035, 2136, 6891).
+// Response codes (RFC 1035, 2136, 6891, 7873).
 const (
 	NoError  = 0
 	FormErr  = 1
@@ -23,7 +28,10 @@ const (
 	NotImp   = 4
 	Refused  = 5
 	YXDomain = 6
+	NotAuth  = 9
 	BadVers  = 16
+
+	BadCookie = 23
 )
 
 const (
@@ -47,13 +55,19 @@ type request struct {
 	qtype   uint16
 	qclass  uint16
 	lower   [256]byte // qname in lower case
+	tsig    bool      // the last record is a TSIG (RFC 8945 section 5.1)
 	edns    bool
 	version uint8
 	do      bool
-	nsid    bool
 	size    int // the client's UDP payload size
-	ecs     subnet
-	tsig    bool // the last record is a TSIG (RFC 8945 section 5.1)
+
+	// What options ask for.
+	nsid        bool
+	keepalive   bool
+	padded      bool
+	zoneVersion bool
+	ecs         subnet
+	cookie      cookie
 }
 
 // special says whether the message is not for the plan.
@@ -91,15 +105,15 @@ func (s *subnet) prefix() (netip.Addr, bool) {
 // code that a fault in it calls for. What was understood before the fault
 // stays in r. Of other operations than QUERY nothing is known, so that nothing
 // in them is a fault.
-func (r *request) parse(q []byte, useECS bool) uint16 {
-	rcode := r.read(q, useECS)
+func (r *request) parse(q []byte, set *settings) uint16 {
+	rcode := r.read(q, set)
 	if r.flags>>11&15 != 0 {
 		return NotImp
 	}
 	return rcode
 }
 
-func (r *request) read(q []byte, useECS bool) uint16 {
+func (r *request) read(q []byte, set *settings) uint16 {
 	*r = request{id: binary.BigEndian.Uint16(q), flags: binary.BigEndian.Uint16(q[2:]), size: 512}
 	questions := binary.BigEndian.Uint16(q[4:])
 	at := headerLen
@@ -132,10 +146,10 @@ func (r *request) read(q []byte, useECS bool) uint16 {
 		return FormErr
 	case r.edns && r.version > 0:
 		return BadVers
-	case !r.readOptions(options, useECS):
+	case !r.readOptions(options, set):
 		return FormErr
-	case questions == 0:
-		return FormErr
+	case questions == 0 && (!r.cookie.given || total > 1):
+		return FormErr // but for one that asks for a cookie alone (RFC 7873 section 5.4)
 	}
 	return NoError
 }
@@ -179,7 +193,7 @@ func (r *request) record(q []byte, at int, additional bool, options *[]byte) (in
 
 // readOptions reads the options that we know and passes over the rest (RFC
 // 6891 section 6.1.2).
-func (r *request) readOptions(b []byte, useECS bool) bool {
+func (r *request) readOptions(b []byte, set *settings) bool {
 	for len(b) > 0 {
 		if len(b) < 4 {
 			return false
@@ -192,8 +206,21 @@ func (r *request) readOptions(b []byte, useECS bool) bool {
 		switch binary.BigEndian.Uint16(b) {
 		case optionNSID:
 			r.nsid = true
+		case optionKeepalive:
+			r.keepalive = true
+		case optionPadding:
+			r.padded = true
+		case optionVersion:
+			if n > 0 {
+				return false // RFC 9660 section 3.2: it is empty in a query
+			}
+			r.zoneVersion = true
 		case optionECS:
-			if useECS && (r.ecs.given || !r.ecs.read(data)) {
+			if set.ecs && (r.ecs.given || !r.ecs.read(data)) {
+				return false
+			}
+		case optionCookie:
+			if set.cookies.on() && !r.cookie.given && !r.cookie.read(data) { // the first one counts (RFC 7873 section 5.2)
 				return false
 			}
 		}

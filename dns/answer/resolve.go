@@ -1,11 +1,7 @@
 package answer
 
 import (
-	"encoding/binary"
-	"net/netip"
-
 	"meridian/dns/zone"
-	"meridian/steer"
 )
 
 // step is where resolution stands: the name sought, and where the message
@@ -16,124 +12,182 @@ type step struct {
 	hops int
 }
 
+// end is what a chain of aliases came to, for the sections after ANSWER.
+type end struct {
+	kind endKind
+	z    *served
+	node *zone.Node  // noData, delegated: the name's; missing: its closest encloser; data: the set's
+	wild bool        // noData: node is a wildcard that stands for the name
+	set  *zone.RRset // data: the answer, where it is one RRset of the zone
+	next int         // data: where an alias's target stands in the message
+}
+
+type endKind uint8
+
+const (
+	nothing   endKind = iota // the chain leads elsewhere, loops or is too long
+	data                     // the type asked for
+	noData                   // the name exists, and the type does not
+	missing                  // the name does not exist
+	delegated                // the name is in a zone that is served elsewhere
+)
+
+// wild is an alias or an answer made from a wildcard, which is to be proven.
+type wild struct {
+	z    *served
+	at   int // offset of the name that it stood for
+	node *zone.Node
+}
+
 // resolve answers from the zones (RFC 1034 section 4.3.2), following aliases
 // as far as zones are served here.
-func (p *Plan) resolve(w *Worker, client netip.Addr) uint16 {
+func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 	r := &w.req
 	s := step{name: r.lower[:len(r.qname)], at: headerLen}
-	for {
+	w.end, w.wildN, w.proofs.n, w.absentN = end{}, 0, 0, 0
+	rcode, more := p.first(w, &s, c)
+	for more && !w.msg.tc {
 		z := p.find(s.name, r.qtype)
-		if z == nil {
-			if s.hops == 0 {
-				return w.refuse(edeNotAuth)
-			}
-			return NoError // the alias leads elsewhere
+		if z == nil || z.Zone == nil {
+			break // the alias leads elsewhere
 		}
-		if z.Zone == nil {
-			w.ede = edeNotReady
-			return ServFail
-		}
-		if s.hops == 0 {
-			w.aa, w.zone = true, z
-		}
-		rcode, more := p.answer(w, z, &s, client)
-		if !more || w.msg.tc {
-			return rcode
-		}
+		rcode, more = p.answer(w, z, &s, c)
 	}
+	if !w.msg.tc {
+		w.authority(&s)
+	}
+	if !w.msg.tc {
+		w.extra(&s)
+	}
+	return rcode
+}
+
+// first deals with the name asked for.
+func (p *Plan) first(w *Worker, s *step, c *Client) (rcode uint16, more bool) {
+	z := p.find(s.name, w.req.qtype)
+	if z == nil {
+		return w.refuse(edeNotAuth), false
+	}
+	w.zone = z
+	if z.Zone == nil {
+		w.ede = edeInvalid
+		return ServFail, false
+	}
+	w.aa = true
+	return p.answer(w, z, s, c)
 }
 
 // answer deals with one name of a chain; more says that s now holds the next.
-func (p *Plan) answer(w *Worker, z *served, s *step, client netip.Addr) (rcode uint16, more bool) {
-	r := &w.req
+func (p *Plan) answer(w *Worker, z *served, s *step, c *Client) (rcode uint16, more bool) {
 	found := z.Lookup(s.name)
 	switch found.Kind {
 	case zone.Missing:
-		w.negative(z)
+		w.end = end{kind: missing, z: z, node: found.Node}
 		return NXDomain, false
 	case zone.Redirect:
 		return w.redirect(found.Node, s)
 	case zone.Delegation:
-		if !found.Exact || r.qtype != zone.TypeDS {
-			w.referral(z, found.Node, s)
+		if !found.Exact || w.req.qtype != zone.TypeDS {
+			w.end = end{kind: delegated, z: z, node: found.Node}
+			if s.hops == 0 {
+				w.aa = false
+			}
 			return NoError, false
 		}
 	}
 	n := found.Node
-	if n.Steer > 0 && (r.qtype == zone.TypeA || r.qtype == zone.TypeAAAA || r.qtype == typeANY) {
-		p.tailored(w, z, n, s, client)
-		return NoError, false
-	}
-	if alias := n.Get(zone.TypeCNAME); alias != nil && r.qtype != zone.TypeCNAME {
-		target, ok := w.put(inAnswer, ownerAt(s.at), alias)
-		if !ok || r.qtype == typeANY {
-			return NoError, false
+	w.end = end{kind: noData, z: z, node: n, wild: found.Kind == zone.Wildcard}
+	if p.data(w, z, n, s, c) {
+		if w.end.wild {
+			w.wilds[w.wildN] = wild{z, s.at, n}
+			w.wildN++
 		}
-		rdata, _ := zone.Next(alias.Data)
-		return NoError, w.follow(s, rdata, target)
+		return NoError, w.alias(s)
 	}
-	set := n.Get(r.qtype)
-	if r.qtype == typeANY && len(n.Sets) > 0 {
-		set = &n.Sets[0] // one RRset stands for all (RFC 8482 section 4.1)
-	}
-	if set == nil {
-		w.negative(z)
-		return NoError, false
-	}
-	if _, ok := w.put(inAnswer, ownerAt(s.at), set); ok {
-		w.additional(z, n, set, s.at)
+	if n.Steer > 0 && w.proving(z) {
+		p.noteAbsent(w, z, n, c)
 	}
 	return NoError, false
+}
+
+// data answers with what a name holds; false where it holds nothing of the
+// type.
+func (p *Plan) data(w *Worker, z *served, n *zone.Node, s *step, c *Client) bool {
+	r := &w.req
+	switch {
+	case r.qtype == typeANY:
+		return p.any(w, z, n, s, c)
+	case n.Steer > 0 && p.tailored(w, z, n, r.qtype, s, c):
+		return true
+	case r.qtype == zone.TypeRRSIG:
+		return w.allSignatures(n, s)
+	}
+	set := n.Get(r.qtype)
+	if set == nil && !besideAlias(r.qtype) {
+		set = n.Get(zone.TypeCNAME)
+	}
+	if set == nil {
+		return false
+	}
+	w.end.kind, w.end.set = data, set
+	w.end.next, _ = w.put(inAnswer, ownerAt(s.at), set)
+	return true
+}
+
+// besideAlias says whether a type may stand beside a CNAME, so that asking for
+// it does not follow the alias (RFC 4034 sections 3 and 4, RFC 2535).
+func besideAlias(qtype uint16) bool {
+	return qtype == zone.TypeRRSIG || qtype == zone.TypeNSEC || qtype == zone.TypeKEY
 }
 
 // put writes an RRset that the response may not lack: where it does not fit,
 // the response is truncated.
 func (w *Worker) put(section int, o owner, set *zone.RRset) (target int, ok bool) {
-	if target, ok = w.msg.set(section, o, set, set.TTL); !ok {
+	return w.putTTL(section, o, set, set.TTL)
+}
+
+func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (target int, ok bool) {
+	if target, ok = w.msg.set(section, o, set, ttl, w.dnssec); !ok {
 		w.msg.tc = true
 	}
 	return target, ok
 }
 
-// tailored answers a steered name for the client.
-func (p *Plan) tailored(w *Worker, z *served, n *zone.Node, s *step, client netip.Addr) {
-	r := &w.req
-	if addr, ok := r.ecs.prefix(); ok {
-		client = addr
+// allSignatures answers type RRSIG with every signature at a name.
+func (w *Worker) allSignatures(n *zone.Node, s *step) bool {
+	total := 0
+	for i := range n.Sets {
+		count, ok := w.msg.signatures(ownerAt(s.at), &n.Sets[i], n.Sets[i].TTL)
+		if !ok {
+			w.msg.tc = true
+			return true
+		}
+		total += count
 	}
-	f := steer.V4
-	if r.qtype == zone.TypeAAAA {
-		f = steer.V6
+	if total > 0 {
+		w.end.kind = data
+		w.msg.counts[inAnswer] += uint16(total)
 	}
-	w.steered = &z.steered[n.Steer-1]
-	set, scope := p.pick(w.steered.service, f, client)
-	if set.Count == 0 {
-		w.negative(z)
-		return
-	}
-	if _, ok := r.ecs.prefix(); ok {
-		w.scope = scope
-	}
-	if _, ok := w.msg.set(inAnswer, ownerAt(s.at), set, w.steered.ttl); !ok {
-		w.msg.tc = true
-	}
-}
-
-// negative adds the SOA that lets resolvers keep the absence (RFC 2308
-// sections 2 and 5).
-func (w *Worker) negative(z *served) {
-	soa := z.Apex().Get(zone.TypeSOA)
-	rdata, _ := zone.Next(soa.Data)
-	ttl := min(soa.TTL, binary.BigEndian.Uint32(rdata[len(rdata)-4:]))
-	if _, ok := w.msg.set(inAuthority, w.nameOf(z.Apex().Name), soa, ttl); !ok {
-		w.msg.tc = true
-	}
+	return total > 0
 }
 
 // nameOf makes an owner of a node's name; the copy lives in the worker.
 func (w *Worker) nameOf(name string) owner {
 	n := copy(w.names[1][:], name)
 	return owner{name: w.names[1][:n]}
+}
+
+// alias moves on to the target of the CNAME that the name was answered with,
+// if it was.
+func (w *Worker) alias(s *step) bool {
+	set := w.end.set
+	if set == nil || set.Type != zone.TypeCNAME || w.req.qtype == zone.TypeCNAME || w.req.qtype == typeANY || w.msg.tc {
+		return false
+	}
+	next := w.end.next
+	w.end = end{}
+	rdata, _ := zone.Next(set.Data)
+	return w.follow(s, rdata, next)
 }
 
 // follow moves on to the target of an alias, which stands in the message at
@@ -158,9 +212,10 @@ func (w *Worker) follow(s *step, target []byte, at int) bool {
 }
 
 // redirect answers by a DNAME: the record itself, and a CNAME made from it
-// (RFC 6672 section 3.1).
+// that nothing signs (RFC 6672 sections 3.1 and 5.3.1).
 func (w *Worker) redirect(n *zone.Node, s *step) (rcode uint16, more bool) {
 	m, set := &w.msg, n.Get(zone.TypeDNAME)
+	w.end = end{}
 	if _, ok := w.put(inAnswer, w.nameOf(n.Name), set); !ok {
 		return NoError, false
 	}
@@ -182,111 +237,4 @@ func (w *Worker) redirect(n *zone.Node, s *step) (rcode uint16, more bool) {
 		return NoError, false
 	}
 	return NoError, w.follow(s, next, at)
-}
-
-// referral names the servers of a delegated zone, with their addresses as far
-// as the zone holds them (RFC 1034 section 4.3.2 step 3b). Glue below the
-// delegation is needed to get there: where it does not fit, the response is
-// truncated (RFC 9471).
-func (w *Worker) referral(z *served, n *zone.Node, s *step) {
-	if s.hops == 0 {
-		w.aa = false
-	}
-	ns := n.Get(zone.TypeNS)
-	if _, ok := w.put(inAuthority, w.nameOf(n.Name), ns); !ok {
-		return
-	}
-	for _, needed := range []bool{true, false} {
-		for rest := ns.Data; len(rest) > 0; {
-			var host []byte
-			host, rest = zone.Next(rest)
-			low := w.lowered(host)
-			if zone.Below(low, n.Name) != needed {
-				continue
-			}
-			glue := z.Node(low)
-			if glue == nil || glue.Steer > 0 {
-				continue
-			}
-			for _, t := range [...]uint16{zone.TypeA, zone.TypeAAAA} {
-				set := glue.Get(t)
-				if set == nil {
-					continue
-				}
-				if _, ok := w.msg.set(inAdditional, owner{name: host}, set, set.TTL); !ok && needed {
-					w.msg.tc = true
-					return
-				}
-			}
-		}
-	}
-}
-
-// additional adds the addresses of the hosts that an RRset names, where the
-// zone holds them and they fit. Steered names are left out: their addresses
-// depend on the client, and additional data has no scope of its own.
-func (w *Worker) additional(z *served, n *zone.Node, set *zone.RRset, at int) {
-	var done [16]*zone.Node
-	count := 0
-	for rest := set.Data; len(rest) > 0 && count < len(done); {
-		var rdata []byte
-		rdata, rest = zone.Next(rest)
-		host := zone.Target(set.Type, rdata)
-		if host == nil || set.Type == zone.TypeCNAME || set.Type == zone.TypeDNAME || set.Type == zone.TypePTR {
-			return
-		}
-		o, node := owner{name: host}, n
-		if len(host) == 1 { // RFC 9460 section 2.5.2: the owner itself
-			o = ownerAt(at)
-			if set.Type != zone.TypeHTTPS && set.Type != zone.TypeSVCB {
-				continue
-			}
-		} else if node = w.host(z, host); node == nil {
-			continue
-		}
-		if contains(done[:count], node) || node.Steer > 0 {
-			continue
-		}
-		done[count] = node
-		count++
-		for _, t := range [...]uint16{zone.TypeA, zone.TypeAAAA, set.Type} {
-			if t == set.Type && (node == n || t != zone.TypeHTTPS && t != zone.TypeSVCB) {
-				continue // only services point to services (RFC 9460 section 4.1)
-			}
-			if a := node.Get(t); a != nil {
-				w.msg.set(inAdditional, o, a, a.TTL)
-			}
-		}
-	}
-}
-
-// host gives the node that a host name stands at, where the zone is
-// authoritative for it.
-func (w *Worker) host(z *served, host []byte) *zone.Node {
-	low := w.lowered(host)
-	if !z.Holds(low) {
-		return nil
-	}
-	if r := z.Lookup(low); r.Kind == zone.Found {
-		return r.Node
-	}
-	return nil
-}
-
-// lowered folds a name of the zone's data; the copy lives in the worker.
-func (w *Worker) lowered(name []byte) []byte {
-	low := w.names[1][:copy(w.names[1][:], name)]
-	for i := range low {
-		low[i] = zone.Lower(low[i])
-	}
-	return low
-}
-
-func contains(list []*zone.Node, n *zone.Node) bool {
-	for _, have := range list {
-		if have == n {
-			return true
-		}
-	}
-	return false
 }

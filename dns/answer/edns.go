@@ -1,0 +1,128 @@
+package answer
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// paddingBlock is the size, in octets, whose multiples padded responses have
+// (RFC 8467 section 4.1).
+const paddingBlock = 468
+
+// optLen is the space that the OPT of the response takes at most, without
+// padding.
+func (p *Plan) optLen(r *request) int {
+	if !r.edns {
+		return 0
+	}
+	n := 11 + 6 // with an extended error
+	if r.nsid {
+		n += 4 + len(p.settings.nsid)
+	}
+	if r.ecs.given {
+		n += 8 + r.ecs.octets
+	}
+	if r.cookie.given {
+		n += 4 + cookieLen
+	}
+	if r.keepalive {
+		n += 6
+	}
+	if r.zoneVersion {
+		n += 10
+	}
+	if p.settings.errorsTo != nil {
+		n += 4 + len(p.settings.errorsTo)
+	}
+	return n
+}
+
+// optWriter writes options one after another.
+type optWriter struct {
+	b []byte
+	n int
+}
+
+// option begins an option of n octets and gives the place of its data.
+func (o *optWriter) option(code uint16, n int) []byte {
+	binary.BigEndian.PutUint16(o.b[o.n:], code)
+	binary.BigEndian.PutUint16(o.b[o.n+2:], uint16(n))
+	o.n += 4 + n
+	return o.b[o.n-n : o.n]
+}
+
+// opt writes the OPT record (RFC 6891 section 6.1) into the space kept for it.
+func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
+	m, r := &w.msg, &w.req
+	m.limit += w.tail
+	o := optWriter{b: m.buf[m.n:], n: 11}
+	o.b[0] = 0
+	binary.BigEndian.PutUint16(o.b[1:], typeOPT)
+	binary.BigEndian.PutUint16(o.b[3:], PayloadUDP)
+	o.b[5], o.b[6], o.b[7], o.b[8] = byte(rcode>>4), 0, 0, 0
+	if r.do {
+		o.b[7] = 0x80
+	}
+	if r.ecs.given && rcode != FormErr {
+		b := o.option(optionECS, 4+r.ecs.octets)
+		binary.BigEndian.PutUint16(b, r.ecs.family)
+		b[2], b[3] = r.ecs.source, byte(w.scope)
+		copy(b[4:], r.ecs.addr[:r.ecs.octets])
+	}
+	if r.nsid {
+		copy(o.option(optionNSID, len(p.settings.nsid)), p.settings.nsid)
+	}
+	if r.cookie.given {
+		copy(o.option(optionCookie, cookieLen), w.cookie[:])
+	}
+	if r.keepalive && c.Idle > 0 { // over UDP it is passed over (RFC 7828 section 3.2.1)
+		binary.BigEndian.PutUint16(o.option(optionKeepalive, 2), uint16(min(c.Idle/(100*time.Millisecond), 0xffff)))
+	}
+	if z := w.zone; z != nil && z.Zone != nil {
+		p.zoneOptions(&o, w)
+	}
+	if w.ede != edeNone {
+		binary.BigEndian.PutUint16(o.option(optionEDE, 2), uint16(w.ede))
+	}
+	if r.padded && c.Encrypted && m.n+o.n+4 <= m.limit {
+		size := m.n + o.n + 4
+		padded := min((size+paddingBlock-1)/paddingBlock*paddingBlock, m.limit)
+		clear(o.option(optionPadding, padded-size))
+	}
+	binary.BigEndian.PutUint16(o.b[9:], uint16(o.n-11))
+	m.n += o.n
+}
+
+// zoneOptions writes what is said of the zone that the name asked for belongs
+// to: its version, where that is asked for (RFC 9660), and where validators may
+// report errors of it, unless it holds the reports itself (RFC 9567 section
+// 6.3).
+func (p *Plan) zoneOptions(o *optWriter, w *Worker) {
+	if w.req.zoneVersion {
+		b := o.option(optionVersion, 6)
+		b[0], b[1] = labels(w.zone.apex), 0 // SOA-SERIAL
+		binary.BigEndian.PutUint32(b[2:], w.zone.Serial)
+	}
+	agent := p.settings.errorsTo
+	if agent != nil && !within(w.req.lower[:len(w.req.qname)], agent) {
+		copy(o.option(optionReport, len(agent)), agent)
+	}
+}
+
+// labels counts those of a name in wire form, without the root.
+func labels(name string) byte {
+	n := byte(0)
+	for ; name[0] != 0; name = name[1+int(name[0]):] {
+		n++
+	}
+	return n
+}
+
+// within says whether a name is parent or lies below it, both in wire form and
+// lower case.
+func within(name, parent []byte) bool {
+	for len(name) > len(parent) {
+		name = name[1+int(name[0]):]
+	}
+	return string(name) == string(parent)
+}

@@ -1,0 +1,77 @@
+package answer
+
+import (
+	"net/netip"
+
+	"meridian/dns/zone"
+	"meridian/steer"
+)
+
+// steeredTypes are those that a steered name may hold.
+var steeredTypes = [...]uint16{zone.TypeA, zone.TypeAAAA}
+
+// tailored answers a steered name for the client; false where the name holds
+// nothing of the type for it, or the type is not steered.
+func (p *Plan) tailored(w *Worker, z *served, n *zone.Node, qtype uint16, s *step, c *Client) bool {
+	client, given := w.client(c)
+	set, scope := p.tailor(w, z, n, qtype, client)
+	if set == nil {
+		return false
+	}
+	w.steered = &z.steered[n.Steer-1]
+	if set.Count == 0 {
+		return false
+	}
+	if given {
+		w.scope = scope
+	}
+	w.end.kind = data
+	w.put(inAnswer, ownerAt(s.at), set)
+	return true
+}
+
+// client gives the address to decide by: the network of Client Subnet where
+// the query has one.
+func (w *Worker) client(c *Client) (addr netip.Addr, subnet bool) {
+	if addr, subnet = w.req.ecs.prefix(); subnet {
+		return addr, true
+	}
+	return c.Addr, false
+}
+
+// noteAbsent notes which of a steered name's types it lacks for the client.
+func (p *Plan) noteAbsent(w *Worker, z *served, n *zone.Node, c *Client) {
+	client, _ := w.client(c)
+	for _, t := range steeredTypes {
+		if set, _ := p.tailor(w, z, n, t, client); set != nil && set.Count == 0 {
+			w.absent[w.absentN] = t
+			w.absentN++
+		}
+	}
+}
+
+// tailor gives what a steered name holds of a type for a client, with its TTL
+// and signatures, and the scope for which that holds; nil where the type is
+// not steered. The set lives in the worker until the next one does.
+func (p *Plan) tailor(w *Worker, z *served, n *zone.Node, qtype uint16, client netip.Addr) (set *zone.RRset, scope int) {
+	f := steer.V4
+	switch qtype {
+	case zone.TypeA:
+	case zone.TypeAAAA:
+		f = steer.V6
+	default:
+		return nil, 0
+	}
+	t := &z.steered[n.Steer-1]
+	chosen, scope := p.pick(t.service, f, client)
+	w.chosen = *chosen
+	w.chosen.TTL = t.ttl
+	if w.dnssec && z.Signed {
+		for _, v := range z.Variants(n.Name, qtype) {
+			if string(v.Set.Data) == string(chosen.Data) {
+				w.chosen = v.Set
+			}
+		}
+	}
+	return &w.chosen, scope
+}
