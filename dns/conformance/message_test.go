@@ -20,10 +20,11 @@ const (
 	aspectGlue       = "glue"
 	aspectAdditional = "additional"
 	aspectOPT        = "opt"
+	aspectFile       = "file" // of zone files: whether they are taken
 )
 
 // aspects in the order in which they are judged.
-var aspects = []string{aspectReply, aspectRcode, aspectFlags, aspectQuestion, aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional, aspectOPT}
+var aspects = []string{aspectReply, aspectRcode, aspectFlags, aspectQuestion, aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional, aspectOPT, aspectFile}
 
 // normal is a response in the form that is compared: by aspect a text that is
 // equal where the responses say the same. See normalise for what that means.
