@@ -21,10 +21,11 @@ const (
 	aspectAdditional = "additional"
 	aspectOPT        = "opt"
 	aspectFile       = "file" // of zone files: whether they are taken
+	aspectOdd        = "odd"  // of odd messages: all but the sections
 )
 
 // aspects in the order in which they are judged.
-var aspects = []string{aspectReply, aspectRcode, aspectFlags, aspectQuestion, aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional, aspectOPT, aspectFile}
+var aspects = []string{aspectReply, aspectRcode, aspectFlags, aspectQuestion, aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional, aspectOPT, aspectFile, aspectOdd}
 
 // normal is a response in the form that is compared: by aspect a text that is
 // equal where the responses say the same. See normalise for what that means.
