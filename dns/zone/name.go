@@ -1,10 +1,6 @@
 package zone
 
-import (
-	"fmt"
-
-	"meridian/fleet"
-)
+import "meridian/fleet"
 
 // Wire gives a name in wire form (RFC 1035 section 3.1), lower case as Names
 // are.
@@ -38,25 +34,33 @@ func Wire(n fleet.Name) []byte {
 
 // Text gives the Name of a name in wire form.
 func Text(wire []byte) fleet.Name {
-	if len(wire) == 1 {
-		return "."
+	out := AppendText(make([]byte, 0, len(wire)+8), wire)
+	for i, c := range out {
+		out[i] = Lower(c)
 	}
-	var out []byte
+	return fleet.Name(out)
+}
+
+// AppendText appends a name in wire form as text, its case as it is.
+func AppendText(dst, wire []byte) []byte {
+	if len(wire) == 1 {
+		return append(dst, '.')
+	}
 	for wire[0] != 0 {
 		for _, c := range wire[1 : 1+wire[0]] {
 			switch {
 			case c <= ' ' || c >= 0x7f:
-				out = fmt.Appendf(out, "\\%03d", c)
+				dst = append(dst, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
 			case c == '.' || c == '\\' || c == '"' || c == '(' || c == ')' || c == ';' || c == '@' || c == '$':
-				out = append(out, '\\', c)
+				dst = append(dst, '\\', c)
 			default:
-				out = append(out, Lower(c))
+				dst = append(dst, c)
 			}
 		}
-		out = append(out, '.')
+		dst = append(dst, '.')
 		wire = wire[1+wire[0]:]
 	}
-	return fleet.Name(out)
+	return dst
 }
 
 // Lower folds one octet of a name (RFC 4343).

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"errors"
+	"iter"
 	"strings"
 )
 
@@ -125,6 +126,22 @@ func bitmapLen(b []byte) int {
 	return len(b)
 }
 
+// BitmapTypes gives the types of a bitmap (RFC 4034 section 4.1.2), in order.
+func BitmapTypes(b []byte) iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		for len(b) > 2 {
+			for i, bits := range b[2 : 2+b[1]] {
+				for k := range 8 {
+					if bits&(0x80>>k) != 0 && !yield(uint16(b[0])<<8|uint16(8*i+k)) {
+						return
+					}
+				}
+			}
+			b = b[2+b[1]:]
+		}
+	}
+}
+
 // paramsLen is the length of b where it is a list of service parameters.
 func paramsLen(b []byte) int {
 	last := -1
@@ -146,6 +163,9 @@ var errRDATA = errors.New("the data is not of the type's form")
 // CheckRDATA says whether RDATA has the form of its type, as far as that is
 // known here; names in it must not be compressed.
 func CheckRDATA(t uint16, rdata []byte) error {
+	if t == 0 || t == 41 || 128 <= t && t <= 255 { // RFC 6895 section 3.1: no type of data
+		return errors.New("the type is no type of data")
+	}
 	if len(rdata) > 65535 {
 		return errors.New("the data is longer than 65535 octets")
 	}

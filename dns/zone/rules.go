@@ -8,12 +8,12 @@ import (
 
 // check holds the zone to the rules that need the whole of it.
 func (z *Zone) check(rep *report) {
-	apex := z.Apex()
-	if apex.Get(TypeSOA) == nil {
-		rep.failAt(0, 1, "zone %s has no SOA at its apex", z.Name)
-	}
-	if apex.Get(TypeNS) == nil {
-		rep.failAt(0, 1, "zone %s has no NS at its apex", z.Name)
+	if len(rep.errs.list) == 0 { // else they may be among the records that were not understood
+		for _, t := range []uint16{TypeSOA, TypeNS} {
+			if z.Apex().Get(t) == nil {
+				rep.failAt(0, 1, "zone %s has no %s at its apex", z.Name, TypeName(t))
+			}
+		}
 	}
 	for i := range z.nodes {
 		n := &z.nodes[i]

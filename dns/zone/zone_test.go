@@ -115,7 +115,7 @@ func TestMasterFile(t *testing.T) {
 // One bad file for each rule, and its message.
 func TestBadZones(t *testing.T) {
 	for _, c := range []struct{ records, want string }{
-		{"x A 192.0.2\n", "f:6: bad A A: \"192.0.2\""},
+		{"x A 192.0.2\n", "f:6: x.example.test. A: \"192.0.2\" is not an IPv4 address"},
 		{"x A\n", "f:6: "},
 		{"@ SOA ns1 admin 8 3600 600 86400 60\n", "f:6: example.test.: more than one SOA"},
 		{"sub SOA ns1 admin 8 3600 600 86400 60\n", "f:6: sub.example.test.: SOA below the apex"},
@@ -128,7 +128,7 @@ func TestBadZones(t *testing.T) {
 		{"www.other.test. A 192.0.2.1\n", "f:6: www.other.test. is out of zone example.test."},
 		{"x CH TXT b\n", "f:6: x.example.test.: class CH is not IN"},
 		{"*.x NS ns1\n", "f:6: *.x.example.test.: NS at a wildcard"},
-		{"$INCLUDE other\n", "f:6: $INCLUDE directive not allowed"},
+		{"$INCLUDE other\n", "f:6: $INCLUDE is not allowed here"},
 		{"x TXT (a\n", "f:"},
 	} {
 		_, err := Load("example.test.", []byte(top+c.records), "f")
@@ -252,32 +252,6 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { z.Lookup(a); z.Lookup(b) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-}
-
-func FuzzLoad(f *testing.F) {
-	for _, s := range []string{"", top, top + "www A 192.0.2.1\n*.x TXT y\nold DNAME new.\nc NS ns.c\nns.c A 192.0.2.2\n",
-		top + "$GENERATE 1-3 h$ A 192.0.2.$\n", top + "a TYPE65280 \\# 3 abcdef\n", "$ORIGIN .\n$TTL 1\n", top + "x HTTPS 1 . alpn=h2,h3 ipv4hint=192.0.2.1\n"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > 4096 || strings.Count(string(data), "GENERATE") > 1 {
-			t.Skip()
-		}
-		z, err := Load("example.test.", data, "f")
-		if err != nil {
-			return
-		}
-		if z.Apex().Get(TypeSOA) == nil || z.Apex().Get(TypeNS) == nil {
-			t.Fatal("a zone without SOA or NS was accepted")
-		}
-		for n := range z.Nodes() {
-			r := z.Lookup([]byte(n.Name))
-			if r.Node == nil || r.Kind == Missing {
-				t.Fatalf("the zone's own name %q is missing", n.Name)
-			}
-			z.Lookup(append([]byte("\x01x"), n.Name...))
-		}
-	})
 }
 
 func BenchmarkLoad(b *testing.B) {
