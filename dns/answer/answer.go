@@ -87,7 +87,7 @@ type Worker struct {
 	end      end
 	wilds    [maxChain]wild
 	wildN    int
-	proofs   proofs
+	once     once
 	absent   [len(steeredTypes)]uint16 // steered types that the name lacks for this client
 	absentN  int
 	chosen   zone.RRset // what a steered name holds
@@ -176,7 +176,7 @@ func (w *Worker) refuse(ede int) uint16 {
 // finish writes header and OPT.
 func (p *Plan) finish(w *Worker, c *Client, rcode uint16) int {
 	m, r := &w.msg, &w.req
-	flags := 0x8000 | r.flags&0x7910 | rcode&15 // opcode, RD and CD are copied (RFC 1035, 4035)
+	flags := 0x8000 | r.flags&0x7900 | rcode&15 // opcode and RD are copied (RFC 1035 section 4.1.1), CD is not (RFC 4035 section 3.1.6)
 	if w.aa {
 		flags |= 0x0400
 	}

@@ -169,11 +169,11 @@ func TestRFC6891(t *testing.T) {
 
 func TestRFC8906(t *testing.T) {
 	p := newPlan(t, nil)
-	t.Run("Z, AD, TC, RA and AA are not copied; RD and CD are", func(t *testing.T) {
+	t.Run("Z, AD, TC, RA, AA and CD are not copied; RD is", func(t *testing.T) {
 		m := ask(t, p, "mx1.demo.test", dns.TypeA, func(m *dns.Msg) {
 			m.Zero, m.AuthenticatedData, m.Truncated, m.RecursionAvailable, m.Authoritative, m.CheckingDisabled = true, true, true, true, true, true
 		})
-		if m.Zero || m.AuthenticatedData || m.Truncated || m.RecursionAvailable || !m.CheckingDisabled || !m.RecursionDesired {
+		if m.Zero || m.AuthenticatedData || m.Truncated || m.RecursionAvailable || m.CheckingDisabled || !m.RecursionDesired {
 			t.Errorf("%+v", m.MsgHdr)
 		}
 	})

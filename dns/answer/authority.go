@@ -54,27 +54,32 @@ func (w *Worker) referral(z *served, n *zone.Node) {
 // proving says whether answers from a zone carry proofs.
 func (w *Worker) proving(z *served) bool { return w.dnssec && z.Signed }
 
-// proofs are the NSEC and NSEC3 sets that the message has already.
-type proofs struct {
-	sets [4 + 3*maxChain]*zone.RRset
+// once holds the RRsets that a message has already and that it could come to
+// twice: NSEC, NSEC3 and DNAME.
+type once struct {
+	sets [4 + 4*maxChain]*zone.RRset
 	n    int
 }
 
-// prove adds an NSEC or NSEC3 set, once.
-func (w *Worker) prove(owner string, set *zone.RRset) {
-	if set == nil || w.msg.tc {
-		return
-	}
-	for _, had := range w.proofs.sets[:w.proofs.n] {
+// add notes a set; false where the message has it.
+func (o *once) add(set *zone.RRset) bool {
+	for _, had := range o.sets[:o.n] {
 		if had == set {
-			return
+			return false
 		}
 	}
-	if w.proofs.n < len(w.proofs.sets) {
-		w.proofs.sets[w.proofs.n] = set
-		w.proofs.n++
+	if o.n < len(o.sets) {
+		o.sets[o.n] = set
+		o.n++
 	}
-	w.put(inAuthority, w.nameOf(owner), set)
+	return true
+}
+
+// prove adds an NSEC or NSEC3 set.
+func (w *Worker) prove(owner string, set *zone.RRset) {
+	if set != nil && !w.msg.tc && w.once.add(set) {
+		w.put(inAuthority, w.nameOf(owner), set)
+	}
 }
 
 // denyName proves that a name does not exist, nor a wildcard that would stand

@@ -187,7 +187,17 @@ func (m *message) signatures(o owner, s *zone.RRset, ttl uint32) (n int, ok bool
 	return n, true
 }
 
+// record writes one record, or nothing of it. For an alias it gives the offset
+// of the target.
 func (m *message) record(o owner, t uint16, ttl uint32, rdata []byte) (target int, ok bool) {
+	start := m.mark()
+	if target, ok = m.tryRecord(o, t, ttl, rdata); !ok {
+		m.rewind(start)
+	}
+	return target, ok
+}
+
+func (m *message) tryRecord(o owner, t uint16, ttl uint32, rdata []byte) (target int, ok bool) {
 	if o.at != 0 {
 		if m.n+2 > m.limit {
 			return 0, false
@@ -197,7 +207,7 @@ func (m *message) record(o owner, t uint16, ttl uint32, rdata []byte) (target in
 	} else if _, ok := m.name(o.name); !ok {
 		return 0, false
 	}
-	if m.n+10+len(rdata) > m.limit && !compressed(t) || m.n+10 > m.limit {
+	if m.n+10 > m.limit {
 		return 0, false
 	}
 	fixed := m.buf[m.n : m.n+10]
@@ -213,16 +223,8 @@ func (m *message) record(o owner, t uint16, ttl uint32, rdata []byte) (target in
 	return target, true
 }
 
-// compressed says whether names in the type's data may be compressed: those of
-// RFC 1035 alone.
-func compressed(t uint16) bool {
-	switch t {
-	case zone.TypeNS, zone.TypeCNAME, zone.TypePTR, zone.TypeMX, zone.TypeSOA:
-		return true
-	}
-	return false
-}
-
+// rdata writes a record's data. Names in it are compressed for the types of
+// RFC 1035 alone (RFC 3597 section 4).
 func (m *message) rdata(t uint16, rdata []byte) (target int, ok bool) {
 	switch t {
 	case zone.TypeNS, zone.TypeCNAME, zone.TypePTR:

@@ -44,7 +44,7 @@ type wild struct {
 func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 	r := &w.req
 	s := step{name: r.lower[:len(r.qname)], at: headerLen}
-	w.end, w.wildN, w.proofs.n, w.absentN = end{}, 0, 0, 0
+	w.end, w.wildN, w.once.n, w.absentN = end{}, 0, 0, 0
 	rcode, more := p.first(w, &s, c)
 	for more && !w.msg.tc {
 		z := p.find(s.name, r.qtype)
@@ -216,8 +216,10 @@ func (w *Worker) follow(s *step, target []byte, at int) bool {
 func (w *Worker) redirect(n *zone.Node, s *step) (rcode uint16, more bool) {
 	m, set := &w.msg, n.Get(zone.TypeDNAME)
 	w.end = end{}
-	if _, ok := w.put(inAnswer, w.nameOf(n.Name), set); !ok {
-		return NoError, false
+	if w.once.add(set) {
+		if _, ok := w.put(inAnswer, w.nameOf(n.Name), set); !ok {
+			return NoError, false
+		}
 	}
 	rdata, _ := zone.Next(set.Data)
 	kept := len(s.name) - len(n.Name)
