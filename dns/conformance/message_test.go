@@ -34,6 +34,7 @@ type normal struct {
 	extra map[string]bool // additional records that may be left out
 	all   map[string]bool // every record of the response
 	tc    bool
+	size  int // octets
 }
 
 // normalise brings a response into the form that is compared:
@@ -62,7 +63,7 @@ func normalise(wire []byte, err error, qtype uint16) normal {
 		n.text[aspectReply] = "malformed: " + err.Error()
 		return n
 	}
-	n.tc = m.Truncated
+	n.tc, n.size = m.Truncated, len(wire)
 	n.text[aspectReply] = "message"
 	n.text[aspectRcode] = dns.RcodeToString[m.Rcode]
 	n.text[aspectFlags] = flags(m)
@@ -86,7 +87,7 @@ func normalise(wire []byte, err error, qtype uint16) normal {
 	authority := sets(m.Ns)
 	slices.Sort(authority)
 	if m.Authoritative && len(m.Answer) > 0 {
-		authority = slices.DeleteFunc(authority, func(s string) bool { return strings.Contains(s, "\tIN\tNS\t") })
+		authority = slices.DeleteFunc(authority, func(s string) bool { return strings.Contains(s, "\tin\tns\t") })
 	}
 	n.text[aspectAuthority] = strings.Join(authority, "\n")
 	n.text[aspectGlue] = n.split(m)
