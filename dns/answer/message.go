@@ -243,6 +243,10 @@ func (m *message) rdata(t uint16, rdata []byte) (target int, ok bool) {
 			return 0, false
 		}
 		return 0, m.raw(rdata[len(rdata)-20:])
+	case zone.TypeDNAME: // not compressed itself, but what the CNAME made from it is compressed against
+		if m.n+len(rdata) <= m.limit {
+			m.remember(m.n, rdata)
+		}
 	}
 	return 0, m.raw(rdata)
 }
