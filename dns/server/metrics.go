@@ -1,108 +1,18 @@
 package server
 
-import (
-	"sync/atomic"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"meridian/dns/answer"
-)
-
-// Reasons for which a message or connection is dropped: those of answer.Drop,
-// and the sockets' own.
-const (
-	dropOversize   = iota + 3 // longer than any query that could be answered
-	dropSend                  // the answer could not be sent
-	dropConnection            // too many TCP connections
-	dropReceive               // the kernel could not hand over messages
-	dropSpecial               // too many transfers, updates and the like at a time
-	dropReasons
-)
-
-func dropName(i int) string {
-	switch i {
-	case dropOversize:
-		return "oversize"
-	case dropSend:
-		return "send"
-	case dropConnection:
-		return "connections"
-	case dropReceive:
-		return "receive"
-	case dropSpecial:
-		return "special"
-	}
-	return answer.Drop(i).String()
-}
-
-// Types are counted one by one where they are common.
-var typeNames = [...]string{"other", "A", "NS", "CNAME", "SOA", "PTR", "MX", "TXT", "AAAA", "SRV", "DS", "HTTPS", "ANY"}
-
-func typeIndex(t uint16) int {
-	switch t {
-	case 1:
-		return 1
-	case 2:
-		return 2
-	case 5:
-		return 3
-	case 6:
-		return 4
-	case 12:
-		return 5
-	case 15:
-		return 6
-	case 16:
-		return 7
-	case 28:
-		return 8
-	case 33:
-		return 9
-	case 43:
-		return 10
-	case 65:
-		return 11
-	case 255:
-		return 12
-	}
-	return 0
-}
-
-var rcodeNames = map[int]string{0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN", 16: "BADVERS"}
-
-const rcodes = 17
-
-// stats are the counters of one socket, written by the goroutine that serves
-// it (a listener's by its connections) and read by scrapes.
-type stats struct {
-	transport Transport
-	queries   atomic.Uint64
-	rcode     [rcodes]atomic.Uint64
-	types     [len(typeNames)]atomic.Uint64
-	drops     [dropReasons]atomic.Uint64
-	_         [64]byte // so that sockets share no cache line
-}
-
-func (st *stats) count(o answer.Outcome) {
-	if o.Drop != answer.Answered {
-		st.drop(int(o.Drop))
-		return
-	}
-	st.queries.Add(1)
-	st.types[typeIndex(o.Type)].Add(1)
-	if o.Rcode < rcodes {
-		st.rcode[o.Rcode].Add(1)
-	}
-}
-
-func (st *stats) drop(reason int) { st.drops[reason].Add(1) }
+import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	descQueries = prometheus.NewDesc("meridian_dns_queries_total", "DNS queries answered, by transport.", []string{"transport"}, nil)
 	descTypes   = prometheus.NewDesc("meridian_dns_queries_by_type_total", "DNS queries answered, by type.", []string{"type"}, nil)
+	descClasses = prometheus.NewDesc("meridian_dns_queries_by_class_total", "DNS queries answered, by class.", []string{"class"}, nil)
+	descByZone  = prometheus.NewDesc("meridian_dns_queries_by_zone_total", "DNS queries answered, by zone: of some hundred zones one by one, the rest as other.", []string{"zone"}, nil)
 	descRcodes  = prometheus.NewDesc("meridian_dns_responses_total", "DNS responses, by transport and response code.", []string{"transport", "rcode"}, nil)
+	descHanded  = prometheus.NewDesc("meridian_dns_handed_over_total", "Transfers, NOTIFY, UPDATE and TSIG-signed messages received, by transport.", []string{"transport"}, nil)
+	descLimited = prometheus.NewDesc("meridian_dns_rate_limited_total", "Responses over the rate limit, by what became of them.", []string{"action"}, nil)
 	descDrops   = prometheus.NewDesc("meridian_dns_dropped_total", "DNS messages and connections dropped, by transport and reason.", []string{"transport", "reason"}, nil)
-	descConns   = prometheus.NewDesc("meridian_dns_tcp_connections", "TCP connections open now.", nil, nil)
+	descKernel  = prometheus.NewDesc("meridian_dns_udp_receive_drops_total", "Datagrams that the kernel dropped for lack of room in a socket.", nil, nil)
+	descConns   = prometheus.NewDesc("meridian_dns_connections", "Connections open now, by transport.", []string{"transport"}, nil)
 	descZones   = prometheus.NewDesc("meridian_dns_zones", "Zones served.", nil, nil)
 )
 
@@ -112,30 +22,41 @@ func (s *Server) Register(r prometheus.Registerer) { r.MustRegister(collector{s}
 type collector struct{ s *Server }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descTypes, descRcodes, descDrops, descConns, descZones} {
+	for _, d := range []*prometheus.Desc{descQueries, descTypes, descClasses, descByZone, descRcodes, descHanded, descLimited, descDrops, descKernel, descConns, descZones} {
 		ch <- d
 	}
+}
+
+// sums gives the counters of each transport, those of closed sockets among
+// them.
+func (s *Server) sums() *[HTTPS + 1]stats {
+	out := new([HTTPS + 1]stats)
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	for t := range out {
+		out[t].add(&s.retired[t])
+	}
+	for _, st := range s.stats {
+		out[st.transport].add(st)
+	}
+	return out
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	var types [len(typeNames)]uint64
-	for t := UDP; t <= HTTPS; t++ {
-		transport := t.String()
-		var sum stats
-		c.s.opening.Lock()
-		for _, st := range c.s.stats {
-			if st.transport == t {
-				sum.add(st)
-			}
-		}
-		c.s.opening.Unlock()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	all := new(stats)
+	sums := c.s.sums()
+	for t := range sums {
+		sum := &sums[t]
+		all.add(sum)
+		transport := Transport(t).String()
 		counter(descQueries, sum.queries.Load(), transport)
-		for i := range sum.types {
-			types[i] += sum.types[i].Load()
-		}
+		counter(descHanded, sum.handed.Load(), transport)
 		for i := range sum.rcode {
 			if name, sent := rcodeNames[i]; sent {
 				counter(descRcodes, sum.rcode[i].Load(), transport, name)
@@ -144,26 +65,24 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for i := 1; i < dropReasons; i++ {
 			counter(descDrops, sum.drops[i].Load(), transport, dropName(i))
 		}
+		if Transport(t) != UDP {
+			gauge(descConns, int(c.s.clients.by[t].Load()), transport)
+		}
 	}
-	for i, n := range types {
-		counter(descTypes, n, typeNames[i])
+	for i, name := range typeNames {
+		counter(descTypes, all.types[i].Load(), name)
 	}
-	gauge := func(d *prometheus.Desc, v int) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	for i, name := range classNames {
+		counter(descClasses, all.classes[i].Load(), name)
 	}
-	gauge(descConns, int(c.s.conns.Load()))
+	for i := range all.zones.slots {
+		if slot := &all.zones.slots[i]; slot.name.Load() != nil {
+			counter(descByZone, slot.n.Load(), string(*slot.name.Load()))
+		}
+	}
+	counter(descByZone, all.zones.other.Load(), "other")
+	counter(descLimited, all.limited.Load(), "dropped")
+	counter(descLimited, all.slipped.Load(), "truncated")
+	counter(descKernel, all.kernel.Load())
 	gauge(descZones, c.s.plan.Load().Len())
-}
-
-func (st *stats) add(o *stats) {
-	st.queries.Add(o.queries.Load())
-	for i := range st.rcode {
-		st.rcode[i].Add(o.rcode[i].Load())
-	}
-	for i := range st.types {
-		st.types[i].Add(o.types[i].Load())
-	}
-	for i := range st.drops {
-		st.drops[i].Add(o.drops[i].Load())
-	}
 }

@@ -7,62 +7,171 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer is what each UDP socket asks of the kernel, in octets: room
-// for bursts of some ten thousand queries.
-const receiveBuffer = 8 << 20
+// opened is one place where the server listens, and its sockets.
+type opened struct {
+	place
+	addrs []netip.AddrPort // with the port that was given for port 0
+	udp   []*udpSocket
+	tcp   []*streamListener
+	quic  []*quicSocket
+	stats []*stats
+
+	stop func()        // ends what serves the sockets; nil while nothing does
+	done chan struct{} // closed when that has ended
+}
+
+// quicSocket is a socket for dns/quic.
+type quicSocket struct {
+	net.PacketConn
+	endpoint *Endpoint
+}
+
+func (o *opened) close() {
+	for _, u := range o.udp {
+		u.conn.Close()
+	}
+	for _, l := range o.tcp {
+		l.Close()
+	}
+	for _, q := range o.quic {
+		q.Close()
+	}
+}
 
 // Open opens the sockets, so that the caller may give up rights before Run. A
 // second call does nothing.
 func (s *Server) Open(ctx context.Context) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	if len(s.addrs) > 0 {
+	if len(s.open) > 0 {
 		return nil
 	}
-	for _, a := range s.cfg.Listen {
-		if err := s.openAll(ctx, a); err != nil {
-			s.close()
-			s.udp, s.tcp, s.addrs, s.stats = nil, nil, nil, nil
-			return fmt.Errorf("dns server: %w", err)
-		}
+	want := s.settings.Load().listen
+	if len(want) == 0 {
+		return errors.New("dns server: no address to listen on")
 	}
-	return nil
-}
-
-// Addrs lists the addresses that are listened on, with the ports that were
-// given for port 0.
-func (s *Server) Addrs() []netip.AddrPort {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	return slices.Clone(s.addrs)
-}
-
-func (s *Server) close() {
-	for _, u := range s.udp {
-		u.conn.Close()
-	}
-	for _, l := range s.tcp {
-		l.Close()
-	}
-}
-
-// openAll opens the sockets of one configured address. The families are kept
-// apart: each socket speaks one.
-func (s *Server) openAll(ctx context.Context, a netip.AddrPort) error {
-	if a.Addr() != netip.IPv6Unspecified() {
-		_, err := s.openOne(ctx, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
-		return err
-	}
-	port, err := s.openOne(ctx, netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port()))
+	fresh, err := s.openNew(ctx, want)
 	if err != nil {
 		return err
 	}
-	_, err = s.openOne(ctx, netip.AddrPortFrom(a.Addr(), port))
+	s.install(fresh, want)
+	return nil
+}
+
+// Addrs lists the addresses of UDP and TCP, with the ports that were given for
+// port 0.
+func (s *Server) Addrs() []netip.AddrPort { return s.AddrsOf(UDP) }
+
+// AddrsOf lists the addresses of a transport; UDP and TCP have the same.
+func (s *Server) AddrsOf(t Transport) []netip.AddrPort {
+	if t == TCP {
+		t = UDP
+	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	var out []netip.AddrPort
+	for _, o := range s.open {
+		if o.transport == t {
+			out = append(out, o.addrs...)
+		}
+	}
+	return out
+}
+
+// openNew opens the places that are wanted and not open yet: all or none.
+func (s *Server) openNew(ctx context.Context, want []place) (fresh []*opened, err error) {
+	for _, p := range want {
+		if slices.ContainsFunc(s.open, func(o *opened) bool { return o.same(p) }) {
+			continue
+		}
+		o := &opened{place: p}
+		fresh = append(fresh, o)
+		if err := s.openAll(ctx, o); err != nil {
+			for _, o := range fresh {
+				o.close()
+			}
+			return nil, fmt.Errorf("dns server: %s: %w", p.field, err)
+		}
+	}
+	return fresh, nil
+}
+
+// install adds the places just opened, has them served if Run runs, and closes
+// those that are not wanted any more.
+func (s *Server) install(fresh []*opened, want []place) {
+	for _, o := range fresh {
+		s.open = append(s.open, o)
+		s.stats = append(s.stats, o.stats...)
+		if s.running != nil {
+			s.serve(o)
+		}
+	}
+	s.open = slices.DeleteFunc(s.open, func(o *opened) bool {
+		if slices.ContainsFunc(want, o.same) {
+			return false
+		}
+		s.log.Info("listening no longer", "transport", o.transport, "addresses", o.addrs)
+		s.retire(o)
+		return true
+	})
+}
+
+// retire closes a place; its counters go on in those of its transport.
+func (s *Server) retire(o *opened) {
+	if o.stop != nil {
+		o.stop()
+		<-o.done
+	}
+	o.close()
+	for _, st := range o.stats {
+		s.retired[st.transport].add(st)
+	}
+	s.stats = slices.DeleteFunc(s.stats, func(st *stats) bool { return slices.Contains(o.stats, st) })
+}
+
+// serve starts the goroutines of a place. It ends with Run, or with o.stop.
+func (s *Server) serve(o *opened) {
+	ctx, cancel := context.WithCancel(s.running.ctx)
+	o.stop, o.done = cancel, make(chan struct{})
+	var sockets sync.WaitGroup
+	run := func(f func() error) {
+		sockets.Add(1)
+		s.running.errgroup.Go(func() error { defer sockets.Done(); return f() })
+	}
+	for _, u := range o.udp {
+		run(func() error { return u.serve(ctx, s) })
+	}
+	for _, l := range o.tcp {
+		run(func() error { return l.serve(ctx, s) })
+	}
+	for _, q := range o.quic {
+		run(func() error { return s.cfg.QUIC.Serve(ctx, q.PacketConn, q.endpoint) })
+	}
+	s.running.errgroup.Go(func() error {
+		defer close(o.done)
+		defer cancel()
+		sockets.Wait()
+		return nil
+	})
+}
+
+// openAll opens the sockets of a place. The families are kept apart: each
+// socket speaks one.
+func (s *Server) openAll(ctx context.Context, o *opened) error {
+	a := o.addr
+	if a.Addr() != netip.IPv6Unspecified() {
+		_, err := s.openOne(ctx, o, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+		return err
+	}
+	port, err := s.openOne(ctx, o, netip.AddrPortFrom(netip.IPv4Unspecified(), a.Port()))
+	if err != nil {
+		return err
+	}
+	_, err = s.openOne(ctx, o, netip.AddrPortFrom(a.Addr(), port))
 	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		s.log.Warn("no IPv6 here: serving IPv4 alone", "err", err)
 		return nil
@@ -70,70 +179,121 @@ func (s *Server) openAll(ctx context.Context, a netip.AddrPort) error {
 	return err
 }
 
-// openOne opens TCP first, which finds a port that is free for both.
-func (s *Server) openOne(ctx context.Context, a netip.AddrPort) (port uint16, err error) {
-	family := "4"
-	if a.Addr().Is6() {
-		family = "6"
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp"+family, a.String())
-	if err != nil {
-		return 0, err
-	}
-	s.tcp = append(s.tcp, &tcpListener{Listener: l, stats: s.newStats(TCP)})
-	a = netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
-	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6())}
-	for range s.cfg.Sockets {
-		c, err := lc.ListenPacket(ctx, "udp"+family, a.String())
-		if err != nil {
+// openOne opens the sockets of one address: TCP first, which finds a port that
+// is free for both.
+func (s *Server) openOne(ctx context.Context, o *opened, a netip.AddrPort) (port uint16, err error) {
+	if o.transport != QUIC {
+		if a, err = s.listen(ctx, o, a); err != nil {
 			return 0, err
 		}
-		u, err := newUDPSocket(c.(*net.UDPConn), s.newStats(UDP))
-		if err != nil {
-			c.Close()
+	}
+	switch o.transport {
+	case UDP:
+		for range s.cfg.Sockets {
+			if err := s.openUDP(ctx, o, a); err != nil {
+				return 0, err
+			}
+		}
+	case QUIC, HTTPS:
+		if s.cfg.QUIC == nil {
+			break
+		}
+		if a, err = s.openQUIC(ctx, o, a); err != nil {
 			return 0, err
 		}
-		s.udp = append(s.udp, u)
 	}
-	s.addrs = append(s.addrs, a)
+	o.addrs = append(o.addrs, a)
 	return a.Port(), nil
 }
 
-func (s *Server) newStats(transport Transport) *stats {
-	st := &stats{transport: transport}
-	s.stats = append(s.stats, st)
-	return st
+func (s *Server) listen(ctx context.Context, o *opened, a netip.AddrPort) (netip.AddrPort, error) {
+	if err := s.guard(ctx, a); err != nil {
+		return a, err
+	}
+	lc := net.ListenConfig{Control: controlTCP}
+	l, err := lc.Listen(ctx, network("tcp", a), a.String())
+	if err != nil {
+		return a, err
+	}
+	t := o.transport
+	if t == UDP {
+		t = TCP
+	}
+	st := o.newStats(t)
+	a = netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
+	tcp := &streamListener{Listener: l, transport: t, stats: st}
+	if t == HTTPS {
+		tcp.web = &web{Endpoint: &Endpoint{Transport: HTTPS, server: s, stats: st}}
+		if s.cfg.QUIC != nil {
+			tcp.web.altSvc = fmt.Sprintf(`h3=":%d"; ma=3600`, a.Port())
+		}
+	}
+	o.tcp = append(o.tcp, tcp)
+	return a, nil
 }
 
-// controlUDP sets what a socket needs before it is bound: several sockets for
-// one address, the address that each query came to (answers leave from it),
-// and no fragments (RFC 9715 section 3.1).
-func controlUDP(v6 bool) func(string, string, syscall.RawConn) error {
-	return func(_, _ string, c syscall.RawConn) error {
-		var err error
-		set := func(fd, level, option, value int) {
-			if e := unix.SetsockoptInt(fd, level, option, value); e != nil && err == nil {
-				err = e
+// guard keeps two programs from listening at one address, which SO_REUSEPORT
+// would let pass. Among our own sockets it is wanted: a new one is open before
+// the old one closes.
+func (s *Server) guard(ctx context.Context, a netip.AddrPort) error {
+	for _, o := range s.open {
+		for _, have := range o.addrs {
+			if have.Port() == a.Port() {
+				return nil
 			}
 		}
-		if e := c.Control(func(f uintptr) {
-			fd := int(f)
-			set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			if v6 {
-				set(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-				set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
-			} else {
-				set(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-				set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
-			}
-			// The first needs CAP_NET_ADMIN, the second is bounded by rmem_max;
-			// neither is needed to serve.
-			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-			}
-		}); e != nil {
-			return e
-		}
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network("tcp", a), a.String())
+	if err != nil {
 		return err
 	}
+	return l.Close()
+}
+
+func network(kind string, a netip.AddrPort) string {
+	if a.Addr().Is6() {
+		return kind + "6"
+	}
+	return kind + "4"
+}
+
+func (s *Server) openUDP(ctx context.Context, o *opened, a netip.AddrPort) error {
+	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6())}
+	c, err := lc.ListenPacket(ctx, network("udp", a), a.String())
+	if err != nil {
+		return err
+	}
+	u, err := newUDPSocket(c.(*net.UDPConn), o.newStats(UDP))
+	if err != nil {
+		c.Close()
+		return err
+	}
+	u.stats.conn = u.raw
+	o.udp = append(o.udp, u)
+	return nil
+}
+
+func (s *Server) openQUIC(ctx context.Context, o *opened, a netip.AddrPort) (netip.AddrPort, error) {
+	lc := net.ListenConfig{Control: controlQUIC}
+	c, err := lc.ListenPacket(ctx, network("udp", a), a.String())
+	if err != nil {
+		return a, err
+	}
+	e := &Endpoint{Transport: o.transport, server: s, stats: o.newStats(o.transport)}
+	if o.transport == HTTPS {
+		e.HTTP = &web{Endpoint: e}
+	}
+	e.stats.conn, _ = c.(*net.UDPConn).SyscallConn()
+	a = netip.AddrPortFrom(a.Addr(), c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	if o.proxied {
+		c = &proxiedConn{c, s, e.stats}
+	}
+	o.quic = append(o.quic, &quicSocket{c, e})
+	return a, nil
+}
+
+func (o *opened) newStats(t Transport) *stats {
+	st := &stats{transport: t}
+	o.stats = append(o.stats, st)
+	return st
 }

@@ -1,5 +1,7 @@
-// Package server answers DNS over UDP and TCP from the plan that dns/answer
-// compiles, and keeps the plan in step with intent, health and geo data.
+// Package server answers DNS over UDP, TCP, TLS, HTTPS and, by dns/quic, QUIC,
+// from the plan that dns/answer compiles, and keeps the plan in step with
+// intent, health and geo data. Messages that are not for the plan (transfers,
+// NOTIFY, UPDATE) it hands to a Handler.
 //
 // Runtime floor: it owns the sockets' goroutines and is wired by cmd; it sees
 // the fleet through Apply and SetView alone.
@@ -25,64 +27,75 @@ import (
 
 // Config is what a server needs.
 type Config struct {
-	Listen   []netip.AddrPort // each for UDP and TCP; the unspecified IPv6 address stands for both families
+	Listen   []netip.AddrPort // each for UDP and TCP, in place of dns.listen; the unspecified IPv6 address stands for both families
 	Identity answer.Identity
 	Geo      geo.Source // may be nil, and replaced by SetGeo
 	Logger   *slog.Logger
-	Special  Handler       // takes what is not for the plan; nil: it is answered NOTIMP or REFUSED
-	Sockets  int           // UDP sockets for each address; 0 for one a processor
-	MaxTCP   int           // connections at a time; 0 for 1024
-	Idle     time.Duration // of a TCP connection; 0 for 10s
+	Special  Handler   // takes what is not for the plan; nil: it is answered NOTIMP or REFUSED
+	QUIC     Datagrams // speaks the protocols over QUIC; nil: there are none
+	Tap      Tap       // takes copies of messages; nil for none
+	Sockets  int       // UDP sockets for each address; 0 for one a processor
+
+	// DNS says how to serve while there is no World: its listeners, TCP,
+	// RateLimit and Proxies. Objects has the certificates that it names.
+	DNS     fleet.DNS
+	Objects map[fleet.ObjectKey]fleet.Object
 }
 
 // Server is a nameserver. All methods are safe for concurrent use; Apply,
 // SetGeo and the zone loaders run one after another.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	plan    atomic.Pointer[answer.Plan]
-	changed chan struct{} // holds one token when the plan has changed
-	conns   atomic.Int64  // open TCP connections
+	cfg      Config
+	log      *slog.Logger
+	plan     atomic.Pointer[moment]
+	settings atomic.Pointer[settings]
+	changed  chan struct{} // holds one token when the plan has changed
+	clients  clients
 
-	exchanges sync.Pool    // of *exchange
-	specials  chan special // messages over UDP for cfg.Special
+	exchanges sync.Pool     // of *exchange
+	specials  chan special  // messages over UDP for cfg.Special
+	handling  chan struct{} // one for each message over a stream with cfg.Special
 
 	building sync.Mutex // held while a plan is compiled
 	world    *fleet.World
 	source   geo.Source
-
 	watchers []func(old, new *zone.Zone) // guarded by building
 
 	swapping sync.Mutex // held for the moment in which a plan is swapped
 	view     *fleet.View
+	turn     int // counts the Views and the ends of shifts
 
-	opening sync.Mutex
-	udp     []*udpSocket
-	tcp     []*tcpListener
-	addrs   []netip.AddrPort
-	stats   []*stats
+	opening sync.Mutex // guards what follows
+	open    []*opened
+	stats   []*stats // of open sockets
+	retired [HTTPS + 1]stats
+	running *group // nil while Run does not run
+}
+
+// moment is the plan in use and what it was compiled from.
+type moment struct {
+	*answer.Plan
+	revision uint64 // of the Snapshot; 0 without a fleet
+	view     uint64 // of the View; 0 for none
 }
 
 // New checks the configuration; it opens nothing.
 func New(cfg Config) (*Server, error) {
-	if len(cfg.Listen) == 0 {
-		return nil, errors.New("dns server: no address to listen on")
-	}
 	if cfg.Logger == nil {
 		return nil, errors.New("dns server: no logger")
 	}
 	if cfg.Sockets == 0 {
 		cfg.Sockets = runtime.GOMAXPROCS(0)
 	}
-	if cfg.MaxTCP == 0 {
-		cfg.MaxTCP = 1024
+	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1),
+		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams)}
+	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Idle == 0 {
-		cfg.Idle = 10 * time.Second
-	}
-	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), specials: make(chan special, specialQueue)}
+	s.settings.Store(set)
 	s.exchanges.New = func() any { return new(exchange) }
-	s.plan.Store(answer.Empty(cfg.Identity))
+	s.plan.Store(&moment{Plan: answer.Empty(cfg.Identity)})
 	return s, nil
 }
 
@@ -93,16 +106,30 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, u := range s.udp {
-		g.Go(func() error { return u.serve(ctx, s) })
+	s.opening.Lock()
+	s.running = &group{ctx: ctx, errgroup: g}
+	for _, o := range s.open {
+		s.serve(o)
 	}
-	for _, l := range s.tcp {
-		g.Go(func() error { return l.serve(ctx, s) })
-	}
+	s.opening.Unlock()
 	g.Go(func() error { s.expire(ctx); return nil })
 	if s.cfg.Special != nil {
 		g.Go(func() error { s.handleSpecials(ctx); return nil })
 	}
-	s.log.Info("serving DNS", "addresses", s.addrs)
-	return g.Wait()
+	s.log.Info("serving DNS", "addresses", s.Addrs())
+	err := g.Wait()
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.running = nil
+	for _, o := range s.open {
+		o.close()
+	}
+	s.open = nil
+	return err
+}
+
+// group is the goroutines of Run.
+type group struct {
+	ctx      context.Context
+	errgroup *errgroup.Group
 }

@@ -255,7 +255,9 @@ func TestRFC7766Pipelining(t *testing.T) {
 }
 
 func TestTCPLimits(t *testing.T) {
-	s := start(t, func(c *Config) { c.MaxTCP, c.Idle = 2, 200*time.Millisecond })
+	s := start(t, func(c *Config) {
+		c.DNS.TCP = fleet.DNSTCP{Connections: 2, Idle: fleet.Duration(200 * time.Millisecond)}
+	})
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", s.Addrs()[0].String())
 		if err != nil {
@@ -418,7 +420,7 @@ func TestGarbage(t *testing.T) {
 }
 
 func TestNewSaysWhatIsMissing(t *testing.T) {
-	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "no address") {
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "no logger") {
 		t.Errorf("%v", err)
 	}
 }

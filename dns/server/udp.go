@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meridian/dns/answer"
+	"meridian/dns/limit"
 )
 
 const (
@@ -48,7 +49,9 @@ type udpSocket struct {
 	work     answer.Worker
 	receive  func(fd uintptr) bool // method values, made once
 	transmit func(fd uintptr) bool
-	n        int // messages received, or to be sent from sent on
+	second   int64 // in which notes were begun
+	notes    int   // records that may still be kept in it
+	n        int   // messages received, or to be sent from sent on
 	sent     int
 	errno    syscall.Errno
 }
@@ -96,7 +99,7 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 			}
 			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), cmp.Or(err, error(u.errno)))
 		}
-		u.answerAll(s, s.plan.Load())
+		u.answerAll(s)
 	}
 }
 
@@ -119,36 +122,17 @@ func (u *udpSocket) recvmmsg(fd uintptr) bool {
 }
 
 // answerAll answers the batch received, all from one plan.
-func (u *udpSocket) answerAll(s *Server, p *answer.Plan) {
-	sends, now := 0, uint32(time.Now().Unix())
+func (u *udpSocket) answerAll(s *Server) {
+	p, set, now := s.plan.Load(), s.settings.Load(), time.Now()
+	if sec := now.Unix(); sec != u.second {
+		u.second, u.notes = sec, ringRate
+	}
+	sends := 0
 	for i := range u.n {
-		m := &u.in[i]
-		client, ok := addrOf(&u.names[i])
-		if !ok || m.hdr.Flags&unix.MSG_TRUNC != 0 {
-			u.stats.drop(dropOversize)
-			continue
+		if n := u.answer(s, p, set, now, i, sends); n > 0 {
+			u.put(i, sends, n)
+			sends++
 		}
-		query := u.queries[i][:m.len]
-		n, outcome := p.Answer(&u.work, query, answer.Client{Addr: client.Addr(), Port: client.Port(), Now: now}, u.answers[sends][:])
-		answerFrom(&u.controls[i], int(m.hdr.Controllen))
-		if outcome.Special && s.cfg.Special != nil {
-			if !u.queueSpecial(s, query, client, u.controls[i][:m.hdr.Controllen]) {
-				u.stats.drop(dropSpecial)
-			}
-			continue
-		}
-		u.stats.count(outcome)
-		if n == 0 {
-			continue
-		}
-		o := &u.out[sends].hdr
-		u.outVec[sends].SetLen(n)
-		o.Iov = &u.outVec[sends]
-		o.SetIovlen(1)
-		o.Name, o.Namelen = m.hdr.Name, m.hdr.Namelen
-		o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
-		o.Flags = 0
-		sends++
 	}
 	u.n, u.sent = sends, 0
 	for u.sent < u.n {
@@ -160,6 +144,78 @@ func (u *udpSocket) answerAll(s *Server, p *answer.Plan) {
 			u.sent++
 		}
 	}
+}
+
+// answer writes the answer to message i of the batch at place to among those
+// that are sent, and gives its length; 0 for none.
+func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i, to int) int {
+	m, out := &u.in[i], u.answers[to][:]
+	sender, ok := addrOf(&u.names[i])
+	if !ok || m.hdr.Flags&unix.MSG_TRUNC != 0 {
+		u.stats.drop(dropOversize)
+		return 0
+	}
+	query, client := u.queries[i][:m.len], sender
+	if len(set.proxies) > 0 && set.proxied(sender.Addr()) {
+		skip, told, err := parseProxy(query, proxyDatagram)
+		if err != nil {
+			u.stats.drop(dropProxy)
+			return 0
+		}
+		query = query[skip:]
+		if told.IsValid() {
+			client = told
+		}
+	} else if startsProxy(query) {
+		u.stats.drop(dropProxy)
+		return formErr(query, out)
+	}
+	n, outcome := p.Answer(&u.work, query, answer.Client{Addr: client.Addr(), Port: client.Port(), Now: uint32(u.second)}, out)
+	answerFrom(&u.controls[i], int(m.hdr.Controllen))
+	if outcome.Special && s.cfg.Special != nil {
+		u.stats.handed.Add(1)
+		if !u.queueSpecial(s, query, client, sender, u.controls[i][:m.hdr.Controllen]) {
+			u.stats.drop(dropSpecial)
+		}
+		return 0
+	}
+	u.stats.count(outcome)
+	what := answered
+	if set.limiter != nil && n > 0 && !outcome.Cookie {
+		n, what = u.limit(set.limiter, client.Addr(), now, out[:n])
+	}
+	if u.notes > 0 {
+		u.notes--
+		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, outcome, what}, now)
+	}
+	if s.tapped(u.stats) {
+		s.tap(&observed{query, out[:n], client, UDP, outcome, what}, now)
+	}
+	return n
+}
+
+// limit holds an answer to the rate limit: it gives what is left of it.
+func (u *udpSocket) limit(l *limit.Limiter, client netip.Addr, now time.Time, out []byte) (int, fate) {
+	switch l.Check(client, now) {
+	case limit.Drop:
+		u.stats.limited.Add(1)
+		return 0, limited
+	case limit.Truncate:
+		u.stats.slipped.Add(1)
+		return truncate(out), slipped
+	}
+	return len(out), answered
+}
+
+// put makes the answer at place to one to be sent to the sender of message i.
+func (u *udpSocket) put(i, to, n int) {
+	m, o := &u.in[i], &u.out[to].hdr
+	u.outVec[to].SetLen(n)
+	o.Iov = &u.outVec[to]
+	o.SetIovlen(1)
+	o.Name, o.Namelen = m.hdr.Name, m.hdr.Namelen
+	o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
+	o.Flags = 0
 }
 
 // sendmmsg sends the rest of the batch; false where the socket is full.

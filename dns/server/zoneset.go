@@ -14,8 +14,9 @@ func (s *Server) Zone(name fleet.Name) *zone.Zone { return s.plan.Load().Zone(na
 func (s *Server) SetZone(z *zone.Zone) {
 	s.building.Lock()
 	defer s.building.Unlock()
-	old, view := s.plan.Load(), s.currentView()
-	s.swap(old.WithZone(z), view)
+	_, turn := s.currentView()
+	old := s.plan.Load()
+	s.swap(old.WithZone(z), old.revision, turn)
 	s.tell(old.Zone(z.Name), z)
 }
 
@@ -32,8 +33,9 @@ func (s *Server) RemoveZone(name fleet.Name) { s.without(name, (*answer.Plan).Wi
 func (s *Server) without(name fleet.Name, change func(*answer.Plan, fleet.Name) *answer.Plan) {
 	s.building.Lock()
 	defer s.building.Unlock()
-	old, view := s.plan.Load(), s.currentView()
-	s.swap(change(old, name), view)
+	_, turn := s.currentView()
+	old := s.plan.Load()
+	s.swap(change(old.Plan, name), old.revision, turn)
 	if z := old.Zone(name); z != nil {
 		s.tell(z, nil)
 	}
@@ -44,9 +46,10 @@ func (s *Server) SetZones(zones []*zone.Zone) {
 	s.building.Lock()
 	defer s.building.Unlock()
 	s.world = nil
+	_, turn := s.currentView()
 	old, p := s.plan.Load(), answer.Zones(s.cfg.Identity, zones)
-	s.swap(p, s.currentView())
-	s.tellAll(old, p)
+	s.swap(p, 0, turn)
+	s.tellAll(old.Plan, p)
 }
 
 // OnZone has f called after each change of a zone, in order, one at a time:
