@@ -72,7 +72,7 @@ func (g *gathered) owner(id int) {
 		if hash, ok := nsec3Hash(name, len(g.b.apex)); ok {
 			g.nsec3 = append(g.nsec3, NSEC3{Hash: hash, Name: name, Set: g.sets[i]})
 		} else {
-			g.b.fail(&recs[0], "%s: NSEC3 at a name that is no hash right below the apex (RFC 5155 section 3)", Text([]byte(name)))
+			g.b.warn(&recs[0], "%s: NSEC3 at a name that is no hash right below the apex (RFC 5155 section 3); it is left out", Text([]byte(name)))
 		}
 		g.sets = slices.Delete(g.sets, i, i+1)
 		break

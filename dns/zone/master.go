@@ -111,9 +111,8 @@ func (p *parser) record(line uint32) error {
 		return fmt.Errorf("%s %s: %w", Text(p.owner), TypeName(t), err)
 	}
 	switch err := p.b.add(p.owner, t, p.timeOf(t, line), p.rdata, p.file, line); {
-	case errors.Is(err, ErrOutOfZone):
-		p.tokLine = line
-		return fmt.Errorf("%s is out of zone %s", Text(p.owner), p.b.name)
+	case errors.Is(err, ErrOutOfZone): // as BIND and Knot do
+		p.b.report.warnAt(p.file, line, "%s is out of zone %s and left out", Text(p.owner), p.b.name)
 	case err != nil:
 		return err
 	}

@@ -33,7 +33,7 @@ func (z *Zone) check(rep *report) {
 func (z *Zone) checkAlone(rep *report, n *Node) {
 	if n.Get(TypeCNAME) != nil {
 		for _, s := range n.Sets {
-			if s.Type != TypeCNAME && s.Type != TypeNSEC && s.Type != TypeKEY {
+			if s.Type != TypeCNAME && s.Type != TypeNSEC {
 				rep.fail(n, TypeCNAME, "%s: CNAME and other data (%s)", nodeText(n), TypeName(s.Type))
 			}
 		}
@@ -47,12 +47,12 @@ func (z *Zone) checkAlone(rep *report, n *Node) {
 	if strings.HasPrefix(n.Name, "\x01*") {
 		for _, t := range []uint16{TypeNS, TypeDNAME} {
 			if n.Get(t) != nil {
-				rep.fail(n, t, "%s: %s at a wildcard has no defined meaning (RFC 4592 section 4)", nodeText(n), TypeName(t))
+				rep.warn(n, t, "%s: %s at a wildcard has no defined meaning (RFC 4592 section 4)", nodeText(n), TypeName(t))
 			}
 		}
 	}
 	if n.Get(TypeDNAME) != nil && n.Get(TypeNS) != nil {
-		rep.fail(n, TypeDNAME, "%s: DNAME and NS below the apex (RFC 6672 section 2.3)", nodeText(n))
+		rep.warn(n, TypeDNAME, "%s: DNAME and NS below the apex (RFC 6672 section 2.3); the DNAME is not served", nodeText(n))
 	}
 }
 
