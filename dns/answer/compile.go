@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -63,46 +64,67 @@ func (p *Plan) classify(old *Plan) error {
 // job is one zone to be read: its content, and what comes of it.
 type job struct {
 	spec *fleet.Zone
-	had  *zone.Zone
 	obj  fleet.Object
+	had  *served // of that name; may be nil
 	out  *zone.Zone
 	err  error
 }
 
-// compileZones brings the zones in line with the World. Zones that the Spec
-// names are gone through one by one, the others by what has changed.
+// compileZones brings the zones in line with the World. Where it has the
+// Snapshot and the objects of before, only zones with versions of their own
+// that differ are looked at; else all that the Spec names.
 func (p *Plan) compileZones(old *Plan) error {
-	if old.world == nil || old.world.Snapshot != p.world.Snapshot {
-		p.named = make(map[fleet.Name]*fleet.Zone, len(p.world.Snapshot.Spec.Zones))
-		for i := range p.world.Snapshot.Spec.Zones {
-			z := &p.world.Snapshot.Spec.Zones[i]
-			p.named[z.Zone] = z
-		}
-	}
+	spec := p.world.Snapshot.Spec
 	var before *fleet.Zones
+	same := false
 	if old.world != nil {
 		before = old.world.Zones
+		same = old.world.Snapshot == p.world.Snapshot && sameObjects(old.world.Objects, p.world.Objects)
+	}
+	if !same {
+		p.named = make(map[fleet.Name]*fleet.Zone, len(spec.Zones))
+		for i := range spec.Zones {
+			p.named[spec.Zones[i].Zone] = &spec.Zones[i]
+		}
 	}
 	put, gone := p.world.Zones.Since(before)
 	e := old.zones.edit()
-	p.zones = e.m // for find; nobody else has it yet
+	p.zones = e.m
 	p.drop(e, old, gone)
 
 	var jobs []job
-	for _, obj := range put {
-		if name := fleet.Name(obj.Key.ID); p.named[name] == nil {
-			jobs = append(jobs, job{spec: p.world.Snapshot.Spec.Unnamed(name), obj: obj})
+	look := func(z *fleet.Zone) {
+		if obj, ok := content(p.world, z); ok {
+			jobs = append(jobs, job{spec: z, obj: obj, had: e.m.get(zone.Wire(z.Zone))})
+		} else {
+			p.outside(e, z)
 		}
 	}
-	for i := range p.world.Snapshot.Spec.Zones {
-		spec := &p.world.Snapshot.Spec.Zones[i]
-		if obj, ok := content(p.world, spec); ok {
-			jobs = append(jobs, job{spec: spec, obj: obj})
-		} else {
-			p.outside(e, spec)
+	for _, obj := range put {
+		name := fleet.Name(obj.Key.ID)
+		if z := p.named[name]; z == nil {
+			look(spec.Unnamed(name))
+		} else if same {
+			look(z)
+		}
+	}
+	if !same {
+		for i := range spec.Zones {
+			look(&spec.Zones[i])
+		}
+		return p.read(e, jobs)
+	}
+	for _, name := range gone {
+		if z := p.named[name]; z != nil {
+			look(z)
 		}
 	}
 	return p.read(e, jobs)
+}
+
+// sameObjects says whether two Worlds, which are immutable, share one map.
+func sameObjects(a, b map[fleet.ObjectKey]fleet.Object) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 
 // drop removes zones that the World has no longer.
@@ -158,11 +180,6 @@ func (p *Plan) outside(e *zoneEdit, spec *fleet.Zone) {
 
 // read reads the zones of jobs into e, and gives all errors at once.
 func (p *Plan) read(e *zoneEdit, jobs []job) error {
-	for i := range jobs {
-		if had := e.m.get(zone.Wire(jobs[i].spec.Zone)); had != nil {
-			jobs[i].had = had.Zone
-		}
-	}
 	each := p.id.Each
 	if each == nil {
 		each = func(n int, do func(int)) {
@@ -179,7 +196,8 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 			continue
 		}
 		s := p.serve(jobs[i].out, fromWorld)
-		if had := e.m.get([]byte(s.apex)); had == nil || !had.same(s) {
+		s.content = jobs[i].obj
+		if had := jobs[i].had; had == nil || !had.same(s) {
 			e.set(s)
 		}
 	}
@@ -195,11 +213,18 @@ func (j *job) read() {
 		j.err = fmt.Errorf("zone %s: its object is missing", j.spec.Zone)
 		return
 	}
-	out, err := zone.Reload(j.had, j.spec, j.obj.Data, j.obj.File)
-	if err != nil {
-		err = fmt.Errorf("zone %s: %w", j.spec.Zone, err)
+	var had *zone.Zone
+	if j.had != nil && j.had.from == fromWorld {
+		had = j.had.Zone
 	}
-	j.out, j.err = out, err
+	if had != nil && j.had.content.Same(j.obj) {
+		j.out, j.err = had.Marked(j.spec.Steered)
+	} else {
+		j.out, j.err = zone.Reload(had, j.spec, j.obj.Data, j.obj.File)
+	}
+	if j.err != nil {
+		j.err = fmt.Errorf("zone %s: %w", j.spec.Zone, j.err)
+	}
 }
 
 // serve makes a zone ready to answer from, whose marks are those of its Spec.

@@ -15,7 +15,8 @@ type served struct {
 
 	apex    string // wire form, lower case
 	from    origin
-	steered []target // by zone.Node.Steer - 1
+	content fleet.Object // fromWorld: what it was read from
+	steered []target     // by zone.Node.Steer - 1
 }
 
 // origin is where a zone's content came from.
