@@ -57,8 +57,8 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if z.Apex().Get(TypeSOA) == nil || z.Apex().Get(TypeNS) == nil {
-			t.Fatal("a zone without SOA or NS was accepted")
+		if z.Apex().Get(TypeSOA) == nil {
+			t.Fatal("a zone without SOA was accepted")
 		}
 		for n := range z.Nodes() {
 			r := z.Lookup([]byte(n.Name))

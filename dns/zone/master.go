@@ -52,7 +52,7 @@ const (
 
 // read reads master-file text. Errors of the text are in the report.
 func (p *parser) read(data []byte) {
-	p.data, p.line = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), 1
+	p.data, p.line = data, 1
 	for p.at < len(p.data) {
 		line := p.line
 		p.ended = false
@@ -106,6 +106,9 @@ func (p *parser) record(line uint32) error {
 	p.rdata, err = p.readRDATA(p.rdata[:0], t)
 	if err == nil {
 		err = CheckRDATA(t, p.rdata)
+	}
+	if err == nil && (t == TypeSVCB || t == TypeHTTPS) {
+		err = checkMandatory(p.rdata)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", Text(p.owner), TypeName(t), err)

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 )
@@ -156,6 +157,37 @@ func paramsLen(b []byte) int {
 		}
 	}
 	return len(b)
+}
+
+// checkMandatory holds the mandatory parameter of well-formed SVCB RDATA to
+// its rules (RFC 9460 section 8): keys in order, each there, itself not.
+func checkMandatory(rdata []byte) error {
+	params := rdata[2+WireLen(rdata[2:]):]
+	if len(params) < 4 || params[0] != 0 || params[1] != 0 {
+		return nil
+	}
+	n := int(params[2])<<8 | int(params[3])
+	keys, others := params[4:4+n], params[4+n:]
+	if n == 0 || n%2 != 0 {
+		return errors.New("mandatory is no list of keys (RFC 9460 section 8)")
+	}
+	for last := 0; len(keys) > 0; keys = keys[2:] {
+		key := int(keys[0])<<8 | int(keys[1])
+		if key <= last {
+			return errors.New("mandatory names itself or a key twice (RFC 9460 section 8)")
+		}
+		for last = key; ; {
+			if len(others) == 0 || int(others[0])<<8|int(others[1]) > key {
+				return fmt.Errorf("mandatory names key %d, which is not there (RFC 9460 section 8)", key)
+			}
+			have := int(others[0])<<8 | int(others[1])
+			others = others[4+int(others[2])<<8+int(others[3]):]
+			if have == key {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 var errRDATA = errors.New("the data is not of the type's form")

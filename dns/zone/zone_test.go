@@ -134,9 +134,8 @@ func TestBadZones(t *testing.T) {
 		}
 	}
 	for records, want := range map[string]string{
-		"":                           "f:1: zone example.test. has no SOA at its apex\nf:1: zone example.test. has no NS",
-		"@ 60 NS a.test.\n":          "f:1: zone example.test. has no SOA",
-		"@ 60 SOA a. b. 1 2 3 4 5\n": "f:1: zone example.test. has no NS at its apex",
+		"":                  "f:1: zone example.test. has no SOA at its apex",
+		"@ 60 NS a.test.\n": "f:1: zone example.test. has no SOA",
 	} {
 		if _, err := Load("example.test.", []byte(records), "f"); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", records, err, want)
