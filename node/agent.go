@@ -22,6 +22,12 @@ type Source interface {
 	Run(ctx context.Context, apply func(*fleet.World) error) error
 }
 
+// Keeper is a Source that brings less when it knows what the node has.
+type Keeper interface {
+	// Have says which World was applied from disk; it is called before Run.
+	Have(w *fleet.World)
+}
+
 // Applier depends on intent. Apply installs all of a World or nothing.
 type Applier interface {
 	Apply(w *fleet.World) error
@@ -127,7 +133,14 @@ func (a *Agent) loadDisk() {
 	}
 	w, err := a.cfg.Disk.Load()
 	if err == nil && w != nil {
-		err = a.apply(w, "disk")
+		if err = a.apply(w, "disk"); err == nil {
+			if s, ok := a.cfg.Source.(Keeper); ok {
+				s.Have(w)
+			}
+		}
+	}
+	if n := a.cfg.Disk.Damaged(); n > 0 {
+		a.log.Error("zones on disk are damaged; waiting for the "+a.cfg.SourceName, "zones", n)
 	}
 	switch {
 	case err != nil:
@@ -270,17 +283,26 @@ func (a *Agent) dropEnded() {
 	a.mu.Unlock()
 }
 
+func sameObjects(a, b *fleet.World) bool {
+	if len(a.Objects) != len(b.Objects) {
+		return false
+	}
+	for k, o := range a.Objects {
+		if have, ok := b.Objects[k]; !ok || !have.Same(o) {
+			return false
+		}
+	}
+	return true
+}
+
 // same says whether two Worlds are equal in all that is applied.
 func same(a, b *fleet.World) bool {
 	if a == nil || a.Snapshot.Hash != b.Snapshot.Hash || a.Snapshot.Revision != b.Snapshot.Revision ||
 		len(a.Objects) != len(b.Objects) || len(a.Shifts) != len(b.Shifts) {
 		return false
 	}
-	for k, o := range a.Objects {
-		have, ok := b.Objects[k]
-		if !ok || !bytes.Equal(have.Data, o.Data) {
-			return false
-		}
+	if put, gone := b.Zones.Since(a.Zones); len(put)+len(gone) > 0 || !sameObjects(a, b) {
+		return false
 	}
 	x, errx := rules.EncodeShifts(a.Shifts)
 	y, erry := rules.EncodeShifts(b.Shifts)

@@ -9,48 +9,114 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"meridian/fleet"
 	"meridian/identity"
 	"meridian/rules"
 )
 
-// Disk keeps one World in a file: written beside and renamed, so that a crash
-// leaves the old or the new one, with a checksum, sealed where there is a
-// fleet key. The file holds private keys and is 0600.
+// Disk keeps one World: in a file but for its Zones, and these in a file each
+// in a folder beside it. Each file is written beside and renamed, so that a
+// crash leaves the old or the new one, with a checksum, sealed where there is a
+// fleet key, and only when its content has changed. They hold private keys and
+// are 0600. Its methods are not for concurrent use.
 type Disk struct {
-	path string
-	id   *identity.Identity // nil: not sealed
+	path    string
+	id      *identity.Identity // nil: not sealed
+	saved   *fleet.World       // whose file there is; nil: not known
+	zones   *zoneFiles
+	damaged int
 }
 
-// NewDisk keeps the World at path; its directory is made when needed.
-func NewDisk(path string, id *identity.Identity) *Disk { return &Disk{path, id} }
+// NewDisk keeps the World at path, and its Zones in zones-NAME beside it; the
+// directories are made when needed.
+func NewDisk(path string, id *identity.Identity) *Disk {
+	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	d := &Disk{path: path, id: id}
+	d.zones = &zoneFiles{dir: filepath.Join(filepath.Dir(path), "zones-"+name), disk: d}
+	return d
+}
 
-const (
-	plainMagic  = "meridian world 1 plain "
-	sealedMagic = "meridian world 1 sealed "
-	sealedAs    = "node/world"
-)
+// magic begins every file; what stands for says of what.
+func magic(what string, sealed bool) string {
+	if sealed {
+		return "meridian " + what + " 1 sealed "
+	}
+	return "meridian " + what + " 1 plain "
+}
+
+const worldAs = "node/world"
+
+// errDamaged says that a file does not hold what was written to it.
+var errDamaged = errors.New("is damaged or of another version")
+
+// pack gives a file's content: a line with a checksum, and the body.
+func (d *Disk) pack(what, as string, body []byte) ([]byte, error) {
+	if d.id != nil {
+		var err error
+		if body, err = d.id.Seal(rand.Reader, body, as); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	sum := sha256.Sum256(body)
+	head := magic(what, d.id != nil) + hex.EncodeToString(sum[:]) + "\n"
+	return append([]byte(head), body...), nil
+}
+
+// unpack gives the body of a file's content.
+func (d *Disk) unpack(what, as, path string, b []byte) ([]byte, error) {
+	head, body, _ := bytes.Cut(b, []byte("\n"))
+	sum := sha256.Sum256(body)
+	want := hex.EncodeToString(sum[:])
+	switch string(head) {
+	case magic(what, false) + want:
+		return body, nil
+	case magic(what, true) + want:
+		if d.id == nil {
+			return nil, fmt.Errorf("%s: %s is sealed, and no fleet key is given", what, path)
+		}
+		body, err := d.id.Open(body, as)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", what, path, err)
+		}
+		return body, nil
+	}
+	return nil, fmt.Errorf("%s: %s: %w", what, path, errDamaged)
+}
 
 // Save replaces what is kept.
 func (d *Disk) Save(w *fleet.World) error {
+	if err := d.zones.save(w.Zones); err != nil {
+		return fmt.Errorf("zones: %w", err)
+	}
+	if d.saved != nil && d.saved.Snapshot == w.Snapshot && sameObjects(d.saved, w) && sameShifts(d.saved.Shifts, w.Shifts) {
+		return nil
+	}
 	body, err := rules.Encode(w)
 	if err != nil {
 		return fmt.Errorf("world: %w", err)
 	}
-	magic := plainMagic
-	if d.id != nil {
-		magic = sealedMagic
-		if body, err = d.id.Seal(rand.Reader, body, sealedAs); err != nil {
-			return fmt.Errorf("world: %w", err)
-		}
+	b, err := d.pack("world", worldAs, body)
+	if err != nil {
+		return err
 	}
-	sum := sha256.Sum256(body)
-	head := magic + hex.EncodeToString(sum[:]) + "\n"
-	return writeFile(d.path, append([]byte(head), body...))
+	d.saved = nil
+	if err := writeFile(d.path, b, true); err != nil {
+		return err
+	}
+	d.saved = w
+	return nil
 }
 
-// Load gives what is kept, nil where there is nothing.
+func sameShifts(a, b []fleet.Shift) bool {
+	x, errx := rules.EncodeShifts(a)
+	y, erry := rules.EncodeShifts(b)
+	return errx == nil && erry == nil && bytes.Equal(x, y)
+}
+
+// Load gives what is kept, nil where there is nothing. Zones that are damaged
+// are left out; see Damaged.
 func (d *Disk) Load() (*fleet.World, error) {
 	b, err := os.ReadFile(d.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -59,31 +125,32 @@ func (d *Disk) Load() (*fleet.World, error) {
 	if err != nil {
 		return nil, fmt.Errorf("world: %w", err)
 	}
-	head, body, _ := bytes.Cut(b, []byte("\n"))
-	sum := sha256.Sum256(body)
-	want := hex.EncodeToString(sum[:])
-	switch string(head) {
-	case plainMagic + want:
-	case sealedMagic + want:
-		if d.id == nil {
-			return nil, fmt.Errorf("world: %s is sealed, and no fleet key is given", d.path)
-		}
-		if body, err = d.id.Open(body, sealedAs); err != nil {
-			return nil, fmt.Errorf("world: %s: %w", d.path, err)
-		}
-	default:
-		return nil, fmt.Errorf("world: %s is damaged or of another version", d.path)
+	body, err := d.unpack("world", worldAs, d.path, b)
+	if err != nil {
+		return nil, err
 	}
 	w, err := rules.Decode(body)
 	if err != nil {
 		return nil, fmt.Errorf("world: %s: %w", d.path, err)
 	}
+	if w.Zones, err = d.zones.load(); err != nil {
+		return nil, fmt.Errorf("zones: %w", err)
+	}
+	d.saved = w
 	return w, nil
 }
 
-// writeFile replaces a file durably: the new content is on disk before the
+// Damaged says how many zones could not be read.
+func (d *Disk) Damaged() int {
+	if d == nil {
+		return 0
+	}
+	return d.damaged
+}
+
+// writeFile replaces a file; durably, the new content is on disk before the
 // name points to it.
-func writeFile(path string, data []byte) error {
+func writeFile(path string, data []byte, durably bool) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -93,7 +160,7 @@ func writeFile(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && durably {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
@@ -105,6 +172,9 @@ func writeFile(path string, data []byte) error {
 	if err != nil {
 		_ = os.Remove(f.Name())
 		return err
+	}
+	if !durably {
+		return nil
 	}
 	d, err := os.Open(dir)
 	if err != nil {

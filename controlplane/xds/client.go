@@ -34,6 +34,8 @@ type Client struct {
 	cfg       ClientConfig
 	log       *slog.Logger
 	connected atomic.Bool
+	kept      atomic.Pointer[fleet.World]
+	conn      atomic.Pointer[grpc.ClientConn] // to the control node that is listened to; nil: none
 	nacks     atomic.Int64
 	connects  atomic.Int64
 }
@@ -74,11 +76,16 @@ func (c *Client) Register(r prometheus.Registerer) {
 	)
 }
 
+// Have says which World the node has applied already, from its disk, so that
+// only what differs is brought. It is called before Run.
+func (c *Client) Have(w *fleet.World) { c.kept.Store(w) }
+
 // Run calls apply with each World that the control plane wants of this node,
 // until ctx ends. An error of apply is sent back as a NACK, and that World is
 // not tried again on the same connection.
 func (c *Client) Run(ctx context.Context, apply func(*fleet.World) error) error {
 	have := newHolding(c.cfg.Node, apply)
+	have.adopt(c.kept.Swap(nil))
 	wait := minBackoff
 	away := false
 	for i := 0; ctx.Err() == nil; i++ {
@@ -139,6 +146,8 @@ func (c *Client) session(ctx context.Context, addr string, have *holding) (heard
 	}
 	c.connected.Store(true)
 	defer c.connected.Store(false)
+	c.conn.Store(conn)
+	defer c.conn.Store(nil)
 	c.connects.Add(1)
 	for {
 		r, err := stream.Recv()

@@ -24,9 +24,14 @@ type holding struct {
 	node    string
 	apply   func(*fleet.World) error
 	objects map[string]resource // received, by name
+	zones   *fleet.Zones        // received; applied, or about to be with the first Snapshot
 	shifts  resource            // received; applied, or about to be with the first Snapshot
 	snap    resource            // applied
 	world   *fleet.World        // applied; nil before the first
+
+	// adopted says that world is from the node's disk, and no control node has
+	// said yet that it is the wanted one.
+	adopted bool
 
 	// waiting is a Snapshot whose objects have not all come yet.
 	waiting *discovery.DeltaDiscoveryResponse
@@ -34,6 +39,20 @@ type holding struct {
 
 func newHolding(node string, apply func(*fleet.World) error) *holding {
 	return &holding{node: node, apply: apply, objects: map[string]resource{}}
+}
+
+// adopt starts from a World that has been applied, as the node kept it on disk,
+// so that a control node sends only what differs.
+func (h *holding) adopt(w *fleet.World) {
+	if w == nil || h.world != nil {
+		return
+	}
+	p := prepare(w, nil)
+	all := p.forNode(h.node)
+	for _, r := range all[typeObject] {
+		h.objects[r.name] = r
+	}
+	h.zones, h.shifts, h.snap, h.world, h.adopted = w.Zones, p.shifts, all[typeSnapshot][0], w, true
 }
 
 // subscribe gives the requests that open a stream: all of each type, but for
@@ -47,13 +66,18 @@ func (h *holding) subscribe() []*discovery.DeltaDiscoveryRequest {
 	node := &core.Node{Id: h.node, UserAgentName: "meridian", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 		revisionKey: structpb.NewStringValue(strconv.FormatUint(revision, 10)),
 	}}}
-	have := map[string]map[string]string{typeObject: {}, typeShifts: {}, typeSnapshot: {}}
+	have := map[string]map[string]string{typeObject: {}, typeZone: {}, typeShifts: {}, typeSnapshot: {}}
 	for name, r := range h.objects {
 		have[typeObject][name] = r.version
 	}
+	for o := range h.zones.All() {
+		have[typeZone][o.Key.ID] = o.Version
+	}
 	if h.world != nil {
 		have[typeShifts][shiftsName] = h.shifts.version
-		have[typeSnapshot][snapshotName] = h.snap.version
+		if !h.adopted {
+			have[typeSnapshot][snapshotName] = h.snap.version
+		}
 	}
 	var out []*discovery.DeltaDiscoveryRequest
 	for _, url := range types {
@@ -70,6 +94,8 @@ func (h *holding) take(r *discovery.DeltaDiscoveryResponse) []*discovery.DeltaDi
 	switch r.GetTypeUrl() {
 	case typeObject:
 		err = h.takeObjects(r)
+	case typeZone:
+		err = h.takeZones(r)
 	case typeShifts:
 		err = h.takeShifts(r)
 	case typeSnapshot:
@@ -114,6 +140,53 @@ func (h *holding) takeObjects(r *discovery.DeltaDiscoveryResponse) error {
 		delete(h.objects, name)
 	}
 	return errors.Join(errs...)
+}
+
+// takeZones applies zones without waiting for a Snapshot. Of several that come
+// together, those that are refused do not keep the others from being applied.
+func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
+	var errs []error
+	var put []fleet.Object
+	for _, w := range r.GetResources() {
+		res, err := unwire(typeZone, w)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		put = append(put, fleet.Object{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: res.name}, Data: res.data, Version: res.version})
+	}
+	var gone []fleet.Name
+	for _, name := range r.GetRemovedResources() {
+		gone = append(gone, fleet.Name(name))
+	}
+	return errors.Join(append(errs, h.changeZones(put, gone)...)...)
+}
+
+// changeZones applies zones, all at once or, where that is refused, in halves.
+func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name) []error {
+	if len(put)+len(gone) == 0 {
+		return nil
+	}
+	zones := h.zones.With(put, gone)
+	if h.world == nil {
+		h.zones = zones
+		return nil
+	}
+	next := *h.world
+	next.Zones = zones
+	err := h.apply(&next)
+	switch {
+	case err == nil:
+		h.world, h.zones = &next, zones
+		return nil
+	case len(gone) > 0 && len(put) > 0:
+		return append(h.changeZones(put, nil), h.changeZones(nil, gone)...)
+	case len(put) > 1:
+		return append(h.changeZones(put[:len(put)/2], nil), h.changeZones(put[len(put)/2:], nil)...)
+	case len(put) == 1:
+		err = fmt.Errorf("zone %s: %w", put[0].Key.ID, err)
+	}
+	return []error{err}
 }
 
 // only gives the one resource that a response of such a type holds.
@@ -166,6 +239,10 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 		return err
 	}
 	if h.world != nil && res.version == h.snap.version {
+		if h.adopted {
+			h.adopted = false
+			return h.apply(h.world)
+		}
 		return nil // after a detour by another replica
 	}
 	var s snapshot
@@ -195,10 +272,11 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 	if err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
+	w.Zones = h.zones
 	if err := h.apply(w); err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
-	h.world, h.snap = w, res
+	h.world, h.snap, h.adopted = w, res, false
 	return nil
 }
 

@@ -1,10 +1,12 @@
 package xds
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -19,6 +21,7 @@ import (
 // The resource types; each holds a google.protobuf.BytesValue.
 const (
 	typeObject   = "type.googleapis.com/meridian.v1.Object"
+	typeZone     = "type.googleapis.com/meridian.v1.Zone"
 	typeShifts   = "type.googleapis.com/meridian.v1.Shifts"
 	typeSnapshot = "type.googleapis.com/meridian.v1.Snapshot"
 
@@ -34,10 +37,10 @@ const (
 )
 
 // types in the order in which they are sent.
-var types = [...]string{typeObject, typeShifts, typeSnapshot}
+var types = [...]string{typeObject, typeZone, typeShifts, typeSnapshot}
 
 // resource is one named, versioned piece of data; version is the SHA-256 of
-// data in hex.
+// data in hex, of a zone rules.ContentVersion.
 type resource struct {
 	name    string
 	version string
@@ -68,6 +71,9 @@ func unwire(typeURL string, w *discovery.Resource) (resource, error) {
 		return resource{}, fmt.Errorf("resource %s: %w", w.GetName(), err)
 	}
 	r := newResource(w.GetName(), v.GetValue())
+	if typeURL == typeZone {
+		r.version = rules.ContentVersion(r.data)
+	}
 	if r.version != w.GetVersion() {
 		return resource{}, fmt.Errorf("resource %s: content does not match version %q", r.name, w.GetVersion())
 	}
@@ -100,23 +106,44 @@ type published struct {
 	shifts  resource
 }
 
-func prepare(w *fleet.World) *published {
-	p := &published{world: w, spec: w.Snapshot.Canonical(), objects: map[fleet.ObjectKey]resource{}}
+// prepare takes over from what was published before (nil: nothing) what has
+// not changed.
+func prepare(w *fleet.World, old *published) *published {
+	if old != nil && old.world.Snapshot == w.Snapshot {
+		p := *old
+		if p.world = w; !slices.EqualFunc(old.world.Shifts, w.Shifts, sameShift) {
+			p.shifts = shiftsResource(w.Shifts)
+		}
+		return &p
+	}
+	p := &published{world: w, spec: w.Snapshot.Canonical(), objects: map[fleet.ObjectKey]resource{}, shifts: shiftsResource(w.Shifts)}
 	inline := rules.Inline(w.Snapshot)
 	for k, o := range w.Objects {
 		if _, ok := inline[k]; !ok { // those are in the Spec
 			p.objects[k] = newResource(objectName(k), o.Data)
 		}
 	}
-	shifts := w.Shifts
-	if shifts == nil {
-		shifts = []fleet.Shift{}
-	}
-	p.shifts = newResource(shiftsName, mustJSON(shifts))
 	return p
 }
 
-// forNode gives what a node is sent. One that the Spec does not name gets the
+func shiftsResource(shifts []fleet.Shift) resource {
+	if shifts == nil {
+		shifts = []fleet.Shift{}
+	}
+	return newResource(shiftsName, mustJSON(shifts))
+}
+
+func sameShift(a, b fleet.Shift) bool { return bytes.Equal(mustJSON(a), mustJSON(b)) }
+
+// zonesFor gives the zones that a node is sent: all, if it is a nameserver.
+func (p *published) zonesFor(node string) *fleet.Zones {
+	if n := p.world.Snapshot.Node(node); n == nil || !n.Has(fleet.RoleDNS) {
+		return nil
+	}
+	return p.world.Zones
+}
+
+// forNode gives what a node is sent besides zones. One that the Spec does not name gets the
 // Snapshot alone, so that it knows that it is to serve no more.
 func (p *published) forNode(node string) map[string][]resource {
 	s := snapshot{Revision: p.world.Snapshot.Revision, Spec: p.spec, Objects: []objectRef{}}

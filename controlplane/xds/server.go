@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -44,12 +45,18 @@ type Server struct {
 	cfg    ServerConfig
 	log    *slog.Logger
 	ledger Ledger
+	// updates takes the nodes' dynamic updates; nil: none are taken.
+	updates UpdateServer
 
 	mu      sync.Mutex // guards what follows
 	current *published
 	streams map[*serverStream]bool
 	nodes   map[string]int // streams of each node: a new one may overlap the old
 }
+
+// SetUpdates says who takes the nodes' dynamic updates; before Run. The control
+// plane publishes through the server, and so is made after it.
+func (s *Server) SetUpdates(u UpdateServer) { s.updates = u }
 
 // NewServer checks the configuration.
 func NewServer(cfg ServerConfig) (*Server, error) {
@@ -72,7 +79,10 @@ func (s *Server) Register(r prometheus.Registerer) {
 
 // Publish replaces the World that nodes are served; it may be called before Run.
 func (s *Server) Publish(w *fleet.World) {
-	p := prepare(w)
+	s.mu.Lock()
+	old := s.current
+	s.mu.Unlock()
+	p := prepare(w, old)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current = p
@@ -90,10 +100,12 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ledger Ledger) error {
 	g := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.cfg.Credentials.Server())),
 		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxRecvMsgSize(maxMessage), // a node that comes back tells the version of every zone it has
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(g, s)
+	g.RegisterService(&updates, s)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
 	select {
@@ -116,6 +128,8 @@ type serverStream struct {
 	subs   map[string]*subscription
 	nonce  uint64
 	warned bool
+	pushed *published   // what the node was sent last; nil: nothing yet
+	zones  *fleet.Zones // zones that it was sent or has
 }
 
 // subscription is what the node wants and has of one type.
@@ -132,7 +146,9 @@ func (s *Server) DeltaAggregatedResources(g discovery.AggregatedDiscoveryService
 	}
 	st := &serverStream{AggregatedDiscoveryService_DeltaAggregatedResourcesServer: g, s: s, node: node,
 		news: make(chan struct{}, 1), subs: map[string]*subscription{}}
-	requests := make(chan *discovery.DeltaDiscoveryRequest)
+	// Answers must not wait for what is being sent: the node waits with its
+	// next one for them to be taken.
+	requests := make(chan *discovery.DeltaDiscoveryRequest, 1024)
 	go func() { // ends with the stream, whose context ends when this method returns
 		defer close(requests)
 		for {
@@ -213,7 +229,7 @@ func (st *serverStream) request(r *discovery.DeltaDiscoveryRequest) error {
 	url := r.GetTypeUrl()
 	sub := st.subs[url]
 	if sub == nil {
-		if url != typeObject && url != typeShifts && url != typeSnapshot {
+		if !slices.Contains(types[:], url) {
 			return status.Errorf(codes.InvalidArgument, "type %q is not served", url)
 		}
 		sub = &subscription{known: map[string]string{}, waiting: map[string]uint64{}}
@@ -255,9 +271,72 @@ func (st *serverStream) push() error {
 		st.warned = true
 		st.s.log.Warn("a node that the Spec does not name is connected; it is sent the Snapshot alone", "node", st.node)
 	}
+	old := st.pushed
+	st.pushed = p
+	zones, gone := st.zonesLacking(p)
+	if old != nil && old.world.Snapshot == p.world.Snapshot && old.shifts.version == p.shifts.version {
+		return st.pushZones(zones, gone, p.world.Snapshot.Revision)
+	}
 	all := p.forNode(st.node)
 	for _, url := range types {
-		if err := st.pushType(url, all[url], p.world.Snapshot.Revision); err != nil {
+		var err error
+		if url == typeZone {
+			err = st.pushZones(zones, nil, p.world.Snapshot.Revision)
+		} else {
+			err = st.pushType(url, all[url], p.world.Snapshot.Revision)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// The Snapshot before may have needed these.
+	return st.pushZones(nil, gone, p.world.Snapshot.Revision)
+}
+
+// zonesLacking gives what differs from the zones that the node has.
+func (st *serverStream) zonesLacking(p *published) (put []fleet.Object, gone []fleet.Name) {
+	next := p.zonesFor(st.node)
+	sub := st.subs[typeZone]
+	if sub.known == nil {
+		put, gone = next.Since(st.zones)
+	} else { // the first time: compared with what the node has said
+		for o := range next.All() {
+			if sub.known[o.Key.ID] != o.Version {
+				put = append(put, o)
+			}
+		}
+		for name := range sub.known {
+			if _, ok := next.Get(fleet.Name(name)); !ok {
+				gone = append(gone, fleet.Name(name))
+			}
+		}
+		sub.known = nil
+	}
+	st.zones = next
+	return put, gone
+}
+
+// pushZones sends zones, and the names of those that are gone.
+func (st *serverStream) pushZones(put []fleet.Object, gone []fleet.Name, revision uint64) error {
+	for len(put) > 0 || len(gone) > 0 {
+		st.nonce++
+		out := &discovery.DeltaDiscoveryResponse{TypeUrl: typeZone, Nonce: strconv.FormatUint(st.nonce, 10), SystemVersionInfo: strconv.FormatUint(revision, 10)}
+		for size := 0; len(put) > 0 && (size == 0 || size+len(put[0].Data) <= batchSize); put = put[1:] {
+			o := put[0]
+			w, err := resource{o.Key.ID, o.Version, o.Data}.wire(typeZone)
+			if err != nil {
+				return status.Error(codes.Internal, err.Error())
+			}
+			out.Resources = append(out.Resources, w)
+			size += len(o.Data) + len(o.Key.ID)
+		}
+		if len(put) == 0 {
+			for _, n := range gone {
+				out.RemovedResources = append(out.RemovedResources, string(n))
+			}
+			gone = nil
+		}
+		if err := st.Send(out); err != nil {
 			return err
 		}
 	}

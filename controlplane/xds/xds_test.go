@@ -137,11 +137,14 @@ type testServer struct {
 }
 
 // serve runs a server; with an address, on that one.
-func serve(t *testing.T, id *identity.Identity, addr string) *testServer {
+func serve(t testing.TB, id *identity.Identity, addr string, updates ...UpdateServer) *testServer {
 	t.Helper()
 	s, err := NewServer(ServerConfig{Credentials: id.Credentials("control", time.Now, rand.Reader), Logger: logTo(t)})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, u := range updates {
+		s.SetUpdates(u)
 	}
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -196,18 +199,7 @@ func listen(t *testing.T, id *identity.Identity, node string, addrs ...string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	tc := &testClient{}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.Run(ctx, tc.apply); err != nil {
-			t.Errorf("client: %v", err)
-		}
-	}()
-	tc.stop = sync.OnceFunc(func() { cancel(); <-done })
-	t.Cleanup(tc.stop)
-	return tc
+	return runClient(t, c)
 }
 
 func TestEachNodeGetsWhatItsRolesNeedAndAcknowledgesIt(t *testing.T) {
