@@ -68,8 +68,8 @@ func meridian(t testing.TB, dir string) peer {
 	return peer{"meridian", s.Addrs()[0].String()}
 }
 
-// start runs a peer until the test ends, and waits until it answers for the
-// last of its zones. args are made from the port, which the peer may find
+// start runs a peer until the test ends, and waits until it answers for all
+// its zones, or at all where it has none. args are made from the port, which the peer may find
 // taken: then another is tried.
 func start(t testing.TB, name string, zones []zoneFile, args func(port int) []string) peer {
 	t.Helper()
@@ -109,15 +109,19 @@ func stopProcess(p *os.Process, gone <-chan struct{}) {
 	<-gone
 }
 
-// ready waits until a peer answers with authority for each zone.
+// ready waits until a peer answers with authority for each zone, or at all.
 func ready(p peer, zones []zoneFile, gone <-chan struct{}) bool {
 	deadline := time.Now().Add(20 * time.Second)
 	c := dns.Client{Timeout: 200 * time.Millisecond}
+	if len(zones) == 0 {
+		zones = []zoneFile{{name: "."}}
+	}
 	for _, z := range zones {
 		m := new(dns.Msg).SetQuestion(z.name, dns.TypeSOA)
+		m.RecursionDesired = z.path != ""
 		for {
 			r, _, err := c.Exchange(m, p.addr)
-			if err == nil && r.Rcode == dns.RcodeSuccess && r.Authoritative {
+			if err == nil && (z.path == "" || r.Rcode == dns.RcodeSuccess && r.Authoritative) {
 				break
 			}
 			select {
