@@ -27,6 +27,9 @@ const (
 // aspects in the order in which they are judged.
 var aspects = []string{aspectReply, aspectRcode, aspectFlags, aspectQuestion, aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional, aspectOPT, aspectFile, aspectOdd}
 
+// contents are the aspects that a truncated response tells nothing about.
+var contents = []string{aspectAnswer, aspectAuthority, aspectGlue, aspectAdditional}
+
 // normal is a response in the form that is compared: by aspect a text that is
 // equal where the responses say the same. See normalise for what that means.
 type normal struct {

@@ -119,7 +119,7 @@ func TestOddMessages(t *testing.T) {
 	messages := oddMessages("odd.test.")
 	for _, tcp := range []bool{false, true} {
 		for _, name := range slices.Sorted(maps.Keys(messages)) {
-			var by [4]normal
+			by := make([]normal, len(peers))
 			for i, s := range servers {
 				c := client{addr: s.addr, patience: silence}
 				n := normalise2(c.ask(messages[name], tcp))

@@ -260,13 +260,10 @@ zone:
 	})
 }
 
-// powerdns is asked for information alone; nil where it is not installed.
-func powerdns(t testing.TB, zones []zoneFile) *peer {
-	program, err := exec.LookPath("pdns_server")
-	if err != nil {
-		return nil
-	}
-	p := start(t, "powerdns", zones, func(port int) []string {
+// powerdns is asked for information alone.
+func powerdns(t testing.TB, zones []zoneFile) peer {
+	program := testkit.Program(t, "pdns_server")
+	return start(t, "powerdns", zones, func(port int) []string {
 		dir := t.TempDir()
 		var b strings.Builder
 		for _, z := range zones {
@@ -294,7 +291,6 @@ loglevel=2
 `, dir, port, payload))
 		return []string{program, "--config-dir=" + dir}
 	})
-	return &p
 }
 
 // safeBuffer takes the output of a process while it runs.

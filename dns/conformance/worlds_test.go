@@ -1,0 +1,83 @@
+package conformance
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// world is a set of zones served together.
+type world struct {
+	name    string
+	dir     string
+	zones   []zoneFile
+	keys    []*dns.DNSKEY // by zone; nil where it is not signed
+	queries []query
+}
+
+// worlds makes the zone files of the corpus: all kinds as they are and signed
+// in three ways on one server, and root zones on others.
+func worlds(t *testing.T) []world {
+	t.Helper()
+	w := world{name: "zones", dir: t.TempDir()}
+	kinds := templates(t, "zones")
+	for _, f := range families {
+		ds := "" // of the child, which sorts before its parent
+		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+			text := strings.ReplaceAll(kinds[kind], "@S@", f.name)
+			if kind == "parent" {
+				text += ds
+			}
+			key := w.add(t, kind+"."+f.name+".", text, f.sign)
+			if kind == "child.parent" && key != nil {
+				ds = key.ToDS(dns.SHA256).String() + "\n"
+			}
+		}
+	}
+	out := []world{w}
+	for _, f := range families {
+		r := world{name: "root-" + f.name, dir: t.TempDir()}
+		r.add(t, ".", templates(t, "root")["root"], f.sign)
+		out = append(out, r)
+	}
+	return out
+}
+
+// add makes a zone's file and its questions, and gives the key that it is
+// signed with, if it is.
+func (w *world) add(t testing.TB, name, text string, sign func(origin, key string) []string) *dns.DNSKEY {
+	t.Helper()
+	text = "$ORIGIN " + name + "\n" + text
+	var key *dns.DNSKEY
+	served := text
+	if sign != nil {
+		served, key = signed(t, name, text, sign)
+	}
+	file := strings.TrimSuffix(name, ".")
+	if name == "." {
+		file = "root"
+	}
+	w.zones = append(w.zones, zoneFile{name, writeFile(t, w.dir, file+".zone", served)})
+	w.queries = append(w.queries, ask(name, text, sign != nil)...)
+	w.keys = append(w.keys, key)
+	return key
+}
+
+// only keeps the zones whose names end so, in the same folder.
+func (w world) only(suffix string) world {
+	out := world{name: w.name, dir: w.dir}
+	for i, z := range w.zones {
+		if strings.HasSuffix(z.name, suffix) {
+			out.zones, out.keys = append(out.zones, z), append(out.keys, w.keys[i])
+		}
+	}
+	for _, q := range w.queries {
+		if strings.HasSuffix(q.zone, suffix) {
+			out.queries = append(out.queries, q)
+		}
+	}
+	return out
+}
