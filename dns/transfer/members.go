@@ -1,0 +1,192 @@
+package transfer
+
+import (
+	"slices"
+	"time"
+
+	"meridian/dns/catalog"
+	"meridian/dns/zone"
+	"meridian/fleet"
+)
+
+// consumed is a catalog whose members we serve.
+type consumed struct {
+	zone    *zone.Zone // that was read last, good or not
+	members []catalog.Member
+}
+
+// member is one zone that a catalog lists.
+type member struct {
+	catalog fleet.Name
+	owner   catalog.Owner
+	policy  *policy
+}
+
+// consume reads a catalog that is served, where it has changed, and brings the
+// members in line. A broken one changes nothing (RFC 9432 section 5.1).
+func (t *Transfer) consume(name fleet.Name, p *policy) {
+	z := t.cfg.Zones.Zone(name)
+	t.mu.Lock()
+	c := t.catalogs[name]
+	if z == nil || c != nil && c.zone == z {
+		t.mu.Unlock()
+		return
+	}
+	if c == nil {
+		c = &consumed{}
+		t.catalogs[name] = c
+	}
+	c.zone = z
+	members, err := catalog.Read(z)
+	if err != nil {
+		t.mu.Unlock()
+		t.metrics.catalogs.WithLabelValues(string(name)).Inc()
+		t.log.Error("a catalog is not taken; its members stay", "catalog", name, "serial", z.Serial, "err", err)
+		return
+	}
+	c.members = members
+	before := len(t.members)
+	fresh, gone := t.reconcile()
+	t.log.Info("catalog", "catalog", name, "serial", z.Serial, "members", len(members), "before", before, "after", len(t.members))
+	t.mu.Unlock()
+	t.stop(gone)
+	t.start(fresh)
+}
+
+// renewMembers works out which zones are members of which catalog, and with
+// what settings. It gives those that are to begin anew. It is called with mu
+// held.
+func (t *Transfer) renewMembers() (reset []fleet.Name) {
+	lists, before := map[fleet.Name][]catalog.Member{}, map[fleet.Name]catalog.Owner{}
+	for name, c := range t.catalogs {
+		if p := t.intent.zones[name]; p == nil || p.Catalog == nil {
+			delete(t.catalogs, name)
+		} else {
+			lists[name] = c.members
+		}
+	}
+	for name, m := range t.members {
+		before[name] = m.owner
+	}
+	a := catalog.Assign(before, lists)
+	for _, o := range a.Clash {
+		t.log.Warn("a catalog lists a zone that another has", "zone", o.Member.Zone, "catalog", o.Catalog, "owner", a.Owners[o.Member.Zone].Catalog)
+	}
+	next := make(map[fleet.Name]*member, len(a.Owners))
+	read := map[[2]string]*policy{}
+	for name, o := range a.Owners {
+		if t.intent.zones[name] != nil {
+			t.log.Warn("a catalog lists a zone that the Spec names; the Spec holds", "zone", name, "catalog", o.Catalog)
+			continue
+		}
+		p := t.intent.zones[o.Catalog]
+		template := p.Catalog.Template
+		for _, g := range o.Member.Groups {
+			if named, ok := p.Catalog.Groups[g]; ok {
+				template = named
+				break
+			}
+		}
+		key := [2]string{string(o.Catalog), template}
+		if read[key] == nil {
+			settings, err := t.intent.read.member(p, template)
+			if err != nil { // templates have been read before
+				t.log.Error("a catalog's template", "catalog", o.Catalog, "template", template, "err", err)
+				settings = &policy{}
+			}
+			if len(settings.primaries) == 0 {
+				t.log.Warn("members of a catalog have no primaries", "catalog", o.Catalog, "template", template)
+			}
+			read[key] = settings
+		}
+		next[name] = &member{o.Catalog, o, read[key]}
+	}
+	t.members = next
+	return a.Reset
+}
+
+// stop takes zones out of service that are no longer the fleet's.
+func (t *Transfer) stop(gone []fleet.Name) {
+	for _, name := range gone {
+		t.cfg.Zones.RemoveZone(name)
+		t.notifier.forget(name)
+		t.metrics.forget(name)
+		t.log.Info("zone removed", "zone", name)
+	}
+}
+
+// makeCatalogs makes the catalog zones that list the fleet's zones, where
+// their content has changed.
+func (t *Transfer) makeCatalogs(last, next *intent) {
+	if last != nil && last.world.Snapshot == next.world.Snapshot {
+		if next.unnamed.MemberOf == "" || last.world.Zones == next.world.Zones {
+			return
+		}
+	}
+	lists := map[fleet.Name][]catalog.Member{}
+	list := func(name fleet.Name, p *policy) {
+		if p.MemberOf != "" && p.MemberOf != name {
+			lists[p.MemberOf] = append(lists[p.MemberOf], catalog.Member{Zone: name, Groups: []string{p.Group}})
+		}
+	}
+	for name, p := range next.zones {
+		list(name, p)
+	}
+	for o := range next.world.Zones.All() {
+		if name := fleet.Name(o.Key.ID); next.zones[name] == nil {
+			list(name, next.unnamed)
+		}
+	}
+	for name, members := range lists {
+		if err := t.makeCatalog(name, members); err != nil {
+			t.log.Error("making a catalog", "catalog", name, "err", err)
+		}
+	}
+}
+
+// makeCatalog serves a catalog; its serial is the time of the change, and at
+// least one more than before.
+func (t *Transfer) makeCatalog(name fleet.Name, members []catalog.Member) error {
+	t.mu.Lock()
+	old := t.made[name]
+	t.mu.Unlock()
+	if old == nil {
+		var err error
+		if old, _, err = t.disk.load(name); err != nil {
+			t.log.Error("reading a catalog's copy", "catalog", name, "err", err)
+		}
+	}
+	serial := uint32(time.Now().Unix())
+	if old != nil {
+		serial = old.Serial
+	}
+	slices.SortFunc(members, func(a, b catalog.Member) int { return compareNames(a.Zone, b.Zone) })
+	z, err := catalog.Make(name, members, serial)
+	if err != nil {
+		return err
+	}
+	if old != nil && len(zone.Diff(old, z)) > 0 {
+		serial = uint32(time.Now().Unix())
+		if !newer(serial, old.Serial) {
+			serial = old.Serial + 1
+		}
+		if z, err = catalog.Make(name, members, serial); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	t.made[name] = z
+	t.mu.Unlock()
+	t.cfg.Zones.SetZone(z)
+	return t.disk.save(z, time.Now())
+}
+
+func compareNames(a, b fleet.Name) int {
+	if a < b {
+		return -1
+	}
+	if a > b {
+		return 1
+	}
+	return 0
+}
