@@ -25,7 +25,7 @@ type Builder struct {
 	slots    []uint32 // open addressing: 1 + index into owners
 	last     int      // owner of the last record
 	recs     []record
-	data     []byte // RDATA of recs
+	chunks   [][]byte // RDATA of recs, each in one piece
 	variants map[variantKey][]Variant
 	report   report
 }
@@ -38,7 +38,7 @@ type ownerRef struct {
 // record is one record of a Builder.
 type record struct {
 	owner uint32 // into owners
-	at    uint32 // into data
+	at    uint32 // chunk, and offset in it
 	ttl   uint32
 	line  uint32
 	len   uint16
@@ -77,15 +77,49 @@ func (b *Builder) add(owner []byte, rtype uint16, ttl uint32, rdata []byte, file
 	if err != nil {
 		return err
 	}
-	if len(b.data)+len(rdata) > 1<<32-1 {
+	at, ok := b.keep(rdata)
+	if !ok {
 		return errTooBig
 	}
 	if ttl > 1<<31-1 {
 		ttl = 0 // RFC 2181 section 8
 	}
-	b.recs = append(b.recs, record{uint32(id), uint32(len(b.data)), ttl, line, uint16(len(rdata)), rtype, file})
-	b.data = append(b.data, rdata...)
+	b.recs = append(b.recs, record{uint32(id), at, ttl, line, uint16(len(rdata)), rtype, file})
 	return nil
+}
+
+// chunkBits is the binary logarithm of the size of a chunk, in octets. Chunks
+// do not move as more come, so that no garbage is left behind.
+const chunkBits = 18
+
+// keep copies RDATA and tells where; false where no place is left.
+func (b *Builder) keep(rdata []byte) (at uint32, ok bool) {
+	last := len(b.chunks) - 1
+	if last < 0 || len(b.chunks[last])+len(rdata) > 1<<chunkBits {
+		if last+1 == 1<<(32-chunkBits) {
+			return 0, false
+		}
+		var chunk []byte
+		if last++; last > 0 {
+			chunk = make([]byte, 0, 1<<chunkBits)
+		}
+		b.chunks = append(b.chunks, chunk)
+	}
+	if len(rdata) == 0 {
+		return uint32(last) << chunkBits, true
+	}
+	at = uint32(last)<<chunkBits | uint32(len(b.chunks[last]))
+	b.chunks[last] = append(b.chunks[last], rdata...)
+	return at, true
+}
+
+// size is how much RDATA there is, in octets, at most.
+func (b *Builder) size() int {
+	n := 0
+	for _, c := range b.chunks {
+		n += len(c)
+	}
+	return n
 }
 
 // AddVariant adds what a name may answer with. owner is in wire form.
@@ -155,7 +189,10 @@ func (b *Builder) grow() {
 	}
 }
 
-func (b *Builder) rdata(r *record) []byte { return b.data[r.at : r.at+uint32(r.len)] }
+func (b *Builder) rdata(r *record) []byte {
+	at := r.at & (1<<chunkBits - 1)
+	return b.chunks[r.at>>chunkBits][at : at+uint32(r.len)]
+}
 
 // Build gives the zone. All that breaks the rules of zones is told at once.
 // The Builder must not be used afterwards.
@@ -176,48 +213,47 @@ func (b *Builder) Build() (*Zone, error) {
 // gather sorts the records into nodes, in canonical order, and NSEC3s, in
 // order of hash. It sets b.report's means to find lines.
 func (b *Builder) gather() ([]Node, []NSEC3) {
-	order := b.byOwner()
 	names := b.sortedOwners()
-	g := gathered{b: b, order: order, data: make([]byte, 0, len(b.data)+2*len(b.recs)), text: string(b.names)}
+	g := gathered{b: b, order: b.byOwner(), data: make([]byte, 0, b.size()+2*len(b.recs)), text: string(b.names)}
 	g.sets = make([]RRset, 0, g.sortRecords(names))
 	g.nodes = make([]Node, 0, len(names))
 	for _, id := range names {
 		g.owner(id)
 	}
-	slices.SortFunc(g.nsec3, func(a, b NSEC3) int { return cmp.Compare(a.Hash, b.Hash) })
+	sortNSEC3(g.nsec3)
 	b.report.lookup = b.line
 	return g.nodes, g.nsec3
 }
 
-// byOwner orders the records by owner; the first len(owners)+1 entries of
-// what it gives tell where each owner's begin.
-func (b *Builder) byOwner() (order ordered) {
-	order.from = make([]uint32, len(b.owners)+1)
-	for i := range b.recs {
-		order.from[b.recs[i].owner+1]++
-	}
-	for i := range b.owners {
-		order.from[i+1] += order.from[i]
-	}
-	order.recs = make([]record, len(b.recs))
-	next := slices.Clone(order.from)
-	for _, r := range b.recs {
-		order.recs[next[r.owner]] = r
-		next[r.owner]++
-	}
-	return order
-}
-
-// ordered is the records by owner: those of owner i are recs[from[i]:from[i+1]].
+// ordered is the records by owner: those of owner i are recs[from[i]:from[i+1]],
+// each an index into Builder.recs.
 type ordered struct {
 	from []uint32
-	recs []record
+	recs []uint32
 }
 
-func (o *ordered) of(owner int) []record { return o.recs[o.from[owner]:o.from[owner+1]] }
+func (o *ordered) of(owner int) []uint32 { return o.recs[o.from[owner]:o.from[owner+1]] }
+
+// byOwner orders the records by owner.
+func (b *Builder) byOwner() ordered {
+	o := ordered{make([]uint32, len(b.owners)+2), make([]uint32, len(b.recs))}
+	next := o.from[1:] // while they are filled in, each entry tells where its owner's next goes
+	for i := range b.recs {
+		o.from[b.recs[i].owner+2]++
+	}
+	for i := 2; i < len(o.from); i++ {
+		o.from[i] += o.from[i-1]
+	}
+	for i := range b.recs {
+		at := &next[b.recs[i].owner]
+		o.recs[*at] = uint32(i)
+		*at++
+	}
+	return o
+}
 
 // sortedOwners gives the owners in canonical order.
-func (b *Builder) sortedOwners() []int {
+func (b *Builder) sortedOwners() []uint32 {
 	type keyed struct {
 		first    uint64 // of the key, as a number
 		from, to uint32
@@ -243,9 +279,9 @@ func (b *Builder) sortedOwners() []int {
 		}
 		return bytes.Compare(keys[a.from:a.to], keys[b.from:b.to])
 	})
-	out := make([]int, len(list))
+	out := make([]uint32, len(list))
 	for i, k := range list {
-		out[i] = int(k.id)
+		out[i] = k.id
 	}
 	return out
 }

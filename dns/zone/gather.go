@@ -22,14 +22,14 @@ type gathered struct {
 
 // sortRecords orders each owner's records by type and canonically, and gives
 // how many RRsets there are at most.
-func (g *gathered) sortRecords(names []int) (sets int) {
+func (g *gathered) sortRecords(names []uint32) (sets int) {
 	for _, id := range names {
-		recs := g.order.of(id)
+		recs := g.order.of(int(id))
 		if len(recs) > 1 {
 			slices.SortStableFunc(recs, g.compare)
 		}
 		for i := range recs {
-			if i == 0 || recs[i].rtype != recs[i-1].rtype {
+			if i == 0 || g.rec(recs[i]).rtype != g.rec(recs[i-1]).rtype {
 				sets++
 			}
 		}
@@ -37,27 +37,37 @@ func (g *gathered) sortRecords(names []int) (sets int) {
 	return sets
 }
 
+func (g *gathered) rec(i uint32) *record { return &g.b.recs[i] }
+
 // compare orders two records of one owner.
-func (g *gathered) compare(a, b record) int {
+func (g *gathered) compare(i, k uint32) int {
+	a, b := g.rec(i), g.rec(k)
 	if a.rtype != b.rtype {
 		return cmp.Compare(a.rtype, b.rtype)
 	}
-	return compareRDATA(a.rtype, g.b.rdata(&a), g.b.rdata(&b))
+	return compareRDATA(a.rtype, g.b.rdata(a), g.b.rdata(b))
+}
+
+// equal says whether two records of one owner and type are the same.
+func (g *gathered) equal(i, k uint32) bool {
+	a, b := g.rec(i), g.rec(k)
+	return equalRDATA(a.rtype, g.b.rdata(a), g.b.rdata(b))
 }
 
 // owner makes the node of one owner, or its NSEC3, or both.
-func (g *gathered) owner(id int) {
+func (g *gathered) owner(id uint32) {
 	ref := g.b.owners[id]
 	name := g.text[ref.at : ref.at+uint32(ref.len)]
 	from := len(g.sets)
-	recs := g.order.of(id)
-	var sigs []record
+	recs := g.order.of(int(id))
+	var sigs []uint32
 	for i := 0; i < len(recs); {
+		t := g.rec(recs[i]).rtype
 		end := i + 1
-		for end < len(recs) && recs[end].rtype == recs[i].rtype {
+		for end < len(recs) && g.rec(recs[end]).rtype == t {
 			end++
 		}
-		if recs[i].rtype == TypeRRSIG {
+		if t == TypeRRSIG {
 			sigs = recs[i:end]
 		} else if set, ok := g.set(recs[i:end]); ok {
 			g.sets = append(g.sets, set)
@@ -65,17 +75,13 @@ func (g *gathered) owner(id int) {
 		i = end
 	}
 	g.sign(g.sets[from:], sigs)
-	for i := from; i < len(g.sets); i++ {
-		if g.sets[i].Type != TypeNSEC3 {
-			continue
-		}
+	if i := slices.IndexFunc(g.sets[from:], func(s RRset) bool { return s.Type == TypeNSEC3 }); i >= 0 {
 		if hash, ok := nsec3Hash(name, len(g.b.apex)); ok {
-			g.nsec3 = append(g.nsec3, NSEC3{Hash: hash, Name: name, Set: g.sets[i]})
+			g.nsec3 = append(g.nsec3, NSEC3{Hash: hash, Name: name, Set: g.sets[from+i]})
 		} else {
-			g.b.warn(&recs[0], "%s: NSEC3 at a name that is no hash right below the apex (RFC 5155 section 3); it is left out", Text([]byte(name)))
+			g.b.warn(g.rec(recs[0]), "%s: NSEC3 at a name that is no hash right below the apex (RFC 5155 section 3); it is left out", Text([]byte(name)))
 		}
-		g.sets = slices.Delete(g.sets, i, i+1)
-		break
+		g.sets = slices.Delete(g.sets, from+i, from+i+1)
 	}
 	if len(g.sets) > from {
 		g.nodes = append(g.nodes, Node{Name: name, Sets: g.sets[from:len(g.sets):len(g.sets)]})
@@ -83,17 +89,17 @@ func (g *gathered) owner(id int) {
 }
 
 // set makes the RRset of records of one owner and type, sorted.
-func (g *gathered) set(recs []record) (RRset, bool) {
-	first := &recs[0]
+func (g *gathered) set(recs []uint32) (RRset, bool) {
+	first := g.rec(recs[0])
 	set := RRset{Type: first.rtype, TTL: first.ttl}
 	from := len(g.data)
 	differ := false
 	for i := range recs {
-		r := &recs[i]
-		if i > 0 && equalRDATA(r.rtype, g.b.rdata(r), g.b.rdata(&recs[i-1])) {
+		r := g.rec(recs[i])
+		if i > 0 && g.equal(recs[i], recs[i-1]) {
 			continue
 		}
-		if len(g.data)-from+int(r.len) > maxSet && set.Count > 0 {
+		if set.Count > 0 && len(g.data)-from+2+int(r.len) > maxSet {
 			g.b.fail(r, "%s: more records than fit into a message", g.b.textOf(r))
 			return set, false
 		}
@@ -103,36 +109,29 @@ func (g *gathered) set(recs []record) (RRset, bool) {
 		g.put(r)
 	}
 	if differ {
-		r := otherTTL(recs)
+		r := g.otherTTL(recs)
 		g.b.warn(r, "%s: TTLs differ; the least is served", g.b.textOf(r))
 	}
 	if set.Count > 1 && (set.Type == TypeCNAME || set.Type == TypeDNAME || set.Type == TypeSOA) {
-		g.b.fail(lastOf(recs), "%s: more than one %s", Text(g.b.ownerName(int(first.owner))), TypeName(set.Type))
+		last := slices.MaxFunc(recs, func(i, k uint32) int { return cmp.Compare(i, k) })
+		g.b.fail(g.rec(last), "%s: more than one %s", Text(g.b.ownerName(int(first.owner))), TypeName(set.Type))
 	}
 	set.Data = g.data[from:len(g.data):len(g.data)]
+	if len(set.Data) > maxSet {
+		g.b.warn(first, "%s: the data fits into no message", g.b.textOf(first))
+	}
 	return set, true
 }
 
-// lastOf is the record that was given last.
-func lastOf(recs []record) *record {
-	last := &recs[0]
-	for i := range recs {
-		if recs[i].line > last.line {
-			last = &recs[i]
-		}
-	}
-	return last
-}
-
 // otherTTL is the first record given whose TTL is not that of the very first.
-func otherTTL(recs []record) *record {
-	byLine := slices.SortedStableFunc(slices.Values(recs), func(a, b record) int { return cmp.Compare(a.line, b.line) })
-	for i := range byLine {
-		if byLine[i].ttl != byLine[0].ttl {
-			return &byLine[i]
+func (g *gathered) otherTTL(recs []uint32) *record {
+	given := slices.Sorted(slices.Values(recs))
+	for _, i := range given {
+		if g.rec(i).ttl != g.rec(given[0]).ttl {
+			return g.rec(i)
 		}
 	}
-	return &byLine[0]
+	return g.rec(given[0])
 }
 
 func (g *gathered) put(r *record) {
@@ -141,25 +140,26 @@ func (g *gathered) put(r *record) {
 
 // sign gives each set the signatures that cover it; they are in order of the
 // type covered.
-func (g *gathered) sign(sets []RRset, sigs []record) {
+func (g *gathered) sign(sets []RRset, sigs []uint32) {
+	covered := func(i uint32) uint16 { return Covered(g.b.rdata(g.rec(i))) }
 	for i := 0; i < len(sigs); {
-		covered := Covered(g.b.rdata(&sigs[i]))
+		t := covered(sigs[i])
 		end := i + 1
-		for end < len(sigs) && Covered(g.b.rdata(&sigs[end])) == covered {
+		for end < len(sigs) && covered(sigs[end]) == t {
 			end++
 		}
-		at := slices.IndexFunc(sets, func(s RRset) bool { return s.Type == covered })
+		at := slices.IndexFunc(sets, func(s RRset) bool { return s.Type == t })
 		if at < 0 {
-			g.b.warn(&sigs[i], "%s covers %s, which is not there; it is left out", g.b.textOf(&sigs[i]), TypeName(covered))
+			r := g.rec(sigs[i])
+			g.b.warn(r, "%s covers %s, which is not there; it is left out", g.b.textOf(r), TypeName(t))
 			i = end
 			continue
 		}
 		from := len(g.data)
 		for k := i; k < end; k++ {
-			if k > i && equalRDATA(TypeRRSIG, g.b.rdata(&sigs[k]), g.b.rdata(&sigs[k-1])) {
-				continue
+			if k == i || !g.equal(sigs[k], sigs[k-1]) {
+				g.put(g.rec(sigs[k]))
 			}
-			g.put(&sigs[k])
 		}
 		sets[at].Sigs = g.data[from:len(g.data):len(g.data)]
 		i = end

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -53,6 +54,7 @@ const (
 // read reads master-file text. Errors of the text are in the report.
 func (p *parser) read(data []byte) {
 	p.data, p.line = data, 1
+	p.b.recs = slices.Grow(p.b.recs, min(bytes.Count(data, []byte{'\n'}), len(data)/8))
 	for p.at < len(p.data) {
 		line := p.line
 		p.ended = false
