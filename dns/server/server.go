@@ -70,6 +70,9 @@ type Server struct {
 	stats   []*stats // of open sockets
 	retired [HTTPS + 1]stats
 	running *group // nil while Run does not run
+
+	loading sync.Mutex        // guards files
+	files   map[string]loaded // by name, those of LoadDir
 }
 
 // moment is the plan in use and what it was compiled from.
@@ -98,6 +101,10 @@ func New(cfg Config) (*Server, error) {
 	s.plan.Store(&moment{Plan: answer.Empty(cfg.Identity)})
 	return s, nil
 }
+
+// SetSpecial sets Config.Special, for a Handler that needs the server to be
+// made. Call it before Run.
+func (s *Server) SetSpecial(h Handler) { s.cfg.Special = h }
 
 // Run serves until ctx ends, and returns when all its goroutines are gone. It
 // opens the sockets where Open has not.
