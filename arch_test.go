@@ -31,14 +31,14 @@ var house = []floor{
 	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns", "dns/conformance"}},
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
-		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "edge/maglev",
+		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/sign", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "edge/maglev",
 		"edge/l7/route", "edge/l7/balance", "anycast/plan", "rules",
 	}},
 	{"runtimes", false, []string{
-		"serving", "dns/server", "dns/transfer", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
+		"serving", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
 	}},
 	{"adapters", false, []string{
-		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "edge/xdp", "probe", "synthetic/dashboard",
+		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "edge/xdp", "probe", "synthetic/dashboard",
 		"controlplane/store", "controlplane/api", "controlplane/xds",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},

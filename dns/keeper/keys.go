@@ -1,0 +1,73 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"meridian/dns/sign"
+	"meridian/dns/zone"
+)
+
+// step moves the zone's keys on, and stores them before anything is made with
+// them. It gives when to step again.
+func (j *job) step(base *zone.Zone) (time.Time, error) {
+	z := j.z
+	if j.policy == nil && z.state == nil {
+		return time.Time{}, nil
+	}
+	var state sign.State
+	if z.state != nil {
+		state = *z.state
+	}
+	state.Unpublished(j.old, j.now)
+	facts := sign.Facts{MaxTTL: maxTTL(base, z.now)}
+	if p := j.k.look.parent(j.name); p != nil && p.at.After(state.Checks) {
+		facts.Parent = p.result
+	}
+	next, events, at, err := sign.Step(state, j.name, j.policy, j.now, facts, j.k.cfg.Rand)
+	if err != nil {
+		return at, err
+	}
+	if err := j.save(z.state, &next); err != nil {
+		return at, err
+	}
+	for _, e := range events {
+		j.k.log.Info("zone keys: "+e.What, "zone", j.name, "key", e.Key)
+		j.k.metrics.events.Inc()
+	}
+	if z.state = &next; len(next.Keys) == 0 {
+		z.state = nil
+		j.k.look.forget(j.name)
+		return time.Time{}, nil
+	}
+	if j.k.cfg.Resolver != nil {
+		j.k.look.wantParent(j.name, next.Checks.Add(next.CheckEvery()), j.now)
+	}
+	return at, nil
+}
+
+// save stores a key state where it differs from the one before.
+func (j *job) save(before, next *sign.State) error {
+	b, err := next.Encode()
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		if had, err := before.Encode(); err == nil && string(had) == string(b) {
+			return nil
+		}
+	}
+	keys := j.k.cfg.Keys
+	if err := keys.Save(j.ctx, j.name, b, j.z.version); err != nil {
+		if errors.Is(err, ErrConflict) {
+			j.z.inputs, j.z.state, j.z.version = "", nil, "" // read again
+		}
+		return fmt.Errorf("storing its keys: %w", err)
+	}
+	if _, j.z.version, err = keys.Load(j.ctx, j.name); err != nil {
+		j.z.inputs, j.z.state = "", nil
+		return fmt.Errorf("storing its keys: %w", err)
+	}
+	return nil
+}
