@@ -91,6 +91,7 @@ type Worker struct {
 	absent   [len(steeredTypes)]uint16 // steered types that the name lacks for this client
 	absentN  int
 	chosen   zone.RRset // what a steered name holds
+	scratch  scratch
 	cookie   [cookieLen]byte
 	daily    daily
 
@@ -121,6 +122,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		limit = min(r.size, PayloadUDP)
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
+	w.scratch.turn++
 	w.dnssec = r.do
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)

@@ -36,29 +36,48 @@ func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now 
 	if err := p.compileZones(old); err != nil {
 		return nil, err
 	}
+	p.steering.begin(w.Snapshot.Spec, p.service)
 	p.steer(v, now)
-	return &p, nil
+	return p.Settle(), nil
 }
 
 // classify compiles the geo table, or takes it over where neither the
 // database nor the ranking has changed.
 func (p *Plan) classify(old *Plan) error {
-	p.intent = steer.Intent(p.world.Snapshot)
+	latency, err := p.latencyMap()
+	if err != nil {
+		return err
+	}
+	p.intent = steer.Intent(p.world.Snapshot, latency)
 	if old.table != nil && old.intent == p.intent && old.source == p.source {
 		p.table, p.classes = old.table, old.classes.For(p.world.Snapshot)
 		return nil
 	}
-	p.classes = steer.NewClasses(p.world.Snapshot)
+	p.classes = steer.NewClasses(p.world.Snapshot, latency)
 	networks := func(func(netip.Prefix, geo.Place) bool) {}
 	if p.source != nil {
 		networks = p.source.Networks()
 	}
-	table, err := geo.Compile(networks, p.classes.Of)
+	table, err := geo.CompileMarked(networks, p.classes.Marks(), p.classes.Of)
 	if err != nil {
 		return fmt.Errorf("compiling clients' classes: %w", err)
 	}
 	p.table = table
 	return nil
+}
+
+// latencyMap reads the latency map that the Spec names; nil for none.
+func (p *Plan) latencyMap() (*steer.LatencyMap, error) {
+	name := p.world.Snapshot.Spec.DNS.LatencyMap
+	obj, ok := p.world.Objects[fleet.ObjectKey{Kind: fleet.ObjectLatency, ID: name}]
+	if name == "" || !ok {
+		return nil, nil
+	}
+	m, err := steer.ParseLatencyMap(obj.Data)
+	if err != nil {
+		return nil, fmt.Errorf("latency map %s: %w", name, err)
+	}
+	return m, nil
 }
 
 // job is one zone to be read: its content, and what comes of it.
@@ -231,7 +250,11 @@ func (j *job) read() {
 func (p *Plan) serve(z *zone.Zone, from origin) *served {
 	s := &served{Zone: z, from: from, apex: z.Apex().Name}
 	for _, st := range z.Steered() {
-		s.steered = append(s.steered, target{p.service(st.Service), uint32(st.TTL.D() / time.Second)})
+		t := target{service: p.service(st.Service), ttl: uint32(st.TTL.D() / time.Second), https: st.HTTPS}
+		if t.service >= 0 {
+			t.rotate = p.world.Snapshot.Spec.Services[t.service].Steering.Rotate
+		}
+		s.steered = append(s.steered, t)
 	}
 	return s
 }

@@ -97,13 +97,14 @@ func (p *Plan) explainSteering(e *Explanation, w *Worker, qtype uint16) {
 	}
 	e.Steered = true
 	e.Class, _ = p.table.Lookup(addr)
-	_, e.Scope = p.pick(w.steered.service, f, addr)
+	_, e.Scope, _ = p.pick(&w.scratch, w.steered, qtype, addr)
 	e.Block = netip.PrefixFrom(addr, e.Scope).Masked()
 	if p.source != nil {
 		e.Place, _ = p.source.Lookup(geo.Carried(addr))
 		e.Source = p.source.String()
 	}
-	d := p.scene.Decide(w.steered.service, f, steer.Client{Place: e.Place, Slot: steer.SlotOf(addr)},
+	slot, _ := steer.SlotOf(addr)
+	d := p.scene.Decide(w.steered.service, f, steer.Client{Place: p.classes.Locate(e.Place, addr), Slot: slot},
 		time.Duration(w.steered.ttl)*time.Second)
 	e.Decision = &d
 }
@@ -137,8 +138,14 @@ func (e *Explanation) String() string {
 	}
 	d := e.Decision
 	line("decision", "service %s by %s: %s from %s, TTL %s", d.Service, d.Policy, d.Answer, cmp.Or(strings.Join(d.Regions, ", "), "none"), d.TTL)
+	group := ""
 	for _, r := range d.Reasons {
-		line("  "+string(r.Code), "%s", strings.TrimSpace(r.Region+" "+r.Detail))
+		indent := strings.Repeat("  ", 1+r.Depth)
+		if r.Group != group && r.Depth > 0 && r.Code == fleet.ReasonPolicy {
+			line(indent[2:]+"group", "%s", r.Group)
+		}
+		group = r.Group
+		line(indent+string(r.Code), "%s", strings.TrimSpace(r.Region+" "+r.Detail))
 	}
 	tw.Flush()
 	return b.String()
@@ -174,7 +181,7 @@ func (p *Plan) Summary(service string) []Steering {
 	var out []Steering
 	for _, c := range geo.Countries() {
 		s := Steering{Country: c.Code, Name: c.Name, Latitude: c.Latitude, Longitude: c.Longitude, Answer: fleet.Regional}
-		class := p.classes.Rank(c.Place())
+		class := p.classes.Rank(index, c.Place())
 		counts := map[string]float64{}
 		first := p.scene.Choose(index, f, class, 0)
 		samples := 1

@@ -51,7 +51,7 @@ type Plan struct {
 	table    *geo.Table
 	intent   string // of classes
 	scene    *steer.Scene
-	states   [][2]*state // by service and family
+	steering steering
 }
 
 // settings are what the Spec says of answers.

@@ -2,6 +2,7 @@ package answer
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"meridian/dns/zone"
@@ -10,122 +11,360 @@ import (
 	"meridian/steer"
 )
 
-// state is every decision on one service and family in the present scene,
-// made before the query.
-type state struct {
-	byClass  []uint32      // variant of each class; with inTable set, a table of slots
-	tables   [][]uint32    // variant of each slot
-	variants []*zone.RRset // the RRsets that occur; an empty one is no address
-	tailored bool          // clients get different answers
+// answerKind is what steering makes an RRset of.
+type answerKind uint8
+
+const (
+	kindA answerKind = iota
+	kindAAAA
+	kindHTTPS  // hints of both families
+	kindSecond // and those of the second-best region
+	answerKinds
+)
+
+// outcome is what one answer is made of. It is comparable.
+type outcome struct {
+	v4, v6 steer.Choice
+	second uint8 // region of the HTTPS record of lower priority, or steer.None
 }
 
-// inTable marks an entry of byClass that depends on the slot.
-const inTable = 1 << 31
+// state is every decision of one kind of answer for services that are decided
+// alike, made before the query: an entry for each ranking, and which ranking
+// an address has. Where a share splits clients the entry is the ranking
+// itself, and the client's slot decides.
+type state struct {
+	service  int // the first such service
+	kind     answerKind
+	of       []uint32 // by class: ranking
+	rankings []*steer.Ranking
+	entries  []uint32 // by ranking: index in outcomes; with inSlots set, in rankings
+	outcomes []outcome
+	sets     []zone.RRset // A and AAAA: by outcome
+	uniform  bool         // all clients get one answer
+	wide     *geo.Table   // address to entry, each block as wide as one answer goes; nil until settled
+}
 
-// steer makes all decisions.
+// inSlots marks an entry that depends on the slot.
+const inSlots = 1 << 31
+
+// stateKey names what a state follows from, within one ground.
+type stateKey struct {
+	steer.Key
+	kind answerKind
+}
+
+// steering is what a plan has decided in the present scene.
+type steering struct {
+	needed [][answerKinds]bool   // by service
+	states [][answerKinds]*state // by service; those needed
+	cache  map[stateKey]*state
+	wide   map[string]*geo.Table // by kind of ranking and entries
+	data   [2][][]byte           // by family and region: its addresses as records; the anycast ones come last
+}
+
+// begin notes what the Spec needs.
+func (s *steering) begin(spec *fleet.Spec, service func(string) int) {
+	s.needed = make([][answerKinds]bool, len(spec.Services))
+	for i := range s.needed {
+		s.needed[i][kindA], s.needed[i][kindAAAA] = true, true
+	}
+	for i := range spec.Zones {
+		for _, st := range spec.Zones[i].Steered {
+			if n := service(st.Service); st.HTTPS != nil && n >= 0 {
+				s.needed[n][httpsKind(st.HTTPS)] = true
+			}
+		}
+	}
+	for f, family := range []steer.Family{steer.V4, steer.V6} {
+		s.data[f] = nil
+		for r := range spec.Regions {
+			s.data[f] = append(s.data[f], addressSet(spec, []uint8{uint8(r)}, false, family).Data)
+		}
+		s.data[f] = append(s.data[f], addressSet(spec, nil, true, family).Data)
+	}
+	s.cache, s.wide = nil, nil
+}
+
+func httpsKind(h *fleet.SteeredHTTPS) answerKind {
+	if h.Second {
+		return kindSecond
+	}
+	return kindHTTPS
+}
+
+// steer makes the decisions that the scene of before has not made.
 func (p *Plan) steer(v *fleet.View, now time.Time) {
 	before := p.scene
-	p.scene = steer.NewScene(p.classes, v, p.world.Shifts, now)
-	if before != nil && p.scene.Same(before) {
-		return // latencies and the like have changed, and no decision
+	p.scene = steer.NewScene(p.classes, v, p.world.Shifts, now, before)
+	had := p.steering.cache
+	if before == nil || !p.scene.Ground(before) {
+		had = nil
 	}
-	p.states = make([][2]*state, len(p.world.Snapshot.Spec.Services))
-	for i := range p.states {
-		p.states[i] = [2]*state{p.decide(i, steer.V4), p.decide(i, steer.V6)}
+	s := &p.steering
+	s.cache = make(map[stateKey]*state, len(had))
+	s.states = make([][answerKinds]*state, len(p.world.Snapshot.Spec.Services))
+	for i := range s.states {
+		key := p.scene.Key(i)
+		for kind := range answerKinds {
+			if !s.needed[i][kind] {
+				continue
+			}
+			k := stateKey{key, kind}
+			st := s.cache[k]
+			if st == nil {
+				if st = had[k]; st == nil {
+					st = p.decide(i, kind)
+				}
+				s.cache[k] = st
+			}
+			s.states[i][kind] = st
+		}
 	}
 }
 
-// decide makes the decisions on one service; classes that are decided alike
-// share the work.
-func (p *Plan) decide(service int, f steer.Family) *state {
-	st := &state{byClass: make([]uint32, p.classes.Len())}
-	byKey := map[uint64]uint32{}
-	byChoice := map[steer.Choice]uint32{}
-	byData := map[string]uint32{} // choices may come to the same addresses
-	variant := func(class *steer.Class, slot steer.Slot) (uint32, bool) {
-		choice := p.scene.Choose(service, f, class, slot)
-		id, ok := byChoice[choice]
-		if !ok {
-			set := p.addresses(&choice, f)
-			if id, ok = byData[string(set.Data)]; !ok {
-				id = uint32(len(st.variants))
-				byData[string(set.Data)] = id
-				st.variants = append(st.variants, set)
+// decide makes the decisions on one service.
+func (p *Plan) decide(service int, kind answerKind) *state {
+	k := p.classes.Kind(service)
+	st := &state{service: service, kind: kind, of: p.classes.ByClass(k), rankings: p.classes.Rankings(k), uniform: true}
+	st.entries = make([]uint32, len(st.rankings))
+	known := map[outcome]uint32{}
+	slotted := map[string]uint32{}
+	for i, r := range st.rankings {
+		o, sliced := p.choose(service, kind, r, 0)
+		id, ok := known[o]
+		switch {
+		case sliced:
+			effect := p.scene.Effect(service, r)
+			if id, ok = slotted[effect]; !ok {
+				id = inSlots | uint32(i)
+				slotted[effect] = id
 			}
-			byChoice[choice] = id
-		}
-		return id, choice.Sliced
-	}
-	for k := range st.byClass {
-		class := p.classes.Get(geo.Class(k))
-		key := p.scene.Key(service, class)
-		id, ok := byKey[key]
-		if !ok {
-			var sliced bool
-			if id, sliced = variant(class, 0); sliced {
-				table := make([]uint32, steer.Slots)
-				for slot := range table {
-					table[slot], _ = variant(class, steer.Slot(slot))
-				}
-				id = inTable | uint32(len(st.tables))
-				st.tables = append(st.tables, table)
+		case !ok:
+			id = uint32(len(st.outcomes))
+			known[o] = id
+			st.outcomes = append(st.outcomes, o)
+			if kind <= kindAAAA {
+				set := zone.RRset{}
+				set.Data, set.Count = p.records(nil, kind, &o)
+				st.sets = append(st.sets, set)
 			}
-			byKey[key] = id
 		}
-		st.byClass[k] = id
-	}
-	for _, id := range st.byClass {
-		st.tailored = st.tailored || id&inTable != 0 || id != st.byClass[0]
+		st.entries[i] = id
+		st.uniform = st.uniform && !sliced && id == st.entries[0]
 	}
 	return st
 }
 
-// addresses gives the RRset of a choice.
-func (p *Plan) addresses(c *steer.Choice, f steer.Family) *zone.RRset {
-	spec := p.world.Snapshot.Spec
-	set := &zone.RRset{Type: zone.TypeA}
-	if f == steer.V6 {
-		set.Type = zone.TypeAAAA
+// choose gives what an answer is made of for one ranking and slot.
+func (p *Plan) choose(service int, kind answerKind, r *steer.Ranking, slot steer.Slot) (o outcome, sliced bool) {
+	o.second = steer.None
+	switch kind {
+	case kindA:
+		c := p.scene.Choose(service, steer.V4, r, slot)
+		return outcome{v4: c.Answer(), second: steer.None}, c.Sliced
+	case kindAAAA:
+		c := p.scene.Choose(service, steer.V6, r, slot)
+		return outcome{v6: c.Answer(), second: steer.None}, c.Sliced
 	}
-	add := func(v fleet.VIPs) {
-		list := v.V4
-		if f == steer.V6 {
-			list = v.V6
+	v4, v6 := p.scene.Choose(service, steer.V4, r, slot), p.scene.Choose(service, steer.V6, r, slot)
+	o.v4, o.v6, sliced = v4.Answer(), v6.Answer(), v4.Sliced || v6.Sliced
+	if kind == kindSecond && !v4.Anycast && !v6.Anycast {
+		for _, next := range [2]uint8{v4.Next(), v6.Next()} {
+			if next != steer.None && !slices.Contains(v4.Regions(), next) && !slices.Contains(v6.Regions(), next) {
+				o.second = next
+				break
+			}
 		}
-		for _, a := range list {
-			b := a.AsSlice()
-			set.Data = append(append(set.Data, 0, byte(len(b))), b...)
-			set.Count++
-		}
+		sliced = sliced || p.scene.NextSliced(service)
 	}
-	if c.Anycast {
-		add(spec.Anycast)
-		return set
-	}
-	for _, r := range c.Regions() {
-		add(spec.Regions[r].VIPs)
-	}
-	return set
+	return o, sliced
 }
 
-// pick gives the addresses for a client and the scope for which they hold.
-func (p *Plan) pick(service int, f steer.Family, client netip.Addr) (set *zone.RRset, scope int) {
-	st := p.states[service][0]
-	if f == steer.V6 {
-		st = p.states[service][1]
+// records appends the addresses of an A or AAAA answer.
+func (p *Plan) records(data []byte, kind answerKind, o *outcome) (_ []byte, count int) {
+	c, f := &o.v4, 0
+	if kind == kindAAAA {
+		c, f = &o.v6, 1
 	}
-	class, scope := p.table.Lookup(client)
-	id := st.byClass[class]
-	if id&inTable != 0 {
-		id = st.tables[id&^inTable][steer.SlotOf(client)]
-		if client.Is4() {
-			scope = max(scope, steer.SliceV4)
-		} else {
-			scope = max(scope, steer.SliceV6)
-		}
+	data = p.appendRecords(data, f, c)
+	return data, len(data) / recordLen(f)
+}
+
+// recordLen is the octets of one address in the form of zone.RRset.Data.
+func recordLen(family int) int { return 2 + 4 + 12*family }
+
+// appendRecords appends the addresses of a choice as records.
+func (p *Plan) appendRecords(data []byte, family int, c *steer.Choice) []byte {
+	of := p.steering.data[family]
+	if c.Anycast {
+		return append(data, of[len(of)-1]...)
 	}
-	if !st.tailored {
+	for _, r := range c.Regions() {
+		data = append(data, of[r]...)
+	}
+	return data
+}
+
+// lookup gives the entry of a client and the scope for which it holds, and
+// from the entry what the answer is made of. index is that of the outcome in
+// outcomes, or -1.
+func (p *Plan) lookup(st *state, client netip.Addr) (o outcome, index, scope int) {
+	var id uint32
+	if st.wide != nil {
+		class, bits := st.wide.Lookup(client)
+		id, scope = uint32(class), bits
+	} else {
+		class, bits := p.table.Lookup(client)
+		id, scope = st.entries[st.of[class]], bits
+	}
+	if st.uniform {
 		scope = 0
 	}
-	return st.variants[id], scope
+	if id&inSlots == 0 {
+		return st.outcomes[id], int(id), scope
+	}
+	slot, bits := steer.SlotOf(client)
+	o, _ = p.choose(st.service, st.kind, st.rankings[id&^inSlots], slot)
+	return o, -1, max(scope, bits)
+}
+
+// scratch is what a worker keeps to make steered RRsets in.
+type scratch struct {
+	data  []byte
+	order []byte // the same records, rotated
+	canon []byte // and in canonical order
+	turn  uint32 // queries so far, for rotation
+}
+
+// pick gives what a steered name holds of a type for a client and the scope
+// for which that holds; false where the type is not steered. The set lives in
+// the worker until the next one does.
+func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set zone.RRset, scope int, ok bool) {
+	var kind answerKind
+	switch {
+	case t.service < 0:
+		return set, 0, false
+	case qtype == zone.TypeA:
+		kind = kindA
+	case qtype == zone.TypeAAAA:
+		kind = kindAAAA
+	case qtype == zone.TypeHTTPS && t.https != nil:
+		kind = httpsKind(t.https)
+	default:
+		return set, 0, false
+	}
+	st := p.steering.states[t.service][kind]
+	o, index, scope := p.lookup(st, client)
+	set.Type, set.TTL = qtype, t.ttl
+	switch {
+	case kind >= kindHTTPS:
+		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, &o)
+		set.Data = w.data
+		return set, scope, true
+	case index >= 0:
+		set.Data, set.Count = st.sets[index].Data, st.sets[index].Count
+	default:
+		w.data, set.Count = p.records(w.data[:0], kind, &o)
+		set.Data = w.data
+	}
+	if t.rotate != fleet.RotateNone && set.Count > 1 {
+		scope = max(scope, w.rotate(&set, t.rotate, client))
+	}
+	return set, scope, true
+}
+
+// rotate puts another record first, and gives the scope that this asks for.
+func (w *scratch) rotate(set *zone.RRset, by fleet.Rotate, client netip.Addr) (scope int) {
+	n := w.turn
+	if by == fleet.RotateClient {
+		var slot steer.Slot
+		slot, scope = steer.SlotOf(client)
+		n = uint32(slot)
+	}
+	each := len(set.Data) / set.Count
+	at := int(n%uint32(set.Count)) * each
+	had := set.Data
+	w.order = append(append(w.order[:0], had[at:]...), had[:at]...)
+	set.Data = w.order
+	return scope
+}
+
+// appendHTTPS appends the HTTPS records of an outcome.
+func (p *Plan) appendHTTPS(data []byte, h *fleet.SteeredHTTPS, o *outcome) (_ []byte, count int) {
+	var hints [2][]byte
+	var room [2][256]byte
+	hints[0] = p.appendRecords(room[0][:0], 0, &o.v4)
+	hints[1] = p.appendRecords(room[1][:0], 1, &o.v6)
+	if len(hints[0])+len(hints[1]) == 0 {
+		return data, 0
+	}
+	data, count = appendHTTPS(data, 1, h, hints[0], hints[1]), 1
+	if o.second != steer.None {
+		v4, v6 := p.steering.data[0][o.second], p.steering.data[1][o.second]
+		data, count = appendHTTPS(data, 2, h, v4, v6), 2
+	}
+	return data, count
+}
+
+// Settle gives the plan with the scope of each steered answer as wide as the
+// answer goes. It costs a pass over the clients' table for each distinct
+// decision, which is why WithView leaves it: until then scopes are those of the
+// clients' classes, which no answer ever divides.
+func (p *Plan) Settle() *Plan {
+	if p.world == nil || p.Settled() {
+		return p
+	}
+	out := *p
+	s := &out.steering
+	had := s.wide
+	s.wide = map[string]*geo.Table{}
+	settled := map[*state]*state{}
+	for _, st := range s.cache {
+		key := wideKey(p.classes.Kind(st.service), st.entries)
+		table := s.wide[key]
+		if table == nil {
+			if table = had[key]; table == nil {
+				table = p.table.Merge(func(c geo.Class) geo.Class { return geo.Class(st.entries[st.of[c]]) })
+			}
+			s.wide[key] = table
+		}
+		next := *st
+		next.wide = table
+		settled[st] = &next
+	}
+	s.cache = make(map[stateKey]*state, len(p.steering.cache))
+	for k, st := range p.steering.cache {
+		s.cache[k] = settled[st]
+	}
+	s.states = slices.Clone(s.states)
+	for i := range s.states {
+		for k, st := range s.states[i] {
+			if st != nil {
+				s.states[i][k] = settled[st]
+			}
+		}
+	}
+	return &out
+}
+
+// Settled says whether Settle would change nothing.
+func (p *Plan) Settled() bool {
+	for _, st := range p.steering.cache {
+		if st.wide == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// wideKey names a partition: entries are numbered in order of ranking, so that
+// equal partitions have equal entries.
+func wideKey(kind int, entries []uint32) string {
+	b := make([]byte, 0, 4+4*len(entries))
+	put := func(v uint32) { b = append(b, byte(v>>24), byte(v>>16), byte(v>>8), byte(v)) }
+	put(uint32(kind))
+	for _, e := range entries {
+		put(e)
+	}
+	return string(b)
 }

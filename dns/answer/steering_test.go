@@ -103,7 +103,10 @@ func TestSlicedAnswersHaveScopeOfASlice(t *testing.T) {
 	}
 }
 
-// RFC 7871, row by row of what it demands of an authoritative server.
+// RFC 7871 §7.2.1: family, source and address come back as sent, on every answer to a query with the option.
+// RFC 7871 §7.4: what is absent, delegated or not tailored has scope 0.
+// RFC 7871 §7.1.2: with a source of 0 the address of the client is not used.
+// RFC 7871 §7.1: an option that is malformed is FORMERR.
 func TestRFC7871(t *testing.T) {
 	p := newPlan(t, nil)
 	t.Run("7.2.1 family, source and address come back, on every answer", func(t *testing.T) {
@@ -178,8 +181,7 @@ func withOption(t testing.TB, name string, code uint16, data []byte) []byte {
 	return append(b, data...)
 }
 
-// A resolver that keeps answers as RFC 7871 section 7.3 says, asked by clients
-// in random order, never hands a client another answer than its own.
+// RFC 7871 §7.2.2: what is tailored is disjoint, so that a resolver that keeps answers (§7.3), asked by clients in random order, never hands a client another answer than its own.
 func TestRFC7871CacheNeverServesAWrongRegion(t *testing.T) {
 	type cached struct {
 		prefix netip.Prefix

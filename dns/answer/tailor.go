@@ -4,11 +4,10 @@ import (
 	"net/netip"
 
 	"meridian/dns/zone"
-	"meridian/steer"
 )
 
 // steeredTypes are those that a steered name may hold.
-var steeredTypes = [...]uint16{zone.TypeA, zone.TypeAAAA}
+var steeredTypes = [...]uint16{zone.TypeA, zone.TypeAAAA, zone.TypeHTTPS}
 
 // tailored answers a steered name for the client; false where the name holds
 // nothing of the type for it, or the type is not steered.
@@ -54,24 +53,26 @@ func (p *Plan) noteAbsent(w *Worker, z *served, n *zone.Node, c *Client) {
 // and signatures, and the scope for which that holds; nil where the type is
 // not steered. The set lives in the worker until the next one does.
 func (p *Plan) tailor(w *Worker, z *served, n *zone.Node, qtype uint16, client netip.Addr) (set *zone.RRset, scope int) {
-	f := steer.V4
-	switch qtype {
-	case zone.TypeA:
-	case zone.TypeAAAA:
-		f = steer.V6
-	default:
+	t := &z.steered[n.Steer-1]
+	chosen, scope, ok := p.pick(&w.scratch, t, qtype, client)
+	if !ok {
 		return nil, 0
 	}
-	t := &z.steered[n.Steer-1]
-	chosen, scope := p.pick(t.service, f, client)
-	w.chosen = *chosen
-	w.chosen.TTL = t.ttl
-	if w.dnssec && z.Signed {
-		for _, v := range z.Variants(n.Name, qtype) {
-			if string(v.Set.Data) == string(chosen.Data) {
-				w.chosen = v.Set
-			}
-		}
+	w.chosen = chosen
+	if w.dnssec && z.Signed && chosen.Count > 0 {
+		w.chosen.Sigs = w.signed(z.Variants(n.Name, qtype), chosen.Data)
 	}
 	return &w.chosen, scope
+}
+
+// signed gives the signatures of the variant that has those records, in
+// whatever order.
+func (w *Worker) signed(variants []zone.Variant, data []byte) []byte {
+	w.scratch.canon = appendCanonical(w.scratch.canon[:0], data)
+	for i := range variants {
+		if v := &variants[i].Set; string(v.Data) == string(w.scratch.canon) {
+			return v.Sigs
+		}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -96,19 +97,29 @@ func (v *NameVariants) add(set zone.RRset, ttl uint32) {
 }
 
 // canonical sorts the records of a set by their RDATA.
-func canonical(data []byte) []byte {
-	var list [][]byte
+func canonical(data []byte) []byte { return appendCanonical(nil, data) }
+
+// appendCanonical appends the records of data in order of their RDATA (RFC
+// 4034 section 6.3); dst and data do not overlap. Sets of steering are small.
+func appendCanonical(dst, data []byte) []byte {
+	start := len(dst)
 	for rest := data; len(rest) > 0; {
-		var rdata []byte
-		rdata, rest = zone.Next(rest)
-		list = append(list, rdata)
+		rdata, after := zone.Next(rest)
+		record := rest[:len(rest)-len(after)]
+		at := start
+		for at < len(dst) {
+			had, _ := zone.Next(dst[at:])
+			if bytes.Compare(had, rdata) > 0 {
+				break
+			}
+			at += 2 + len(had)
+		}
+		dst = append(dst, record...)
+		copy(dst[at+len(record):], dst[at:len(dst)-len(record)])
+		copy(dst[at:], record)
+		rest = after
 	}
-	slices.SortFunc(list, slices.Compare)
-	out := make([]byte, 0, len(data))
-	for _, rdata := range list {
-		out = appendRdata(out, rdata)
-	}
-	return out
+	return dst
 }
 
 // appendRdata appends one record in the form of zone.RRset.Data.
@@ -156,50 +167,56 @@ const (
 // those of the second-best region. Without any address there is none.
 func httpsSet(spec *fleet.Spec, h *fleet.SteeredHTTPS, o *steer.HTTPSOutcome) zone.RRset {
 	set := zone.RRset{Type: zone.TypeHTTPS}
-	add := func(priority uint16, v4, v6 []netip.Addr) {
-		if len(v4)+len(v6) > 0 {
-			set.Data = appendRdata(set.Data, httpsRdata(priority, h, v4, v6))
+	add := func(priority uint16, v4, v6 zone.RRset) {
+		if v4.Count+v6.Count > 0 {
+			set.Data = appendHTTPS(set.Data, priority, h, v4.Data, v6.Data)
 			set.Count++
 		}
 	}
-	add(1, addressesOf(spec, o.V4.Regions, o.V4.Anycast, steer.V4), addressesOf(spec, o.V6.Regions, o.V6.Anycast, steer.V6))
+	add(1, addressSet(spec, o.V4.Regions, o.V4.Anycast, steer.V4), addressSet(spec, o.V6.Regions, o.V6.Anycast, steer.V6))
 	if o.Second >= 0 && set.Count > 0 {
-		v := &spec.Regions[o.Second].VIPs
-		add(2, v.V4, v.V6)
+		second := []uint8{uint8(o.Second)}
+		add(2, addressSet(spec, second, false, steer.V4), addressSet(spec, second, false, steer.V6))
 	}
 	return set
 }
 
-// httpsRdata writes one record: priority, the owner itself as target, and
-// parameters in ascending order of key (RFC 9460 section 2.2).
-func httpsRdata(priority uint16, h *fleet.SteeredHTTPS, v4, v6 []netip.Addr) []byte {
-	out := append(binary.BigEndian.AppendUint16(nil, priority), 0)
-	param := func(key uint16, value []byte) {
-		out = binary.BigEndian.AppendUint16(out, key)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(value)))
-		out = append(out, value...)
-	}
-	var alpn []byte
-	for _, id := range h.ALPN {
-		alpn = append(append(alpn, byte(len(id))), id...)
-	}
-	if len(alpn) > 0 {
-		param(svcALPN, alpn)
+// appendHTTPS appends one record in the form of zone.RRset.Data: priority, the
+// owner itself as target, and parameters in ascending order of key (RFC 9460
+// section 2.2). The hints are given as records of addresses.
+func appendHTTPS(data []byte, priority uint16, h *fleet.SteeredHTTPS, v4, v6 []byte) []byte {
+	start := len(data)
+	data = append(data, 0, 0, byte(priority>>8), byte(priority), 0)
+	if len(h.ALPN) > 0 {
+		n := 0
+		for _, id := range h.ALPN {
+			n += 1 + len(id)
+		}
+		data = appendParam(data, svcALPN, n)
+		for _, id := range h.ALPN {
+			data = append(append(data, byte(len(id))), id...)
+		}
 	}
 	if h.Port != 443 {
-		param(svcPort, binary.BigEndian.AppendUint16(nil, h.Port))
+		data = binary.BigEndian.AppendUint16(appendParam(data, svcPort, 2), h.Port)
 	}
-	for _, hint := range []struct {
-		key  uint16
-		list []netip.Addr
-	}{{svcIPv4Hint, v4}, {svcIPv6Hint, v6}} {
-		var value []byte
-		for _, a := range hint.list {
-			value = append(value, a.AsSlice()...)
-		}
-		if len(value) > 0 {
-			param(hint.key, value)
-		}
+	data = appendHints(data, svcIPv4Hint, v4, 4)
+	data = appendHints(data, svcIPv6Hint, v6, 16)
+	binary.BigEndian.PutUint16(data[start:], uint16(len(data)-start-2))
+	return data
+}
+
+func appendParam(data []byte, key uint16, length int) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(data, key), uint16(length))
+}
+
+func appendHints(data []byte, key uint16, records []byte, size int) []byte {
+	if len(records) == 0 {
+		return data
 	}
-	return out
+	data = appendParam(data, key, len(records)/(2+size)*size)
+	for ; len(records) > 0; records = records[2+size:] {
+		data = append(data, records[2:2+size]...)
+	}
+	return data
 }

@@ -29,8 +29,10 @@ const (
 
 // target is what a steered name answers with.
 type target struct {
-	service int // index in the Spec
+	service int // index in the Spec; -1 for none
 	ttl     uint32
+	rotate  fleet.Rotate
+	https   *fleet.SteeredHTTPS // nil: the name has no steered HTTPS record
 }
 
 // zoneMap holds zones by apex. It is immutable; a changed one shares all but
