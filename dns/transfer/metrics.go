@@ -40,18 +40,14 @@ func newMetrics() *metrics {
 
 // Register registers the metrics, with the number of secondary zones by state
 // among them.
-func (t *Transfer) Register(r prometheus.Registerer) error {
+func (t *Transfer) Register(r prometheus.Registerer) {
 	m := t.metrics
-	var errs []error
-	for _, c := range []prometheus.Collector{m.transfers, m.octets, m.records, m.notifies, m.tsig, m.updates, m.catalogs, m.serials} {
-		errs = append(errs, r.Register(c))
-	}
+	r.MustRegister(m.transfers, m.octets, m.records, m.notifies, m.tsig, m.updates, m.catalogs, m.serials)
 	for _, state := range []State{Current, Stale, Expired, Missing} {
-		errs = append(errs, r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "meridian_dns_secondary_zones", Help: "Zones that come from primaries, by state.", ConstLabels: prometheus.Labels{"state": string(state)},
-		}, func() float64 { return float64(t.count(state)) })))
+		}, func() float64 { return float64(t.count(state)) }))
 	}
-	return errors.Join(errs...)
 }
 
 // transferred counts a transfer by its result.
