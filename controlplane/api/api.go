@@ -49,10 +49,18 @@ type Config struct {
 	World     func() *fleet.World                           // that the node works with
 	View      func() *fleet.View                            // the node's
 	Explain   func(name, qtype, client string) (any, error) // errors are the caller's fault
+	Zones     Zones                                         // nil where zones cannot be changed here
+	Served    Served                                        // nil where this node is no nameserver
+	ZoneState func(fleet.Name) string                       // how the transfers of a zone are; "" for nothing to tell
+	Keys      http.Handler                                  // at /keys and below: zones' keys
+	Queries   http.Handler                                  // at /queries: a trace of queries
 	Events    *Feed
 	Metrics   prometheus.Gatherer
 	Dashboard http.Handler // read-only pages, at every path that is not the API's
 	Logger    *slog.Logger
+
+	// ZoneAction does notify, refresh or retransfer for a zone.
+	ZoneAction func(ctx context.Context, zone fleet.Name, action string) error
 }
 
 // Server is the admin API.
@@ -118,6 +126,13 @@ func (s *Server) routes() {
 			s.mux.Handle(path, s.authenticated(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
 			})))
+		}
+	}
+	s.zoneRoutes(secret)
+	for path, h := range map[string]http.Handler{"/keys": s.cfg.Keys, "/queries": s.cfg.Queries} {
+		if h != nil {
+			s.mux.Handle(path, s.authenticated(h))
+			s.mux.Handle(path+"/", s.authenticated(h))
 		}
 	}
 	if s.cfg.Explain != nil {

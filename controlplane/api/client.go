@@ -26,24 +26,15 @@ type Client struct {
 // maxAnswer bounds what a client reads, in octets.
 const maxAnswer = 256 << 20
 
-// Do makes one call; body (nil, octets or a value for JSON) and out (nil or a
-// value for JSON) may be left out. What the API refuses is a *Problem.
-func (c *Client) Do(ctx context.Context, method, path string, body, out any) error {
-	var in io.Reader
-	switch b := body.(type) {
-	case nil:
-	case []byte:
-		in = bytes.NewReader(b)
-	default:
-		j, err := json.Marshal(b)
-		if err != nil {
-			return fmt.Errorf("admin API: %w", err)
-		}
-		in = bytes.NewReader(j)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, in)
+// Raw makes one call with these header fields and gives the answer's header
+// and body. What the API refuses is a *Problem.
+func (c *Client) Raw(ctx context.Context, method, path string, header http.Header, body []byte) (http.Header, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("admin API: %w", err)
+		return nil, nil, fmt.Errorf("admin API: %w", err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
 	}
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
@@ -54,22 +45,39 @@ func (c *Client) Do(ctx context.Context, method, path string, body, out any) err
 	}
 	resp, err := hc.Do(req)
 	if err != nil {
-		return fmt.Errorf("admin API: %w", err)
+		return nil, nil, fmt.Errorf("admin API: %w", err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("admin API: %w", err)
+		return nil, nil, fmt.Errorf("admin API: %w", err)
 	}
-	if resp.StatusCode/100 != 2 {
-		var p Problem
-		if json.Unmarshal(text, &p) == nil && p.Message != "" {
-			return &p
+	if resp.StatusCode/100 == 2 {
+		return resp.Header, text, nil
+	}
+	var p Problem
+	if json.Unmarshal(text, &p) == nil && p.Message != "" {
+		return resp.Header, text, &p
+	}
+	return resp.Header, text, fmt.Errorf("admin API: %s: %s", resp.Status, bytes.TrimSpace(text))
+}
+
+// Do makes one call; body (nil, octets or a value for JSON) and out (nil or a
+// value for JSON) may be left out. What the API refuses is a *Problem.
+func (c *Client) Do(ctx context.Context, method, path string, body, out any) error {
+	in, isText := body.([]byte)
+	if body != nil && !isText {
+		var err error
+		if in, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("admin API: %w", err)
 		}
-		if json.Valid(text) && out != nil && json.Unmarshal(text, out) == nil { // /health says more than its code
+	}
+	_, text, err := c.Raw(ctx, method, path, nil, in)
+	if err != nil {
+		if Refused(err) == nil && out != nil && json.Valid(text) && json.Unmarshal(text, out) == nil { // /health says more than its code
 			return nil
 		}
-		return fmt.Errorf("admin API: %s: %s", resp.Status, bytes.TrimSpace(text))
+		return err
 	}
 	if out == nil || len(text) == 0 {
 		return nil
