@@ -94,7 +94,7 @@ func (h *hosts) add(w *Worker, n *zone.Node, set *zone.RRset, at owner, depth in
 				w.msg.set(inAdditional, o, a, a.TTL, signed)
 			}
 		}
-		if next := node.Get(set.Type); service && node != n && next != nil && depth < maxServices {
+		if next := node.Get(set.Type); service && node != n && node != w.end.node && next != nil && depth < maxServices {
 			if _, ok := w.msg.set(inAdditional, o, next, next.TTL, w.dnssec); ok {
 				h.add(w, node, next, o, depth+1)
 			}
