@@ -33,14 +33,20 @@ const (
 	ReasonAllDown   ReasonCode = "all_down"   // health leaves none
 	ReasonFailOpen  ReasonCode = "fail_open"  // so all are served as if healthy
 	ReasonFailClose ReasonCode = "fail_close" // so no address is served
+	ReasonFallback  ReasonCode = "fallback"   // so what the policy names for the case is served
+	ReasonSpill     ReasonCode = "spill"      // a region passed over: it has no room for this client
 	ReasonChosen    ReasonCode = "chosen"     // a region in the answer
 )
 
-// Reason is one typed step towards a Decision.
+// Reason is one typed step towards a Decision. The steps of a tree of groups
+// stand in the order in which it is walked, those of a group one deeper than
+// what named it.
 type Reason struct {
 	Code   ReasonCode `json:"code"`
-	Region string     `json:"region,omitempty"`
+	Region string     `json:"region,omitempty"` // a region, or a group where a group is ranked
 	Detail string     `json:"detail,omitempty"`
+	Group  string     `json:"group,omitempty"` // the group that the step belongs to; empty for the service's own policy
+	Depth  int        `json:"depth,omitempty"` // of the group in the tree
 }
 
 // Advertisement is one prefix to announce, and why.

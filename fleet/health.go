@@ -114,6 +114,7 @@ type View struct {
 	Verdicts map[Target]Verdict        // by majority of the live vantages
 	Vantages map[VantageTarget]Verdict // as each vantage sees it
 	Probers  map[string]bool           // vantage regions with a live prober
+	Changed  []VantageTarget           // what has another State (or is Forced or not) than in the View of Revision-1, of the fleet where Vantage is empty; nil where that is not known
 }
 
 // Get gives the fleet-wide verdict on t; unknown where there is none.

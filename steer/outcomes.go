@@ -50,63 +50,75 @@ func HTTPSOutcomes(s *fleet.Snapshot, service int, second bool) ([]HTTPSOutcome,
 
 // outcomes is what the outcomes of a service follow from.
 type outcomes struct {
-	spec    *fleet.Spec
-	svc     *fleet.Service
-	leaves  []uint8 // regions that can be chosen, ascending
-	records int
-	empty   bool // the policy may serve no address
+	spec *fleet.Spec
+	t    *tree
 }
 
 func outcomesOf(spec *fleet.Spec, service int) *outcomes {
-	svc := &spec.Services[service]
-	o := &outcomes{spec: spec, svc: svc, records: min(svc.Steering.Records, maxRecords), empty: svc.Steering.AllDown == fleet.FailClosed}
-	for i := range spec.Regions {
-		if len(svc.Steering.Regions) == 0 || slices.Contains(svc.Steering.Regions, spec.Regions[i].ID) {
-			o.leaves = append(o.leaves, uint8(i))
-		}
-	}
-	return o
+	return &outcomes{spec, newTree(spec, indexRegions(spec), &spec.Services[service].Steering)}
 }
 
-// with gives the regions that have an address of the family.
-func (o *outcomes) with(f Family) []uint8 {
-	var out []uint8
-	for _, r := range o.leaves {
-		if hasVIP(o.spec.Regions[r].VIPs, f.index()) {
-			out = append(out, r)
-		}
-	}
-	return out
+// with gives those of some regions that have an address of the family.
+func (o *outcomes) with(f Family, regions []uint8) []uint8 {
+	return slices.DeleteFunc(slices.Clone(regions), func(r uint8) bool { return !hasVIP(o.spec.Regions[r].VIPs, f.index()) })
 }
+
+func (o *outcomes) leaves() []uint8 { return slices.Sorted(slices.Values(o.t.reach(0))) }
 
 func (o *outcomes) anycast(f Family) bool {
-	return o.svc.Steering.Answer == fleet.Anycast && hasVIP(o.spec.Anycast, f.index())
+	return o.t.st.Answer == fleet.Anycast && hasVIP(o.spec.Anycast, f.index())
 }
 
-// none says whether a family can be without an address.
+// none says whether a family can be without an address: where the policy fails
+// closed, and where no candidate has one to fail open with.
 func (o *outcomes) none(f Family) bool {
-	return o.empty || len(o.with(f)) == 0 && !o.anycast(f)
+	if o.t.st.AllDown == fleet.FailClosed {
+		return true
+	}
+	var members []uint8
+	for _, m := range o.t.nodes[0].members {
+		members = append(members, m.leaves...)
+	}
+	return len(o.with(f, members)) == 0 && !o.anycast(f)
 }
 
-// count is the number of outcomes, reckoned without listing them, at most
-// about a thousand million.
+// units gives the regions that each node names itself: an answer is some of
+// one node's.
+func (o *outcomes) units(f Family) (regions [][]uint8, records []int) {
+	for i := range o.t.nodes {
+		n := &o.t.nodes[i]
+		var own []uint8
+		for _, m := range slices.Concat(n.members, n.fallback) {
+			if m.node == 0 && !slices.Contains(own, m.region) {
+				own = append(own, m.region)
+			}
+		}
+		slices.Sort(own)
+		regions, records = append(regions, o.with(f, own)), append(records, n.records)
+	}
+	return regions, records
+}
+
+// count is the number of outcomes. Where there are very many it is reckoned
+// without listing them, up to about a thousand million, and those that two
+// groups share count twice.
 func (o *outcomes) count(f Family) int {
-	n, total, choose := len(o.with(f)), 0, 1
-	for k := 1; k <= min(o.records, n); k++ {
-		choose = choose * (n - k + 1) / k
-		if total += choose; total > 1_000_000_000 {
-			break
+	total := 0
+	units, records := o.units(f)
+	for i, own := range units {
+		choose := 1
+		for k := 1; k <= min(records[i], len(own)) && total < 1_000_000_000; k++ {
+			choose = choose * (len(own) - k + 1) / k
+			total += choose
 		}
 	}
-	if o.anycast(f) {
-		total++
+	if total > 20*MaxOutcomes {
+		return total
 	}
-	if o.none(f) {
-		total++
-	}
-	return total
+	return len(o.list(f))
 }
 
+// list gives each outcome once.
 func (o *outcomes) list(f Family) []Outcome {
 	var out []Outcome
 	if o.none(f) {
@@ -115,35 +127,43 @@ func (o *outcomes) list(f Family) []Outcome {
 	if o.anycast(f) {
 		out = append(out, Outcome{Anycast: true})
 	}
-	regions := o.with(f)
-	var extend func(from int, set []uint8)
-	extend = func(from int, set []uint8) {
-		for i := from; i < len(regions); i++ {
-			next := append(slices.Clone(set), regions[i])
-			out = append(out, Outcome{Regions: next})
-			if len(next) < o.records {
-				extend(i+1, next)
+	seen := map[string]bool{}
+	units, records := o.units(f)
+	for i, own := range units {
+		var extend func(from int, set []uint8)
+		extend = func(from int, set []uint8) {
+			for j := from; j < len(own); j++ {
+				next := append(slices.Clone(set), own[j])
+				if !seen[string(next)] {
+					seen[string(next)] = true
+					out = append(out, Outcome{Regions: next})
+				}
+				if len(next) < records[i] {
+					extend(j+1, next)
+				}
 			}
 		}
+		extend(0, nil)
 	}
-	extend(0, nil)
 	return out
 }
 
-// joint combines the outcomes of both families. Both follow from one order of
-// regions, so that of two sets the one that ends first in it has no region of
-// both families that the other lacks.
+// joint combines the outcomes of both families. Where every candidate has
+// both, they are the same regions; where some lack one, health and shifts may
+// part them.
 func (o *outcomes) joint(second bool) ([]HTTPSOutcome, error) {
 	for _, f := range []Family{V4, V6} {
 		if n := o.count(f); n > MaxOutcomes {
 			return nil, &TooManyOutcomes{n}
 		}
 	}
+	leaves := o.leaves()
+	alike := slices.Equal(o.with(V4, leaves), o.with(V6, leaves)) && o.anycast(V4) == o.anycast(V6)
 	var out []HTTPSOutcome
 	total := 0
 	for _, v4 := range o.list(V4) {
 		for _, v6 := range o.list(V6) {
-			if !o.together(&v4, &v6) {
+			if alike && (v4.Anycast != v6.Anycast || !slices.Equal(v4.Regions, v6.Regions)) {
 				continue
 			}
 			add := func(second int) {
@@ -155,7 +175,7 @@ func (o *outcomes) joint(second bool) ([]HTTPSOutcome, error) {
 			if !second || v4.Anycast || v6.Anycast || len(v4.Regions)+len(v6.Regions) == 0 {
 				continue
 			}
-			for _, r := range o.leaves {
+			for _, r := range leaves {
 				if !slices.Contains(v4.Regions, r) && !slices.Contains(v6.Regions, r) {
 					add(int(r))
 				}
@@ -166,22 +186,4 @@ func (o *outcomes) joint(second bool) ([]HTTPSOutcome, error) {
 		return nil, &TooManyOutcomes{total}
 	}
 	return out, nil
-}
-
-// together says whether both outcomes can hold at one time for one client.
-func (o *outcomes) together(v4, v6 *Outcome) bool {
-	if v4.Anycast || v6.Anycast {
-		return true
-	}
-	return o.within(v4.Regions, v6.Regions, V6) || o.within(v6.Regions, v4.Regions, V4)
-}
-
-// within says whether every region of a that has the family is in b.
-func (o *outcomes) within(a, b []uint8, f Family) bool {
-	for _, r := range a {
-		if hasVIP(o.spec.Regions[r].VIPs, f.index()) && !slices.Contains(b, r) {
-			return false
-		}
-	}
-	return true
 }

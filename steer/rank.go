@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -15,188 +17,302 @@ import (
 // prober's view; beyond them only the fleet-wide verdicts count.
 const vantages = 3
 
-// Class is one set of places that every service ranks alike.
-type Class struct {
-	ranks []*ranking // by kind of steering; nil for policy weighted
-	near  []uint8    // the nearest regions, for vantage; empty where the place is not known
+// rankDepth is how many members of a node are ranked by place; those beyond
+// follow in the Spec's order. It bounds the number of rankings in fleets of
+// very many regions.
+const rankDepth = 24
+
+// Ranking is what one kind of steering makes of a place: an order of members
+// for each node of the tree. It is immutable.
+type Ranking struct {
+	id     uint32    // within its kind
+	orders [][]uint8 // by node: positions of members, best first; nil for policies that need no place
+	near   []uint8   // the nearest regions, for vantage; empty where the place is not known
+	ms     []float32 // by region, for policy latency: from the latency map, or negative: minus the estimate by distance
 }
 
-// ranking is an order of candidates, best first. Rankings that are the same
-// order are one and the same.
-type ranking struct {
-	id    uint32
-	order []uint8
+// kind is all rankings that one steering, health left aside, makes.
+type kind struct {
+	tree *tree    // the first of the kind
+	of   []uint32 // by class: the ranking
+	list []*Ranking
+	byID map[string]uint32
 }
 
 // Classes ranks the regions of one Snapshot for every place. Of adds classes
 // and is not safe for concurrent use; all else is.
 type Classes struct {
-	snap    *fleet.Snapshot
-	regions []fleet.Region
-	kinds   []int             // by service: its kind; services that rank all places alike are of one kind
-	kindOf  []int             // by kind: the first service of it
-	weighed []*[Slots][]uint8 // by service: the order in each slot; nil for other policies
-	list    []*Class
-	byKey   map[string]geo.Class
-	byOrder map[string]*ranking
+	snap     *fleet.Snapshot
+	regions  []fleet.Region
+	services map[string]int
+	index    map[string]int // of regions
+	trees    []*tree        // by service
+	distinct []*tree        // by id
+	kinds    []*kind
+	networks []netip.Prefix // of subnets and the latency map; a Place's Mark counts them from 1
+	marks    *geo.Marks
+	latency  *LatencyMap
+	byKey    map[string]geo.Class
+	count    int
 }
 
 // NewClasses begins with the class of clients of whom nothing is known, which
-// is class 0.
-func NewClasses(s *fleet.Snapshot) *Classes {
-	c := &Classes{snap: s, regions: s.Spec.Regions, byKey: map[string]geo.Class{}, byOrder: map[string]*ranking{}}
-	known := map[string]int{}
-	for i := range s.Spec.Services {
-		svc := &s.Spec.Services[i]
-		intent := intentOf(&svc.Steering)
-		kind, ok := known[intent]
+// is class 0. latency may be nil.
+func NewClasses(s *fleet.Snapshot, latency *LatencyMap) *Classes {
+	c := &Classes{latency: latency, byKey: map[string]geo.Class{}}
+	c.resolve(s)
+	kinds := map[string]int{}
+	for _, t := range c.distinct {
+		intent := rankIntent(t.st)
+		k, ok := kinds[intent]
 		if !ok {
-			kind = len(c.kindOf)
-			known[intent] = kind
-			c.kindOf = append(c.kindOf, i)
+			k = len(c.kinds)
+			kinds[intent] = k
+			c.kinds = append(c.kinds, &kind{tree: t, byID: map[string]uint32{}})
 		}
-		c.kinds = append(c.kinds, kind)
-		c.weighed = append(c.weighed, c.weigh(svc))
+		t.kind = k
 	}
+	c.mark()
 	c.Of(geo.Place{})
 	return c
 }
 
-// Of gives the class of a place, a new one where no place met before was
-// ranked alike. It serves geo.Compile as its classify.
-func (c *Classes) Of(p geo.Place) geo.Class {
-	class := c.Rank(p)
-	var key []byte
-	for i, r := range class.ranks {
-		if r == nil {
-			continue
-		}
-		had, ok := c.byOrder[string(r.order)]
+// resolve makes the trees of a Snapshot.
+func (c *Classes) resolve(s *fleet.Snapshot) {
+	c.snap, c.regions, c.index = s, s.Spec.Regions, indexRegions(s.Spec)
+	c.services, c.trees, c.distinct = map[string]int{}, nil, nil
+	known := map[string]*tree{}
+	for i := range s.Spec.Services {
+		svc := &s.Spec.Services[i]
+		c.services[svc.Service] = i
+		intent := text(svc.Steering)
+		t, ok := known[intent]
 		if !ok {
-			had = &ranking{uint32(len(c.byOrder)) + 1, r.order}
-			c.byOrder[string(r.order)] = had
+			t = newTree(s.Spec, c.index, &svc.Steering)
+			t.id = len(c.distinct)
+			known[intent] = t
+			c.distinct = append(c.distinct, t)
 		}
-		class.ranks[i] = had
-		key = binary.BigEndian.AppendUint32(key, had.id)
+		c.trees = append(c.trees, t)
 	}
-	key = append(key, class.near...)
-	id, ok := c.byKey[string(key)]
-	if !ok {
-		id = geo.Class(len(c.list))
-		c.list = append(c.list, class)
-		c.byKey[string(key)] = id
-	}
-	return id
 }
 
-// Get gives a class by its number.
-func (c *Classes) Get(k geo.Class) *Class { return c.list[k] }
+// mark gathers the networks that the Spec itself tells apart.
+func (c *Classes) mark() {
+	seen := map[netip.Prefix]bool{}
+	add := func(p netip.Prefix) {
+		if p = p.Masked(); !seen[p] {
+			seen[p] = true
+			c.networks = append(c.networks, p)
+		}
+	}
+	measured := false
+	for _, k := range c.kinds {
+		for i := range k.tree.nodes {
+			if s := k.tree.nodes[i].subnets; s != nil {
+				for _, list := range []*prefixes[[]string]{&s.own, &s.shared} {
+					for p := range list.at {
+						add(p)
+					}
+				}
+			}
+		}
+		measured = measured || k.tree.measured
+	}
+	if measured && c.latency != nil {
+		for p := range c.latency.networks.at {
+			add(p)
+		}
+	}
+	slices.SortFunc(c.networks, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
+	})
+	c.marks = geo.NewMarks(c.networks)
+}
+
+// Marks are the networks that the Spec itself tells apart, for geo.CompileMarked.
+func (c *Classes) Marks() *geo.Marks { return c.marks }
+
+// Locate completes what a database says of an address.
+func (c *Classes) Locate(p geo.Place, a netip.Addr) geo.Place {
+	p.Mark = c.marks.Of(a)
+	return p
+}
+
+// Of gives the class of a place, a new one where no place met before was
+// ranked alike by all. It serves geo.CompileMarked as its classify.
+func (c *Classes) Of(p geo.Place) geo.Class {
+	ids := make([]uint32, len(c.kinds))
+	key := make([]byte, 0, 4*len(ids))
+	for i, k := range c.kinds {
+		r := c.rank(k.tree, p)
+		name := r.key()
+		id, ok := k.byID[name]
+		if !ok {
+			id = uint32(len(k.list))
+			r.id = id
+			k.byID[name] = id
+			k.list = append(k.list, r)
+		}
+		ids[i] = id
+		key = binary.BigEndian.AppendUint32(key, id)
+	}
+	class, ok := c.byKey[string(key)]
+	if !ok {
+		class = geo.Class(c.count)
+		c.count++
+		c.byKey[string(key)] = class
+		for i, k := range c.kinds {
+			k.of = append(k.of, ids[i])
+		}
+	}
+	return class
+}
+
+// key tells rankings apart.
+func (r *Ranking) key() string {
+	var b []byte
+	for _, o := range r.orders {
+		b = append(append(b, byte(len(o))), o...)
+	}
+	b = append(append(b, r.near...), 0xff)
+	for _, ms := range r.ms {
+		b = binary.BigEndian.AppendUint32(b, math.Float32bits(ms))
+	}
+	return string(b)
+}
 
 // Len is the number of classes; they are numbered from 0.
-func (c *Classes) Len() int { return len(c.list) }
+func (c *Classes) Len() int { return c.count }
+
+// Kind gives the number of the kind of ranking that a service goes by.
+func (c *Classes) Kind(service int) int { return c.trees[service].kind }
+
+// ByClass gives, for a kind, the ranking of each class by its number. The
+// caller does not change it.
+func (c *Classes) ByClass(kind int) []uint32 { return c.kinds[kind].of }
+
+// Rankings lists the rankings of a kind by number. The caller does not change
+// it.
+func (c *Classes) Rankings(kind int) []*Ranking { return c.kinds[kind].list }
+
+// Rank gives what a service makes of a place, without numbering it. It is
+// safe for concurrent use.
+func (c *Classes) Rank(service int, p geo.Place) *Ranking { return c.rank(c.trees[service], p) }
 
 // Intent names all that classes depend on in a Snapshot: two Snapshots with
 // the same Intent rank every place alike.
-func Intent(s *fleet.Snapshot) string {
+func Intent(s *fleet.Snapshot, latency *LatencyMap) string {
 	var b strings.Builder
 	for _, r := range s.Spec.Regions {
 		fmt.Fprintf(&b, "%s %v %v\n", r.ID, r.Location.Latitude, r.Location.Longitude)
 	}
 	for i := range s.Spec.Services {
 		svc := &s.Spec.Services[i]
-		fmt.Fprintf(&b, "%s %s\n", svc.Service, intentOf(&svc.Steering))
+		fmt.Fprintf(&b, "%s %s\n", svc.Service, rankIntent(&svc.Steering))
+	}
+	b.WriteString(text(s.Spec.SubnetMaps))
+	if latency != nil {
+		b.WriteString(latency.hash)
 	}
 	return b.String()
 }
 
-func intentOf(st *fleet.Steering) string {
-	return fmt.Sprintf("%s %v %v %v %v", st.Policy, st.Regions, st.Geo, st.Weights, st.Bias)
+// For gives the same classes for another Snapshot of the same Intent.
+func (c *Classes) For(s *fleet.Snapshot) *Classes {
+	if c.snap == s {
+		return c
+	}
+	out := *c
+	out.resolve(s)
+	for i, t := range out.trees {
+		t.kind = c.trees[i].kind
+	}
+	return &out
 }
 
-// Rank gives the class of a place without numbering it. It is safe for
-// concurrent use.
-func (c *Classes) Rank(p geo.Place) *Class {
-	class := &Class{}
-	for _, service := range c.kindOf {
-		var r *ranking
-		if svc := &c.snap.Spec.Services[service]; svc.Steering.Policy != fleet.Weighted {
-			r = &ranking{order: c.order(svc, p)}
-		}
-		class.ranks = append(class.ranks, r)
-	}
+// rank ranks every node's members for a place.
+func (c *Classes) rank(t *tree, p geo.Place) *Ranking {
+	r := &Ranking{orders: make([][]uint8, len(t.nodes))}
+	var km []float64
 	if p.Located {
-		all := make([]uint8, len(c.regions))
-		for i := range all {
-			all[i] = uint8(i)
+		km = make([]float64, len(c.regions))
+		near := make([]uint8, len(c.regions))
+		for i := range c.regions {
+			km[i], near[i] = distance(&c.regions[i], p), uint8(i)
 		}
-		c.byDistance(all, p, nil)
-		class.near = all[:min(vantages, len(all))]
+		slices.SortStableFunc(near, func(a, b uint8) int { return cmp.Compare(km[a], km[b]) })
+		r.near = near[:min(vantages, len(near))]
 	}
-	return class
+	if t.measured {
+		r.ms = c.milliseconds(t, p)
+	}
+	for i := range t.nodes {
+		r.orders[i], _ = c.order(&t.nodes[i], p, km, r.ms)
+	}
+	return r
 }
 
-// ranked gives the order of a service's candidates for a class and slot.
-func (c *Classes) ranked(service int, class *Class, slot Slot) []uint8 {
-	if w := c.weighed[service]; w != nil {
-		return w[slot]
-	}
-	return class.ranks[c.kinds[service]].order
-}
-
-// candidates lists the service's regions in the order in which the Spec names
-// them.
-func (c *Classes) candidates(svc *fleet.Service) []uint8 {
-	var out []uint8
-	for i := range c.regions {
-		if len(svc.Steering.Regions) == 0 || slices.Contains(svc.Steering.Regions, c.regions[i].ID) {
-			out = append(out, uint8(i))
+// order ranks a node's members, and says by what. Where the place is not
+// known, the order of unmapped stands.
+func (c *Classes) order(n *node, p geo.Place, km []float64, ms []float32) (order []uint8, why string) {
+	switch n.sel.Policy {
+	case fleet.Weighted, fleet.Failover, fleet.All:
+		return nil, ""
+	case fleet.Latency:
+		if ms != nil {
+			return nil, "" // by the View as well: see Scene
 		}
 	}
-	if want := svc.Steering.Regions; len(want) > 0 {
-		slices.SortFunc(out, func(a, b uint8) int {
-			return cmp.Compare(slices.Index(want, c.regions[a].ID), slices.Index(want, c.regions[b].ID))
-		})
+	order = slices.Clone(n.unmapped)
+	if km != nil {
+		order = n.byDistance(km)
 	}
-	return out
-}
-
-// order ranks the candidates for a place by any policy but weighted. Where
-// the place is not known, the Spec's order stands.
-func (c *Classes) order(svc *fleet.Service, p geo.Place) []uint8 {
-	out := c.candidates(svc)
-	switch svc.Steering.Policy {
-	case fleet.Proximity:
-		c.byDistance(out, p, svc.Steering.Bias)
+	switch n.sel.Policy {
 	case fleet.Geo:
-		c.byDistance(out, p, nil)
-		if rule := MatchGeo(svc.Steering.Geo, p); rule >= 0 {
-			want := svc.Steering.Geo[rule].Regions
-			slices.SortStableFunc(out, func(a, b uint8) int {
-				return cmp.Compare(place(want, c.regions[a].ID), place(want, c.regions[b].ID))
-			})
+		if rule := MatchGeo(n.sel.Geo, p); rule >= 0 {
+			n.prefer(order, n.sel.Geo[rule].Regions)
+			why = fmt.Sprintf("rule %d", rule+1)
+		}
+	case fleet.Subnet:
+		if ids, at := n.subnets.find(c.network(p)); at.IsValid() {
+			n.prefer(order, ids)
+			why = at.String()
 		}
 	}
-	return out
+	if len(order) > rankDepth {
+		slices.Sort(order[rankDepth:])
+	}
+	return order, why
 }
 
-// place gives the index of id in list, or the list's length.
-func place(list []string, id string) int {
-	if i := slices.Index(list, id); i >= 0 {
-		return i
+// network gives the smallest of the Spec's own networks that a place lies in.
+func (c *Classes) network(p geo.Place) netip.Prefix {
+	if p.Mark == 0 {
+		return netip.Prefix{}
 	}
-	return len(list)
+	return c.networks[p.Mark-1]
 }
 
-// byDistance sorts regions by kilometres plus bias; equals stay as they are.
-func (c *Classes) byDistance(list []uint8, p geo.Place, bias map[string]float64) {
-	if !p.Located {
-		return
+// byDistance orders members by kilometres, a group by its nearest region, plus
+// bias; equals stay as they are.
+func (n *node) byDistance(km []float64) []uint8 {
+	at := make([]float64, len(n.members))
+	order := make([]uint8, len(n.members))
+	for i := range n.members {
+		order[i], at[i] = uint8(i), n.distance(i, km)+n.sel.Bias[n.members[i].id]
 	}
-	var km [256]float64
-	for _, i := range list {
-		km[i] = distance(&c.regions[i], p) + bias[c.regions[i].ID]
+	slices.SortStableFunc(order, func(a, b uint8) int { return cmp.Compare(at[a], at[b]) })
+	return order
+}
+
+// distance is that of the nearest region of a member.
+func (n *node) distance(member int, km []float64) float64 {
+	least := math.Inf(1)
+	for _, r := range n.members[member].leaves {
+		least = min(least, km[r])
 	}
-	slices.SortStableFunc(list, func(a, b uint8) int { return cmp.Compare(km[a], km[b]) })
+	return least
 }
 
 func distance(r *fleet.Region, p geo.Place) float64 {
@@ -211,11 +327,4 @@ func MatchGeo(rules []fleet.GeoRule, p geo.Place) int {
 			p.Subdivision != "" && slices.Contains(r.Subdivisions, p.Subdivision) ||
 			p.ASN != 0 && slices.Contains(r.ASNs, p.ASN)
 	})
-}
-
-// For gives the same classes for another Snapshot of the same Intent.
-func (c *Classes) For(s *fleet.Snapshot) *Classes {
-	out := *c
-	out.snap, out.regions = s, s.Spec.Regions
-	return &out
 }

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -16,50 +17,11 @@ const (
 	V6 Family = 6
 )
 
-// condition is what health makes of one region for one service.
-type condition struct {
-	verdict fleet.Verdict
-	out     bool // takes no new clients
-	last    bool // out by an operator's word: the last to be served when failing open
-}
-
-// Scene is a fleet at one moment: a Snapshot's classes, a View and the shifts
-// in force. It is immutable and safe for concurrent use.
-type Scene struct {
-	classes *Classes
-	view    *fleet.View
-	shifts  []fleet.Shift
-	health  [][]condition // by service and region
-	vips    [2][]bool     // by family and region: it has an address of its own
-	anycast [2]bool       // by family
-	seen    [][][]bool    // by service, vantage and region: down as seen from there
-	blind   [][]bool      // by service and vantage: the anycast address is down as seen from there
-	probing []bool        // by region: it has a live prober
-}
-
-// NewScene prepares decisions at one moment. Shifts that have expired at now
-// have no effect.
-func NewScene(c *Classes, v *fleet.View, shifts []fleet.Shift, now time.Time) *Scene {
-	s := &Scene{classes: c, view: v}
-	for _, sh := range shifts {
-		if sh.Active(now) && sh.Share > 0 {
-			s.shifts = append(s.shifts, sh)
-		}
+func (f Family) index() int {
+	if f == V6 {
+		return 1
 	}
-	spec := c.snap.Spec
-	for f := range s.vips {
-		for i := range c.regions {
-			s.vips[f] = append(s.vips[f], hasVIP(c.regions[i].VIPs, f))
-		}
-		s.anycast[f] = hasVIP(spec.Anycast, f)
-	}
-	for i := range c.regions {
-		s.probing = append(s.probing, v != nil && v.Probers[c.regions[i].ID])
-	}
-	for i := range spec.Services {
-		s.addService(spec.Services[i].Service)
-	}
-	return s
+	return 0
 }
 
 // hasVIP takes the family as an index: 0 for IPv4.
@@ -70,265 +32,288 @@ func hasVIP(v fleet.VIPs, family int) bool {
 	return len(v.V6) > 0
 }
 
-func (f Family) index() int {
-	if f == V6 {
-		return 1
-	}
-	return 0
+// health is what the View says that matters to one service. It is comparable.
+type health struct {
+	out   mask   // regions that take no new clients
+	last  mask   // of those, by an operator's word: the last to be served when failing open
+	blind mask   // vantages that see the anycast addresses down
+	seen  string // for each vantage one bit a region, down as seen from there; empty where none sees any down
 }
 
-func (s *Scene) addService(name string) {
-	regions := s.classes.regions
-	var health []condition
-	for i := range regions {
-		v := s.view.Get(fleet.Target{Kind: fleet.TargetService, Region: regions[i].ID, Service: name})
-		out := v.State == fleet.Down || v.State == fleet.Drain
-		health = append(health, condition{v, out, out && (v.Forced || v.State == fleet.Drain)})
+func (h *health) down(vantage int, region uint8, regions int) bool {
+	if h.seen == "" || vantage < 0 {
+		return false
 	}
-	s.health = append(s.health, health)
-	seen, blind := make([][]bool, len(regions)), make([]bool, len(regions))
-	for v := range regions {
-		if !s.probing[v] {
+	return h.seen[vantage*stride(regions)+int(region>>3)]>>(region&7)&1 != 0
+}
+
+// stride is the octets that one vantage has in health.seen.
+func stride(regions int) int { return (regions + 7) / 8 }
+
+// shift is a fleet.Shift with names resolved.
+type shift struct {
+	*fleet.Shift
+	from    uint8
+	to      []uint8
+	service int // -1: all
+	seed    uint64
+}
+
+// shifted says whether a slot is among the share of clients that the shift
+// moves. A greater share moves the same slots and more.
+func (sh *shift) shifted(slot Slot) bool { return sh.Share >= 1 || draw(sh.seed, slot) < sh.Share }
+
+// Scene is a fleet at one moment: a Snapshot's classes, a View and the shifts
+// in force. It is immutable and safe for concurrent use.
+type Scene struct {
+	classes *Classes
+	view    *fleet.View
+	shifts  []shift
+	vips    [2]mask  // by family: regions with an address of their own
+	anycast [2]bool  // by family
+	admin   mask     // regions that the Spec takes out
+	health  []health // by service
+	probing []bool   // by region: it has a live prober
+	rtt     *latencies
+	byRTT   [][][]uint8 // by kind, for those that go by latency: by ranking × nodes + node
+	keep    []float64   // by region: the share of its clients that it can take; nil where there is room for all
+	seeds   []uint64    // by region: of the draw for spill-over
+}
+
+// NewScene prepares decisions at one moment. Shifts that have expired at now
+// have no effect. before is the scene that held until now, or nil: what has not
+// changed is taken over, and measured latencies are damped by it.
+func NewScene(c *Classes, v *fleet.View, shifts []fleet.Shift, now time.Time, before *Scene) *Scene {
+	s := &Scene{classes: c, view: v}
+	s.addShifts(shifts, now)
+	spec := c.snap.Spec
+	for i := range c.regions {
+		r := &c.regions[i]
+		for f := range s.vips {
+			if hasVIP(r.VIPs, f) {
+				s.vips[f].set(uint8(i))
+			}
+		}
+		s.probing = append(s.probing, v != nil && v.Probers[r.ID])
+		s.seeds = append(s.seeds, seed("spill", r.ID))
+	}
+	for f := range s.anycast {
+		s.anycast[f] = hasVIP(spec.Anycast, f)
+	}
+	s.admin = takenOut(c.snap)
+	s.read(before)
+	s.measure(before)
+	s.keep = s.spill()
+	return s
+}
+
+func (s *Scene) addShifts(shifts []fleet.Shift, now time.Time) {
+	for i := range shifts {
+		sh := &shifts[i]
+		from, ok := s.classes.index[sh.From]
+		if !ok || !sh.Active(now) || sh.Share <= 0 {
 			continue
 		}
-		for r := range regions {
-			from := s.view.From(regions[v].ID, fleet.Target{Kind: fleet.TargetService, Region: regions[r].ID, Service: name})
-			seen[v] = append(seen[v], from.State == fleet.Down)
+		out := shift{Shift: sh, from: uint8(from), service: -1, seed: seed("shift", sh.From)}
+		for _, id := range sh.To {
+			if to, ok := s.classes.index[id]; ok {
+				out.to = append(out.to, uint8(to))
+			}
 		}
-		blind[v] = s.view.From(regions[v].ID, fleet.Target{Kind: fleet.TargetAnycast, Service: name}).State == fleet.Down
+		if sh.Service != "" {
+			if out.service, ok = s.classes.services[sh.Service]; !ok {
+				continue
+			}
+		}
+		s.shifts = append(s.shifts, out)
 	}
-	s.seen, s.blind = append(s.seen, seen), append(s.blind, blind)
 }
 
-// vantage gives the region nearest to the class that has a live prober, or -1.
-func (s *Scene) vantage(c *Class) int {
-	for _, r := range c.near {
-		if s.probing[r] {
-			return int(r)
+// takenOut gives the regions that the Spec takes out of steering: by their own
+// state, or because none of their edge nodes is active.
+func takenOut(s *fleet.Snapshot) mask {
+	var out mask
+	type nodes struct{ edge, active bool }
+	of := map[string]nodes{}
+	for i := range s.Spec.Nodes {
+		if n := &s.Spec.Nodes[i]; n.Has(fleet.RoleL4) || n.Has(fleet.RoleL7) {
+			of[n.Region] = nodes{true, of[n.Region].active || n.State == fleet.Active}
+		}
+	}
+	for i := range s.Spec.Regions {
+		r := &s.Spec.Regions[i]
+		if n := of[r.ID]; r.State == fleet.Draining || r.State == fleet.Disabled || n.edge && !n.active {
+			out.set(uint8(i))
+		}
+	}
+	return out
+}
+
+// read takes from the View what matters. Where the scene before is of the View
+// before, only what has changed since is read.
+func (s *Scene) read(before *Scene) {
+	services := len(s.classes.trees)
+	if before != nil && before.classes.snap == s.classes.snap && s.follows(before) {
+		s.health = slices.Clone(before.health)
+		for _, k := range s.view.Changed {
+			s.note(k, s.verdict(k))
+		}
+		return
+	}
+	s.health = make([]health, services)
+	for i := range s.health {
+		s.health[i].out, s.health[i].last = s.admin, s.admin
+	}
+	if s.view == nil {
+		return
+	}
+	for t, v := range s.view.Verdicts {
+		if v.State == fleet.Down || v.State == fleet.Drain {
+			s.note(fleet.VantageTarget{Target: t}, v)
+		}
+	}
+	for k, v := range s.view.Vantages {
+		if v.State == fleet.Down {
+			s.note(k, v)
+		}
+	}
+}
+
+// follows says whether the View tells what has changed since that of before.
+func (s *Scene) follows(before *Scene) bool {
+	return s.view != nil && before.view != nil && s.view.Changed != nil && s.view.Revision == before.view.Revision+1
+}
+
+func (s *Scene) verdict(k fleet.VantageTarget) fleet.Verdict {
+	if k.Vantage == "" {
+		return s.view.Get(k.Target)
+	}
+	return s.view.From(k.Vantage, k.Target)
+}
+
+// note enters one verdict.
+func (s *Scene) note(k fleet.VantageTarget, v fleet.Verdict) {
+	service, ok := s.classes.services[k.Target.Service]
+	if !ok {
+		return
+	}
+	h := &s.health[service]
+	down := v.State == fleet.Down
+	switch k.Target.Kind {
+	case fleet.TargetAnycast:
+		if from, ok := s.classes.index[k.Vantage]; ok {
+			if h.blind.clear(uint8(from)); down {
+				h.blind.set(uint8(from))
+			}
+		}
+	case fleet.TargetService:
+		r, ok := s.classes.index[k.Target.Region]
+		if !ok {
+			return
+		}
+		if k.Vantage != "" {
+			s.see(h, k.Vantage, uint8(r), down)
+			return
+		}
+		region := uint8(r)
+		h.out.clear(region)
+		h.last.clear(region)
+		out := down || v.State == fleet.Drain
+		if out || s.admin.has(region) {
+			h.out.set(region)
+		}
+		if out && (v.Forced || v.State == fleet.Drain) || s.admin.has(region) {
+			h.last.set(region)
+		}
+	}
+}
+
+// see enters what one vantage sees of a region.
+func (s *Scene) see(h *health, vantage string, region uint8, down bool) {
+	from, ok := s.classes.index[vantage]
+	if !ok || !down && h.seen == "" {
+		return
+	}
+	n := len(s.classes.regions)
+	b := make([]byte, n*stride(n))
+	copy(b, h.seen)
+	at := &b[from*stride(n)+int(region>>3)]
+	if *at &^= 1 << (region & 7); down {
+		*at |= 1 << (region & 7)
+	}
+	h.seen = ""
+	if slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
+		h.seen = string(b)
+	}
+}
+
+// measure ranks anew what goes by latency, where that has changed.
+func (s *Scene) measure(before *Scene) {
+	if !slices.ContainsFunc(s.classes.kinds, func(k *kind) bool { return k.tree.measured }) {
+		return
+	}
+	same := before != nil && len(before.classes.kinds) > 0 && &before.classes.kinds[0] == &s.classes.kinds[0]
+	if same {
+		s.rtt = before.rtt
+	}
+	if before != nil && !same && slices.EqualFunc(before.classes.regions, s.classes.regions, func(a, b fleet.Region) bool { return a.ID == b.ID }) {
+		s.rtt = before.rtt
+	}
+	had := s.rtt
+	s.rtt = s.classes.measure(s.view, had)
+	if same && s.rtt == had && before.byRTT != nil {
+		s.byRTT = before.byRTT
+		return
+	}
+	s.byRTT = make([][][]uint8, len(s.classes.kinds))
+	for i, k := range s.classes.kinds {
+		if !k.tree.measured {
+			continue
+		}
+		for _, r := range k.list {
+			for j := range k.tree.nodes {
+				s.byRTT[i] = append(s.byRTT[i], s.measured(&k.tree.nodes[j], r))
+			}
+		}
+	}
+}
+
+// measured gives the order of a node's members that goes by latency; nil for
+// other nodes.
+func (s *Scene) measured(n *node, r *Ranking) []uint8 {
+	if n.sel.Policy != fleet.Latency || r.ms == nil {
+		return nil
+	}
+	return s.rtt.byLatency(n, r)
+}
+
+// order gives the positions of a node's members for a ranking and slot, best
+// first; nil for the Spec's order.
+func (s *Scene) order(t *tree, r *Ranking, at uint8, slot Slot) []uint8 {
+	n := &t.nodes[at]
+	if n.slots != nil {
+		return n.slots.at(slot)
+	}
+	if o := r.orders[at]; o != nil || n.sel.Policy != fleet.Latency {
+		return o
+	}
+	if list := s.classes.kinds[t.kind].list; int(r.id) < len(list) && list[r.id] == r {
+		return s.byRTT[t.kind][int(r.id)*len(t.nodes)+int(at)]
+	}
+	return s.measured(n, r)
+}
+
+// vantage gives the region nearest to the place that has a live prober, or -1.
+func (s *Scene) vantage(r *Ranking) int {
+	for _, i := range r.near {
+		if s.probing[i] {
+			return int(i)
 		}
 	}
 	return -1
 }
 
-// Choice is a decision without its reasons. It is comparable: equal choices
-// have equal answers.
-type Choice struct {
-	regions [maxRecords]uint8
-	n       uint8
-	Anycast bool // answer with the anycast addresses
-	Sliced  bool // depends on the client's slot as well as its class
-}
-
-// maxRecords is the greatest steering.records.
-const maxRecords = 8
-
-// Regions lists the indexes in the Spec of the chosen regions, best first.
-func (c *Choice) Regions() []uint8 { return c.regions[:c.n] }
-
-// Choose decides for the clients of a class that fall into a slot; service is
-// an index in the Spec. It allocates nothing that lives on.
-func (s *Scene) Choose(service int, f Family, class *Class, slot Slot) Choice {
-	return s.decide(service, f, class, slot, nil)
-}
-
-// decide is the one decision of this package; why may be nil.
-func (s *Scene) decide(service int, f Family, class *Class, slot Slot, why *trace) Choice {
-	svc := &s.classes.snap.Spec.Services[service]
-	var choice Choice
-	order := s.classes.ranked(service, class, slot)
-	choice.Sliced = s.classes.weighed[service] != nil && positive(svc.Steering.Weights) > 1
-	vantage := s.vantage(class)
-	var room [256]uint8
-	list := s.eligible(room[:0], service, f, order, vantage, why)
-	healthy := len(list) > 0
-	if !healthy {
-		if list = s.failOpen(room[:0], service, f, order, why); len(list) == 0 {
-			return choice
-		}
-	}
-	list, moved := s.shift(list, svc.Service, slot, &choice, why)
-	if svc.Steering.Answer == fleet.Anycast && s.anycast[f.index()] {
-		blind := healthy && vantage >= 0 && s.blind[service][vantage]
-		list, choice.Anycast = s.carry(list, f, moved || blind)
-		if blind && !choice.Anycast {
-			why.addf(fleet.ReasonAnycast, "", "the anycast address is down as seen from %s: regional addresses instead", s.id(vantage))
-		}
-	}
-	n := svc.Steering.Records
-	if choice.Anycast {
-		n = 1
-	}
-	choice.n = uint8(copy(choice.regions[:min(n, maxRecords)], list))
-	for _, r := range choice.Regions() {
-		why.addf(fleet.ReasonChosen, s.id(int(r)), "")
-	}
-	return choice
-}
-
-// carry says whether anycast carries the client; where it should not, only
-// regions with an address of their own can.
-func (s *Scene) carry(list []uint8, f Family, avoid bool) (_ []uint8, anycast bool) {
-	if !avoid || !slices.ContainsFunc(list, func(r uint8) bool { return s.vips[f.index()][r] }) {
-		return list, true
-	}
-	kept := list[:0]
-	for _, r := range list {
-		if s.vips[f.index()][r] {
-			kept = append(kept, r)
-		}
-	}
-	return kept, false
-}
-
-func positive(weights map[string]int) int {
-	n := 0
-	for _, w := range weights {
-		if w > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-func (s *Scene) id(region int) string { return s.classes.regions[region].ID }
-
-// has says whether a region can be answered at all: with a regional address of
-// the family, or any region where the answer is anycast.
-func (s *Scene) has(service int, f Family, region uint8) bool {
-	if s.vips[f.index()][region] {
-		return true
-	}
-	return s.classes.snap.Spec.Services[service].Steering.Answer == fleet.Anycast && s.anycast[f.index()]
-}
-
-// eligible keeps the candidates that health allows, in order. What the
-// client's own vantage sees counts too, but not where it would leave none:
-// then that prober's network is what fails.
-func (s *Scene) eligible(out []uint8, service int, f Family, order []uint8, vantage int, why *trace) []uint8 {
-	alive := 0
-	for _, r := range order {
-		h := &s.health[service][r]
-		switch {
-		case !s.has(service, f, r):
-			why.addf(fleet.ReasonNoVIP, s.id(int(r)), "no IPv%d address", f)
-		case h.out:
-			why.down(s.id(int(r)), h.verdict)
-		default:
-			if h.verdict.State == fleet.Unknown {
-				why.addf(fleet.ReasonUnknown, s.id(int(r)), "no verdict: kept")
-			}
-			out = append(out, r)
-			if vantage < 0 || !s.seen[service][vantage][r] {
-				alive++
-			}
-		}
-	}
-	if vantage < 0 || alive == 0 || alive == len(out) {
-		return out
-	}
-	kept := out[:0]
-	for _, r := range out {
-		if s.seen[service][vantage][r] {
-			why.addf(fleet.ReasonDown, s.id(int(r)), "down as seen from %s", s.id(vantage))
-			continue
-		}
-		kept = append(kept, r)
-	}
-	return kept
-}
-
-// failOpen gives all candidates as if healthy, but those that an operator took
-// out only where there is no other; none where the policy fails closed.
-func (s *Scene) failOpen(out []uint8, service int, f Family, order []uint8, why *trace) []uint8 {
-	candidates := 0
-	for _, r := range order {
-		if s.has(service, f, r) {
-			candidates++
-			if !s.health[service][r].last {
-				out = append(out, r)
-			}
-		}
-	}
-	if candidates == 0 {
-		return nil
-	}
-	why.addf(fleet.ReasonAllDown, "", "health leaves no region")
-	if s.classes.snap.Spec.Services[service].Steering.AllDown == fleet.FailClosed {
-		why.addf(fleet.ReasonFailClose, "", "no address is served")
-		return nil
-	}
-	if len(out) == 0 {
-		for _, r := range order {
-			if s.has(service, f, r) {
-				out = append(out, r)
-			}
-		}
-	}
-	why.addf(fleet.ReasonFailOpen, "", "regions are served as if healthy")
-	return out
-}
-
-// shift applies the shifts in order. A shift moves clients whose first region
-// is the one that gives up; it never takes the last region. moved says that
-// anycast cannot carry the client where it was moved.
-func (s *Scene) shift(list []uint8, service string, slot Slot, choice *Choice, why *trace) (_ []uint8, moved bool) {
-	for i := range s.shifts {
-		sh := &s.shifts[i]
-		if len(list) < 2 || s.id(int(list[0])) != sh.From || sh.Service != "" && sh.Service != service {
-			continue
-		}
-		choice.Sliced = choice.Sliced || sh.Share < 1
-		if !shifted(sh, slot) {
-			continue
-		}
-		why.addf(fleet.ReasonShift, sh.From, "shift %s moves %g %% of its clients, this one among them", sh.ID, sh.Share*100)
-		list = list[1:]
-		front := 0
-		for _, to := range sh.To {
-			for j := front; j < len(list); j++ {
-				if s.id(int(list[j])) == to {
-					r := list[j]
-					copy(list[front+1:j+1], list[front:j])
-					list[front] = r
-					front++
-					break
-				}
-			}
-		}
-		moved = moved || !sh.Drain
-	}
-	return list, moved
-}
-
-// Key names what a decision of the service depends on in a class of Classes,
-// besides the slot: classes of one key are decided alike in this scene.
-func (s *Scene) Key(service int, c *Class) uint64 {
-	key := uint64(s.vantage(c) + 1)
-	if r := c.ranks[s.classes.kinds[service]]; r != nil {
-		key |= uint64(r.id) << 16
-	}
-	return key
-}
-
-// Same says whether all decisions are those of another scene.
-func (s *Scene) Same(o *Scene) bool {
-	if s.classes != o.classes || !slices.Equal(s.probing, o.probing) || len(s.shifts) != len(o.shifts) {
-		return false
-	}
-	for i := range s.shifts {
-		a, b := s.shifts[i], o.shifts[i]
-		if a.ID != b.ID || a.From != b.From || a.Service != b.Service || a.Share != b.Share || a.Drain != b.Drain || !slices.Equal(a.To, b.To) {
-			return false
-		}
-	}
-	for i := range s.health {
-		if !slices.EqualFunc(s.health[i], o.health[i], func(a, b condition) bool { return a.out == b.out && a.last == b.last }) ||
-			!slices.Equal(s.blind[i], o.blind[i]) || !slices.EqualFunc(s.seen[i], o.seen[i], slices.Equal) {
-			return false
-		}
-	}
-	return true
-}
+func (s *Scene) id(region uint8) string { return s.classes.regions[region].ID }
 
 // Revision is that of the View.
 func (s *Scene) Revision() uint64 {
@@ -336,4 +321,98 @@ func (s *Scene) Revision() uint64 {
 		return 0
 	}
 	return s.view.Revision
+}
+
+// Key names what the decisions on a service depend on in a scene, besides
+// ranking, slot and family. Among scenes with the same ground (see Ground),
+// services of one key are decided alike.
+type Key struct {
+	tree   int
+	health health
+	shifts string // the service's name, where a shift is for it alone
+	rtt    *latencies
+	keep   string
+}
+
+// Key gives the key of a service.
+func (s *Scene) Key(service int) Key {
+	t := s.classes.trees[service]
+	k := Key{tree: t.id, health: s.health[service]}
+	k.health.out = k.health.out.and(t.leaves)
+	k.health.last = k.health.last.and(t.leaves)
+	for i := range s.shifts {
+		if s.shifts[i].service == service {
+			k.shifts = s.classes.snap.Spec.Services[service].Service
+		}
+	}
+	if t.measured {
+		k.rtt = s.rtt
+	}
+	if s.keep != nil && len(t.st.Demand) > 0 {
+		k.keep = text(s.keep)
+	}
+	return k
+}
+
+// Ground says whether decisions of one key are the same in both scenes.
+func (s *Scene) Ground(o *Scene) bool {
+	return s.classes == o.classes && slices.Equal(s.probing, o.probing) &&
+		slices.EqualFunc(s.shifts, o.shifts, func(a, b shift) bool {
+			return a.ID == b.ID && a.from == b.from && a.service == b.service && a.Share == b.Share && a.Drain == b.Drain && slices.Equal(a.to, b.to)
+		})
+}
+
+// Effect names what a ranking comes to in the scene for a service: rankings of
+// one effect are decided alike in every slot.
+func (s *Scene) Effect(service int, r *Ranking) string {
+	t := s.classes.trees[service]
+	var b []byte
+	for i := range t.nodes {
+		if t.nodes[i].slots == nil {
+			o := s.order(t, r, uint8(i), 0)
+			b = append(append(b, byte(len(o))), o...)
+		}
+	}
+	if h := &s.health[service]; h.seen != "" || h.blind != (mask{}) {
+		b = append(b, byte(s.vantage(r)+1))
+	}
+	return string(b)
+}
+
+// Latencies gives the damped measures between regions that the scene goes by,
+// as vantage to region to step; nil where no service goes by them. A scene
+// made with the same is the same: see Recalled.
+func (s *Scene) Latencies() map[string]map[string]int8 {
+	if s.rtt == nil {
+		return nil
+	}
+	out := map[string]map[string]int8{}
+	for v := range s.classes.regions {
+		for r := range s.classes.regions {
+			if step := s.rtt.step[v*s.rtt.regions+r]; step != unmeasured {
+				if out[s.id(uint8(v))] == nil {
+					out[s.id(uint8(v))] = map[string]int8{}
+				}
+				out[s.id(uint8(v))][s.id(uint8(r))] = step
+			}
+		}
+	}
+	return out
+}
+
+// Recalled gives a scene that knows but the latencies that another one went
+// by, to stand as the one before in NewScene.
+func Recalled(c *Classes, steps map[string]map[string]int8) *Scene {
+	n := len(c.regions)
+	l := &latencies{n, slices.Repeat([]int8{unmeasured}, n*n)}
+	for v := range maps.Keys(steps) {
+		for r, step := range steps[v] {
+			from, ok1 := c.index[v]
+			to, ok2 := c.index[r]
+			if ok1 && ok2 {
+				l.step[from*n+to] = step
+			}
+		}
+	}
+	return &Scene{classes: c, rtt: l}
 }

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"meridian/fleet"
+	"meridian/geo"
 )
 
 // Slots is into how many equal parts clients fall where a policy or a shift
@@ -24,14 +24,24 @@ const (
 // Slot is the part into which a client falls, 0 to Slots-1.
 type Slot uint16
 
-// SlotOf gives the slot of a client, from its /24 or /48 alone.
-func SlotOf(a netip.Addr) Slot {
-	if a.Is4() {
-		b := a.As4()
-		return Slot(mix(uint64(binary.BigEndian.Uint32(b[:])>>8)) % Slots)
+// SlotOf gives the slot of a client, from its /24 or /48 alone, and how many
+// leading bits of the address that is. An IPv6 address that carries an IPv4
+// one falls into the slot of that.
+func SlotOf(a netip.Addr) (slot Slot, bits int) {
+	carried := geo.Carried(a)
+	if carried.Is4() {
+		bits = SliceV4
+		if a.Is6() {
+			bits += 96
+			if b := a.As16(); b[0] == 0x20 && b[1] == 0x02 { // 6to4 carries it behind 16 bits
+				bits -= 80
+			}
+		}
+		b := carried.As4()
+		return Slot(mix(uint64(binary.BigEndian.Uint32(b[:])>>8)) % Slots), bits
 	}
 	b := a.As16()
-	return Slot(mix(binary.BigEndian.Uint64(b[:8])>>16|1<<63) % Slots)
+	return Slot(mix(binary.BigEndian.Uint64(b[:8])>>16|1<<63) % Slots), SliceV6
 }
 
 // mix spreads a number evenly over 64 bits (the finaliser of SplitMix64).
@@ -60,38 +70,46 @@ func draw(seed uint64, slot Slot) float64 {
 	return (float64(mix(seed^mix(uint64(slot)))>>11) + 0.5) / (1 << 53)
 }
 
-// weigh ranks the candidates of a weighted service in each slot by weighted
-// rendezvous: a region's weight changes only which slots come to or leave that
-// region. Regions of weight 0 come last, in the Spec's order: they serve only
-// when all others are down.
-func (c *Classes) weigh(svc *fleet.Service) *[Slots][]uint8 {
-	if svc.Steering.Policy != fleet.Weighted {
-		return nil
-	}
-	list := c.candidates(svc)
-	all := make([]uint8, 0, Slots*len(list))
-	var seeds [256]uint64
-	var score [256]float64
-	for _, r := range list {
-		seeds[r] = seed("weight", svc.Service, c.regions[r].ID)
-	}
-	out := new([Slots][]uint8)
-	for s := range out {
-		for _, r := range list {
-			score[r] = math.Inf(-1)
-			if w := svc.Steering.Weights[c.regions[r].ID]; w > 0 {
-				score[r] = math.Log(draw(seeds[r], Slot(s))) / float64(w)
-			}
-		}
-		all = append(all, list...)
-		out[s] = all[len(all)-len(list):]
-		slices.SortStableFunc(out[s], func(a, b uint8) int { return cmp.Compare(score[b], score[a]) })
-	}
-	return out
+// slotOrders is the order of a weighted node's members in each slot.
+type slotOrders struct {
+	positive int // members of a weight above 0; they come first
+	of       [Slots]uint16
+	list     [][]uint8
 }
 
-// shifted says whether a slot is among the share of clients that a shift
-// moves. A greater share moves the same slots and more.
-func shifted(sh *fleet.Shift, slot Slot) bool {
-	return sh.Share >= 1 || draw(seed("shift", sh.From), slot) < sh.Share
+func (o *slotOrders) at(s Slot) []uint8 { return o.list[o.of[s]] }
+
+// weigh ranks the members of a weighted node in each slot by weighted
+// rendezvous: a member's weight changes only which slots come to or leave that
+// member. Members of weight 0 come last, in the Spec's order: they serve only
+// when all others are down. The draw depends on the ids of group and member
+// alone, so that services of equal weights send a client to one region.
+func weigh(n *node) *slotOrders {
+	out := &slotOrders{}
+	seeds, score := make([]uint64, len(n.members)), make([]float64, len(n.members))
+	for i, m := range n.members {
+		seeds[i] = seed("weight", n.name, m.id)
+		if n.sel.Weights[m.id] > 0 {
+			out.positive++
+		}
+	}
+	order := make([]uint8, len(n.members))
+	known := map[string]uint16{}
+	for s := range out.of {
+		for i, m := range n.members {
+			order[i], score[i] = uint8(i), math.Inf(-1)
+			if w := n.sel.Weights[m.id]; w > 0 {
+				score[i] = math.Log(draw(seeds[i], Slot(s))) / float64(w)
+			}
+		}
+		slices.SortStableFunc(order, func(a, b uint8) int { return cmp.Compare(score[b], score[a]) })
+		at, ok := known[string(order)]
+		if !ok {
+			at = uint16(len(out.list))
+			known[string(order)] = at
+			out.list = append(out.list, slices.Clone(order))
+		}
+		out.of[s] = at
+	}
+	return out
 }

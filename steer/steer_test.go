@@ -126,7 +126,7 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := snapshot(t, c.steering)
-			scene := NewScene(NewClasses(s), view(c.view), c.shifts, now)
+			scene := NewScene(NewClasses(s, nil), view(c.view), c.shifts, now, nil)
 			d := scene.Decide(0, c.family, Client{Place: c.place}, 30*time.Second)
 			got := strings.Join(d.Regions, " ")
 			if d.Answer == fleet.Anycast {
@@ -145,9 +145,9 @@ func TestDecisions(t *testing.T) {
 // counts gives how many slots each region gets.
 func counts(t *testing.T, s *fleet.Snapshot, shifts ...fleet.Shift) ([]string, map[string]float64) {
 	t.Helper()
-	classes := NewClasses(s)
-	scene := NewScene(classes, nil, shifts, now)
-	class := classes.Get(classes.Of(country("DE")))
+	classes := NewClasses(s, nil)
+	scene := NewScene(classes, nil, shifts, now, nil)
+	class := classes.Rank(0, country("DE"))
 	bySlot, n := make([]string, Slots), map[string]float64{}
 	for slot := range Slot(Slots) {
 		c := scene.Choose(0, V4, class, slot)
@@ -210,7 +210,11 @@ func TestShiftsAreSticky(t *testing.T) {
 
 // All of a /24, and all of a /48, is one client.
 func TestSlotOfPrefix(t *testing.T) {
-	same := func(a, b string) bool { return SlotOf(netip.MustParseAddr(a)) == SlotOf(netip.MustParseAddr(b)) }
+	same := func(a, b string) bool {
+		x, _ := SlotOf(netip.MustParseAddr(a))
+		y, _ := SlotOf(netip.MustParseAddr(b))
+		return x == y
+	}
 	if !same("192.0.2.1", "192.0.2.255") || !same("2001:db8:1::", "2001:db8:1:ffff::1") {
 		t.Error("clients of one prefix are told apart")
 	}
@@ -221,7 +225,7 @@ func TestSlotOfPrefix(t *testing.T) {
 
 // Places that every service ranks alike share a class, and no others do.
 func TestClasses(t *testing.T) {
-	c := NewClasses(snapshot(t, "{}"))
+	c := NewClasses(snapshot(t, "{}"), nil)
 	if c.Of(geo.Place{}) != 0 {
 		t.Error("the place not known is not class 0")
 	}
@@ -231,10 +235,10 @@ func TestClasses(t *testing.T) {
 	if c.Of(country("DE")) == c.Of(country("JP")) {
 		t.Error("Germany and Japan share a class")
 	}
-	if a, b := snapshot(t, "{}"), snapshot(t, "{records: 2}"); Intent(a) != Intent(b) {
+	if a, b := snapshot(t, "{}"), snapshot(t, "{records: 2}"); Intent(a, nil) != Intent(b, nil) {
 		t.Error("the number of records changes the classes")
 	}
-	if a, b := snapshot(t, "{}"), snapshot(t, "{bias: {fra: 10}}"); Intent(a) == Intent(b) {
+	if a, b := snapshot(t, "{}"), snapshot(t, "{bias: {fra: 10}}"); Intent(a, nil) == Intent(b, nil) {
 		t.Error("a bias does not change the classes")
 	}
 }
@@ -269,9 +273,9 @@ func TestCheck(t *testing.T) {
 }
 
 func BenchmarkChoose(b *testing.B) {
-	classes := NewClasses(snapshot(b, "{}"))
-	scene := NewScene(classes, view("fra:down"), nil, now)
-	class := classes.Get(classes.Of(country("DE")))
+	classes := NewClasses(snapshot(b, "{}"), nil)
+	scene := NewScene(classes, view("fra:down"), nil, now, nil)
+	class := classes.Rank(0, country("DE"))
 	b.ReportAllocs()
 	for b.Loop() {
 		scene.Choose(0, V4, class, 0)
