@@ -21,13 +21,18 @@ func askAll(p peer, queries []query) []normal {
 			c := client{addr: p.addr}
 			defer c.close()
 			for i := lane; i < len(queries); i += lanes {
-				wire, err := c.ask(queries[i].wire(uint16(i)), queries[i].mode.tcp)
-				out[i] = normalise(wire, err, queries[i].qt)
+				out[i] = normalise(c.ask(queries[i].wire(uint16(i)), queries[i].mode.tcp), queries[i].qt)
 			}
 		})
 	}
 	wg.Wait()
 	return out
+}
+
+// reply is a response, or why there is none.
+type reply struct {
+	wire []byte
+	err  error
 }
 
 // client keeps one UDP socket and one TCP connection to a server.
@@ -53,7 +58,7 @@ var errNone = errors.New("no reply")
 
 // ask sends a query and gives the reply with the same id; what gets lost is
 // sent again once.
-func (c *client) ask(q []byte, tcp bool) ([]byte, error) {
+func (c *client) ask(q []byte, tcp bool) reply {
 	tries := 2
 	if c.patience > 0 {
 		tries = 1
@@ -67,10 +72,10 @@ func (c *client) ask(q []byte, tcp bool) ([]byte, error) {
 			r, err = c.askUDP(q)
 		}
 		if err == nil {
-			return r, nil
+			return reply{r, nil}
 		}
 	}
-	return nil, errNone
+	return reply{nil, errNone}
 }
 
 func (c *client) askUDP(q []byte) ([]byte, error) {

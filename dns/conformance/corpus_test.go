@@ -50,6 +50,17 @@ var modes = []mode{
 	{name: "tcp-do", tcp: true, size: 4096, do: true},
 }
 
+// limit is the size of the largest response in octets.
+func (m mode) limit() int {
+	switch {
+	case m.tcp:
+		return 65535
+	case m.size == 0:
+		return 512
+	}
+	return min(max(int(m.size), 512), payload)
+}
+
 // secure are the modes that ask for signatures.
 var secure = slices.DeleteFunc(slices.Clone(modes), func(m mode) bool { return !m.do })
 
@@ -132,6 +143,9 @@ func ask(zone, text string, signed bool) []query {
 			note("x.y." + base)
 		}
 		for _, child := range []string{"nx." + name, "*." + name} {
+			if strings.HasPrefix(zone, "random") {
+				break // its text asks for enough
+			}
 			if _, ok := dns.IsDomainName(child); ok {
 				note(child)
 			}
@@ -167,9 +181,13 @@ func ask(zone, text string, signed bool) []query {
 			if !ok {
 				panic("corpus: type " + f[2])
 			}
-			for i := range 4 {
+			many := 4
+			if strings.HasPrefix(zone, "random") {
+				many = 1
+			}
+			for i := range many {
 				m := modes[(i*3+rnd.IntN(3))%len(modes)]
-				if signed && i > 0 {
+				if signed && (i > 0 || many == 1) {
 					m = secure[rnd.IntN(len(secure))]
 				}
 				add(absolute(f[1], zone), qt, m)

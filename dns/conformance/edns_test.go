@@ -104,9 +104,8 @@ func TestRFC8906Probes(t *testing.T) {
 		fmt.Fprintf(&table, "\n%-8s %-26s", p.section, p.name)
 		for i, s := range servers {
 			c := client{addr: s.addr}
-			wire, err := c.ask(p.query, p.tcp)
+			faults := p.faults(c.ask(p.query, p.tcp))
 			c.close()
-			faults := p.faults(wire, err)
 			word := "ok"
 			if len(faults) > 0 {
 				word = strings.Join(faults, ",")
@@ -121,9 +120,9 @@ func TestRFC8906Probes(t *testing.T) {
 }
 
 // faults names what is wrong with a response to the probe.
-func (p probe) faults(wire []byte, err error) []string {
+func (p probe) faults(r reply) []string {
 	m := new(dns.Msg)
-	if err != nil || m.Unpack(wire) != nil {
+	if r.err != nil || m.Unpack(r.wire) != nil {
 		return []string{"reply"}
 	}
 	var out []string

@@ -55,7 +55,8 @@ type normal struct {
 //   - a truncated response is compared by its header and OPT alone.
 //   - QTYPE ANY and RRSIG may be answered by any subset (RFC 8482 section
 //     4.1, RFC 9364): the answer is compared by its owner names alone.
-func normalise(wire []byte, err error, qtype uint16) normal {
+func normalise(r reply, qtype uint16) normal {
+	wire, err := r.wire, r.err
 	n := normal{text: map[string]string{}, extra: map[string]bool{}, all: map[string]bool{}}
 	if err != nil {
 		n.text[aspectReply] = "none"

@@ -77,10 +77,10 @@ func TestValidatorsAcceptEveryAnswer(t *testing.T) {
 			for i := lane; i < len(queries); i += lanes {
 				q := queries[i]
 				q.mode = mode{tcp: true, rd: true, do: true, size: 4096}
-				wire, err := c.ask(q.wire(uint16(i)), true)
-				m := new(dns.Msg)
+				r := c.ask(q.wire(uint16(i)), true)
+				m, err := new(dns.Msg), r.err
 				if err == nil {
-					err = m.Unpack(wire)
+					err = m.Unpack(r.wire)
 				}
 				mu.Lock()
 				counts[fmt.Sprintf("%s ad=%t", dns.RcodeToString[m.Rcode], m.AuthenticatedData)]++

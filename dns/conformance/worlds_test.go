@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -18,12 +19,18 @@ type world struct {
 	queries []query
 }
 
+// randomZones is how many zones of random names there are of each family.
+const randomZones = 30
+
 // worlds makes the zone files of the corpus: all kinds as they are and signed
 // in three ways on one server, and root zones on others.
 func worlds(t *testing.T) []world {
 	t.Helper()
 	w := world{name: "zones", dir: t.TempDir()}
 	kinds := templates(t, "zones")
+	for seed := range uint64(randomZones) {
+		kinds[fmt.Sprintf("random%02d", seed)] = randomZone(seed)
+	}
 	for _, f := range families {
 		ds := "" // of the child, which sorts before its parent
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
