@@ -10,12 +10,12 @@ import (
 const paddingBlock = 468
 
 // optLen is the space that the OPT of the response takes at most, without
-// padding.
+// padding and extended error, which come where there is room left.
 func (p *Plan) optLen(r *request) int {
 	if !r.edns {
 		return 0
 	}
-	n := 11 + 6 // with an extended error
+	n := 11
 	if r.nsid {
 		n += 4 + len(p.settings.nsid)
 	}
@@ -81,7 +81,7 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	if z := w.zone; z != nil && z.Zone != nil {
 		p.zoneOptions(&o, w)
 	}
-	if w.ede != edeNone {
+	if w.ede != edeNone && m.n+o.n+6 <= m.limit {
 		binary.BigEndian.PutUint16(o.option(optionEDE, 2), uint16(w.ede))
 	}
 	if r.padded && c.Encrypted && m.n+o.n+4 <= m.limit {
