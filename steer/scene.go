@@ -179,9 +179,13 @@ func (s *Scene) read(before *Scene) {
 	}
 }
 
-// follows says whether the View tells what has changed since that of before.
+// follows says whether the View tells what has changed since that of before:
+// it is the next one, or the same but for latencies.
 func (s *Scene) follows(before *Scene) bool {
-	return s.view != nil && before.view != nil && s.view.Changed != nil && s.view.Revision == before.view.Revision+1
+	if s.view == nil || before.view == nil || s.view.Changed == nil {
+		return false
+	}
+	return s.view.Revision == before.view.Revision+1 || s.view.Revision == before.view.Revision && len(s.view.Changed) == 0
 }
 
 func (s *Scene) verdict(k fleet.VantageTarget) fleet.Verdict {

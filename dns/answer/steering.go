@@ -347,6 +347,17 @@ func (p *Plan) Settle() *Plan {
 	return &out
 }
 
+// WithScopes gives the plan with the scopes of a settled one, where both have
+// made the same decisions; else the plan itself.
+func (p *Plan) WithScopes(settled *Plan) *Plan {
+	if p.scene != settled.scene || p.Settled() {
+		return p
+	}
+	out := *p
+	out.steering = settled.steering
+	return &out
+}
+
 // Settled says whether Settle would change nothing.
 func (p *Plan) Settled() bool {
 	for _, st := range p.steering.cache {

@@ -112,6 +112,22 @@ func (s *Server) SetView(v *fleet.View) {
 	defer s.swapping.Unlock()
 	s.view = v
 	s.again()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// settle widens the scopes of steered answers after the decisions have
+// changed: that takes longer, and new answers do not wait for it.
+func (s *Server) settle() {
+	settled := s.Plan().Settle()
+	s.swapping.Lock()
+	defer s.swapping.Unlock()
+	m := s.plan.Load()
+	if p := m.Plan.WithScopes(settled); p != m.Plan {
+		s.put(p, m.revision)
+	}
 }
 
 // again makes the decisions of the plan in use anew.
@@ -127,9 +143,11 @@ func (s *Server) Plan() *answer.Plan { return s.plan.Load().Plan }
 // Ready says whether there is anything to serve.
 func (s *Server) Ready() bool { return s.plan.Load().Ready() }
 
-// expire makes decisions anew when a shift runs out.
+// expire makes decisions anew when a shift runs out, and settles what has
+// changed.
 func (s *Server) expire(ctx context.Context) {
 	for {
+		s.settle()
 		var at <-chan time.Time
 		timer := (*time.Timer)(nil)
 		if next := s.plan.Load().Expires(time.Now()); !next.IsZero() {

@@ -342,7 +342,11 @@ func cutOff(r *Report, prev *fleet.View) bool {
 // raises that where there is news.
 func compare(prev, view *fleet.View, abstaining []string) Conclusion {
 	out := Conclusion{View: view, Abstaining: abstaining}
+	view.Changed = []fleet.VantageTarget{}
 	note := func(vantage string, t fleet.Target, was, is fleet.Verdict) {
+		if was.State != is.State || was.Forced != is.Forced {
+			view.Changed = append(view.Changed, fleet.VantageTarget{Vantage: vantage, Target: t})
+		}
 		if was.State != is.State {
 			out.Changes = append(out.Changes, Change{t, vantage, was.State, is.State, is.Cause, is.Detail})
 		}
@@ -369,7 +373,7 @@ func compare(prev, view *fleet.View, abstaining []string) Conclusion {
 		}
 		return strings.Compare(a.Target.String()+"\x00"+a.Vantage, b.Target.String()+"\x00"+b.Vantage)
 	})
-	if len(out.Changes) > 0 || !maps.Equal(view.Probers, prev.Probers) {
+	if len(view.Changed) > 0 || !maps.Equal(view.Probers, prev.Probers) {
 		view.Revision++
 	}
 	return out

@@ -22,6 +22,7 @@ func (c Conclusion) Lone(region string) Conclusion {
 		return c
 	}
 	view := *c.View
+	view.Changed = nil
 	view.Verdicts, view.Probers = maps.Clone(view.Verdicts), map[string]bool{region: true}
 	for k, v := range view.Vantages {
 		if k.Vantage != region {
