@@ -41,14 +41,15 @@ type Event struct {
 
 // Config is what a ControlPlane works with.
 type Config struct {
-	Node      string // this replica
-	Store     Store
-	Publisher Publisher
-	Disk      Disk                             // nil: nothing is kept across restarts
-	Deriver   Deriver                          // nil: zones are served as they are written
-	Impact    func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
-	Notify    func(Event)                      // nil: nobody listens; must not block
-	Logger    *slog.Logger
+	Node        string // this replica
+	Store       Store
+	Publisher   Publisher
+	Disk        Disk                             // nil: nothing is kept across restarts
+	Deriver     Deriver                          // nil: zones are served as they are written
+	DeriveFirst bool                             // derive zones before a new revision is served: for a Store whose revisions are not submitted here
+	Impact      func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
+	Notify      func(Event)                      // nil: nobody listens; must not block
+	Logger      *slog.Logger
 }
 
 // ControlPlane is one replica. Its methods are safe for concurrent use.
@@ -153,11 +154,14 @@ func (c *ControlPlane) update(st Stored) {
 	c.mu.Unlock()
 	if err != nil {
 		if was != now {
-			c.log.Error("stored revision not usable; serving the one before", "revision", st.Revision, "error", err)
+			c.log.Error("revision not usable; serving the one before", "revision", st.Revision, "error", err)
 		}
 		return
 	}
 	if w != nil {
+		if c.cfg.DeriveFirst && (old == nil || old.Snapshot.Revision != w.Snapshot.Revision) {
+			w.Zones = c.deriveFirst(w, st)
+		}
 		c.install(w, "store")
 	}
 	c.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"meridian/fleet"
@@ -160,16 +159,36 @@ func (c *ControlPlane) deriveNow(ctx context.Context, w *fleet.World, st Stored)
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit+time.Duration(len(items))*10*time.Millisecond)
 	defer cancel()
-	for batch := range slices.Chunk(items, MaxTogether) {
-		err := c.cfg.Store.WriteItems(ctx, batch)
-		if conflict := new(ItemConflictError); errors.As(err, &conflict) {
-			err = c.writeEach(ctx, batch)
-		}
-		if err != nil {
-			return next, err
-		}
+	return next, c.storeDerived(ctx, items)
+}
+
+// storeDerived stores what was derived, but for what somebody else has changed
+// meanwhile.
+func (c *ControlPlane) storeDerived(ctx context.Context, items []ItemWrite) error {
+	if len(items) == 0 {
+		return nil
 	}
-	return next, nil
+	err := c.cfg.Store.WriteItems(ctx, items)
+	if conflict := new(ItemConflictError); errors.As(err, &conflict) {
+		return c.writeEach(ctx, items)
+	}
+	return err
+}
+
+// deriveFirst gives the zones to serve with a new revision. Where they cannot
+// be derived those derived before are served; the timer tries again.
+func (c *ControlPlane) deriveFirst(w *fleet.World, st Stored) *fleet.Zones {
+	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
+	defer cancel()
+	items, derived, err := c.derive(ctx, w, st.Zones, st.Derived)
+	if err == nil {
+		err = c.storeDerived(ctx, items)
+	}
+	if err != nil {
+		c.log.Error("zones not derived; those derived before stay in use", "error", err)
+		return w.Zones
+	}
+	return served(w.Snapshot, st.Zones, derived)
 }
 
 // writeEach writes items one by one, leaving out those that somebody else has

@@ -22,20 +22,17 @@ import (
 // fleet key, and only when its content has changed. They hold private keys and
 // are 0600. Its methods are not for concurrent use.
 type Disk struct {
-	path    string
-	id      *identity.Identity // nil: not sealed
-	saved   *fleet.World       // whose file there is; nil: not known
-	zones   *zoneFiles
-	damaged int
+	path  string
+	seal  sealer
+	saved *fleet.World // whose file there is; nil: not known
+	zones *Folder
 }
 
 // NewDisk keeps the World at path, and its Zones in zones-NAME beside it; the
 // directories are made when needed.
 func NewDisk(path string, id *identity.Identity) *Disk {
 	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-	d := &Disk{path: path, id: id}
-	d.zones = &zoneFiles{dir: filepath.Join(filepath.Dir(path), "zones-"+name), disk: d}
-	return d
+	return &Disk{path: path, seal: sealer{id}, zones: NewFolder(filepath.Join(filepath.Dir(path), "zones-"+name), "node/zone", id)}
 }
 
 // magic begins every file; what stands for says of what.
@@ -51,8 +48,11 @@ const worldAs = "node/world"
 // errDamaged says that a file does not hold what was written to it.
 var errDamaged = errors.New("is damaged or of another version")
 
+// sealer makes and reads the content of files.
+type sealer struct{ id *identity.Identity } // nil: not sealed
+
 // pack gives a file's content: a line with a checksum, and the body.
-func (d *Disk) pack(what, as string, body []byte) ([]byte, error) {
+func (d sealer) pack(what, as string, body []byte) ([]byte, error) {
 	if d.id != nil {
 		var err error
 		if body, err = d.id.Seal(rand.Reader, body, as); err != nil {
@@ -65,7 +65,7 @@ func (d *Disk) pack(what, as string, body []byte) ([]byte, error) {
 }
 
 // unpack gives the body of a file's content.
-func (d *Disk) unpack(what, as, path string, b []byte) ([]byte, error) {
+func (d sealer) unpack(what, as, path string, b []byte) ([]byte, error) {
 	head, body, _ := bytes.Cut(b, []byte("\n"))
 	sum := sha256.Sum256(body)
 	want := hex.EncodeToString(sum[:])
@@ -87,7 +87,7 @@ func (d *Disk) unpack(what, as, path string, b []byte) ([]byte, error) {
 
 // Save replaces what is kept.
 func (d *Disk) Save(w *fleet.World) error {
-	if err := d.zones.save(w.Zones); err != nil {
+	if err := d.zones.Save(w.Zones); err != nil {
 		return fmt.Errorf("zones: %w", err)
 	}
 	if d.saved != nil && d.saved.Snapshot == w.Snapshot && sameObjects(d.saved, w) && sameShifts(d.saved.Shifts, w.Shifts) {
@@ -97,7 +97,7 @@ func (d *Disk) Save(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("world: %w", err)
 	}
-	b, err := d.pack("world", worldAs, body)
+	b, err := d.seal.pack("world", worldAs, body)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (d *Disk) Load() (*fleet.World, error) {
 	if err != nil {
 		return nil, fmt.Errorf("world: %w", err)
 	}
-	body, err := d.unpack("world", worldAs, d.path, b)
+	body, err := d.seal.unpack("world", worldAs, d.path, b)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (d *Disk) Load() (*fleet.World, error) {
 	if err != nil {
 		return nil, fmt.Errorf("world: %s: %w", d.path, err)
 	}
-	if w.Zones, err = d.zones.load(); err != nil {
+	if w.Zones, err = d.zones.Load(); err != nil {
 		return nil, fmt.Errorf("zones: %w", err)
 	}
 	d.saved = w
@@ -145,7 +145,7 @@ func (d *Disk) Damaged() int {
 	if d == nil {
 		return 0
 	}
-	return d.damaged
+	return d.zones.damaged
 }
 
 // writeFile replaces a file; durably, the new content is on disk before the

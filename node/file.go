@@ -106,21 +106,19 @@ func (r *reader) read(ref string) (data []byte, name string, err error) {
 // ReadWorld reads a Spec file and all that it refers to as a World of revision
 // 0.
 func ReadWorld(path string) (*fleet.World, error) {
-	w, _, err := readWorld(path)
-	return w, err
+	doc, objects, err := ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return toWorld(doc, objects)
 }
 
-func readWorld(path string) (*fleet.World, []string, error) {
-	doc, objects, files, err := readFile(path)
-	if err != nil {
-		return nil, files, err
-	}
+func toWorld(doc []byte, objects []fleet.Object) (*fleet.World, error) {
 	s, err := rules.Compile(doc, 0)
 	if err != nil {
-		return nil, files, err
+		return nil, err
 	}
-	w, err := rules.World(s, objects, nil)
-	return w, files, err
+	return rules.World(s, objects, nil)
 }
 
 const (
@@ -152,6 +150,18 @@ func (f *FileSource) Reload() {
 // Run implements Source. Files that are not usable are logged once for each
 // content; what was applied before stays, and better files are waited for.
 func (f *FileSource) Run(ctx context.Context, apply func(*fleet.World) error) error {
+	return f.Documents(ctx, func(doc []byte, objects []fleet.Object) error {
+		w, err := toWorld(doc, objects)
+		if err != nil {
+			return err
+		}
+		return apply(w)
+	})
+}
+
+// Documents is Run for those who make the World themselves: take is given the
+// Spec and the objects that it refers to.
+func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, objects []fleet.Object) error) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil { // out of watches: the poll remains
 		f.log.Warn("file changes are seen by polling only", "error", err)
@@ -164,11 +174,11 @@ func (f *FileSource) Run(ctx context.Context, apply func(*fleet.World) error) er
 	var seen mark
 	var watched []string
 	for {
-		world, files, err := readWorld(f.path)
+		doc, objects, files, err := readFile(f.path)
 		seen = fingerprint(files)
 		watched = follow(w, watched, files)
 		if err == nil {
-			err = apply(world)
+			err = take(doc, objects)
 		}
 		if err != nil {
 			f.log.Error("spec not usable; the state before stays", "file", f.path, "error", err)

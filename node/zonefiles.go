@@ -17,16 +17,27 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meridian/fleet"
+	"meridian/identity"
 	"meridian/rules"
 )
 
-// zoneFiles keeps zones in a folder: one file each, named by the hash of the
-// zone's name in one of 256 folders.
-type zoneFiles struct {
-	dir   string
-	disk  *Disk
-	known bool // zones is what is in the folder
-	zones *fleet.Zones
+// Folder keeps data of zones on disk: a file each, named by the hash of the
+// zone's name in one of 256 folders, written beside and renamed, with a
+// checksum, sealed where there is a fleet key, 0600. Its methods are not for
+// concurrent use.
+type Folder struct {
+	dir     string
+	seal    sealer
+	as      string // what files are sealed as, before their own name
+	known   bool   // zones is what is in the folder
+	zones   *fleet.Zones
+	damaged int
+}
+
+// NewFolder keeps data in dir, which is made when needed; as says what they
+// are, so that one kind is never taken for another.
+func NewFolder(dir, as string, id *identity.Identity) *Folder {
+	return &Folder{dir: dir, seal: sealer{id}, as: as}
 }
 
 // durable is up to how many files written at once each is waited for until it
@@ -40,10 +51,13 @@ func zonePath(name string) string {
 	return filepath.Join(id[:2], id+".zone")
 }
 
-// save writes what differs from what is in the folder.
-func (f *zoneFiles) save(z *fleet.Zones) error {
+// Damaged says how many files could not be read.
+func (f *Folder) Damaged() int { return f.damaged }
+
+// Save writes what differs from what is in the folder.
+func (f *Folder) Save(z *fleet.Zones) error {
 	if !f.known {
-		if _, err := f.load(); err != nil {
+		if _, err := f.Load(); err != nil {
 			return err
 		}
 	}
@@ -65,18 +79,17 @@ func (f *zoneFiles) save(z *fleet.Zones) error {
 }
 
 // write keeps one zone: its name on a line, and its content.
-func (f *zoneFiles) write(o fleet.Object, durably bool) error {
+func (f *Folder) write(o fleet.Object, durably bool) error {
 	file := zonePath(o.Key.ID)
-	b, err := f.disk.pack("zone", "node/zone/"+filepath.Base(file), append([]byte(o.Key.ID+"\n"), o.Data...))
+	b, err := f.seal.pack("zone", f.as+"/"+filepath.Base(file), append([]byte(o.Key.ID+"\n"), o.Data...))
 	if err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(f.dir, file), b, durably)
 }
 
-// load reads all that is in the folder. What is damaged or was not finished is
-// removed and counted.
-func (f *zoneFiles) load() (*fleet.Zones, error) {
+// Load reads all that is in the folder. What is damaged is removed and counted.
+func (f *Folder) Load() (*fleet.Zones, error) {
 	var files []string
 	err := filepath.WalkDir(f.dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -94,7 +107,7 @@ func (f *zoneFiles) load() (*fleet.Zones, error) {
 	}
 	var mu sync.Mutex
 	var put []fleet.Object
-	f.disk.damaged = 0
+	f.damaged = 0
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for part := range slices.Chunk(files, 256) {
@@ -118,7 +131,7 @@ func (f *zoneFiles) load() (*fleet.Zones, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			put = append(put, mine...)
-			f.disk.damaged += bad
+			f.damaged += bad
 			return nil
 		})
 	}
@@ -128,12 +141,12 @@ func (f *zoneFiles) load() (*fleet.Zones, error) {
 	return f.zones, nil
 }
 
-func (f *zoneFiles) read(path string) (fleet.Object, error) {
+func (f *Folder) read(path string) (fleet.Object, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return fleet.Object{}, err
 	}
-	body, err := f.disk.unpack("zone", "node/zone/"+filepath.Base(path), path, b)
+	body, err := f.seal.unpack("zone", f.as+"/"+filepath.Base(path), path, b)
 	if err != nil {
 		return fleet.Object{}, err
 	}
