@@ -2,24 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/controlplane"
 	"meridian/controlplane/api"
 	"meridian/daemon"
-	"meridian/dns/answer"
 	dnsserver "meridian/dns/server"
 	"meridian/fleet"
-	"meridian/geo"
-	"meridian/geo/mmdb"
 	"meridian/identity"
 	"meridian/probe"
 	"meridian/serving"
@@ -132,45 +127,6 @@ func (s *gslbNode) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, daemon.Part{Name: "prober", Apply: p.Apply, Run: p.Run, Register: p.Register})
 	}
 	return parts, nil
-}
-
-// geoPeriod is how often geo database files are looked at for a newer one.
-const geoPeriod = 10 * time.Second
-
-// dnsParts make the nameserver. It listens where the Spec of its first World
-// says, unless --listen does.
-func (s *gslbNode) dnsParts(b *daemon.Base) ([]daemon.Part, error) {
-	source, err := openGeo(s.flags.Geo)
-	if err != nil {
-		return nil, err
-	}
-	listen, err := s.flags.listen(b.World.Snapshot.Spec.DNS.Listen)
-	if err != nil {
-		return nil, err
-	}
-	d, err := dnsserver.New(dnsserver.Config{Listen: listen, Identity: answer.Identity{Node: b.Node}, Geo: source, Logger: b.Log})
-	if err != nil {
-		return nil, err
-	}
-	s.dns.Store(d)
-	ready := func() error {
-		if !d.Ready() {
-			return errors.New("nothing to serve yet")
-		}
-		return nil
-	}
-	parts := []daemon.Part{{Name: "nameserver", Apply: d.Apply, SetView: d.SetView, Run: d.Run, Register: d.Register, Ready: ready}}
-	if len(s.flags.Geo) == 0 {
-		return parts, nil
-	}
-	return append(parts, daemon.Part{Name: "geo", Run: func(ctx context.Context) error {
-		mmdb.Watch(ctx, b.Log, geoPeriod, func(next geo.Source) {
-			if err := d.SetGeo(next); err != nil {
-				b.Log.Error("geo database not taken into use; the old one stays", "error", err)
-			}
-		}, s.flags.Geo...)
-		return nil
-	}}), nil
 }
 
 // pump hands what health notes on to the admin API's events.

@@ -23,6 +23,11 @@ import (
 type serveFlags struct {
 	daemon.Flags
 	Zones          string
+	Watch          bool
+	TLSCert        string
+	TLSKey         string
+	ListenTLS      cli.List
+	ListenHTTPS    cli.List
 	Listen         cli.List
 	Admin          string
 	AdminTokenFile string
@@ -52,6 +57,11 @@ func serveCommands() []cli.Command {
 func (f *serveFlags) register(fs *flag.FlagSet) {
 	f.Flags.Register(fs, "/var/lib/gslb", "dns,control,probe,dashboard")
 	fs.StringVar(&f.Zones, "zones", "", "serve the zones in `DIR` (NAME.zone each, root.zone for the root) and nothing else; SIGHUP reloads")
+	fs.BoolVar(&f.Watch, "watch", false, "with --zones: take changed files into use at once, without SIGHUP")
+	fs.StringVar(&f.TLSCert, "tls-cert", "", "with --zones: `FILE` with a certificate chain in PEM; serves DNS over TLS, QUIC and HTTPS too")
+	fs.StringVar(&f.TLSKey, "tls-key", "", "with --zones: `FILE` with its private key")
+	fs.Var(&f.ListenTLS, "listen-tls", "with --tls-cert: `ADDR:PORT` for DNS over TLS and QUIC; repeatable (default :853)")
+	fs.Var(&f.ListenHTTPS, "listen-https", "with --tls-cert: `ADDR:PORT` for DNS over HTTPS at /dns-query; repeatable (default :443)")
 	fs.Var(&f.Listen, "listen", "`ADDR:PORT` for DNS over UDP and TCP; repeatable (default the Spec's dns.listen, :53 with --zones)")
 	fs.StringVar(&f.Admin, "admin", "127.0.0.1:8053", "`ADDR:PORT` of the admin API")
 	fs.StringVar(&f.AdminTokenFile, "admin-token-file", "", "`FILE` with the admin API's token (default DIR/admin.token, made if absent)")
@@ -101,11 +111,17 @@ func (f *serveFlags) complete() error {
 	if _, err := f.listen(nil); err != nil {
 		return err
 	}
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return errors.New("expected --tls-cert and --tls-key together")
+	}
 	if f.Zones != "" {
 		if f.Spec != "" || len(f.Control) > 0 {
 			return errors.New("--zones serves zones alone; it does not go with --spec or --control")
 		}
 		return nil
+	}
+	if f.TLSCert != "" || f.Watch {
+		return errors.New("--tls-cert and --watch go with --zones")
 	}
 	if (f.StoreCert == "") != (f.StoreKey == "") {
 		return errors.New("expected --store-cert and --store-key together")

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -13,16 +15,14 @@ import (
 	"meridian/controlplane/api"
 	"meridian/daemon"
 	"meridian/dns/answer"
+	"meridian/dns/quic"
 	"meridian/dns/server"
+	"meridian/fleet"
 )
 
 // serveZones serves plain zones from a folder: no Spec, no fleet.
 func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
-	listen, err := f.listen([]string{":53"})
-	if err != nil {
-		return err
-	}
-	s, err := server.New(server.Config{Listen: listen, Identity: answer.Identity{Node: f.Node}, Logger: log})
+	s, err := f.zoneServer(log)
 	if err != nil {
 		return err
 	}
@@ -52,17 +52,75 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}
-	defer daemon.OnHangup(func() {
-		defer self.Reload()()
-		if err := s.LoadDir(f.Zones); err != nil {
-			log.Error("zones reloaded in part; what could not be read stays as it was", "error", err)
-			return
-		}
-		log.Info("zones reloaded", "zones", len(s.Plan().List()))
-	})()
+	defer daemon.OnHangup(func() { defer self.Reload()(); f.reloadZones(s, log) })()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error { return admin.Run(ctx, l) })
 	g.Go(func() error { return self.Run(ctx) })
+	if f.Watch {
+		g.Go(func() error { return watchZones(ctx, f.Zones, s.LoadFiles, log) })
+	}
 	return g.Wait()
+}
+
+// zoneServer makes the nameserver for plain zones.
+func (f *serveFlags) zoneServer(log *slog.Logger) (*server.Server, error) {
+	listen, err := f.listen([]string{":53"})
+	if err != nil {
+		return nil, err
+	}
+	dns, objects, err := f.encrypted()
+	if err != nil {
+		return nil, err
+	}
+	var secret [16]byte
+	if _, err := rand.Read(secret[:]); err != nil {
+		return nil, fmt.Errorf("DNS cookies: %w", err)
+	}
+	return server.New(server.Config{
+		Listen: listen, Logger: log, QUIC: quic.New(log), DNS: *dns, Objects: objects,
+		Identity: answer.Identity{Node: f.Node, Cookie: func(int64) [16]byte { return secret }},
+	})
+}
+
+// encrypted gives what --tls-cert asks for.
+func (f *serveFlags) encrypted() (*fleet.DNS, map[fleet.ObjectKey]fleet.Object, error) {
+	dns := new(fleet.DNS)
+	if f.TLSCert == "" {
+		return dns, nil, nil
+	}
+	chain, err := os.ReadFile(f.TLSCert)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--tls-cert: %w", err)
+	}
+	private, err := os.ReadFile(f.TLSKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--tls-key: %w", err)
+	}
+	key := fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: f.TLSCert}
+	at := func(given []string, fallback string) *fleet.DNSListener {
+		if len(given) == 0 {
+			given = []string{fallback}
+		}
+		return &fleet.DNSListener{Listen: given, Certificate: key.ID}
+	}
+	dns.TLS, dns.QUIC, dns.HTTPS = at(f.ListenTLS, ":853"), at(f.ListenTLS, ":853"), at(f.ListenHTTPS, ":443")
+	data := append(append(chain, '\n'), private...)
+	return dns, map[fleet.ObjectKey]fleet.Object{key: {Key: key, Data: data, File: f.TLSCert}}, nil
+}
+
+// reloadZones reads what has changed, of zones and certificate.
+func (f *serveFlags) reloadZones(s *server.Server, log *slog.Logger) {
+	dns, objects, err := f.encrypted()
+	if err == nil {
+		err = s.Configure(dns, objects)
+	}
+	if err != nil {
+		log.Error("the certificate stays as it was", "error", err)
+	}
+	if err := s.LoadDir(f.Zones); err != nil {
+		log.Error("zones reloaded in part; what could not be read stays as it was", "error", err)
+		return
+	}
+	log.Info("zones reloaded", "zones", s.Plan().Len())
 }

@@ -34,6 +34,18 @@ func (s *Server) Apply(w *fleet.World) error {
 	return nil
 }
 
+// Configure takes another way to serve into use while there is no World: what
+// Config.DNS and Config.Objects say. On an error all stays as it was.
+func (s *Server) Configure(d *fleet.DNS, objects map[fleet.ObjectKey]fleet.Object) error {
+	s.building.Lock()
+	defer s.building.Unlock()
+	set, err := compileSettings(&s.cfg, d, objects, s.settings.Load(), time.Now())
+	if err != nil {
+		return fmt.Errorf("dns server: %w", err)
+	}
+	return s.reconcile(set)
+}
+
 // reconcile takes settings into use, and listens where they say if Run runs.
 func (s *Server) reconcile(set *settings) error {
 	s.opening.Lock()

@@ -90,6 +90,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Sockets == 0 {
 		cfg.Sockets = runtime.GOMAXPROCS(0)
 	}
+	if cfg.Identity.Each == nil {
+		cfg.Identity.Each = each
+	}
 	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1),
 		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams)}
 	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
@@ -100,6 +103,16 @@ func New(cfg Config) (*Server, error) {
 	s.exchanges.New = func() any { return new(exchange) }
 	s.plan.Store(&moment{Plan: answer.Empty(cfg.Identity)})
 	return s, nil
+}
+
+// each calls do for each of 0 to n-1, as many at a time as there are processors.
+func each(n int, do func(i int)) {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		g.Go(func() error { do(i); return nil })
+	}
+	_ = g.Wait()
 }
 
 // SetSpecial sets Config.Special, for a Handler that needs the server to be
