@@ -2,6 +2,7 @@ package answer
 
 import (
 	"encoding/binary"
+	"math"
 
 	"meridian/dns/zone"
 )
@@ -82,6 +83,7 @@ type Worker struct {
 	aa       bool
 	dnssec   bool // signatures and proofs are wanted (RFC 4035 section 3.1)
 	ede      int
+	brief    uint32 // the longest TTL that absence may have
 	scope    int
 	tail     int // octets kept for the OPT
 	end      end
@@ -123,7 +125,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
 	w.scratch.turn++
-	w.dnssec = r.do
+	w.dnssec, w.brief = r.do, math.MaxUint32
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)
 	cookie := p.checkCookie(w, &c)

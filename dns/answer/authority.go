@@ -27,11 +27,12 @@ func (w *Worker) authority(s *step) {
 }
 
 // negative adds the SOA that lets resolvers keep the absence (RFC 2308
-// sections 2 and 5).
+// sections 2 and 5): where a steered name has no region just now, no longer
+// than they would have kept its addresses.
 func (w *Worker) negative(z *served) {
 	soa := z.Apex().Get(zone.TypeSOA)
 	rdata, _ := zone.Next(soa.Data)
-	ttl := min(soa.TTL, binary.BigEndian.Uint32(rdata[len(rdata)-4:]))
+	ttl := min(soa.TTL, binary.BigEndian.Uint32(rdata[len(rdata)-4:]), w.brief)
 	w.putTTL(inAuthority, w.nameOf(z.apex), soa, ttl)
 }
 
@@ -118,7 +119,7 @@ func (w *Worker) denyType(z *served, name []byte, n *zone.Node, wild bool) {
 	}
 	sum := z.Param.Hash(name)
 	if rec, match := z.NSEC3(sum[:]); match {
-		w.prove(rec.Name, w.fitting(z, n, &rec.Set))
+		w.prove(rec.Name, w.fitting(z, rec.Name, &rec.Set))
 		return
 	}
 	w.proveEncloser(z, name, len(name)) // a delegation, or what leads to one, that opt-out leaves out
@@ -149,7 +150,7 @@ func (w *Worker) proveCovering(z *served, name []byte) {
 // empty non-terminal.
 func (w *Worker) proveNode(z *served, n *zone.Node) {
 	if set := n.Get(zone.TypeNSEC); set != nil {
-		w.prove(n.Name, w.fitting(z, n, set))
+		w.prove(n.Name, w.fitting(z, n.Name, set))
 		return
 	}
 	w.proveCovering(z, w.nameOf(n.Name).name)
@@ -212,11 +213,11 @@ func (w *Worker) wildcardAt(encloser []byte) []byte {
 // fitting gives the NSEC or NSEC3 of a name whose types are those that the
 // client gets: a steered name without a region to send the client to lacks
 // types that it has for others.
-func (w *Worker) fitting(z *served, n *zone.Node, set *zone.RRset) *zone.RRset {
+func (w *Worker) fitting(z *served, owner string, set *zone.RRset) *zone.RRset {
 	if w.absentN == 0 {
 		return set
 	}
-	variants := z.Variants(n.Name, set.Type)
+	variants := z.Variants(owner, set.Type)
 	most := 0
 	for i := range variants {
 		if lacks := variants[i].Lacks; len(lacks) > most && subset(lacks, w.absent[:w.absentN]) {

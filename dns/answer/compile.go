@@ -30,13 +30,21 @@ func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now 
 	if p.settings, err = compileSettings(id, w); err != nil {
 		return nil, err
 	}
-	if err := p.classify(old); err != nil {
+	same := old.world != nil && old.world.Snapshot == w.Snapshot && sameObjects(old.world.Objects, w.Objects)
+	if !same {
+		p.index()
+	}
+	if !same || old.source != source {
+		if err := p.classify(old); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.compileZones(old, same); err != nil {
 		return nil, err
 	}
-	if err := p.compileZones(old); err != nil {
-		return nil, err
+	if !same || old.classes != p.classes {
+		p.steering.begin(w.Snapshot.Spec, p.service)
 	}
-	p.steering.begin(w.Snapshot.Spec, p.service)
 	p.steer(v, now)
 	return p.Settle(), nil
 }
@@ -92,19 +100,11 @@ type job struct {
 // compileZones brings the zones in line with the World. Where it has the
 // Snapshot and the objects of before, only zones with versions of their own
 // that differ are looked at; else all that the Spec names.
-func (p *Plan) compileZones(old *Plan) error {
+func (p *Plan) compileZones(old *Plan, same bool) error {
 	spec := p.world.Snapshot.Spec
 	var before *fleet.Zones
-	same := false
 	if old.world != nil {
 		before = old.world.Zones
-		same = old.world.Snapshot == p.world.Snapshot && sameObjects(old.world.Objects, p.world.Objects)
-	}
-	if !same {
-		p.named = make(map[fleet.Name]*fleet.Zone, len(spec.Zones))
-		for i := range spec.Zones {
-			p.named[spec.Zones[i].Zone] = &spec.Zones[i]
-		}
 	}
 	put, gone := p.world.Zones.Since(before)
 	e := old.zones.edit()
@@ -139,6 +139,19 @@ func (p *Plan) compileZones(old *Plan) error {
 		}
 	}
 	return p.read(e, jobs)
+}
+
+// index notes where the Spec has its zones and services.
+func (p *Plan) index() {
+	spec := p.world.Snapshot.Spec
+	p.named = make(map[fleet.Name]*fleet.Zone, len(spec.Zones))
+	for i := range spec.Zones {
+		p.named[spec.Zones[i].Zone] = &spec.Zones[i]
+	}
+	p.services = make(map[string]int, len(spec.Services))
+	for i := range spec.Services {
+		p.services[spec.Services[i].Service] = i
+	}
 }
 
 // sameObjects says whether two Worlds, which are immutable, share one map.
@@ -207,7 +220,7 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 			}
 		}
 	}
-	each(len(jobs), func(i int) { jobs[i].read() })
+	each(len(jobs), func(i int) { jobs[i].read(p.world.Snapshot) })
 	var errs []error
 	for i := range jobs {
 		if jobs[i].err != nil {
@@ -227,7 +240,7 @@ func (z *served) same(o *served) bool {
 	return z.Zone == o.Zone && z.from == o.from && slices.Equal(z.steered, o.steered)
 }
 
-func (j *job) read() {
+func (j *job) read(s *fleet.Snapshot) {
 	if j.obj.Data == nil {
 		j.err = fmt.Errorf("zone %s: its object is missing", j.spec.Zone)
 		return
@@ -240,6 +253,9 @@ func (j *job) read() {
 		j.out, j.err = had.Marked(j.spec.Steered)
 	} else {
 		j.out, j.err = zone.Reload(had, j.spec, j.obj.Data, j.obj.File)
+	}
+	if j.err == nil {
+		j.err = checkSigned(s, j.spec, j.out)
 	}
 	if j.err != nil {
 		j.err = fmt.Errorf("zone %s: %w", j.spec.Zone, j.err)
@@ -266,10 +282,14 @@ func (p *Plan) accept(z *zone.Zone) *served {
 	if spec == nil {
 		return p.serve(z, fromOutside)
 	}
-	marks := slices.DeleteFunc(slices.Clone(spec.Steered), func(st fleet.Steered) bool {
-		_, err := z.Marked([]fleet.Steered{st})
-		return err != nil
-	})
+	can := func(steered []fleet.Steered) bool {
+		_, err := z.Marked(steered)
+		return err == nil && checkSigned(p.world.Snapshot, &fleet.Zone{Zone: spec.Zone, Steered: steered}, z) == nil
+	}
+	marks := spec.Steered
+	if !can(marks) {
+		marks = slices.DeleteFunc(slices.Clone(marks), func(st fleet.Steered) bool { return !can([]fleet.Steered{st}) })
+	}
 	if marked, err := z.Marked(marks); err == nil {
 		z = marked
 	}
@@ -278,10 +298,8 @@ func (p *Plan) accept(z *zone.Zone) *served {
 
 // service gives the index of a service in the Spec.
 func (p *Plan) service(name string) int {
-	for i := range p.world.Snapshot.Spec.Services {
-		if p.world.Snapshot.Spec.Services[i].Service == name {
-			return i
-		}
+	if i, ok := p.services[name]; ok {
+		return i
 	}
 	return -1 // fleet's own rules have refused it
 }

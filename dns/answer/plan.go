@@ -45,6 +45,7 @@ type Plan struct {
 	settings settings
 	zones    *zoneMap
 	named    map[fleet.Name]*fleet.Zone // the Spec's zones
+	services map[string]int             // index of each service in the Spec
 	source   geo.Source
 	world    *fleet.World // nil for zones without a fleet
 	classes  *steer.Classes

@@ -19,6 +19,7 @@ func (p *Plan) tailored(w *Worker, z *served, n *zone.Node, qtype uint16, s *ste
 	}
 	w.steered = &z.steered[n.Steer-1]
 	if set.Count == 0 {
+		w.brief = set.TTL
 		return false
 	}
 	if given {
