@@ -27,6 +27,7 @@ const (
 // Errors of one primary.
 var (
 	errOlder       = errors.New("its serial is older than ours")
+	errConnect     = errors.New("no connection")
 	errUnreachable = errors.New("it was unreachable a moment ago")
 )
 
@@ -49,7 +50,7 @@ func (t *Transfer) fetch(ctx context.Context, name fleet.Name, p *peer, old *zon
 		z, err := t.transfer(ctx, name, p, old, true, force)
 		var refused rcodeError
 		switch {
-		case err == nil || errors.Is(err, errOlder) || isNetwork(err):
+		case err == nil || errors.Is(err, errOlder) || isSilence(err) || ctx.Err() != nil:
 			return z, err
 		case errors.As(err, &refused) || errors.Is(err, errGap):
 			t.log.Debug("no differences; the whole zone is asked for", "zone", name, "primary", p.Address, "err", err)
@@ -60,9 +61,17 @@ func (t *Transfer) fetch(ctx context.Context, name fleet.Name, p *peer, old *zon
 	return t.transfer(ctx, name, p, old, false, force)
 }
 
+// isSilence says whether a primary could not be reached or said nothing for too
+// long.
+func isSilence(err error) bool {
+	var e net.Error
+	return errors.Is(err, errConnect) || errors.As(err, &e) && e.Timeout()
+}
+
+// isNetwork says whether an error is the network's, and not what was said.
 func isNetwork(err error) bool {
 	var e net.Error
-	return errors.As(err, &e) || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled)
+	return errors.As(err, &e) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errConnect)
 }
 
 // transfer does one IXFR or AXFR over a connection of its own.
@@ -133,8 +142,11 @@ func dial(ctx context.Context, p *peer) (net.Conn, error) {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.Source, 0))
 	}
 	conn, err := d.DialContext(ctx, "tcp", p.Address.String())
-	if err != nil || p.tls == nil {
-		return conn, err
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errConnect, err)
+	}
+	if p.tls == nil {
+		return conn, nil
 	}
 	secure := tls.Client(conn, p.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {

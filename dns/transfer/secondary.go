@@ -267,7 +267,7 @@ func (t *Transfer) tryOne(ctx context.Context, name fleet.Name, p *peer, old *zo
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case isNetwork(err) && ctx.Err() == nil:
+	case isSilence(err) && ctx.Err() == nil:
 		t.unreachable[p.Address] = time.Now().Add(deadFor)
 	case err == nil && z != nil:
 		t.log.Info("zone transferred", "zone", name, "primary", p.Address, "serial", z.Serial, "records", z.Records(), "took", time.Since(begin).Round(time.Millisecond), "tls", p.tls != nil)

@@ -1,7 +1,18 @@
 package transfer
 
-import "meridian/dns/zone"
+import (
+	"errors"
+	"fmt"
 
-// verified says whether a zone is what its ZONEMD says (RFC 8976), if it has
-// one.
-func verified(*zone.Zone) error { return nil }
+	"meridian/dns/sign"
+	"meridian/dns/zone"
+)
+
+// verified says whether a zone is what its ZONEMD says (RFC 8976 section 4), if
+// it has one that can be checked.
+func verified(z *zone.Zone) error {
+	if err := sign.VerifyDigest(z); err != nil && !errors.Is(err, sign.ErrNoDigest) {
+		return fmt.Errorf("serial %d is refused: %w", z.Serial, err)
+	}
+	return nil
+}
