@@ -62,6 +62,7 @@ type ControlPlane struct {
 	publish  sync.Mutex // held while a World is installed, so that they go out in order
 	deriving sync.Mutex // held while the Deriver works
 	parsed   parsedZones
+	turns    [256]chan struct{} // of writers of zones, by the hash of the name; each holds one
 
 	mu      sync.Mutex // guards what follows
 	world   *fleet.World
@@ -83,6 +84,9 @@ func New(cfg Config) (*ControlPlane, error) {
 		cfg.Notify = func(Event) {}
 	}
 	c := &ControlPlane{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), changed: make(chan struct{})}
+	for i := range c.turns {
+		c.turns[i] = make(chan struct{}, 1)
+	}
 	c.ledger = newLedger(cfg.Node, cfg.Store, cfg.Logger, c.metrics, cfg.Notify)
 	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/fnv"
 	"sync"
 
 	"meridian/dns/zone"
@@ -29,11 +30,30 @@ const (
 func (c *ControlPlane) WriteZone(ctx context.Context, name fleet.Name, base string, edit Edit) (ZoneInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	for try := 0; ; try++ {
+	turn, err := c.takeTurn(ctx, name)
+	if err != nil {
+		return ZoneInfo{}, err
+	}
+	defer turn()
+	for {
 		info, err := c.writeZone(ctx, name, base, edit)
-		if try == writeTries || !c.overtaken(ctx, err) {
+		if !c.overtaken(ctx, err) {
 			return info, err
 		}
+	}
+}
+
+// takeTurn waits until nobody else on this replica writes the zone, so that
+// they need not all start again after each other. The function ends the turn.
+func (c *ControlPlane) takeTurn(ctx context.Context, name fleet.Name) (func(), error) {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	turn := c.turns[h.Sum32()%uint32(len(c.turns))]
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("zone %s: others are writing it: %w", name, ctx.Err())
 	}
 }
 
@@ -42,9 +62,13 @@ func (c *ControlPlane) WriteZone(ctx context.Context, name fleet.Name, base stri
 func (c *ControlPlane) DeleteZone(ctx context.Context, name fleet.Name, base string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	for try := 0; ; try++ {
-		err := c.deleteZone(ctx, name, base)
-		if try == writeTries || !c.overtaken(ctx, err) {
+	turn, err := c.takeTurn(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer turn()
+	for {
+		if err := c.deleteZone(ctx, name, base); !c.overtaken(ctx, err) {
 			return err
 		}
 	}

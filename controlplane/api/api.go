@@ -257,7 +257,10 @@ func (p *Problem) Error() string {
 func problem(err error) (int, *Problem) {
 	var conflict *controlplane.ConflictError
 	var tooBig *http.MaxBytesError
+	var item *controlplane.ItemConflictError
 	switch {
+	case errors.As(err, &item):
+		return http.StatusConflict, &Problem{Message: err.Error()}
 	case errors.As(err, &conflict):
 		return http.StatusConflict, &Problem{Message: err.Error(), Current: conflict.Current}
 	case errors.Is(err, controlplane.ErrStoreAway):
