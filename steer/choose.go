@@ -192,16 +192,15 @@ func (w *walk) members(at uint8, list []member, order []uint8, m mode) {
 	}
 	// Where several members share by weight, their places depend on the slot.
 	if slots := w.t.nodes[at].slots; slots != nil && order != nil && slots.positive > 1 && from > 1 {
-		w.soften(at, list, start)
+		w.soften(list, start)
 	}
 }
 
 // soften marks what came of members with a weight, if of more than one.
-func (w *walk) soften(at uint8, list []member, start int) {
-	weights := w.t.nodes[at].sel.Weights
-	sharing, first := 0, w.n
+func (w *walk) soften(list []member, start int) {
+	sharing := 0
 	for i := range list {
-		if weights[list[i].id] == 0 {
+		if list[i].weight == 0 {
 			continue
 		}
 		for j := start; j < w.n; j++ {
@@ -214,9 +213,9 @@ func (w *walk) soften(at uint8, list []member, start int) {
 	if sharing < 2 {
 		return
 	}
-	for j := start; j < first; j++ {
+	for j := start; j < w.n; j++ {
 		for i := range list {
-			if weights[list[i].id] > 0 && slices.Contains(list[i].leaves, w.list[j].region) {
+			if list[i].weight > 0 && slices.Contains(list[i].leaves, w.list[j].region) {
 				w.list[j].soft = true
 				break
 			}

@@ -89,7 +89,7 @@ func weigh(n *node) *slotOrders {
 	seeds, score := make([]uint64, len(n.members)), make([]float64, len(n.members))
 	for i, m := range n.members {
 		seeds[i] = seed("weight", n.name, m.id)
-		if n.sel.Weights[m.id] > 0 {
+		if m.weight > 0 {
 			out.positive++
 		}
 	}
@@ -98,7 +98,7 @@ func weigh(n *node) *slotOrders {
 	for s := range out.of {
 		for i, m := range n.members {
 			order[i], score[i] = uint8(i), math.Inf(-1)
-			if w := n.sel.Weights[m.id]; w > 0 {
+			if w := m.weight; w > 0 {
 				score[i] = math.Log(draw(seeds[i], Slot(s))) / float64(w)
 			}
 		}

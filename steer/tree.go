@@ -38,6 +38,7 @@ type member struct {
 	id     string
 	region uint8
 	node   uint8 // 0: it is a region
+	weight int
 	leaves []uint8
 }
 
@@ -80,6 +81,9 @@ func newTree(spec *fleet.Spec, regions map[string]int, st *fleet.Steering) *tree
 			}
 		}
 		n.members, n.fallback = resolve(ids), resolve(n.sel.Fallback)
+		for j := range n.members {
+			n.members[j].weight = n.sel.Weights[n.members[j].id]
+		}
 		n.need = max(1, int(math.Ceil(n.sel.MinHealthy*float64(len(n.members))-1e-9)))
 		t.measured = t.measured || n.sel.Policy == fleet.Latency
 	}
