@@ -10,7 +10,7 @@ package zone
 //	y      type                         a  algorithm
 //	x      hexadecimal to the end       b  base64 to the end
 //	S      hexadecimal salt, - if none  H  base32 hash (RFC 5155 3.3)
-//	B      type bitmap
+//	B      type bitmap                  g  letters and digits as a string
 func textForm(t uint16) string {
 	switch t {
 	case TypeA:
@@ -48,7 +48,7 @@ func textForm(t uint16) string {
 	case TypeZONEMD:
 		return "411x"
 	case 257: // CAA
-		return "1sc"
+		return "1gc"
 	case 52, 53: // TLSA, SMIMEA
 		return "111x"
 	case 44: // SSHFP

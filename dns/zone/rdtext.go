@@ -100,6 +100,11 @@ func (p *parser) readField(dst []byte, f byte) ([]byte, error) {
 		}
 		b := a.As16()
 		return append(dst, b[:]...), nil
+	case 'g':
+		if !isTag(tok) {
+			return dst, fmt.Errorf("%q is not of letters and digits", tok)
+		}
+		fallthrough
 	case 's':
 		return p.appendString(dst)
 	case 't':
@@ -278,6 +283,16 @@ func (p *parser) readRare(dst []byte, t uint16) ([]byte, error) {
 		return dst, err
 	}
 	return append(dst, rdata...), nil
+}
+
+// isTag says whether a string is of letters and digits (RFC 8659 section 4.1).
+func isTag(s []byte) bool {
+	for _, c := range s {
+		if l := Lower(c); digit(c) > 9 && (l < 'a' || l > 'z') {
+			return false
+		}
+	}
+	return len(s) > 0
 }
 
 // appendString appends the token as a character string.

@@ -104,7 +104,7 @@ func appendFields(dst []byte, form string, rdata []byte) ([]byte, bool) {
 		if n < 0 || n > len(rdata) {
 			return dst, false
 		}
-		if n == 0 && form[i] != 'B' && form[i] != 'c' {
+		if n == 0 && form[i] != 'B' && form[i] != 'c' || form[i] == 'g' && !isTag(rdata[1:n]) {
 			return dst, false
 		}
 		dst = appendField(dst, form[i], rdata[:n])
@@ -126,7 +126,7 @@ func textLen(f byte, rdata []byte) int {
 		return 16
 	case 'n':
 		return WireLen(rdata)
-	case 's', 'S', 'H':
+	case 's', 'g', 'S', 'H':
 		return fieldLen('S', rdata)
 	}
 	return len(rdata)
@@ -147,6 +147,8 @@ func appendField(dst []byte, f byte, b []byte) []byte {
 		return AppendText(dst, b)
 	case 's':
 		return appendQuoted(dst, b[1:])
+	case 'g':
+		return append(dst, b[1:]...)
 	case 'c':
 		return appendQuoted(dst, b)
 	case 'T':
