@@ -25,6 +25,7 @@ type kept struct {
 	policy  *fleet.DNSSECPolicy
 	next    time.Time // when to make it again at the latest
 	stats   sign.Stats
+	maxTTL  uint32          // of its content
 	now     []sign.Variants // what its steered names can answer with in the present World
 	before  []sign.Variants // and in the one before
 	signal  []sign.Record   // that other zones are to have for it

@@ -6,12 +6,11 @@ import (
 	"time"
 
 	"meridian/dns/sign"
-	"meridian/dns/zone"
 )
 
 // step moves the zone's keys on, and stores them before anything is made with
 // them. It gives when to step again.
-func (j *job) step(base *zone.Zone) (time.Time, error) {
+func (j *job) step() (time.Time, error) {
 	z := j.z
 	if j.policy == nil && z.state == nil {
 		return time.Time{}, nil
@@ -20,8 +19,10 @@ func (j *job) step(base *zone.Zone) (time.Time, error) {
 	if z.state != nil {
 		state = *z.state
 	}
-	state.Unpublished(j.old, j.now)
-	facts := sign.Facts{MaxTTL: maxTTL(base, z.now)}
+	if !j.holds(z.object) { // not what this process made
+		state.Unpublished(j.old, j.now)
+	}
+	facts := sign.Facts{MaxTTL: z.maxTTL}
 	if p := j.k.look.parent(j.name); p != nil && p.at.After(state.Checks) {
 		facts.Parent = p.result
 	}
@@ -70,4 +71,38 @@ func (j *job) save(before, next *sign.State) error {
 		return fmt.Errorf("storing its keys: %w", err)
 	}
 	return nil
+}
+
+// rest moves the keys on while nothing else has changed, and says whether the
+// zone may stay as it was made.
+func (j *job) rest() (bool, error) {
+	z := j.z
+	if z.state == nil || z.inputs == "" || !j.now.Before(z.stats.Refresh) || !j.holds(z.object) {
+		return false, nil
+	}
+	before := shown(z.state)
+	at, err := j.step()
+	if err != nil || z.state == nil || shown(z.state) != before {
+		return false, err
+	}
+	z.next = at
+	if z.next.IsZero() || z.stats.Refresh.Before(z.next) {
+		z.next = z.stats.Refresh
+	}
+	return true, nil
+}
+
+// shown names what a zone shows of a key state.
+func shown(s *sign.State) string {
+	out := ""
+	for _, list := range [][]*sign.Key{s.Published(), s.Signing(), s.DSKeys()} {
+		for _, k := range list {
+			out += k.String() + string(k.DS.State) + " "
+		}
+		out += "/"
+	}
+	if s.Leave {
+		out += "leave"
+	}
+	return out
 }

@@ -63,6 +63,11 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 	if inputs == z.inputs && (z.next.IsZero() || z.next.After(r.now)) && r.holds(z.object) {
 		return z.object, true, nil
 	}
+	if inputs == z.inputs {
+		if ok, err := j.rest(); ok || err != nil {
+			return z.object, true, err
+		}
+	}
 	if err := j.derive(z.inputs != "" && inputs != z.inputs); err != nil {
 		return obj, true, err
 	}
@@ -218,9 +223,12 @@ func (j *job) fingerprint() string {
 	}
 	spec := *j.spec
 	spec.Records = ""
-	for _, v := range []any{spec, j.set, j.policy, j.z.version, j.z.state} {
+	for _, v := range []any{spec, j.set, j.policy} {
 		b, _ := json.Marshal(v)
 		_, _ = h.Write(append(b, 0))
+	}
+	if j.z.state != nil {
+		_, _ = io.WriteString(h, shown(j.z.state))
 	}
 	for _, r := range j.records {
 		_, _ = fmt.Fprintf(h, "%q %d %d %q\n", r.Owner, r.Type, r.TTL, r.Data)
@@ -258,7 +266,8 @@ func (j *job) derive(changed bool) error {
 		}
 		return j.done(base, sign.Stats{}, time.Time{})
 	}
-	next, err := j.step(base)
+	j.z.maxTTL = maxTTL(base, j.z.now)
+	next, err := j.step()
 	if err != nil {
 		return err
 	}
@@ -316,7 +325,7 @@ func (j *job) done(served *zone.Zone, stats sign.Stats, next time.Time) error {
 	if !stats.Refresh.IsZero() && (z.next.IsZero() || stats.Refresh.Before(z.next)) {
 		z.next = stats.Refresh
 	}
-	if !z.next.IsZero() && !z.next.After(j.now) {
+	if z.state == nil && !j.wanted() || !z.next.IsZero() && !z.next.After(j.now) { // just unsigned: nothing but its content now
 		z.next = j.now.Add(time.Second)
 	}
 	z.signal = nil

@@ -15,12 +15,13 @@ func (st *stepper) move() bool {
 }
 
 // covered says whether whoever has any data of the zone has a signature of
-// the algorithm with it: of one key, or of one of two that change places.
+// the algorithm with it whose key is in the DNSKEY set, or is about to be: of
+// one key, or of one of two that change places.
 func (s *State) covered(algorithm uint8) bool {
 	in, out := false, false
 	for i := range s.Keys {
 		k := &s.Keys[i]
-		if k.Algorithm != algorithm {
+		if k.Algorithm != algorithm || k.Retired && !k.DNSKEY.published() {
 			continue
 		}
 		switch k.RRSIG.State {
@@ -56,7 +57,7 @@ func (st *stepper) startSigning(k *Key) bool {
 	}
 	var others []*Key
 	for i := range st.s.Keys {
-		if o := &st.s.Keys[i]; o != k && o.Algorithm == k.Algorithm && o.RRSIG.published() {
+		if o := &st.s.Keys[i]; o != k && o.Algorithm == k.Algorithm && o.RRSIG.published() && o.DNSKEY.published() {
 			others = append(others, o)
 		}
 	}
@@ -86,16 +87,16 @@ func (st *stepper) leaving(k *Key) bool {
 	return !st.s.has(func(o *Key) bool { return !o.Retired && o.Algorithm == k.Algorithm })
 }
 
-// stopSigning ends the signatures of an algorithm that no key in a cache is
-// of any more.
+// stopSigning ends the signatures of a key that is in no cache any more,
+// once nothing in a cache asks for a signature of its algorithm: no key of it
+// is in any cache, or another signs for those that are.
 func (st *stepper) stopSigning(k *Key) bool {
-	if !k.RRSIG.published() || !st.leaving(k) {
+	if !k.RRSIG.published() || k.DNSKEY.State != Hidden {
 		return false
 	}
-	if st.s.has(func(o *Key) bool { return o.Algorithm == k.Algorithm && o.DNSKEY.State != Hidden }) {
-		return false
-	}
-	if !st.s.has(func(o *Key) bool { return !o.Retired && o.RRSIG.State == Omnipresent && o.DNSKEY.State == Omnipresent }) {
+	asked := st.s.has(func(o *Key) bool { return o.Algorithm == k.Algorithm && o.DNSKEY.State != Hidden })
+	signs := func(o *Key) bool { return o != k && o.RRSIG.State == Omnipresent && o.DNSKEY.State == Omnipresent }
+	if !st.s.has(func(o *Key) bool { return signs(o) && (!asked || o.Algorithm == k.Algorithm) }) {
 		return false
 	}
 	st.enter(&k.RRSIG, Unretentive, st.sigWait())

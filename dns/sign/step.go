@@ -35,7 +35,8 @@ type Event struct {
 }
 
 // Step moves the keys of a zone as far as policy, time and facts allow, and
-// says when to step again at the latest. The caller publishes what the new
+// says when to step again at the latest; and whenever the parent was asked,
+// which is due after CheckEvery. The caller publishes what the new
 // state says before it steps again. policy nil means that the zone is not to
 // be signed.
 //
@@ -239,7 +240,6 @@ func (st *stepper) next() time.Time {
 			}
 		}
 	}
-	sooner(st.now.Add(st.s.CheckEvery()))
 	return next
 }
 
