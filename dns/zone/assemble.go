@@ -116,30 +116,46 @@ func (z *Zone) link() {
 
 // finish finds the zone's facts and holds it to the rules.
 func (z *Zone) finish(rep *report) error {
-	z.records = 0
-	count := func(s *RRset) {
-		z.records += s.Count
-		for range each(s.Sigs) {
-			z.records++
-		}
+	z.count()
+	z.facts()
+	z.checkApex(rep)
+	for i := range z.nodes {
+		z.checkNode(rep, i)
 	}
+	z.Warnings = rep.warnings()
+	return rep.err()
+}
+
+// count counts the records.
+func (z *Zone) count() {
+	z.records = 0
 	for i := range z.nodes {
 		for k := range z.nodes[i].Sets {
-			count(&z.nodes[i].Sets[k])
+			z.records += z.nodes[i].Sets[k].records()
 		}
 	}
 	for i := range z.nsec3 {
-		count(&z.nsec3[i].Set)
+		z.records += z.nsec3[i].Set.records()
 	}
+}
+
+// records counts the set's records and signatures.
+func (s *RRset) records() int {
+	n := s.Count
+	for rest := s.Sigs; len(rest) > 0; n++ {
+		_, rest = Next(rest)
+	}
+	return n
+}
+
+// facts finds what the zone tells of itself.
+func (z *Zone) facts() {
 	if soa := z.Apex().Get(TypeSOA); soa != nil {
 		rdata, _ := Next(soa.Data)
 		z.Serial = binary.BigEndian.Uint32(rdata[len(rdata)-20:])
 		z.Signed = len(soa.Sigs) > 0
 	}
 	z.findDenial()
-	z.check(rep)
-	z.Warnings = rep.warnings()
-	return rep.err()
 }
 
 // checkSet says whether a set has the form of an RRset.

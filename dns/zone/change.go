@@ -118,7 +118,8 @@ func appendChanges(list []Change, c Change, data, other []byte, compare bool) []
 // did not change is shared with z. Deleting a record that is not there is
 // ErrNotThere; adding one that is there changes nothing but the TTL. A record
 // added gives its TTL to the whole RRset (RFC 2181 section 5.2). The changed
-// zone must keep the rules of zones.
+// zone must keep the rules of zones; its Warnings are those of this change,
+// or of the whole zone where delegations or names come or go.
 func (z *Zone) With(changes []Change) (*Zone, error) {
 	e := edit{z: z, owners: map[string][]entry{}}
 	for i := range changes {
@@ -223,72 +224,4 @@ func (z *Zone) hashed(name string) *NSEC3 {
 		return nil
 	}
 	return &z.nsec3[at]
-}
-
-// build makes the changed zone of what was touched and what was not.
-func (e *edit) build() (*Zone, error) {
-	b := NewBuilder(e.z.Name)
-	for name, recs := range e.owners {
-		for _, r := range recs {
-			if err := b.add([]byte(name), r.rtype, r.ttl, r.data, 0, 0); err != nil {
-				return nil, err
-			}
-		}
-	}
-	fresh, hashes := b.gather()
-	b.report.lookup = nil
-	out := &Zone{Name: e.z.Name, Denial: e.z.Denial, variants: e.z.variants, steered: e.z.steered}
-	touched := func(name string) bool { _, ok := e.owners[name]; return ok }
-	out.nsec3 = e.z.nsec3
-	if len(hashes) > 0 || slices.ContainsFunc(e.z.nsec3, func(n NSEC3) bool { return touched(n.Name) }) {
-		out.nsec3 = slices.DeleteFunc(slices.Clone(e.z.nsec3), func(n NSEC3) bool { return touched(n.Name) })
-		out.nsec3 = append(out.nsec3, hashes...)
-		sortNSEC3(out.nsec3)
-	}
-	out.merge(e.z, fresh, touched)
-	if err := out.finish(&b.report); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// merge makes the nodes of z: those of old that are not touched, and fresh
-// ones. Where the names stay the same, the index is shared.
-func (z *Zone) merge(old *Zone, fresh []Node, touched func(string) bool) {
-	nodes := make([]Node, 0, len(old.nodes)+len(fresh))
-	put := func(n Node) {
-		if n.Steer == 0 {
-			if had := old.Node([]byte(n.Name)); had != nil {
-				n.Steer = had.Steer
-			}
-		}
-		nodes = append(nodes, n)
-	}
-	for i := range old.nodes {
-		n := old.nodes[i]
-		for len(fresh) > 0 && Compare(fresh[0].Name, n.Name) < 0 {
-			put(fresh[0])
-			fresh = fresh[1:]
-		}
-		if touched(n.Name) {
-			n.Sets = nil
-			if len(fresh) > 0 && fresh[0].Name == n.Name {
-				n.Sets = fresh[0].Sets
-				fresh = fresh[1:]
-			}
-		}
-		if i == 0 || len(n.Sets) > 0 || n.Steer > 0 {
-			nodes = append(nodes, n)
-		}
-	}
-	for _, n := range fresh {
-		put(n)
-	}
-	z.nodes = withEmpty(nodes)
-	z.link()
-	if slices.EqualFunc(z.nodes, old.nodes, func(a, b Node) bool { return a.Name == b.Name }) {
-		z.index = old.index
-		return
-	}
-	z.index = newIndex(z.nodes)
 }

@@ -39,18 +39,26 @@ func (x *index) tag(h uint64) uint32 { return uint32(h>>32) >> x.shift }
 
 // find gives the node of a name in wire form and lower case, or nil.
 func (x *index) find(nodes []Node, name []byte) *Node {
+	if i := x.at(nodes, name); i >= 0 {
+		return &nodes[i]
+	}
+	return nil
+}
+
+// at gives the index of the node of a name, or -1.
+func (x *index) at(nodes []Node, name []byte) int {
 	h := maphash.Bytes(hashSeed, name)
 	tag := x.tag(h)
 	for at := x.start(h); ; at = (at + 1) & (len(x.slots) - 1) {
 		slot := x.slots[at]
 		if slot == 0 {
-			return nil
+			return -1
 		}
 		if slot>>x.shift != tag {
 			continue
 		}
-		if n := &nodes[slot&(1<<x.shift-1)-1]; n.Name == string(name) {
-			return n
+		if i := int(slot&(1<<x.shift-1)) - 1; nodes[i].Name == string(name) {
+			return i
 		}
 	}
 }

@@ -6,26 +6,29 @@ import (
 	"meridian/fleet"
 )
 
-// check holds the zone to the rules that need the whole of it.
-func (z *Zone) check(rep *report) {
-	if len(rep.errs.list) == 0 { // else they may be among the records that were not understood
-		if z.Apex().Get(TypeSOA) == nil {
-			rep.failAt(0, 1, "zone %s has no SOA at its apex", z.Name)
-		}
-		if z.Apex().Get(TypeNS) == nil { // refused by BIND, taken by NSD and Knot
-			rep.warnAt(0, 1, "zone %s has no NS at its apex", z.Name)
-		}
+// checkApex asks for what must stand at the apex.
+func (z *Zone) checkApex(rep *report) {
+	if len(rep.errs.list) > 0 {
+		return // it may be among the records that were not understood
 	}
-	for i := range z.nodes {
-		n := &z.nodes[i]
-		if len(n.Sets) == 0 {
-			continue
-		}
-		z.checkAlone(rep, n)
-		z.checkOccluded(rep, n)
-		if i > 0 && n.cut == uint32(i+1) {
-			z.checkGlue(rep, n)
-		}
+	if z.Apex().Get(TypeSOA) == nil {
+		rep.failAt(0, 1, "zone %s has no SOA at its apex", z.Name)
+	}
+	if z.Apex().Get(TypeNS) == nil { // refused by BIND, taken by NSD and Knot
+		rep.warnAt(0, 1, "zone %s has no NS at its apex", z.Name)
+	}
+}
+
+// checkNode holds the i-th name to the rules that need its surroundings.
+func (z *Zone) checkNode(rep *report, i int) {
+	n := &z.nodes[i]
+	if len(n.Sets) == 0 {
+		return
+	}
+	z.checkAlone(rep, n)
+	z.checkOccluded(rep, n)
+	if i > 0 && n.cut == uint32(i+1) {
+		z.checkGlue(rep, n)
 	}
 }
 
