@@ -188,8 +188,7 @@ func (c *zoneCounts) addN(name fleet.Name, n uint64) {
 		slot := &c.slots[(h+i)%zoneSlots]
 		p := slot.name.Load()
 		if p == nil {
-			slot.name.CompareAndSwap(nil, &name)
-			p = slot.name.Load()
+			p = slot.take(name)
 		}
 		if *p == name {
 			slot.n.Add(n)
@@ -197,6 +196,12 @@ func (c *zoneCounts) addN(name fleet.Name, n uint64) {
 		}
 	}
 	c.other.Add(n)
+}
+
+// take gives the slot to a zone if no other was faster, and says whose it is.
+func (s *zoneCount) take(name fleet.Name) *fleet.Name {
+	s.name.CompareAndSwap(nil, &name)
+	return s.name.Load()
 }
 
 func (c *zoneCounts) addAll(o *zoneCounts) {
