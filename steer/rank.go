@@ -144,8 +144,9 @@ func (c *Classes) Locate(p geo.Place, a netip.Addr) geo.Place {
 func (c *Classes) Of(p geo.Place) geo.Class {
 	ids := make([]uint32, len(c.kinds))
 	key := make([]byte, 0, 4*len(ids))
+	km, near := c.distances(p)
 	for i, k := range c.kinds {
-		r := c.rank(k.tree, p)
+		r := c.rankAt(k.tree, p, km, near)
 		name := r.key()
 		id, ok := k.byID[name]
 		if !ok {
@@ -231,19 +232,28 @@ func (c *Classes) For(s *fleet.Snapshot) *Classes {
 	return &out
 }
 
+// distances gives the kilometres from a place to each region, and the nearest
+// regions; nil where the place is not known.
+func (c *Classes) distances(p geo.Place) (km []float64, near []uint8) {
+	if !p.Located {
+		return nil, nil
+	}
+	km, near = make([]float64, len(c.regions)), make([]uint8, len(c.regions))
+	for i := range c.regions {
+		km[i], near[i] = distance(&c.regions[i], p), uint8(i)
+	}
+	slices.SortStableFunc(near, func(a, b uint8) int { return cmp.Compare(km[a], km[b]) })
+	return km, near[:min(vantages, len(near))]
+}
+
 // rank ranks every node's members for a place.
 func (c *Classes) rank(t *tree, p geo.Place) *Ranking {
-	r := &Ranking{orders: make([][]uint8, len(t.nodes))}
-	var km []float64
-	if p.Located {
-		km = make([]float64, len(c.regions))
-		near := make([]uint8, len(c.regions))
-		for i := range c.regions {
-			km[i], near[i] = distance(&c.regions[i], p), uint8(i)
-		}
-		slices.SortStableFunc(near, func(a, b uint8) int { return cmp.Compare(km[a], km[b]) })
-		r.near = near[:min(vantages, len(near))]
-	}
+	km, near := c.distances(p)
+	return c.rankAt(t, p, km, near)
+}
+
+func (c *Classes) rankAt(t *tree, p geo.Place, km []float64, near []uint8) *Ranking {
+	r := &Ranking{orders: make([][]uint8, len(t.nodes)), near: near}
 	if t.measured {
 		r.ms = c.milliseconds(t, p)
 	}
