@@ -61,6 +61,9 @@ func variantsOf(s *fleet.Snapshot, st *fleet.Steered) ([]NameVariants, error) {
 		for _, o := range list {
 			v.add(addressSet(s.Spec, o.Regions, o.Anycast, f), ttl)
 		}
+		if set := exportSet(st, v.Type); set.Count > 0 {
+			v.add(set, ttl)
+		}
 		out = append(out, v)
 	}
 	if st.HTTPS == nil {
@@ -134,6 +137,20 @@ func addressSet(spec *fleet.Spec, regions []uint8, anycast bool, f steer.Family)
 		set.Data = appendRdata(set.Data, a.AsSlice())
 		set.Count++
 	}
+	return set
+}
+
+// exportSet gives those of a steered name's exported addresses that are of a
+// type, in canonical order.
+func exportSet(st *fleet.Steered, qtype uint16) zone.RRset {
+	set := zone.RRset{Type: qtype, TTL: uint32(st.TTL.D() / time.Second)}
+	for _, a := range st.Export {
+		if a.Is4() == (qtype == zone.TypeA) {
+			set.Data = appendRdata(set.Data, a.AsSlice())
+			set.Count++
+		}
+	}
+	set.Data = canonical(set.Data)
 	return set
 }
 

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"sync/atomic"
 
 	"meridian/dns/zone"
 	"meridian/fleet"
@@ -17,6 +18,7 @@ type served struct {
 	from    origin
 	content fleet.Object // fromWorld: what it was read from
 	steered []target     // by zone.Node.Steer - 1
+	static  atomic.Pointer[static]
 }
 
 // origin is where a zone's content came from.
