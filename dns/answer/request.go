@@ -142,7 +142,7 @@ func (r *request) read(q []byte, set *settings) uint16 {
 		}
 	}
 	switch {
-	case questions > 1 || at != len(q):
+	case questions > 1: // octets behind the last record are passed over, as most servers do
 		return FormErr
 	case r.edns && r.version > 0:
 		return BadVers
