@@ -83,7 +83,7 @@ func TestRFC5936TransferFromPeers(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t)
 			port := freePort(t)
-			p.write(t, "example.test.zone", zoneText(1, 600, ""))
+			p.write(t, "example.test.zone", zoneText(1, 5000, ""))
 			kind.primary(t, p, netip.AddrPortFrom(p.addr.Addr(), port))
 			eventually(t, "the peer serves", func() bool { return serialAt(p.addr, "example.test.") == 1 })
 			doc := fmt.Sprintf(`
@@ -125,12 +125,12 @@ zones: [{zone: example.test, file: f, transfer: ["key:%[1]s"], notify: [{address
 `, keyName, p.addr)
 				return makeWorld(t, doc, map[fleet.ObjectKey]string{{Kind: fleet.ObjectZone, ID: "example.test."}: records})
 			}
-			n := serve(t, t.TempDir(), 0, world(zoneText(1, 600, "")))
+			n := serve(t, t.TempDir(), 0, world(zoneText(1, 5000, "")))
 			kind.secondary(t, p, n.addr)
 			eventually(t, "the peer serves serial 1", func() bool { return serialAt(p.addr, "example.test.") == 1 })
 			compare(t, n.text(t, "example.test."), axfr(t, p.addr, "example.test.", ""))
-			n.apply(t, world(strings.Replace(zoneText(2, 600, "new A 192.0.2.9\nh8 TXT x\n"), "h7 A", "h7 60 A", 1)))
-			n.apply(t, world(strings.Replace(zoneText(3, 599, "new A 192.0.2.9\nh8 TXT y\n"), "h7 A", "h7 60 A", 1)))
+			n.apply(t, world(strings.Replace(zoneText(2, 5000, "new A 192.0.2.9\nh8 TXT x\n"), "h7 A", "h7 60 A", 1)))
+			n.apply(t, world(strings.Replace(zoneText(3, 4999, "new A 192.0.2.9\nh8 TXT y\n"), "h7 A", "h7 60 A", 1)))
 			eventually(t, "the peer serves serial 3", func() bool { return serialAt(p.addr, "example.test.") == 3 })
 			compare(t, n.text(t, "example.test."), axfr(t, p.addr, "example.test.", ""))
 			if got := counter(t, n, "meridian_dns_transfer_records_total", "out", "ixfr"); got == 0 || got > 60 {

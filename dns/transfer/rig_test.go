@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,13 +223,23 @@ func (p *peerServer) run(t testing.TB, program string, args ...string) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	cmd, logs := p.cmd, p.logs
 	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", filepath.Base(program), p.logs)
+			t.Logf("log of %s:\n%s", filepath.Base(program), logs)
 		}
 	})
+}
+
+// stop ends the program in order.
+func (p *peerServer) stop(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
 }
 
 func (p *peerServer) write(t testing.TB, file, text string) {

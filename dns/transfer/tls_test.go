@@ -82,7 +82,7 @@ func TestRFC9103TransferOverTLSFromBIND(t *testing.T) {
 	p.write(t, "chain.pem", chain)
 	p.write(t, "key.pem", key)
 	p.write(t, "ca.pem", ca.pem)
-	p.write(t, "example.test.zone", zoneText(1, 600, ""))
+	p.write(t, "example.test.zone", zoneText(1, 5000, ""))
 	secure := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
 	bind(t, p, fmt.Sprintf("listen-on port %d tls secure { 127.0.0.1; };", secure.Port()), fmt.Sprintf(`
 tls secure { cert-file "%[1]s/chain.pem"; key-file "%[1]s/key.pem"; ca-file "%[1]s/ca.pem"; };
@@ -156,7 +156,7 @@ zones: [{zone: example.test, file: f, transfer: ["127.0.0.0/8+key:%[1]s"], notif
 `, keyName, p.addr)
 				return makeWorld(t, doc, map[fleet.ObjectKey]string{
 					{Kind: fleet.ObjectCertificate, ID: "us"}:     chain + key,
-					{Kind: fleet.ObjectZone, ID: "example.test."}: zoneText(serial, 600, fmt.Sprintf("s%d TXT x\n", serial)),
+					{Kind: fleet.ObjectZone, ID: "example.test."}: zoneText(serial, 5000, fmt.Sprintf("s%d TXT x\n", serial)),
 				})
 			}
 			n := serve(t, t.TempDir(), 0, world(1))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 
@@ -90,6 +91,9 @@ func (d *draft) apply(e entry) {
 // add adds or replaces a record (RFC 2136 section 3.4.2.2). The whole RRset
 // takes the new record's TTL (RFC 2181 section 5.2).
 func (d *draft) add(k setKey, e entry) {
+	if e.rtype == dns.TypeNS && strings.HasPrefix(k.owner, "\x01*") {
+		return // it has no defined meaning (RFC 4592 section 4.2); passed over, as BIND does
+	}
 	for _, t := range d.types(k.owner) {
 		beside := t == dns.TypeRRSIG || t == dns.TypeNSEC || t == dns.TypeKEY
 		if !beside && (t == dns.TypeCNAME) != (e.rtype == dns.TypeCNAME) && !besideCNAME(e.rtype) {
@@ -102,17 +106,21 @@ func (d *draft) add(k setKey, e entry) {
 			return
 		}
 	}
-	s.ttl = e.ttl
-	if e.ttl > 1<<31-1 {
-		s.ttl = 0 // RFC 2181 section 8
+	ttl := e.ttl
+	if ttl > 1<<31-1 {
+		ttl = 0 // RFC 2181 section 8
 	}
 	one := e.rtype == dns.TypeCNAME || e.rtype == dns.TypeSOA || e.rtype == dns.TypeDNAME
 	for i, have := range s.data {
-		if one || same(e.rtype, have, e.data) {
-			s.data[i] = e.data
+		switch {
+		case same(e.rtype, have, e.data) && s.ttl == ttl:
+			return // but for the case of names it is there
+		case one || same(e.rtype, have, e.data):
+			s.ttl, s.data[i] = ttl, e.data
 			return
 		}
 	}
+	s.ttl = ttl
 	s.data = append(s.data, e.data)
 }
 
@@ -179,7 +187,7 @@ func (d *draft) changed(k setKey) []zone.Change {
 		ttl = d.zone.Node([]byte(k.owner)).Get(k.rtype).TTL
 	}
 	has := func(list [][]byte, data []byte) bool {
-		return s.ttl == ttl && slices.ContainsFunc(list, func(x []byte) bool { return bytes.Equal(x, data) })
+		return s.ttl == ttl && contains(k.rtype, list, data)
 	}
 	var out []zone.Change
 	for _, data := range old {
