@@ -113,8 +113,9 @@ func longName() []byte {
 // differences.txt tells why not.
 func TestOddMessages(t *testing.T) {
 	w := world{dir: t.TempDir()}
-	w.add(t, "odd.test.", "$TTL 60\n@ SOA ns1 host 1 7200 3600 1209600 60\n@ NS ns1\nns1 A 192.0.2.1\n", nil)
-	servers := []peer{meridian(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
+	text := "$TTL 60\n@ SOA ns1 host 1 7200 3600 1209600 60\n@ NS ns1\nns1 A 192.0.2.1\n"
+	w.add(t, "odd.test.", text, nil)
+	servers := []peer{fleetMember(t, "odd.test", text), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
 	list := readDifferences(t).only(aspectOdd)
 	messages := oddMessages("odd.test.")
 	for _, tcp := range []bool{false, true} {

@@ -3,6 +3,8 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +23,9 @@ import (
 
 	"meridian/dns/answer"
 	"meridian/dns/server"
+	"meridian/dns/transfer"
+	dnszone "meridian/dns/zone"
+	"meridian/fleet"
 	"meridian/internal/testkit"
 )
 
@@ -43,21 +48,85 @@ type zoneFile struct {
 // meridian serves the zone files of a folder by the room dns/server.
 func meridian(t testing.TB, dir string) peer {
 	t.Helper()
+	s := newServer(t)
+	if err := s.LoadDir(dir); err != nil {
+		t.Fatalf("Meridian refuses a zone of the corpus: %v", err)
+	}
+	return run(t, s)
+}
+
+// fleetMember serves a zone by a Spec, with transfers, NOTIFY and updates, as
+// cmd wires them; nobody is allowed any of these.
+func fleetMember(t testing.TB, zone, text string) peer {
+	t.Helper()
+	records, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := fleet.Compile(fmt.Appendf(nil, `
+regions: [{id: fra, vips: {v4: [192.0.2.1]}, location: {latitude: 0, longitude: 0}}]
+services: [{service: web, protocol: http, ports: [80], pools: [{id: a, endpoints: [{address: "10.0.0.1:80"}]}]}]
+zones: [{zone: %s, records: %s}]
+`, zone, records), 1, dnszone.Check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t)
+	transfers, err := transfer.New(transfer.Config{Zones: served{s}, Updater: nobody{}, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetSpecial(special{transfers})
+	w := &fleet.World{Snapshot: snapshot}
+	for _, apply := range []func(*fleet.World) error{s.Apply, transfers.Apply} {
+		if err := apply(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return run(t, s)
+}
+
+// served shows transfers the zones of a nameserver; none here is steered.
+type served struct{ *server.Server }
+
+func (s served) Static(name fleet.Name) *dnszone.Zone { return s.Zone(name) }
+
+// special hands the nameserver's messages to transfers.
+type special struct{ t *transfer.Transfer }
+
+func (s special) Handle(ctx context.Context, r *server.Request) {
+	s.t.Handle(ctx, &transfer.Request{Message: r.Message, Client: r.Client, Stream: r.Transport.Stream(), Encrypted: r.Transport.Encrypted(), Answer: r.Answer, Reply: r.Reply})
+}
+
+// nobody may update anything.
+type nobody struct{}
+
+func (nobody) Update(context.Context, fleet.Name, fleet.Name, []byte) (int, error) {
+	return 0, errors.New("an update came through")
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func newServer(t testing.TB) *server.Server {
+	t.Helper()
 	s, err := server.New(server.Config{
 		Listen:   []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
 		Identity: answer.Identity{Node: "here", Version: "meridian"},
-		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:   quiet(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.LoadDir(dir); err != nil {
-		t.Fatalf("Meridian refuses a zone of the corpus: %v", err)
-	}
-	if err := s.Open(t.Context()); err != nil {
+	return s
+}
+
+// run runs a server until the test ends.
+func run(t testing.TB, s *server.Server) peer {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := s.Open(ctx); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
 		if err := s.Run(ctx); err != nil {
