@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"meridian/dns/zone"
@@ -17,7 +18,12 @@ func (m *maker) build() (*zone.Zone, error) {
 		if it.set.Type != zone.TypeZONEMD {
 			continue
 		}
-		it.set = newSet(zone.TypeZONEMD, it.set.TTL, Digest(z))
+		digest, err := z.ZONEMD(zone.ZONEMDSHA384)
+		if err != nil {
+			return nil, err
+		}
+		rdata := append(binary.BigEndian.AppendUint32(nil, m.Serial), 1, zone.ZONEMDSHA384) // scheme SIMPLE
+		it.set = newSet(zone.TypeZONEMD, it.set.TTL, append(rdata, digest...))
 		it.sigs, it.expires, it.made, it.kept = nil, m.Now, 0, 0
 		if m.sign(it); it.err != nil {
 			return nil, it.err

@@ -38,7 +38,7 @@ func TestPeersVerifyWhatIsSigned(t *testing.T) {
 				z, _ := signed(t, everything, p, func(o *Options) { o.ZONEMD, o.Now = zonemd == 1, time.Now() })
 				verifyByPeers(t, z, p)
 				if zonemd == 1 {
-					if err := VerifyDigest(z); err != nil {
+					if err := z.VerifyZONEMD(); err != nil {
 						t.Error(err)
 					}
 				}
