@@ -275,15 +275,11 @@ func TestTCPLimits(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
-	s := start(t, nil)
+// counters gives every metric by name and label values.
+func counters(t testing.TB, s *Server) map[string]float64 {
+	t.Helper()
 	r := prometheus.NewPedanticRegistry()
 	s.Register(r)
-	if err := s.Apply(world(t, spec)); err != nil {
-		t.Fatal(err)
-	}
-	exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA)
-	exchange1(t, "tcp", s.Addrs()[0], "nothing.demo.test.", dns.TypeMX)
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -298,9 +294,31 @@ func TestMetrics(t *testing.T) {
 			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
+	return got
+}
+
+func counter(t testing.TB, s *Server, name string) float64 {
+	t.Helper()
+	v, ok := counters(t, s)[name]
+	if !ok {
+		t.Errorf("no metric %s", name)
+	}
+	return v
+}
+
+func TestMetrics(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA)
+	exchange1(t, "tcp", s.Addrs()[0], "nothing.demo.test.", dns.TypeMX)
+	got := counters(t, s)
 	for name, want := range map[string]float64{
 		"meridian_dns_queries_total udp": 1, "meridian_dns_queries_total tcp": 1, "meridian_dns_zones": 1,
 		"meridian_dns_queries_by_type_total A": 1, "meridian_dns_queries_by_type_total MX": 1,
+		"meridian_dns_queries_by_class_total IN": 2, "meridian_dns_queries_by_zone_total demo.test.": 2,
+		"meridian_dns_queries_by_zone_total other": 0, "meridian_dns_udp_receive_drops_total": 0,
 		"meridian_dns_responses_total NXDOMAIN tcp": 1, "meridian_dns_dropped_total oversize udp": 0,
 	} {
 		if v, ok := got[name]; !ok || v != want {
