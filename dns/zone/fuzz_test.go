@@ -26,7 +26,7 @@ n NAPTR 100 10 "u" "E2U+sip" "!^.*$!sip:x@y!" .
 h HINFO "a" "b"
 r RP a.b c.d
 _443._tcp TLSA 3 1 1 00ff
-s SSHFP 4 2 00ff
+s SSHFP 4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 @ ZONEMD 7 1 1 00112233445566778899aabb
 @ NSEC a.example.test. A NS SOA TYPE1234
 x HTTPS 1 . alpn=h2,h3 ipv4hint=192.0.2.1

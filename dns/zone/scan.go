@@ -8,6 +8,7 @@ type scanner struct {
 	at    int
 	line  uint32 // of data[at]
 	depth int    // open parentheses
+	open  uint32 // line of the first of them
 
 	tok     []byte // the last token: without its quotes, escapes as written
 	tokLine uint32 // where it begins
@@ -59,7 +60,9 @@ func (s *scanner) next() (bool, error) {
 		case c == ';':
 			s.comment()
 		case c == '(':
-			s.depth++
+			if s.depth++; s.depth == 1 {
+				s.open = s.line
+			}
 			s.at++
 		case c == ')':
 			s.at++
@@ -84,7 +87,7 @@ func (s *scanner) next() (bool, error) {
 	}
 	s.tokLine = s.line
 	if s.depth > 0 {
-		s.depth = 0
+		s.depth, s.tokLine = 0, s.open
 		return false, errOpen
 	}
 	return false, nil

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"meridian/fleet"
 )
@@ -29,7 +28,15 @@ func name(t testing.TB, s string) []byte {
 	return Wire(n)
 }
 
-func TestLookup(t *testing.T) {
+// RFC 1034 §4.3.2: a name is found, delegated, redirected, made from a wildcard or missing, as the algorithm's third step says.
+// RFC 1034 §4.2.1: what lies at or below a delegation is not the zone's own.
+// RFC 2181 §6.1: glue and other data below a delegation is not authoritative.
+// RFC 4592 §2.2.2: an empty non-terminal exists, and blocks the wildcard.
+// RFC 4592 §3.3.1: a wildcard makes names at the closest encloser alone.
+// RFC 4592 §2.3: the wildcard's own name may be asked for, and names below it are not made.
+// RFC 8020 §2: a name that is missing has no names below it.
+// RFC 6672 §2.3: a DNAME redirects what is below its owner, and not the owner.
+func TestRFC1034Lookup(t *testing.T) {
 	z := mustLoad(t, `
 www A 192.0.2.1
 a.b.c A 192.0.2.2
@@ -91,29 +98,11 @@ func TestZoneFacts(t *testing.T) {
 	}
 }
 
-func TestMasterFile(t *testing.T) {
-	for _, c := range []struct{ what, records, name string }{
-		{"RFC 1035 5.1 parentheses and comments", "a TXT ( \"x\" ; one\n \"y\" )\n", "a.example.test"},
-		{"RFC 1035 5.1 blank owner", "a TXT x\n  A 192.0.2.1\n", "a.example.test"},
-		{"RFC 1035 5.1 escapes", `a\.b.c TXT x` + "\n" + `\065.d TXT "\"\\ \127"` + "\n", `a\.b.c.example.test`},
-		{"RFC 2308 4 TTL units", "a 1h30m TXT x\nb IN 1w TXT x\nc 5m IN TXT x\n", "b.example.test"},
-		{"RFC 3597 unknown type", `a TYPE65280 \# 3 abcdef` + "\n", "a.example.test"},
-		{"RFC 3597 known type as unknown", `a TYPE1 \# 4 c0000201` + "\n", "a.example.test"},
-		{"CRLF", "a TXT x\r\nb TXT y\r\n", "b.example.test"},
-		{"$ORIGIN and $GENERATE", "$ORIGIN sub.example.test.\n$GENERATE 1-3 h$ A 192.0.2.$\n", "h3.sub.example.test"},
-		{"types of the issue", "@ MX 10 ns1\n@ CAA 0 issue \"x\"\n@ HTTPS 1 . alpn=h2\n_s._tcp SRV 0 0 1 ns1\np PTR ns1\nc CNAME ns1\ns SVCB 0 ns1\n@ AAAA 2001:db8::1\n", "p.example.test"},
-	} {
-		z, err := Load("example.test.", []byte(top+c.records), "f")
-		if err != nil {
-			t.Errorf("%s: %v", c.what, err)
-		} else if z.Node(name(t, c.name)) == nil {
-			t.Errorf("%s: no node %s", c.what, c.name)
-		}
-	}
-}
-
-// One bad file for each rule, and its message.
-func TestBadZones(t *testing.T) {
+// RFC 1035 §5.2: a zone with an error is refused, and each error is told with file and line.
+// RFC 1034 §3.6.2: a CNAME stands alone.
+// RFC 2181 §10.1: a name has one CNAME.
+// RFC 6672 §2.4: a name has one DNAME, and nothing stands below it.
+func TestRFC1035BadZones(t *testing.T) {
 	for _, c := range []struct{ records, want string }{
 		{"x A 192.0.2\n", "f:6: x.example.test. A: \"192.0.2\" is not an IPv4 address"},
 		{"x A\n", "f:6: "},
@@ -147,7 +136,9 @@ func TestBadZones(t *testing.T) {
 	}
 }
 
-func TestWarnings(t *testing.T) {
+// RFC 4592 §4.2: NS at a wildcard is warned of.
+// RFC 1035 §5.2: what is out of the zone, and a delegation without the glue that it needs, is warned of.
+func TestRFC1035Warnings(t *testing.T) {
 	for records, want := range map[string]string{
 		"x DNAME a.\nx NS b.\n":               "f:6: x.example.test.: DNAME and NS below the apex (RFC 6672 section 2.3); the DNAME is not served",
 		"www.other.test. A 192.0.2.1\n":       "f:6: www.other.test. is out of zone example.test. and left out",
@@ -159,26 +150,6 @@ func TestWarnings(t *testing.T) {
 		if err != nil || len(z.Warnings) != 1 || z.Warnings[0] != want {
 			t.Errorf("%q: %v %q, want %q", records, err, z.Warnings, want)
 		}
-	}
-}
-
-func TestInclude(t *testing.T) {
-	fsys := fstest.MapFS{
-		"example.test.zone": {Data: []byte(top + "$INCLUDE more\nlast TXT x\n")},
-		"more":              {Data: []byte("inner TXT x\n")},
-		"bad.zone":          {Data: []byte(top + "$INCLUDE broken\n")},
-		"broken":            {Data: []byte("x TXT y\nx A nonsense\n")},
-		"escape.zone":       {Data: []byte(top + "$INCLUDE ../../secret\n")},
-	}
-	z, err := LoadFS("example.test.", fsys, "example.test.zone", "/zones")
-	if err != nil || z.Node(name(t, "inner.example.test")) == nil || z.Node(name(t, "last.example.test")) == nil {
-		t.Errorf("include: %v", err)
-	}
-	if _, err := LoadFS("example.test.", fsys, "bad.zone", "/zones"); err == nil || !strings.Contains(err.Error(), "broken:2:") {
-		t.Errorf("error in an included file: %v", err)
-	}
-	if _, err := LoadFS("example.test.", fsys, "escape.zone", "/zones"); err == nil {
-		t.Error("a file outside of the zones' folder was included")
 	}
 }
 
