@@ -38,6 +38,13 @@ func (c *Choice) Answer() Choice {
 	return out
 }
 
+// Set is Answer with the regions in the Spec's order.
+func (c *Choice) Set() Choice {
+	out := c.Answer()
+	slices.Sort(out.regions[:out.n])
+	return out
+}
+
 // mode is how far health counts.
 type mode uint8
 

@@ -167,7 +167,8 @@ func (p *Plan) choose(service int, kind answerKind, r *steer.Ranking, slot steer
 		return outcome{v6: c.Answer(), second: steer.None}, c.Sliced
 	}
 	v4, v6 := p.scene.Choose(service, steer.V4, r, slot), p.scene.Choose(service, steer.V6, r, slot)
-	o.v4, o.v6, sliced = v4.Answer(), v6.Answer(), v4.Sliced || v6.Sliced
+	// Hints are part of the RDATA, so that their order would make another record.
+	o.v4, o.v6, sliced = v4.Set(), v6.Set(), v4.Sliced || v6.Sliced
 	if kind == kindSecond && !v4.Anycast && !v6.Anycast {
 		for _, next := range [2]uint8{v4.Next(), v6.Next()} {
 			if next != steer.None && !slices.Contains(v4.Regions(), next) && !slices.Contains(v6.Regions(), next) {
