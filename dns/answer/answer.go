@@ -16,7 +16,7 @@ const MaxStream = 65535
 
 // Query types that ask for no plain data.
 const (
-	typeNXNAME = 128 // RFC 9824 section 3.3
+	typeNXNAME = 128 // RFC 9824 section 3.5
 	typeIXFR   = 251
 	typeAXFR   = 252
 	typeANY    = 255

@@ -1,7 +1,6 @@
 package answer
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -76,49 +75,6 @@ func BenchmarkWithView(b *testing.B) {
 	for b.Loop() {
 		p.WithView(v, now)
 	}
-}
-
-// FuzzAnswer: whatever comes in, what goes out parses, fits, answers the
-// question and comes out the same when packed again by another library.
-func FuzzAnswer(f *testing.F) {
-	p, err := Compile(id, newWorld(f, spec), newAtlas(), down("web", "fra"), now, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, q := range shapes(f) {
-		f.Add(q, false)
-	}
-	f.Add(withOption(f, "www.demo.test", 8, []byte{0, 1, 24, 0, 10, 1, 2}), true)
-	f.Add(withOption(f, "www.demo.test", 8, []byte{0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 1, 0, 0}), true)
-	f.Fuzz(func(t *testing.T, q []byte, stream bool) {
-		var w Worker
-		out := make([]byte, MaxStream)
-		n, outcome := p.Answer(&w, q, Client{Addr: resolver, Stream: stream}, out)
-		if n == 0 {
-			if len(q) >= 12 && q[2]&0x80 == 0 {
-				t.Fatal("a query was dropped")
-			}
-			return
-		}
-		if !stream && n > PayloadUDP {
-			t.Fatalf("%d octets over UDP", n)
-		}
-		got := new(dns.Msg)
-		if err := got.Unpack(out[:n]); err != nil {
-			t.Fatalf("the answer does not parse: %v\n%x", err, out[:n])
-		}
-		if got.Id != uint16(q[0])<<8|uint16(q[1]) || !got.Response || got.Rcode != int(outcome.Rcode) {
-			t.Fatalf("%+v does not answer", got.MsgHdr)
-		}
-		if len(got.Question) == 1 && !bytes.HasPrefix(q[12:], out[12:12+len(w.req.qname)+4]) {
-			t.Fatal("the question came back changed")
-		}
-		again := make([]byte, MaxStream)
-		var w2 Worker
-		if m, _ := p.Answer(&w2, q, Client{Addr: resolver, Stream: stream}, again); !bytes.Equal(out[:n], again[:m]) {
-			t.Fatal("the same query has two answers")
-		}
-	})
 }
 
 // FuzzSubnet: a Client Subnet option is either echoed or a fault.

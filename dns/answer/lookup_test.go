@@ -158,7 +158,7 @@ func TestRFC8482AnyOverUDP(t *testing.T) {
 	})
 }
 
-// RFC 9824 §3.4: an explicit query for NXNAME is FORMERR.
+// RFC 9824 §3.5: an explicit query for NXNAME is FORMERR.
 func TestRFC9824NXNAMEAskedFor(t *testing.T) {
 	check(t, newPlan(t, nil), []want{
 		{"RFC 9824 3.3 NXNAME asked for", "demo.test", 128, dns.RcodeFormatError, false, "", "", ""},
