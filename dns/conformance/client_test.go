@@ -52,7 +52,7 @@ func (c *client) close() {
 }
 
 // silence is how long no reply has to last to count as none.
-const silence = 300 * time.Millisecond
+const silence = 3 * time.Second
 
 var errNone = errors.New("no reply")
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -118,14 +119,24 @@ func TestOddMessages(t *testing.T) {
 	servers := []peer{fleetMember(t, "odd.test", text), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
 	list := readDifferences(t).only(aspectOdd)
 	messages := oddMessages("odd.test.")
+	names := slices.Sorted(maps.Keys(messages))
 	for _, tcp := range []bool{false, true} {
-		for _, name := range slices.Sorted(maps.Keys(messages)) {
-			by := make([]normal, len(peers))
+		replies := make([][4]normal, len(names))
+		var wg sync.WaitGroup
+		for n, name := range names {
 			for i, s := range servers {
-				c := client{addr: s.addr, patience: silence}
-				n := normalise(c.ask(messages[name], tcp), dns.TypeSOA)
-				c.close()
-				by[i] = normal{text: map[string]string{aspectOdd: n.text[aspectReply] + " " + n.text[aspectRcode] + " " + n.text[aspectFlags] + " " + n.text[aspectOPT]}}
+				wg.Go(func() { // all at once: silence takes its time
+					c := client{addr: s.addr, patience: silence}
+					defer c.close()
+					replies[n][i] = normalise(c.ask(messages[name], tcp), dns.TypeSOA)
+				})
+			}
+		}
+		wg.Wait()
+		for n, name := range names {
+			by := make([]normal, len(peers))
+			for i, r := range replies[n] {
+				by[i] = normal{text: map[string]string{aspectOdd: r.text[aspectReply] + " " + r.text[aspectRcode] + " " + r.text[aspectFlags] + " " + r.text[aspectOPT]}}
 			}
 			q := query{name: name, qt: dns.TypeSOA, mode: mode{name: map[bool]string{false: "udp", true: "tcp"}[tcp]}}
 			for _, d := range judge(by) {
