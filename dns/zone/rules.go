@@ -27,8 +27,8 @@ func (z *Zone) checkNode(rep *report, i int) {
 	}
 	z.checkAlone(rep, n)
 	z.checkOccluded(rep, n)
-	if i > 0 && n.cut == uint32(i+1) {
-		z.checkGlue(rep, n)
+	if n.cut == 0 || n.cut == uint32(i+1) {
+		z.checkTargets(rep, n)
 	}
 }
 
@@ -77,49 +77,71 @@ func (z *Zone) checkOccluded(rep *report, n *Node) {
 	}
 }
 
-// checkGlue warns of a delegation to a name server below itself without an
-// address: it cannot be reached.
-func (z *Zone) checkGlue(rep *report, n *Node) {
-	for rdata := range each(n.Get(TypeNS).Data) {
-		var buf [255]byte
-		host := lowerWire(buf[:copy(buf[:], rdata)])
-		if !Below(host, n.Name) {
+// checkTargets warns of hosts that NS, MX and SRV name and that cannot be
+// reached: they are aliases (RFC 2181 section 10.3), or the zone is to hold
+// their addresses and has none.
+func (z *Zone) checkTargets(rep *report, n *Node) {
+	for i := range n.Sets {
+		t := n.Sets[i].Type
+		if t != TypeNS && t != TypeMX && t != TypeSRV {
 			continue
 		}
-		if g := z.Node(host); g == nil || g.Get(TypeA) == nil && g.Get(TypeAAAA) == nil {
-			rep.warn(n, TypeNS, "%s: name server %s has no glue", nodeText(n), Text(host))
+		for rest := n.Sets[i].Data; len(rest) > 0; {
+			var rdata []byte
+			rdata, rest = Next(rest)
+			var buf [255]byte
+			host := lowerWire(buf[:copy(buf[:], Target(t, rdata))])
+			if len(host) > 1 && z.Holds(host) {
+				z.checkHost(rep, n, t, host)
+			}
 		}
+	}
+}
+
+func (z *Zone) checkHost(rep *report, n *Node, t uint16, host []byte) {
+	r := z.Lookup(host)
+	switch {
+	case r.Kind == Redirect:
+	case r.Kind == Delegation && t != TypeNS:
+	case r.Kind == Delegation:
+		g := z.Node(host)
+		needed := n.cut != 0 && Below(host, n.Name) || n == z.Apex()
+		if needed && (g == nil || g.Get(TypeA) == nil && g.Get(TypeAAAA) == nil) {
+			rep.warn(n, t, "%s: name server %s has no glue", nodeText(n), Text(host))
+		}
+	case r.Kind != Missing && r.Node.Get(TypeCNAME) != nil:
+		rep.warn(n, t, "%s: %s names %s, which is an alias (RFC 2181 section 10.3)", nodeText(n), TypeName(t), Text(host))
+	case t == TypeNS && (r.Kind == Missing || r.Node.Get(TypeA) == nil && r.Node.Get(TypeAAAA) == nil && r.Node.Steer == 0):
+		rep.warn(n, t, "%s: name server %s has no address", nodeText(n), Text(host))
 	}
 }
 
 func nodeText(n *Node) fleet.Name { return Text([]byte(n.Name)) }
 
-// checkSteered notes what hinders the steering of a name: other addresses or
-// an alias there, or that the zone gives the name away.
-func (z *Zone) checkSteered(steered []fleet.Steered, note func(i int, format string, args ...any)) {
-	for i, st := range steered {
-		name, err := fleet.Under(st.Name, z.Name)
-		if err != nil {
-			continue // fleet's own rules say so
-		}
-		wire := Wire(name)
-		r := z.Lookup(wire)
-		switch {
-		case r.Kind == Delegation:
-			note(i, "%s cannot be steered: the zone delegates %s", name, Text([]byte(r.Node.Name)))
-			continue
-		case r.Kind == Redirect:
-			note(i, "%s cannot be steered: it is below the DNAME at %s", name, Text([]byte(r.Node.Name)))
-			continue
-		}
-		n := z.Node(wire)
-		if n == nil {
-			continue
-		}
-		for _, t := range []uint16{TypeA, TypeAAAA, TypeCNAME} {
-			if n.Get(t) != nil {
-				note(i, "%s cannot be steered: the zone holds %s there", name, TypeName(t))
-			}
+// checkSteered notes what hinders the steering of a name, or an alias of the
+// fleet's at it: other addresses or a CNAME there, or that the zone gives the
+// name away.
+func (z *Zone) checkSteered(name string, note func(format string, args ...any)) {
+	full, err := fleet.Under(name, z.Name)
+	if err != nil {
+		return // fleet's own rules say so
+	}
+	wire := Wire(full)
+	switch r := z.Lookup(wire); r.Kind {
+	case Delegation:
+		note("%s cannot be steered: the zone delegates %s", full, nodeText(r.Node))
+		return
+	case Redirect:
+		note("%s cannot be steered: it is below the DNAME at %s", full, nodeText(r.Node))
+		return
+	}
+	n := z.Node(wire)
+	if n == nil {
+		return
+	}
+	for _, t := range []uint16{TypeA, TypeAAAA, TypeCNAME} {
+		if n.Get(t) != nil {
+			note("%s cannot be steered: the zone holds %s there", full, TypeName(t))
 		}
 	}
 }

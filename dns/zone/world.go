@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"meridian/fleet"
 )
@@ -26,9 +27,16 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 			}
 			continue
 		}
-		loaded.checkSteered(z.Steered, func(j int, format string, args ...any) {
-			errs.Addf(fmt.Sprintf("%s.steered[%d].name", at, j), format, args...)
-		})
+		for j, st := range z.Steered {
+			loaded.checkSteered(st.Name, func(format string, args ...any) {
+				errs.Addf(fmt.Sprintf("%s.steered[%d].name", at, j), format, args...)
+			})
+		}
+		for j, alias := range z.Aliases {
+			loaded.checkSteered(alias.Name, func(format string, args ...any) {
+				errs.Addf(fmt.Sprintf("%s.aliases[%d].name", at, j), strings.Replace(format, "steered", "an alias", 1), args...)
+			})
+		}
 	}
 }
 
@@ -103,6 +111,17 @@ func Reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error
 	if err != nil {
 		return nil, err
 	}
+	if !z.source.encoded {
+		var errs []error
+		for _, alias := range spec.Aliases {
+			z.checkSteered(alias.Name, func(format string, args ...any) {
+				errs = append(errs, fmt.Errorf(strings.Replace(format, "steered", "an alias", 1), args...))
+			})
+		}
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+	}
 	return z.Marked(spec.Steered)
 }
 
@@ -115,9 +134,9 @@ func (z *Zone) Marked(steered []fleet.Steered) (*Zone, error) {
 	}
 	if !z.source.encoded {
 		var errs []error
-		z.checkSteered(steered, func(_ int, format string, args ...any) {
-			errs = append(errs, fmt.Errorf(format, args...))
-		})
+		for _, st := range steered {
+			z.checkSteered(st.Name, func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) })
+		}
 		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}

@@ -143,6 +143,8 @@ func TestRFC1035Warnings(t *testing.T) {
 		"x DNAME a.\nx NS b.\n":               "f:6: x.example.test.: DNAME and NS below the apex (RFC 6672 section 2.3); the DNAME is not served",
 		"www.other.test. A 192.0.2.1\n":       "f:6: www.other.test. is out of zone example.test. and left out",
 		"*.x NS ns1\n":                        "f:6: *.x.example.test.: NS at a wildcard has no defined meaning (RFC 4592 section 4)",
+		"a CNAME b\nx MX 1 a\n":               "f:7: x.example.test.: MX names a.example.test., which is an alias (RFC 2181 section 10.3)",
+		"@ NS NS9\n":                          "f:4: example.test.: name server ns9.example.test. has no address",
 		"child NS ns.child\n":                 "f:6: child.example.test.: name server ns.child.example.test. has no glue",
 		"child NS ns.other.\nx.child TXT y\n": "f:7: x.child.example.test. TXT is below the delegation at child.example.test. and not served",
 	} {
@@ -192,6 +194,7 @@ func TestSteeredNames(t *testing.T) {
 		{"c NS ns.elsewhere.\n", `[{name: x.c, service: web}]`, "the zone delegates c.example.test."},
 		{"d DNAME elsewhere.\n", `[{name: x.d, service: web}]`, "below the DNAME at d.example.test."},
 		{"x A nonsense\n", `[]`, "zones[0].records: records:6: "},
+		{"x A 192.0.2.9\n", `[], aliases: [{name: x, target: a.example}]`, "zones[0].aliases[0].name: x.example.test. cannot be an alias: the zone holds A there"},
 	} {
 		if _, err := world(t, c.records, c.steered); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.records, err, c.want)
