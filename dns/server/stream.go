@@ -129,7 +129,8 @@ func (v *conversation) exchange(ctx context.Context, n int) bool {
 		return v.handOver(ctx, append([]byte(nil), msg...))
 	}
 	if n == 0 {
-		return false // no DNS client speaks so
+		_ = v.flush() // what was asked before is answered
+		return false  // no DNS client speaks so
 	}
 	binary.BigEndian.PutUint16(x.out[:], uint16(n))
 	v.writing.Lock()

@@ -55,7 +55,7 @@ func send(t testing.TB, c io.Writer, list ...*dns.Msg) {
 	}
 }
 
-func receive(t testing.TB, c io.Reader) *dns.Msg {
+func receiveRaw(t testing.TB, c io.Reader) []byte {
 	t.Helper()
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
@@ -65,8 +65,13 @@ func receive(t testing.TB, c io.Reader) *dns.Msg {
 	if _, err := io.ReadFull(c, b); err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+func receive(t testing.TB, c io.Reader) *dns.Msg {
+	t.Helper()
 	m := new(dns.Msg)
-	if err := m.Unpack(b); err != nil {
+	if err := m.Unpack(receiveRaw(t, c)); err != nil {
 		t.Fatal(err)
 	}
 	return m
