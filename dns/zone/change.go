@@ -102,10 +102,14 @@ func (d *differ) set(name string, a, b *RRset) {
 }
 
 // appendChanges adds a change for each RDATA of data that other lacks, or for
-// each where they do not compare.
+// each where they do not compare. Both are in canonical order.
 func appendChanges(list []Change, c Change, data, other []byte, compare bool) []Change {
+	var have []byte
 	for rdata := range each(data) {
-		if compare && slices.ContainsFunc(slices.Collect(each(other)), func(o []byte) bool { return bytes.Equal(o, rdata) }) {
+		for compare && len(other) > 0 && (have == nil || compareRDATA(c.Type, have, rdata) < 0) {
+			have, other = Next(other)
+		}
+		if compare && have != nil && bytes.Equal(have, rdata) {
 			continue
 		}
 		c.Data = rdata

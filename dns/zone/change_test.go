@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -152,4 +153,40 @@ func manyNames(b *testing.B, n int) *Zone {
 		b.Fatal(err)
 	}
 	return z
+}
+
+func BenchmarkForms(b *testing.B) {
+	z := manyNames(b, 100_000)
+	data := z.Encode()
+	b.Run("decode", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := Decode(z.Name, data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("encode", func(b *testing.B) {
+		for b.Loop() {
+			z.Encode()
+		}
+	})
+	b.Run("text", func(b *testing.B) {
+		for b.Loop() {
+			if err := z.WriteText(io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("digest", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := z.ZONEMD(ZONEMDSHA384); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("diff", func(b *testing.B) {
+		for b.Loop() {
+			Diff(z, z)
+		}
+	})
 }

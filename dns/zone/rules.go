@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"fmt"
 	"strings"
 
 	"meridian/fleet"
@@ -118,21 +119,24 @@ func (z *Zone) checkHost(rep *report, n *Node, t uint16, host []byte) {
 
 func nodeText(n *Node) fleet.Name { return Text([]byte(n.Name)) }
 
-// checkSteered notes what hinders the steering of a name, or an alias of the
-// fleet's at it: other addresses or a CNAME there, or that the zone gives the
-// name away.
-func (z *Zone) checkSteered(name string, note func(format string, args ...any)) {
+// checkSteered notes what hinders a name from being steered, or from being an
+// alias that the fleet follows: other addresses or a CNAME there, or that the
+// zone gives the name away.
+func (z *Zone) checkSteered(name, what string, note func(text string)) {
 	full, err := fleet.Under(name, z.Name)
 	if err != nil {
 		return // fleet's own rules say so
 	}
+	because := func(format string, args ...any) {
+		note(fmt.Sprintf("%s cannot be %s: ", full, what) + fmt.Sprintf(format, args...))
+	}
 	wire := Wire(full)
 	switch r := z.Lookup(wire); r.Kind {
 	case Delegation:
-		note("%s cannot be steered: the zone delegates %s", full, nodeText(r.Node))
+		because("the zone delegates %s", nodeText(r.Node))
 		return
 	case Redirect:
-		note("%s cannot be steered: it is below the DNAME at %s", full, nodeText(r.Node))
+		because("it is below the DNAME at %s", nodeText(r.Node))
 		return
 	}
 	n := z.Node(wire)
@@ -141,7 +145,7 @@ func (z *Zone) checkSteered(name string, note func(format string, args ...any)) 
 	}
 	for _, t := range []uint16{TypeA, TypeAAAA, TypeCNAME} {
 		if n.Get(t) != nil {
-			note("%s cannot be steered: the zone holds %s there", full, TypeName(t))
+			because("the zone holds %s there", TypeName(t))
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"meridian/fleet"
 )
@@ -27,15 +26,14 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 			}
 			continue
 		}
+		note := func(list string, j int) func(string) {
+			return func(text string) { errs.Addf(fmt.Sprintf("%s.%s[%d].name", at, list, j), "%s", text) }
+		}
 		for j, st := range z.Steered {
-			loaded.checkSteered(st.Name, func(format string, args ...any) {
-				errs.Addf(fmt.Sprintf("%s.steered[%d].name", at, j), format, args...)
-			})
+			loaded.checkSteered(st.Name, "steered", note("steered", j))
 		}
 		for j, alias := range z.Aliases {
-			loaded.checkSteered(alias.Name, func(format string, args ...any) {
-				errs.Addf(fmt.Sprintf("%s.aliases[%d].name", at, j), strings.Replace(format, "steered", "an alias", 1), args...)
-			})
+			loaded.checkSteered(alias.Name, "an alias", note("aliases", j))
 		}
 	}
 }
@@ -111,16 +109,14 @@ func Reload(old *Zone, spec *fleet.Zone, data []byte, file string) (*Zone, error
 	if err != nil {
 		return nil, err
 	}
-	if !z.source.encoded {
-		var errs []error
-		for _, alias := range spec.Aliases {
-			z.checkSteered(alias.Name, func(format string, args ...any) {
-				errs = append(errs, fmt.Errorf(strings.Replace(format, "steered", "an alias", 1), args...))
-			})
+	var errs []error
+	for _, alias := range spec.Aliases {
+		if !z.source.encoded { // there they are in place
+			z.checkSteered(alias.Name, "an alias", func(text string) { errs = append(errs, errors.New(text)) })
 		}
-		if err := errors.Join(errs...); err != nil {
-			return nil, err
-		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return z.Marked(spec.Steered)
 }
@@ -132,14 +128,14 @@ func (z *Zone) Marked(steered []fleet.Steered) (*Zone, error) {
 	if slices.EqualFunc(z.steered, steered, func(a, b fleet.Steered) bool { return reflect.DeepEqual(a, b) }) {
 		return z, nil
 	}
-	if !z.source.encoded {
-		var errs []error
-		for _, st := range steered {
-			z.checkSteered(st.Name, func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) })
+	var errs []error
+	for _, st := range steered {
+		if !z.source.encoded {
+			z.checkSteered(st.Name, "steered", func(text string) { errs = append(errs, errors.New(text)) })
 		}
-		if err := errors.Join(errs...); err != nil {
-			return nil, err
-		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return z.with(steered), nil
 }
