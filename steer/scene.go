@@ -68,6 +68,7 @@ func (sh *shift) shifted(slot Slot) bool { return sh.Share >= 1 || draw(sh.seed,
 type Scene struct {
 	classes *Classes
 	view    *fleet.View
+	now     time.Time
 	shifts  []shift
 	vips    [2]mask  // by family: regions with an address of their own
 	anycast [2]bool  // by family
@@ -84,7 +85,7 @@ type Scene struct {
 // have no effect. before is the scene that held until now, or nil: what has not
 // changed is taken over, and measured latencies are damped by it.
 func NewScene(c *Classes, v *fleet.View, shifts []fleet.Shift, now time.Time, before *Scene) *Scene {
-	s := &Scene{classes: c, view: v}
+	s := &Scene{classes: c, view: v, now: now}
 	s.addShifts(shifts, now)
 	spec := c.snap.Spec
 	for i := range c.regions {
@@ -318,6 +319,12 @@ func (s *Scene) vantage(r *Ranking) int {
 }
 
 func (s *Scene) id(region uint8) string { return s.classes.regions[region].ID }
+
+// View is what the scene was made of; it may be nil.
+func (s *Scene) View() *fleet.View { return s.view }
+
+// At is the moment that it was made for.
+func (s *Scene) At() time.Time { return s.now }
 
 // Revision is that of the View.
 func (s *Scene) Revision() uint64 {
