@@ -162,8 +162,8 @@ func sameObjects(a, b map[fleet.ObjectKey]fleet.Object) bool {
 // drop removes zones that the World has no longer.
 func (p *Plan) drop(e *zoneEdit, old *Plan, gone []fleet.Name) {
 	for _, name := range gone {
-		if p.named[name] == nil {
-			e.remove(string(zone.Wire(name)))
+		if had := e.m.get(zone.Wire(name)); had != nil && had.from == fromWorld && p.named[name] == nil {
+			e.remove(had.apex)
 		}
 	}
 	for name := range old.named {
@@ -231,13 +231,16 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 		s.content = jobs[i].obj
 		if had := jobs[i].had; had == nil || !had.same(s) {
 			e.set(s)
+			if had != nil {
+				s.static.Store(had.static.Load())
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
 func (z *served) same(o *served) bool {
-	return z.Zone == o.Zone && z.from == o.from && slices.Equal(z.steered, o.steered)
+	return z.Zone == o.Zone && z.from == o.from && z.content.Same(o.content) && slices.Equal(z.steered, o.steered)
 }
 
 func (j *job) read(s *fleet.Snapshot) {

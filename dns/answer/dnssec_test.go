@@ -430,3 +430,20 @@ func TestSignedAnswersDoNotAllocate(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkSignedAnswer(b *testing.B) {
+	out := make([]byte, MaxStream)
+	for _, family := range families {
+		p := signedPlan(b, family)
+		var w Worker
+		for _, name := range []string{"www", "x.nothing", "a.wild", "x.insecure"} {
+			q := pack(b, query(name+".signed.test.", dns.TypeA, do))
+			b.Run(family+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					p.Answer(&w, q, Client{Addr: resolver}, out)
+				}
+			})
+		}
+	}
+}

@@ -18,12 +18,12 @@ func (p *Plan) tailored(w *Worker, z *served, n *zone.Node, qtype uint16, s *ste
 		return false
 	}
 	w.steered = &z.steered[n.Steer-1]
+	if given {
+		w.scope = scope // for absence too, where some clients have a region and others none
+	}
 	if set.Count == 0 {
 		w.brief = set.TTL
 		return false
-	}
-	if given {
-		w.scope = scope
 	}
 	w.end.kind = data
 	w.put(inAnswer, ownerAt(s.at), set)
