@@ -250,13 +250,13 @@ func TestSpecial(t *testing.T) {
 		want  bool
 		rcode int
 	}{
-		"NOTIFY":      {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), true, dns.RcodeNotImplemented},
-		"UPDATE":      {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), true, dns.RcodeNotImplemented},
-		"AXFR":        {query("demo.test", dns.TypeAXFR), true, dns.RcodeRefused},
-		"IXFR":        {query("demo.test", dns.TypeIXFR), true, dns.RcodeRefused},
-		"TSIG":        {query("demo.test", dns.TypeSOA, edns, key), true, dns.RcodeNotAuth},
-		"plain":       {query("demo.test", dns.TypeSOA, edns), false, 0},
-		"STATUS":      {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }), false, dns.RcodeNotImplemented},
+		"NOTIFY": {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), true, dns.RcodeNotImplemented},
+		"UPDATE": {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), true, dns.RcodeNotImplemented},
+		"AXFR":   {query("demo.test", dns.TypeAXFR), true, dns.RcodeRefused},
+		"IXFR":   {query("demo.test", dns.TypeIXFR), true, dns.RcodeRefused},
+		"TSIG":   {query("demo.test", dns.TypeSOA, edns, key), true, dns.RcodeNotAuth},
+		"plain":  {query("demo.test", dns.TypeSOA, edns), false, 0},
+		"STATUS": {query("demo.test", dns.TypeSOA, func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }), false, dns.RcodeNotImplemented},
 	} {
 		var w Worker
 		out := make([]byte, MaxStream)
