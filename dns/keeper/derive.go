@@ -30,6 +30,8 @@ type kept struct {
 	before  []sign.Variants // and in the one before
 	signal  []sign.Record   // that other zones are to have for it
 	failed  bool
+	changed bool   // its inputs have changed since it was made last
+	why     string // why it could not be made, as it was logged
 }
 
 // run is one Derive.
@@ -80,7 +82,6 @@ func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 	}
 	k.metrics.zones(k.zones, r.now)
 	k.mu.Unlock()
-	k.metrics.errors.Add(float64(len(r.errs)))
 	slices.SortFunc(r.put, func(a, b fleet.Object) int { return cmp.Compare(a.Key.ID, b.Key.ID) })
 	return r.put, gone, next, errors.Join(r.errs...)
 }
@@ -227,16 +228,32 @@ func (r *run) one(name fleet.Name) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		r.hold[name] = true
-		r.errs = append(r.errs, &ZoneError{name, err})
+		r.fail(name, z, err)
 		return
 	}
+	z.why = ""
 	if !wanted {
 		return
 	}
-	if had, ok := r.old.Get(name); !ok || !had.Same(obj) {
+	if had, ok := r.old.Get(name); !ok || !sameData(had, obj) {
 		r.put = slices.DeleteFunc(r.put, func(o fleet.Object) bool { return o.Key == obj.Key })
 		r.put = append(r.put, obj)
+	}
+}
+
+// fail notes why a zone could not be made. Both locks are held.
+func (r *run) fail(name fleet.Name, z *kept, err error) {
+	k := r.k
+	k.metrics.errors.Inc()
+	r.hold[name] = true
+	if _, ok := r.old.Get(name); !ok || z.changed {
+		z.inputs = "" // whether it can be made with what was is not known
+		r.errs = append(r.errs, &ZoneError{name, err})
+		return
+	}
+	if z.why != err.Error() {
+		z.why = err.Error()
+		k.log.Error("a zone could not be made anew; what was made before stays", "zone", name, "error", err)
 	}
 }
 

@@ -112,9 +112,12 @@ func (k *Keeper) Woken() <-chan struct{} { return k.wake }
 // or whose time has come are made anew. next is when to call again at the
 // latest; zero where nothing waits.
 //
-// Where a zone cannot be made, what old has of it stays and the error names
-// it; all others are made. The caller publishes what it gets before it calls
-// again.
+// Where a zone cannot be made, what old has of it stays, and all others are
+// made. The error names zones that cannot be made of inputs that have just
+// changed, or of which old has nothing: whoever changed them should take it
+// back. That a zone cannot be made anew for other reasons, such as keys that
+// are away, is logged and counted, is tried again each minute, and is no error
+// of this call. The caller publishes what it gets before it calls again.
 func (k *Keeper) Derive(ctx context.Context, w *fleet.World, contents, old *fleet.Zones, now time.Time) (put []fleet.Object, gone []fleet.Name, next time.Time, err error) {
 	k.deriving.Lock()
 	defer k.deriving.Unlock()

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/rules"
 )
 
 // job is the making of one zone.
@@ -35,8 +37,13 @@ type job struct {
 
 // make makes a zone; wanted is false where the fleet does not write it, or
 // has nothing to add to it.
+//
+// An error is the caller's concern where the zone's inputs have just changed;
+// where they are what they were, it is told of apart (see Derive).
 func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err error) {
 	j := &job{run: r, name: name, z: z, spec: r.spec(name)}
+	known := z.inputs
+	z.changed = false
 	if j.spec == nil {
 		return obj, false, nil
 	}
@@ -60,6 +67,7 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 		return obj, false, nil
 	}
 	inputs := j.fingerprint()
+	z.changed = known != "" && inputs != known
 	if inputs == z.inputs && (z.next.IsZero() || z.next.After(r.now)) && r.holds(z.object) {
 		return z.object, true, nil
 	}
@@ -78,7 +86,13 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 // holds says whether what was made is still what is published, or will be.
 func (r *run) holds(o fleet.Object) bool {
 	had, ok := r.old.Get(fleet.Name(o.Key.ID))
-	return ok && had.Same(o)
+	return ok && sameData(had, o)
+}
+
+// sameData compares contents: whoever keeps objects may name their versions
+// in another way.
+func sameData(a, b fleet.Object) bool {
+	return len(a.Data) == len(b.Data) && (len(a.Data) == 0 || &a.Data[0] == &b.Data[0] || bytes.Equal(a.Data, b.Data))
 }
 
 // content finds the zone's content; false where there is none yet.
@@ -144,7 +158,7 @@ func (j *job) maybeSigned() bool {
 		return j.z.inputs == ""
 	}
 	o, ok := j.run.old.Get(j.name)
-	return ok && !o.Same(j.from)
+	return ok && !sameData(o, j.from)
 }
 
 // collect gathers what goes into the zone besides its content.
@@ -319,8 +333,7 @@ func (j *job) signingPolicy() *fleet.DNSSECPolicy {
 func (j *job) done(served *zone.Zone, stats sign.Stats, next time.Time) error {
 	z := j.z
 	data := served.Encode()
-	sum := sha256.Sum256(data)
-	z.object = fleet.Object{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(j.name)}, Data: data, Version: hex.EncodeToString(sum[:])}
+	z.object = rules.ZoneObject(j.name, data)
 	z.stats, z.next = stats, next
 	if !stats.Refresh.IsZero() && (z.next.IsZero() || stats.Refresh.Before(z.next)) {
 		z.next = stats.Refresh

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -25,12 +24,18 @@ type Source struct {
 	Contents func() *fleet.Zones // of dynamic zones; nil: there are none
 	Start    *fleet.Zones        // what was made before this process; may be nil
 
-	mu     sync.Mutex // held while a World is made and applied
-	world  *fleet.World
-	zones  *fleet.Zones
-	seen   map[fleet.Name]string // versions in the key store
-	next   time.Time
-	failed string // the last error that was logged
+	mu    sync.Mutex // held while a World is made and applied
+	world *fleet.World
+	zones *fleet.Zones
+	seen  map[fleet.Name]string // versions in the key store
+	next  time.Time
+}
+
+// Have takes the zones of the World that the node had before this process.
+func (s *Source) Have(w *fleet.World) {
+	if w != nil {
+		s.Start = w.Zones
+	}
 }
 
 // poll is how often the key store is looked at for changes by others, such as
@@ -110,9 +115,8 @@ func (s *Source) storeChanged(ctx context.Context) {
 	s.seen = now
 }
 
-// bring makes a World's zones and applies it. A World is refused where a zone
-// that is to be made is not there at all; a zone that was made before stays
-// as it was.
+// bring makes a World's zones and applies it. It is refused where a zone cannot
+// be made of it.
 func (s *Source) bring(ctx context.Context, w *fleet.World, apply func(*fleet.World) error, always bool) error {
 	var contents *fleet.Zones
 	if s.Contents != nil {
@@ -120,18 +124,10 @@ func (s *Source) bring(ctx context.Context, w *fleet.World, apply func(*fleet.Wo
 	}
 	put, gone, next, err := s.Keeper.Derive(ctx, w, contents, s.zones, time.Now())
 	s.next = next
-	zones := s.zones.With(put, gone)
 	if err != nil {
-		if missing := withoutZone(err, zones); missing != nil {
-			return missing
-		}
-		if text := err.Error(); text != s.failed {
-			s.failed = text
-			s.Keeper.log.Error("some zones could not be made anew; they stay as they were", "error", err)
-		}
-	} else {
-		s.failed = ""
+		return err
 	}
+	zones := s.zones.With(put, gone)
 	if len(put)+len(gone) == 0 && !always {
 		return nil
 	}
@@ -144,23 +140,4 @@ func (s *Source) bring(ctx context.Context, w *fleet.World, apply func(*fleet.Wo
 	}
 	s.world, s.zones = w, zones
 	return nil
-}
-
-// withoutZone gives the errors of zones that are not there at all.
-func withoutZone(err error, zones *fleet.Zones) error {
-	var out []error
-	list := []error{err}
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		list = j.Unwrap()
-	}
-	for _, e := range list {
-		var z *ZoneError
-		if !errors.As(e, &z) {
-			continue
-		}
-		if _, ok := zones.Get(z.Zone); !ok {
-			out = append(out, e)
-		}
-	}
-	return errors.Join(out...)
 }
