@@ -20,7 +20,7 @@ type world struct {
 }
 
 // randomZones is how many zones of random names there are of each family.
-const randomZones = 30
+const randomZones = 16
 
 // worlds makes the zone files of the corpus: all kinds as they are and signed
 // in three ways on one server, and root zones on others.
