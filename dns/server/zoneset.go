@@ -9,6 +9,9 @@ import (
 // Zone gives the zone of that name as it is served, or nil.
 func (s *Server) Zone(name fleet.Name) *zone.Zone { return s.plan.Load().Zone(name) }
 
+// Static gives the zone of that name as transfers show it, or nil.
+func (s *Server) Static(name fleet.Name) *zone.Zone { return s.plan.Load().Static(name) }
+
 // SetZone serves a zone, in place of the one of its name that was served. No
 // other zone is touched, and the cost does not depend on how many there are.
 func (s *Server) SetZone(z *zone.Zone) {
@@ -72,18 +75,7 @@ func (s *Server) tellAll(old, new *answer.Plan) {
 	if len(s.watchers) == 0 {
 		return
 	}
-	gone := map[fleet.Name]*zone.Zone{}
-	for z := range old.Zones() {
-		gone[z.Name] = z
-	}
-	for z := range new.Zones() {
-		was := gone[z.Name]
-		delete(gone, z.Name)
-		if was != z {
-			s.tell(was, z)
-		}
-	}
-	for _, z := range gone {
-		s.tell(z, nil)
+	for was, is := range new.Changed(old) {
+		s.tell(was, is)
 	}
 }
