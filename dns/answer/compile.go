@@ -228,7 +228,7 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 			continue
 		}
 		s := p.serve(jobs[i].out, fromWorld)
-		s.content = jobs[i].obj
+		s.object = jobs[i].obj
 		if had := jobs[i].had; had == nil || !had.same(s) {
 			e.set(s)
 			if had != nil {
@@ -240,7 +240,7 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 }
 
 func (z *served) same(o *served) bool {
-	return z.Zone == o.Zone && z.from == o.from && z.content.Same(o.content) && slices.Equal(z.steered, o.steered)
+	return z.Zone == o.Zone && z.from == o.from && z.object.Same(o.object) && slices.Equal(z.steered, o.steered)
 }
 
 func (j *job) read(s *fleet.Snapshot) {
@@ -252,7 +252,7 @@ func (j *job) read(s *fleet.Snapshot) {
 	if j.had != nil && j.had.from == fromWorld {
 		had = j.had.Zone
 	}
-	if had != nil && j.had.content.Same(j.obj) {
+	if had != nil && j.had.object.Same(j.obj) {
 		j.out, j.err = had.Marked(j.spec.Steered)
 	} else {
 		j.out, j.err = zone.Reload(had, j.spec, j.obj.Data, j.obj.File)

@@ -55,6 +55,20 @@ func TestZonesOfAPlan(t *testing.T) {
 	next := *w
 	next.Zones = w.Zones.With([]fleet.Object{dynamic("made.test.", 2)}, []fleet.Name{"more.test."})
 	q := compile(&next, p)
+	told := map[fleet.Name]string{}
+	for was, is := range q.Changed(p) {
+		switch {
+		case was == nil:
+			told[is.Name] = "new"
+		case is == nil:
+			told[was.Name] = "gone"
+		default:
+			told[is.Name] = "changed"
+		}
+	}
+	if len(told) != 2 || told["made.test."] != "changed" || told["more.test."] != "gone" {
+		t.Errorf("changed: %v", told)
+	}
 	if q.Zone("made.test.").Serial != 2 || q.Zone("more.test.") != nil || q.Zone("demo.test.") != p.Zone("demo.test.") {
 		t.Error("a changed zone is not taken, or another one is not kept")
 	}

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"reflect"
 	"sync/atomic"
 
 	"meridian/dns/zone"
@@ -16,7 +17,7 @@ type served struct {
 
 	apex    string // wire form, lower case
 	from    origin
-	content fleet.Object // fromWorld: what it was read from
+	object  fleet.Object // fromWorld: what it was read from
 	steered []target     // by zone.Node.Steer - 1
 	static  atomic.Pointer[static]
 }
@@ -124,6 +125,38 @@ func (p *Plan) Zones() iter.Seq[*zone.Zone] {
 			}
 		}
 	}
+}
+
+// Changed gives what differs between the zones of a plan and of an older one:
+// the zone that was, nil for one that is new, and the zone that is, nil for one
+// that is gone. The cost is that of the parts that differ.
+func (p *Plan) Changed(old *Plan) iter.Seq2[*zone.Zone, *zone.Zone] {
+	return func(yield func(was, is *zone.Zone) bool) {
+		for i := range p.zones.shards {
+			a, b := old.zones.shards[i], p.zones.shards[i]
+			if reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer() {
+				continue
+			}
+			for apex, z := range b {
+				if was := a[apex].content(); was != z.content() && !yield(was, z.content()) {
+					return
+				}
+			}
+			for apex, z := range a {
+				if b[apex] == nil && z.content() != nil && !yield(z.content(), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// content gives the zone where there is one to answer from.
+func (z *served) content() *zone.Zone {
+	if z == nil {
+		return nil
+	}
+	return z.Zone
 }
 
 // Len is the number of zones, those without content among them.
