@@ -207,6 +207,7 @@ func (d *decoder) set() RRset {
 	}
 	if err := checkSet(&s); err != nil {
 		d.fail(fmt.Sprintf("%s: %v", TypeName(s.Type), err))
+		return s
 	}
 	for rdata := range each(s.Sigs) {
 		if Covered(rdata) != s.Type {

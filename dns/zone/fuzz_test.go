@@ -98,7 +98,14 @@ func roundTrips(t *testing.T, z *Zone) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{top, top + manyTypes} {
+	variant := built(f, func(b *Builder) {
+		v := Variant{Set: RRset{Type: TypeA, TTL: 30, Count: 1, Data: []byte{0, 4, 192, 0, 2, 1}}, Lacks: []uint16{1}}
+		if err := b.AddVariant(Wire("x.example.test."), v); err != nil {
+			f.Fatal(err)
+		}
+	})
+	f.Add(variant.Encode()[len(magic):])
+	for _, s := range []string{top, top + manyTypes, top + nsec3Records} {
 		z, err := Load("example.test.", []byte(s), "f")
 		if err != nil {
 			f.Fatal(err)
