@@ -125,7 +125,7 @@ type DNSListener struct {
 // Cookies are DNS cookies.
 type Cookies struct {
 	Off     bool     `json:"off,omitempty" doc:"Neither give nor check cookies."`
-	Require bool     `json:"require,omitempty" doc:"Answer UDP queries with a wrong cookie BADCOOKIE; without it, as if they had none."`
+	Require bool     `json:"require,omitempty" doc:"Over UDP answer BADCOOKIE to clients that know cookies and show no valid one; without it they are answered as those that know none."`
 	Secrets []Secret `json:"secrets,omitempty" doc:"Server secrets of 32 hexadecimal digits as file:PATH or env:NAME, the newest first; to share them with other products." default:"derived from the fleet key, changing daily"`
 }
 
