@@ -211,8 +211,7 @@ func TestGeoDatabaseReplaced(t *testing.T) {
 	}
 }
 
-// RFC 7766 section 6.2.1.1: many queries on one connection, sent without
-// waiting for answers.
+// RFC 7766 §6.2.1.1: many queries on one connection, sent without waiting for answers, are all answered.
 func TestRFC7766Pipelining(t *testing.T) {
 	s := start(t, nil)
 	if err := s.Apply(world(t, spec)); err != nil {
