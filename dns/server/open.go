@@ -286,7 +286,7 @@ func (s *Server) openQUIC(ctx context.Context, o *opened, a netip.AddrPort) (net
 	e.stats.conn, _ = c.(*net.UDPConn).SyscallConn()
 	a = netip.AddrPortFrom(a.Addr(), c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	if o.proxied {
-		c = &proxiedConn{c, s, e.stats}
+		c = &proxiedConn{c, c.(*net.UDPConn), s, e.stats}
 	}
 	o.quic = append(o.quic, &quicSocket{c, e})
 	return a, nil

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -100,9 +101,11 @@ func ClientOf(a net.Addr) netip.AddrPort {
 }
 
 // proxiedConn takes the PROXY header off each datagram that comes from a proxy.
-// Others' pass as they are, unless they have one.
+// It hides what of a UDP socket would go around that: batches of datagrams, and
+// with them the address that a datagram came to.
 type proxiedConn struct {
 	net.PacketConn
+	udp    *net.UDPConn // the same
 	server *Server
 	stats  *stats
 }
@@ -115,6 +118,15 @@ type proxiedAddr struct {
 
 // String tells clients behind one proxy apart.
 func (a *proxiedAddr) String() string { return a.client.String() + " by " + a.Addr.String() }
+
+// SetReadBuffer sets what the kernel holds for the socket.
+func (c *proxiedConn) SetReadBuffer(n int) error { return c.udp.SetReadBuffer(n) }
+
+// SetWriteBuffer sets what the kernel takes at a time.
+func (c *proxiedConn) SetWriteBuffer(n int) error { return c.udp.SetWriteBuffer(n) }
+
+// SyscallConn gives the socket itself, for its options.
+func (c *proxiedConn) SyscallConn() (syscall.RawConn, error) { return c.udp.SyscallConn() }
 
 // ReadFrom gives the next datagram and its client.
 func (c *proxiedConn) ReadFrom(b []byte) (int, net.Addr, error) {
