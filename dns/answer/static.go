@@ -10,10 +10,11 @@ import (
 	"meridian/steer"
 )
 
-// static is a zone as transfers show it, for one Snapshot.
+// static is a zone as transfers show it, for one content and one Snapshot.
 type static struct {
-	of   *fleet.Snapshot
-	zone *zone.Zone
+	content *zone.Zone
+	of      *fleet.Snapshot
+	zone    *zone.Zone
 }
 
 // Static gives the zone of that name as transfers show it, or nil: each
@@ -26,7 +27,7 @@ func (p *Plan) Static(name fleet.Name) *zone.Zone {
 		return p.Zone(name)
 	}
 	had := z.static.Load()
-	if had != nil && had.of == p.world.Snapshot {
+	if had != nil && had.content == z.Zone && had.of == p.world.Snapshot {
 		return had.zone
 	}
 	made, err := p.freeze(z)
@@ -36,7 +37,7 @@ func (p *Plan) Static(name fleet.Name) *zone.Zone {
 	if had != nil && len(zone.Diff(had.zone, made)) == 0 {
 		made = had.zone
 	}
-	z.static.Store(&static{p.world.Snapshot, made})
+	z.static.Store(&static{z.Zone, p.world.Snapshot, made})
 	return made
 }
 

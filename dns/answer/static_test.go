@@ -40,6 +40,11 @@ func TestStatic(t *testing.T) {
 	if err != nil || again.Static("demo.test.") != z {
 		t.Errorf("another Snapshot that shows the same makes another zone: %v", err)
 	}
+	w := newWorld(t, strings.Replace(doc, "mx1 A 192.0.2.25", "mx1 A 192.0.2.26", 1))
+	changed, err := Compile(id, w, newAtlas(), nil, now, again)
+	if err != nil || text(ask(t, Zones(id, []*zone.Zone{changed.Static("demo.test.")}), "mx1.demo.test", dns.TypeA).Answer) != "mx1.demo.test. 300 A 192.0.2.26" {
+		t.Errorf("a changed zone is shown as it was: %v", err)
+	}
 	if p.Static("other.test.") != p.Zone("other.test.") || p.Static("missing.test.") != nil {
 		t.Error("zones without steered names are shown as they are")
 	}
