@@ -149,13 +149,10 @@ func (b *Builder) owner(name []byte) (int, error) {
 	}
 	var buf [255]byte
 	low := lowerWire(buf[:copy(buf[:], name)])
-	h := maphash.Bytes(hashSeed, low)
-	at := int(h) & (len(b.slots) - 1)
-	for ; b.slots[at] != 0; at = (at + 1) & (len(b.slots) - 1) {
-		if id := int(b.slots[at] - 1); string(b.ownerName(id)) == string(low) {
-			b.last = id
-			return id, nil
-		}
+	slot := b.slot(low)
+	if *slot != 0 {
+		b.last = int(*slot - 1)
+		return b.last, nil
 	}
 	if !Below(low, string(b.apex)) {
 		return 0, ErrOutOfZone
@@ -166,27 +163,28 @@ func (b *Builder) owner(name []byte) (int, error) {
 	b.last = len(b.owners)
 	b.owners = append(b.owners, ownerRef{uint32(len(b.names)), uint8(len(low))})
 	b.names = append(b.names, low...)
-	b.slots[at] = uint32(len(b.owners))
+	*slot = uint32(len(b.owners))
 	if len(b.owners) > len(b.slots)/2 {
-		b.grow()
+		b.slots = make([]uint32, 4*len(b.slots))
+		for id := range b.owners {
+			*b.slot(b.ownerName(id)) = uint32(id + 1)
+		}
 	}
 	return b.last, nil
+}
+
+// slot is where the number of a name, in lower case, stands or belongs.
+func (b *Builder) slot(name []byte) *uint32 {
+	at := int(maphash.Bytes(hashSeed, name)) & (len(b.slots) - 1)
+	for b.slots[at] != 0 && string(b.ownerName(int(b.slots[at]-1))) != string(name) {
+		at = (at + 1) & (len(b.slots) - 1)
+	}
+	return &b.slots[at]
 }
 
 func (b *Builder) ownerName(id int) []byte {
 	o := b.owners[id]
 	return b.names[o.at : o.at+uint32(o.len)]
-}
-
-func (b *Builder) grow() {
-	b.slots = make([]uint32, 4*len(b.slots))
-	for id := range b.owners {
-		at := int(maphash.Bytes(hashSeed, b.ownerName(id))) & (len(b.slots) - 1)
-		for b.slots[at] != 0 {
-			at = (at + 1) & (len(b.slots) - 1)
-		}
-		b.slots[at] = uint32(id + 1)
-	}
 }
 
 func (b *Builder) rdata(r *record) []byte {
@@ -221,7 +219,7 @@ func (b *Builder) gather() ([]Node, []NSEC3) {
 		g.owner(id)
 	}
 	sortNSEC3(g.nsec3)
-	b.report.lookup = b.line
+	b.report.lookup = g.line
 	return g.nodes, g.nsec3
 }
 
@@ -284,17 +282,6 @@ func (b *Builder) sortedOwners() []uint32 {
 		out[i] = k.id
 	}
 	return out
-}
-
-// line finds where the records of a name and type begin; for a report.
-func (b *Builder) line(owner string, t uint16) (file uint16, line uint32) {
-	for i := range b.recs {
-		r := &b.recs[i]
-		if r.rtype == t && string(b.ownerName(int(r.owner))) == owner {
-			return r.file, r.line
-		}
-	}
-	return 0, 0
 }
 
 // fail tells of a record that cannot be part of the zone.

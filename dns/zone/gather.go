@@ -138,8 +138,8 @@ func (g *gathered) put(r *record) {
 	g.data = append(append(g.data, byte(r.len>>8), byte(r.len)), g.b.rdata(r)...)
 }
 
-// sign gives each set the signatures that cover it; they are in order of the
-// type covered.
+// sign gives each set the signatures that cover it. Both are in order of the
+// type.
 func (g *gathered) sign(sets []RRset, sigs []uint32) {
 	covered := func(i uint32) uint16 { return Covered(g.b.rdata(g.rec(i))) }
 	for i := 0; i < len(sigs); {
@@ -148,8 +148,10 @@ func (g *gathered) sign(sets []RRset, sigs []uint32) {
 		for end < len(sigs) && covered(sigs[end]) == t {
 			end++
 		}
-		at := slices.IndexFunc(sets, func(s RRset) bool { return s.Type == t })
-		if at < 0 {
+		for len(sets) > 0 && sets[0].Type < t {
+			sets = sets[1:]
+		}
+		if len(sets) == 0 || sets[0].Type != t {
 			r := g.rec(sigs[i])
 			g.b.warn(r, "%s covers %s, which is not there; it is left out", g.b.textOf(r), TypeName(t))
 			i = end
@@ -161,7 +163,25 @@ func (g *gathered) sign(sets []RRset, sigs []uint32) {
 				g.put(g.rec(sigs[k]))
 			}
 		}
-		sets[at].Sigs = g.data[from:len(g.data):len(g.data)]
+		sets[0].Sigs = g.data[from:len(g.data):len(g.data)]
 		i = end
 	}
+}
+
+// line finds where the records of a name and type begin; for a report.
+func (g *gathered) line(owner string, t uint16) (file uint16, line uint32) {
+	id := *g.b.slot([]byte(owner))
+	if id == 0 {
+		return 0, 0
+	}
+	first := -1 // records are numbered as they were given
+	for _, i := range g.order.of(int(id - 1)) {
+		if g.rec(i).rtype == t && (first < 0 || int(i) < first) {
+			first = int(i)
+		}
+	}
+	if first < 0 {
+		return 0, 0
+	}
+	return g.b.recs[first].file, g.b.recs[first].line
 }

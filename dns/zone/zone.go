@@ -104,9 +104,17 @@ func each(data []byte) iter.Seq[[]byte] {
 // Get gives the node's RRset of a type, or nil. RRSIG and NSEC3 are never
 // there.
 func (n *Node) Get(t uint16) *RRset {
-	for i := range n.Sets {
-		if n.Sets[i].Type == t {
-			return &n.Sets[i]
+	sets := n.Sets
+	for len(sets) > 8 {
+		if half := len(sets) / 2; sets[half].Type <= t {
+			sets = sets[half:]
+		} else {
+			sets = sets[:half]
+		}
+	}
+	for i := range sets {
+		if sets[i].Type == t {
+			return &sets[i]
 		}
 	}
 	return nil
