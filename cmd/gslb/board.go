@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -14,25 +15,40 @@ import (
 	"meridian/synthetic/dashboard"
 )
 
-// explain answers GET /explain with the nameserver's own code.
-func (s *gslbNode) explain(name, qtype, client string) (any, error) {
+// explain answers /explain with the nameserver's own code, supposing what the
+// query and the Spec, which may be nil, say.
+func (s *gslbNode) explain(q url.Values, spec []byte) (any, error) {
 	d := s.dns.Load()
 	if d == nil {
 		return nil, errors.New("this node is no nameserver, or has no configuration yet")
 	}
-	n, err := fleet.ParseName(name)
+	n, err := fleet.ParseName(q.Get("name"))
 	if err != nil {
 		return nil, fmt.Errorf("name: %w", err)
 	}
-	t, ok := dns.StringToType[strings.ToUpper(qtype)]
+	t, ok := dns.StringToType[strings.ToUpper(q.Get("type"))]
 	if !ok {
-		return nil, fmt.Errorf("type: %q is not a record type", qtype)
+		return nil, fmt.Errorf("type: %q is not a record type", q.Get("type"))
 	}
-	prefix, err := parseClient(client)
+	prefix, err := parseClient(q.Get("client"))
 	if err != nil {
-		return nil, fmt.Errorf("client: %q is not an address or prefix", client)
+		return nil, fmt.Errorf("client: %q is not an address or prefix", q.Get("client"))
 	}
-	return d.Plan().Explain(n, t, prefix)
+	p := d.Plan()
+	if sup := suppositionOf(q, spec); sup.any() {
+		var view *fleet.View
+		if b := s.daemon.Base(); b != nil {
+			view = b.Health.View()
+		}
+		if p, err = sup.plan(p, s.daemon.World(), view, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	e, err := p.Explain(n, t, prefix)
+	if err == nil && q.Get("record") != "" {
+		err = e.WithRecord(p)
+	}
+	return e, err
 }
 
 // nodes is what health and the ledger know of the nodes.

@@ -6,17 +6,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"meridian/cli"
 	"meridian/controlplane/api"
+	"meridian/dns/answer"
 	"meridian/fleet"
 	"meridian/rules"
 )
@@ -101,26 +100,12 @@ func showChanges(w io.Writer, changes []rules.Difference, impact any) {
 	for _, d := range changes {
 		fmt.Fprintln(w, " ", d)
 	}
-	for _, m := range moves(impact) {
-		if m.Countries == 0 {
-			fmt.Fprintf(w, "service %s: no country's clients would go elsewhere\n", m.Service)
-			continue
-		}
-		fmt.Fprintf(w, "service %s: %.1f %% of clients, in %d of %d countries, would go elsewhere (%s)\n", m.Service, 100*m.Share, m.Countries, m.Of, strings.Join(m.Examples, ", "))
-		for _, side := range []struct {
-			word   string
-			counts map[string]float64
-		}{{"from", m.From}, {"to", m.To}} {
-			for _, r := range slices.Sorted(maps.Keys(side.counts)) {
-				fmt.Fprintf(w, "  %-4s %s: %.1f %%\n", side.word, r, 100*side.counts[r]/float64(m.Of))
-			}
-		}
-	}
+	showMoves(w, movesOf(impact))
 }
 
-// moves reads the impact as it came over the API.
-func moves(impact any) []move {
-	var out []move
+// movesOf reads the impact as it came over the API.
+func movesOf(impact any) []answer.Move {
+	var out []answer.Move
 	if b, err := json.Marshal(impact); err != nil || json.Unmarshal(b, &out) != nil {
 		return nil
 	}

@@ -25,9 +25,14 @@ import (
 	"meridian/rules"
 )
 
-// explainCommands says why a client gets the answer that it gets.
+// explainCommands say why clients get the answers that they get, and what
+// would become of that.
 func explainCommands() []cli.Command {
-	return []cli.Command{{Name: "explain", Summary: "say where a client is sent, and why", Run: runExplain}}
+	return []cli.Command{
+		{Name: "explain", Summary: "say where a client is sent, and why", Run: runExplain},
+		{Name: "impact", Summary: "say whose clients one Spec sends elsewhere than another", Run: runImpact},
+		{Name: "replay", Summary: "answer recorded queries again and compare", Run: runReplay},
+	}
 }
 
 // question is what is to be explained.
@@ -37,37 +42,58 @@ type question struct {
 	client netip.Prefix
 }
 
+// explainFlags are those of gslb explain.
+type explainFlags struct {
+	adminFlags
+	supposition
+	client, spec string
+	live         bool
+	record       string
+	databases    cli.List
+}
+
 func runExplain(ctx context.Context, args []string) error {
-	fs := cli.Flags("gslb explain NAME [TYPE] --client ADDRESS [--spec FILE [--down REGION]] [flags]",
+	fs := cli.Flags("gslb explain NAME [TYPE] --client ADDRESS [--spec FILE [--live]] [--down REGION] [flags]",
 		"gslb explain www.example.com A --client 192.0.2.7 --spec fleet.yaml --down fra")
-	client := fs.String("client", "", "`ADDRESS` or prefix of the client")
-	spec := fs.String("spec", "", "explain offline, from the Spec in `FILE`")
-	var admin adminFlags
-	admin.register(fs)
-	var down, databases cli.List
-	fs.Var(&down, "down", "as if `REGION` were down; repeatable; with --spec")
-	fs.Var(&databases, "geo", "geo database `FILE` (GeoIP2 schema), one with places, one with AS numbers; with --spec (default the embedded country database)")
+	var f explainFlags
+	fs.StringVar(&f.client, "client", "", "`ADDRESS` or prefix of the client")
+	fs.StringVar(&f.spec, "spec", "", "explain offline, from the Spec in `FILE`")
+	fs.BoolVar(&f.live, "live", false, "with --spec: as the node would answer by that Spec, under its present health and with its zones")
+	fs.StringVar(&f.record, "record", "", "append to `FILE` what gslb replay needs to give the same answer again")
+	f.adminFlags.register(fs)
+	f.supposition.register(fs)
+	fs.Var(&f.databases, "geo", "geo database `FILE` (GeoIP2 schema), one with places, one with AS numbers; offline (default the embedded country database)")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
 		return err
 	}
-	q, err := parseQuestion(fs, rest, *client)
+	q, err := parseQuestion(fs, rest, f.client)
 	if err != nil {
 		return err
 	}
-	if *spec == "" && len(down)+len(databases) > 0 {
-		return cli.Usagef(fs, "gslb explain: --down and --geo go with --spec")
+	offline := f.spec != "" && !f.live
+	switch {
+	case f.live && f.spec == "":
+		return cli.Usagef(fs, "gslb explain: --live goes with --spec")
+	case !offline && len(f.databases) > 0:
+		return cli.Usagef(fs, "gslb explain: --geo goes with --spec, and not with --live")
 	}
 	var e *answer.Explanation
-	if *spec == "" {
-		e, err = explainOnline(ctx, q, &admin)
+	if offline {
+		e, err = explainOffline(q, f.spec, &f.supposition, f.databases)
 	} else {
-		e, err = explainOffline(q, *spec, down, databases)
+		e, err = f.online(ctx, q)
 	}
 	if err != nil {
 		return err
 	}
-	return printExplanation(os.Stdout, e, admin.json)
+	if f.record != "" {
+		if err := appendRecord(f.record, e); err != nil {
+			return err
+		}
+	}
+	e.Moment, e.Record = nil, nil
+	return printExplanation(os.Stdout, e, f.json)
 }
 
 func parseQuestion(fs *flag.FlagSet, args []string, client string) (question, error) {
@@ -103,20 +129,32 @@ func parseClient(s string) (netip.Prefix, error) {
 	return a.WithZone("").Unmap().Prefix(a.Unmap().BitLen())
 }
 
-// explainOnline asks a nameserver, which answers by its present health and
-// shifts.
-func explainOnline(ctx context.Context, q question, admin *adminFlags) (*answer.Explanation, error) {
-	c, err := admin.client()
+// online asks a nameserver, which answers by its present health and shifts, or
+// by what it is told to suppose.
+func (f *explainFlags) online(ctx context.Context, q question) (*answer.Explanation, error) {
+	c, err := f.adminFlags.client()
 	if err != nil {
 		return nil, err
 	}
 	ask := url.Values{"name": {q.name.String()}, "type": {dns.TypeToString[q.qtype]}, "client": {q.client.String()}}
+	f.values(ask)
+	if f.record != "" {
+		ask.Set("record", "1")
+	}
+	method, body := http.MethodGet, any(nil)
+	if f.spec != "" {
+		doc, err := os.ReadFile(f.spec)
+		if err != nil {
+			return nil, err
+		}
+		method, body = http.MethodPost, doc
+	}
 	var e answer.Explanation
-	return &e, c.Do(ctx, http.MethodGet, "/explain?"+ask.Encode(), nil, &e)
+	return &e, c.Do(ctx, method, "/explain?"+ask.Encode(), body, &e)
 }
 
 // explainOffline runs the nameserver's own code on a Spec file.
-func explainOffline(q question, spec string, down, databases []string) (*answer.Explanation, error) {
+func explainOffline(q question, spec string, sup *supposition, databases []string) (*answer.Explanation, error) {
 	w, unread, err := readZones(spec)
 	if err != nil {
 		return nil, err
@@ -125,15 +163,23 @@ func explainOffline(q question, spec string, down, databases []string) (*answer.
 	if err != nil {
 		return nil, err
 	}
-	view, err := supposed(w.Snapshot, down)
+	now := time.Now()
+	if w, err = sup.world(w, now); err != nil {
+		return nil, err
+	}
+	view, err := sup.view(nil, w.Snapshot)
 	if err != nil {
 		return nil, err
 	}
-	p, err := answer.Compile(answer.Identity{}, w, source, view, time.Now(), nil)
+	p, err := answer.Compile(answer.Identity{}, w, source, view, now, nil)
 	if err != nil {
 		return nil, errors.Join(unread, err)
 	}
-	return p.Explain(q.name, q.qtype, q.client)
+	e, err := p.Explain(q.name, q.qtype, q.client)
+	if err != nil {
+		return nil, err
+	}
+	return e, e.WithRecord(p)
 }
 
 // readZones reads a Spec with its zones. Certificates need not be at hand to

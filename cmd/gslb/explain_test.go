@@ -19,7 +19,7 @@ func ask(t *testing.T, args []string, client string, down ...string) *answer.Exp
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := explainOffline(q, threeRegions, down, nil)
+	e, err := explainOffline(q, threeRegions, &supposition{down: down}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestExplainSaysWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := explainOffline(q, threeRegions, []string{"mars"}, nil); err == nil || !strings.Contains(err.Error(), `region "mars" does not exist`) {
+	if _, err := explainOffline(q, threeRegions, &supposition{down: []string{"mars"}}, nil); err == nil || !strings.Contains(err.Error(), `region "mars" does not exist`) {
 		t.Errorf("%v", err)
 	}
 	if _, err := explainOffline(q, "absent.yaml", nil, nil); err == nil || !strings.Contains(err.Error(), "absent.yaml") {

@@ -1,25 +1,23 @@
 package main
 
 import (
-	"math"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
+	"meridian/cli"
 	"meridian/dns/answer"
 	"meridian/fleet"
 )
 
-// move is how much of a service's clients a change would send elsewhere,
-// taking each country as one unit of clients.
-type move struct {
-	Service   string             `json:"service"`
-	Share     float64            `json:"share"`              // of all clients, 0 to 1
-	Countries int                `json:"countries"`          // with clients that would go elsewhere
-	Of        int                `json:"of"`                 // countries in all
-	From      map[string]float64 `json:"from,omitempty"`     // countries' worth that each region would lose
-	To        map[string]float64 `json:"to,omitempty"`       // and gain
-	Examples  []string           `json:"examples,omitempty"` // country codes, ten at most
-}
+// sampled is how many clients are looked at to say how many would move.
+const sampled = 20000
 
 // impact previews how much traffic a change would move, by the nameserver's
 // own code under the present health.
@@ -27,73 +25,94 @@ func (s *gslbNode) impact(old, next *fleet.World) any {
 	if old == nil {
 		return nil
 	}
-	source, err := openGeo(s.flags.Geo)
-	if err != nil {
-		return nil
-	}
 	var view *fleet.View
 	if b := s.daemon.Base(); b != nil {
 		view = b.Health.View()
 	}
-	now := time.Now()
-	before, err := answer.Compile(answer.Identity{}, old, source, view, now, nil)
+	m, err := moves(old, next, s.flags.Geo, view)
 	if err != nil {
 		return nil
 	}
-	after, err := answer.Compile(answer.Identity{}, next, source, view, now, before)
-	if err != nil {
-		return nil
-	}
-	var out []move
-	for _, svc := range next.Snapshot.Spec.Services {
-		if old.Snapshot.Service(svc.Service) != nil {
-			out = append(out, moved(svc.Service, before.Summary(svc.Service), after.Summary(svc.Service)))
-		}
-	}
-	return out
-}
-
-// moved compares who is steered where, country by country.
-func moved(service string, before, after []answer.Steering) move {
-	m := move{Service: service, Of: len(after), From: map[string]float64{}, To: map[string]float64{}}
-	was := map[string]map[string]float64{}
-	for _, c := range before {
-		was[c.Country] = shares(c)
-	}
-	for _, c := range after {
-		old, next := was[c.Country], shares(c)
-		gone := 0.0
-		for region, share := range old {
-			if d := share - next[region]; d > 0 {
-				gone += d
-				m.From[region] += d
-			}
-		}
-		for region, share := range next {
-			if d := share - old[region]; d > 0 {
-				m.To[region] += d
-			}
-		}
-		if gone < 0.001 { // summaries are sampled
-			continue
-		}
-		m.Countries++
-		m.Share += gone / float64(len(after))
-		m.Examples = append(m.Examples, c.Country)
-	}
-	slices.Sort(m.Examples)
-	m.Examples = m.Examples[:min(10, len(m.Examples))]
-	m.Share = math.Round(m.Share*1000) / 1000
 	return m
 }
 
-// shares gives the regions of a country's clients, which add up to 1.
-func shares(c answer.Steering) map[string]float64 {
-	switch {
-	case len(c.Shares) > 0:
-		return c.Shares
-	case c.Region != "":
-		return map[string]float64{c.Region: 1}
+// moves compares where the clients of a geo database go in two Worlds.
+func moves(old, next *fleet.World, databases []string, view *fleet.View) ([]answer.Move, error) {
+	source, err := openGeo(databases)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	now := time.Now()
+	before, err := answer.Compile(answer.Identity{}, old, source, view, now, nil)
+	if err != nil {
+		return nil, err
+	}
+	after, err := answer.Compile(answer.Identity{}, next, source, view, now, nil)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Moves(before, after, answer.Samples(source, sampled)), nil
+}
+
+func runImpact(_ context.Context, args []string) error {
+	fs := cli.Flags("gslb impact OLD NEW [--down REGION] [flags]", "gslb impact fleet.yaml fleet-next.yaml --down fra")
+	asJSON := fs.Bool("json", false, "print JSON")
+	var down, databases cli.List
+	fs.Var(&down, "down", "as if `REGION` were down in both; repeatable")
+	fs.Var(&databases, "geo", "geo database `FILE` (GeoIP2 schema), one with places, one with AS numbers (default the embedded country database)")
+	rest, err := cli.Parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 2 {
+		return cli.Usagef(fs, "gslb impact: expected two Specs' files")
+	}
+	var worlds [2]*fleet.World
+	var unread [2]error
+	for i, file := range rest {
+		if worlds[i], unread[i], err = readZones(file); err != nil {
+			return located(file, err)
+		}
+	}
+	view, err := supposed(worlds[0].Snapshot, down)
+	if err != nil {
+		return err
+	}
+	m, err := moves(worlds[0], worlds[1], databases, view)
+	if err != nil {
+		return errors.Join(unread[0], unread[1], err)
+	}
+	out := adminFlags{json: *asJSON}
+	return out.show(os.Stdout, m, func(w io.Writer) { showMoves(w, m) })
+}
+
+// showMoves says for each service who would go elsewhere.
+func showMoves(w io.Writer, list []answer.Move) {
+	for _, m := range list {
+		if m.Share == 0 {
+			fmt.Fprintf(w, "service %s: no client of %d would go elsewhere\n", m.Service, m.Samples)
+			continue
+		}
+		fmt.Fprintf(w, "service %s: %.1f %% of clients, in %d countries, would go elsewhere\n", m.Service, 100*m.Share, len(m.Countries))
+		for _, side := range []struct {
+			word   string
+			shares map[string]float64
+		}{{"from", m.From}, {"to", m.To}} {
+			for _, r := range slices.Sorted(maps.Keys(side.shares)) {
+				fmt.Fprintf(w, "  %-4s %s: %.1f %%\n", side.word, r, 100*side.shares[r])
+			}
+		}
+		var most []string
+		for _, c := range m.Countries[:min(5, len(m.Countries))] {
+			country := c.Country
+			if country == "" {
+				country = "of no country"
+			}
+			most = append(most, fmt.Sprintf("%s (%.0f %% of its clients)", country, 100*c.Share))
+		}
+		fmt.Fprintf(w, "  most %s\n", strings.Join(most, ", "))
+		for _, e := range m.Examples[:min(3, len(m.Examples))] {
+			fmt.Fprintf(w, "  as   %s: %s -> %s\n", e.Client, e.Before, e.After)
+		}
+	}
 }

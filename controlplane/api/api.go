@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -43,17 +44,17 @@ type Control interface {
 // for Token: without one, everything that needs it is refused.
 type Config struct {
 	Token     string
-	Control   Control                                       // nil on a node without the role control
-	Agent     func() node.Status                            // this node's
-	Ready     func() error                                  // why this node cannot do its work
-	World     func() *fleet.World                           // that the node works with
-	View      func() *fleet.View                            // the node's
-	Explain   func(name, qtype, client string) (any, error) // errors are the caller's fault
-	Zones     Zones                                         // nil where zones cannot be changed here
-	Served    Served                                        // nil where this node is no nameserver
-	ZoneState func(fleet.Name) string                       // how the transfers of a zone are; "" for nothing to tell
-	Keys      http.Handler                                  // at /keys and below: zones' keys
-	Queries   http.Handler                                  // at /queries: a trace of queries
+	Control   Control                                      // nil on a node without the role control
+	Agent     func() node.Status                           // this node's
+	Ready     func() error                                 // why this node cannot do its work
+	World     func() *fleet.World                          // that the node works with
+	View      func() *fleet.View                           // the node's
+	Explain   func(q url.Values, spec []byte) (any, error) // errors are the caller's fault; spec: to suppose in place of the present one, or nil
+	Zones     Zones                                        // nil where zones cannot be changed here
+	Served    Served                                       // nil where this node is no nameserver
+	ZoneState func(fleet.Name) string                      // how the transfers of a zone are; "" for nothing to tell
+	Keys      http.Handler                                 // at /keys and below: zones' keys
+	Queries   http.Handler                                 // at /queries: a trace of queries
 	Events    *Feed
 	Metrics   prometheus.Gatherer
 	Dashboard http.Handler // read-only pages, at every path that is not the API's
@@ -136,7 +137,7 @@ func (s *Server) routes() {
 		}
 	}
 	if s.cfg.Explain != nil {
-		secret("/explain", methods{"GET": s.explain})
+		secret("/explain", methods{"GET": s.explain, "POST": s.explain})
 	}
 	if s.cfg.Events != nil {
 		secret("/events", methods{"GET": s.events})

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,7 +136,11 @@ func newRig(t testing.TB) *rig {
 		Ready: func() error { return r.ready },
 		World: func() *fleet.World { return r.control.world },
 		View:  func() *fleet.View { return &fleet.View{} },
-		Explain: func(name, _, _ string) (any, error) {
+		Explain: func(q url.Values, spec []byte) (any, error) {
+			name := q.Get("name")
+			if len(spec) > 0 {
+				name += " supposing " + string(spec)
+			}
 			if name == "" {
 				return nil, errors.New("name: domain name is empty")
 			}
@@ -267,6 +272,7 @@ func TestRequests(t *testing.T) {
 		"status":             {"GET", "/status", "", nil, 200, `"applied": 7`, ""},
 		"status changed":     {"POST", "/status", "", nil, 405, "use GET", ""},
 		"explain":            {"GET", "/explain?name=www.a.test&type=A&client=192.0.2.7", "", nil, 200, `"name": "www.a.test"`, ""},
+		"explain by a Spec":  {"POST", "/explain?name=www.a.test&down=fra&down=nrt", "regions", nil, 200, `"name": "www.a.test supposing regions"`, ""},
 		"explain nothing":    {"GET", "/explain", "", nil, 400, "domain name is empty", ""},
 		"metrics":            {"GET", "/metrics", "", nil, 200, "meridian_test 1", ""},
 		"ready":              {"GET", "/ready", "", nil, 200, `"ready": true`, ""},

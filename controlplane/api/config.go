@@ -304,13 +304,19 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, out)
 }
 
+// explain answers GET, and POST with a Spec's document as body, by which the
+// node then answers in place of its own, under its own health.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := parameters(r, "name", "type", "client")
+	q, err := parameters(r, "name", "type", "client", "down", "weight", "shift", "record")
+	var spec []byte
+	if err == nil && r.Method == http.MethodPost {
+		spec, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxConfig))
+	}
 	if err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	v, err := s.cfg.Explain(q.Get("name"), q.Get("type"), q.Get("client"))
+	v, err := s.cfg.Explain(q, spec)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return

@@ -37,6 +37,22 @@ type Explanation struct {
 	Hash     string          `json:"hash,omitempty"`     // of the Snapshot
 	Revision uint64          `json:"revision"`           // of the Snapshot
 	View     uint64          `json:"view"`               // revision of the View
+	Moment   *Moment         `json:"moment,omitempty"`   // see WithRecord
+	Record   *Record         `json:"record,omitempty"`
+
+	record Record
+}
+
+// WithRecord adds what it takes to give the same answer again, by the plan
+// that explained it.
+func (e *Explanation) WithRecord(p *Plan) error {
+	m, err := p.Moment()
+	if err != nil {
+		return err
+	}
+	e.record.Moment = m.Hash()
+	e.Moment, e.Record = m, &e.record
+	return nil
 }
 
 // Explain asks the plan as a resolver would that sends the client's prefix,
@@ -48,13 +64,14 @@ func (p *Plan) Explain(name fleet.Name, qtype uint16, client netip.Prefix) (*Exp
 	client = client.Masked()
 	var w Worker
 	out := make([]byte, MaxStream)
-	n, _ := p.Answer(&w, explainQuery(name, qtype, client), Client{Addr: client.Addr(), Stream: true}, out)
+	query, from := explainQuery(name, qtype, client), Client{Addr: client.Addr(), Stream: true}
+	n, _ := p.Answer(&w, query, from, out)
 	var msg dns.Msg
 	if err := msg.Unpack(out[:n]); err != nil {
 		return nil, fmt.Errorf("explaining %s: the answer does not parse: %w", name, err)
 	}
 	e := &Explanation{Name: name, Type: dns.Type(qtype).String(), Client: client,
-		Rcode: dns.RcodeToString[msg.Rcode], Answer: []string{}}
+		Rcode: dns.RcodeToString[msg.Rcode], Answer: []string{}, record: w.Record("", query, from, out[:n])}
 	for _, rr := range msg.Answer {
 		e.Answer = append(e.Answer, strings.ReplaceAll(rr.String(), "\t", " "))
 	}

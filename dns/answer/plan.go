@@ -93,6 +93,16 @@ func (p *Plan) WithView(v *fleet.View, now time.Time) *Plan {
 	return &out
 }
 
+// Suppose gives the plan that a World and a View would have, with the same
+// geo database.
+func (p *Plan) Suppose(w *fleet.World, v *fleet.View, now time.Time) (*Plan, error) {
+	id := Identity{}
+	if p.id != nil {
+		id = *p.id
+	}
+	return Compile(id, w, p.source, v, now, p)
+}
+
 // AtRest gives the plan with health and shifts left aside: where clients are
 // steered when all is well.
 func (p *Plan) AtRest() *Plan {
