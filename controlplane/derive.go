@@ -127,6 +127,8 @@ func (c *ControlPlane) keepDerived(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-changed:
+		case <-c.cfg.Woken:
+			due = time.Now()
 		case <-time.After(max(time.Until(due), deriveEach)):
 		}
 	}

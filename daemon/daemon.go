@@ -58,6 +58,7 @@ type Config struct {
 	Log      *slog.Logger
 	Identity *identity.Identity
 	Registry *prometheus.Registry          // takes every part's metrics
+	Source   node.Source                   // brings the configuration with --spec; nil: the file itself
 	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
 }
 
@@ -68,7 +69,8 @@ type Daemon struct {
 	// Stopping is called as soon as the node begins to stop; nil for nothing.
 	Stopping func()
 	agent    *node.Agent
-	file     *node.FileSource // nil where the configuration comes from control planes
+	file     *node.FileSource // nil where the configuration comes from elsewhere
+	client   *xds.Client      // nil where the configuration comes from a file
 	base     atomic.Pointer[Base]
 	world    atomic.Pointer[fleet.World]
 
@@ -115,6 +117,9 @@ func (d *Daemon) Static(parts ...Part) {
 // source makes what brings the configuration: a file, or the control planes.
 func (d *Daemon) source() (node.Source, string, error) {
 	f := d.cfg.Flags
+	if f.Spec != "" && d.cfg.Source != nil {
+		return d.cfg.Source, "file", nil
+	}
 	if f.Spec != "" {
 		d.file = node.NewFileSource(f.Spec, d.cfg.Log)
 		return d.file, "file", nil
@@ -125,8 +130,13 @@ func (d *Daemon) source() (node.Source, string, error) {
 		return nil, "", err
 	}
 	client.Register(d.cfg.Registry)
+	d.client = client
 	return client, "store", nil
 }
+
+// Client gives the connection to the control planes; nil where the
+// configuration comes from a file.
+func (d *Daemon) Client() *xds.Client { return d.client }
 
 // Reload reads a Spec file anew; with control planes there is nothing to read.
 func (d *Daemon) Reload() {

@@ -19,6 +19,7 @@ import (
 	"meridian/controlplane/store"
 	"meridian/controlplane/xds"
 	"meridian/daemon"
+	"meridian/dns/keeper"
 	"meridian/identity"
 	"meridian/node"
 	"meridian/synthetic/dashboard"
@@ -28,33 +29,21 @@ import (
 const storePort = 7379
 
 // controlParts make the control plane: the store's child process (unless the
-// store is an external one), the replica, and the xDS server. None where this
-// process takes its configuration from elsewhere.
+// store is an external one), the replica, and the xDS server. With a Spec from
+// a file it is one for this node alone. None where this process takes its
+// configuration from elsewhere.
 func (s *gslbNode) controlParts() ([]daemon.Part, error) {
-	f := s.flags
-	if !f.replica {
+	switch {
+	case s.file != nil:
+		return s.fileControl()
+	case !s.flags.replica:
 		return nil, nil
 	}
-	creds := s.id.Credentials(f.Node, time.Now, rand.Reader)
-	var parts []daemon.Part
-	cfg := store.Config{Endpoints: f.StoreEndpoints, TLS: creds.Client(), Identity: s.id, Logger: s.log}
-	if len(f.StoreEndpoints) == 0 {
-		child, err := s.supervisor(creds)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Endpoints = []string{child.ListenClient}
-		sup, err := store.NewSupervisor(store.SupervisorConfig{Command: child.command, Child: child.ChildConfig, Credentials: creds,
-			Authority: s.id.AuthorityPEM(), Logger: s.log})
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, daemon.Part{Name: "store", Run: sup.Run, Register: sup.Register})
-	} else {
-		var err error
-		if cfg.TLS, err = f.storeTLS(cfg.TLS); err != nil {
-			return nil, err
-		}
+	creds := s.id.Credentials(s.flags.Node, time.Now, rand.Reader)
+	cfg := store.Config{Endpoints: s.flags.StoreEndpoints, TLS: creds.Client(), Identity: s.id, Logger: s.log}
+	parts, err := s.storeParts(&cfg, creds)
+	if err != nil {
+		return nil, err
 	}
 	client, err := store.New(cfg)
 	if err != nil {
@@ -64,20 +53,65 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.control, err = controlplane.New(controlplane.Config{Node: f.Node, Store: client, Publisher: server,
-		Disk: node.NewDisk(filepath.Join(f.Data, "control.world"), s.id), Impact: s.impact, Notify: s.notify, Logger: s.log})
+	keeping, err := s.keep(controlplane.KeyStore{Store: client}, false)
 	if err != nil {
 		return nil, err
 	}
+	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: client, Publisher: server,
+		Disk:    node.NewDisk(filepath.Join(s.flags.Data, "control.world"), s.id),
+		Deriver: s.deriver, Woken: s.deriver.Woken(), Impact: s.impact, Notify: s.notify, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	server.SetUpdates(s.control)
 	replica := func(ctx context.Context) error {
 		defer client.Close()
 		return s.control.Run(ctx)
 	}
-	return append(parts,
+	return append(parts, keeping,
 		daemon.Part{Name: "control plane", Run: replica, Register: s.control.Register},
-		daemon.Part{Name: "xDS server", Register: server.Register, Run: listening(f.XDS, "--xds", func(ctx context.Context, l net.Listener) error {
+		daemon.Part{Name: "xDS server", Register: server.Register, Run: listening(s.flags.XDS, "--xds", func(ctx context.Context, l net.Listener) error {
 			return server.Run(ctx, l, s.control.Ledger())
 		})}), nil
+}
+
+// fileControl makes the control plane of a node that has its Spec from a file
+// and is alone: it keeps dynamic zones and keys in the data directory.
+func (s *gslbNode) fileControl() ([]daemon.Part, error) {
+	keeping, err := s.keep(keeper.NewDirStore(filepath.Join(s.flags.Data, keysDir), s.id), true)
+	if err != nil {
+		return nil, err
+	}
+	items, err := store.NewFile(store.FileConfig{Spec: s.spec, Dir: filepath.Join(s.flags.Data, "zones"), Identity: s.id, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: items, Publisher: s.file,
+		Deriver: s.deriver, Woken: s.deriver.Woken(), DeriveFirst: true, Impact: s.impact, Notify: s.notify, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	return []daemon.Part{keeping, {Name: "control plane", Run: s.control.Run, Register: s.control.Register}}, nil
+}
+
+// storeParts make the own etcd, or complete cfg for an external one.
+func (s *gslbNode) storeParts(cfg *store.Config, creds *identity.Credentials) ([]daemon.Part, error) {
+	var err error
+	if len(s.flags.StoreEndpoints) > 0 {
+		cfg.TLS, err = s.flags.storeTLS(cfg.TLS)
+		return nil, err
+	}
+	child, err := s.supervisor(creds)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Endpoints = []string{child.ListenClient}
+	sup, err := store.NewSupervisor(store.SupervisorConfig{Command: child.command, Child: child.ChildConfig, Credentials: creds,
+		Authority: s.id.AuthorityPEM(), Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	return []daemon.Part{{Name: "store", Run: sup.Run, Register: sup.Register}}, nil
 }
 
 // storeTLS is how to reach an external etcd: plain where all endpoints say

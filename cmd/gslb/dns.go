@@ -43,9 +43,14 @@ func (s *gslbNode) dnsParts(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		return nil
 	}
+	transfers, err := s.transferPart(b, d)
+	if err != nil {
+		return nil, err
+	}
 	parts := []daemon.Part{
 		{Name: "query log", Apply: log.Apply, Run: log.Run, Register: log.Register},
 		{Name: "nameserver", Apply: d.Apply, SetView: d.SetView, Run: d.Run, Register: d.Register, Ready: ready},
+		transfers,
 	}
 	if len(s.flags.Geo) == 0 {
 		return parts, nil

@@ -14,8 +14,10 @@ import (
 	"meridian/controlplane/api"
 	"meridian/daemon"
 	dnsserver "meridian/dns/server"
+	"meridian/dns/transfer"
 	"meridian/fleet"
 	"meridian/identity"
+	"meridian/node"
 	"meridian/probe"
 	"meridian/serving"
 	"meridian/synthetic"
@@ -32,9 +34,13 @@ type gslbNode struct {
 	self     *serving.Server
 	registry *prometheus.Registry
 	control  *controlplane.ControlPlane // nil where this process runs none
+	deriver  *deriver                   // of the control plane
 	feed     *api.Feed                  // the admin API's events
 	board    *dashboard.Feed
-	dns      atomic.Pointer[dnsserver.Server] // nil before the first World, or without the role
+	dns      atomic.Pointer[dnsserver.Server]  // nil before the first World, or without the role
+	transfer atomic.Pointer[transfer.Transfer] // likewise
+	file     *controlplane.Direct              // brings the Spec of a file; nil with control planes
+	spec     *node.FileSource                  // reads that file
 	steered  steeredCache
 }
 
@@ -101,8 +107,11 @@ func (s *gslbNode) apiConfig(pages http.Handler) api.Config {
 		},
 	}
 	if s.control != nil {
-		cfg.Control = s.control
+		cfg.Control, cfg.Zones = s.control, s.control
 	}
+	cfg.Served = servedZones{&s.dns}
+	cfg.ZoneState, cfg.ZoneAction = s.zoneState, s.zoneAction
+	cfg.Queries = http.HandlerFunc(s.queries)
 	return cfg
 }
 

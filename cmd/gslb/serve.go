@@ -12,10 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/cli"
+	"meridian/controlplane"
 	"meridian/controlplane/api"
 	"meridian/controlplane/store"
 	"meridian/daemon"
 	"meridian/fleet"
+	"meridian/node"
 	"meridian/serving"
 )
 
@@ -193,7 +195,12 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s := &gslbNode{flags: f, log: log, id: id, token: token, feed: api.NewFeed(), registry: prometheus.NewRegistry()}
-	s.daemon, err = daemon.New(daemon.Config{Program: "gslb", Flags: &f.Flags, Log: log, Identity: id, Registry: s.registry, Build: s.build})
+	cfg := daemon.Config{Program: "gslb", Flags: &f.Flags, Log: log, Identity: id, Registry: s.registry, Build: s.build}
+	if f.Spec != "" {
+		s.spec, s.file = node.NewFileSource(f.Spec, log), controlplane.NewDirect(log)
+		cfg.Source = s.file
+	}
+	s.daemon, err = daemon.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -203,7 +210,12 @@ func (f *serveFlags) serveNode(ctx context.Context, log *slog.Logger) error {
 	}
 	s.daemon.Static(static...)
 	s.daemon.Stopping = s.self.Stopping
-	defer daemon.OnHangup(func() { defer s.self.Reload()(); s.daemon.Reload() })()
+	defer daemon.OnHangup(func() {
+		defer s.self.Reload()()
+		if s.spec != nil {
+			s.spec.Reload()
+		}
+	})()
 	return daemon.Again(s.daemon.Run(ctx))
 }
 
