@@ -2,7 +2,6 @@ package answer
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"meridian/dns/zone"
@@ -132,6 +131,3 @@ func (p *Plan) Expires(now time.Time) time.Time {
 
 // Ready says whether the plan has been given anything to serve.
 func (p *Plan) Ready() bool { return p.ready }
-
-// List gives the zones served, as Zones does.
-func (p *Plan) List() []*zone.Zone { return slices.Collect(p.Zones()) }
