@@ -12,7 +12,7 @@ var errRange = errors.New("$GENERATE: the range is not START-STOP or START-STOP/
 // generate makes records of a pattern, as BIND does: $GENERATE START-STOP[/STEP]
 // OWNER [TTL] [CLASS] TYPE RDATA, in which $ stands for the number,
 // ${OFFSET,WIDTH,BASE} for the number written so, and $$ or \$ for a dollar
-// sign. The pattern ends with the line.
+// sign.
 func (p *parser) generate() error {
 	line := p.tokLine
 	if err := p.need(); err != nil {
@@ -22,23 +22,9 @@ func (p *parser) generate() error {
 	if err != nil {
 		return err
 	}
-	var pattern []byte
-	for {
-		more, err := p.next()
-		if err != nil {
-			return fmt.Errorf("$GENERATE: %w", err)
-		}
-		if !more {
-			break
-		}
-		if len(pattern) > 0 {
-			pattern = append(pattern, ' ')
-		}
-		if p.quoted {
-			pattern = append(append(append(pattern, '"'), p.tok...), '"')
-		} else {
-			pattern = append(pattern, p.tok...)
-		}
+	pattern, err := p.pattern()
+	if err != nil {
+		return fmt.Errorf("$GENERATE: %w", err)
 	}
 	p.ended = true
 	p.tokLine = line
@@ -62,6 +48,36 @@ func (p *parser) generate() error {
 	p.ttl.last = in.ttl.last
 	p.owner = append(p.owner[:0], in.owner...)
 	return nil
+}
+
+// pattern gathers what is left of the line. RDATA of several words may stand
+// in quotes, as BIND asks for, and is what is inside of them.
+func (p *parser) pattern() ([]byte, error) {
+	var out, last []byte
+	rdata, quoted := 0, false // words behind the type, and whether the last stood in quotes
+	typed := false
+	for first := true; ; first = false {
+		more, err := p.next()
+		if err != nil || !more {
+			if rdata == 1 && quoted {
+				out = append(out[:len(out)-len(last)-2], bytes.ReplaceAll(last, []byte(`\"`), []byte{'"'})...)
+			}
+			return out, err
+		}
+		if !first {
+			out = append(out, ' ')
+		}
+		if typed {
+			rdata++
+		} else if _, ttl := parseTTL(p.tok); !first && !ttl {
+			_, typed = p.typeOf(p.tok)
+		}
+		if last, quoted = p.tok, p.quoted; quoted {
+			out = append(append(append(out, '"'), last...), '"')
+		} else {
+			out = append(out, last...)
+		}
+	}
 }
 
 // maxGenerateNumber bounds the numbers of $GENERATE, as BIND does.
