@@ -55,8 +55,9 @@ type KeyInfo struct {
 // Admin changes key states in a store, with or without a Keeper at work on
 // it.
 type Admin struct {
-	Store    KeyStore           // a Lister too, to list and to back up
-	Identity *identity.Identity // seals backups
+	Store    KeyStore                                        //
+	Names    func(ctx context.Context) ([]fleet.Name, error) // zones that may have keys, to list and back up; nil: Store is a Lister
+	Identity *identity.Identity                              // seals backups
 	Rand     io.Reader
 	Changed  func(fleet.Name) // told of each change; may be nil; Keeper.Invalidate is one
 }
@@ -128,6 +129,9 @@ func view(zone fleet.Name, s *sign.State) *ZoneKeys {
 }
 
 func (a *Admin) zones(ctx context.Context) ([]fleet.Name, error) {
+	if a.Names != nil {
+		return a.Names(ctx)
+	}
 	l, ok := a.Store.(Lister)
 	if !ok {
 		return nil, errors.New("this key store cannot list its zones")
@@ -258,7 +262,9 @@ func (a *Admin) Backup(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("keys of %s: %w", n, err)
 		}
-		b.Zones[n] = state
+		if len(state) > 0 {
+			b.Zones[n] = state
+		}
 	}
 	plain, err := json.Marshal(b)
 	if err != nil {
