@@ -437,3 +437,5 @@ func nsupdate(t testing.TB, addr netip.AddrPort, commands string) string {
 	}
 	return ""
 }
+
+var discard = slog.New(slog.DiscardHandler)
