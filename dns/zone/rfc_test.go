@@ -217,7 +217,7 @@ func TestGenerate(t *testing.T) {
 	reads(t, map[string]string{
 		"$GENERATE 1-3/2 h$ A 192.0.2.$\n":                    "h1. 300 A 192.0.2.1\nh3. 300 A 192.0.2.3\n",
 		"$GENERATE 9-10 h${-8,3,d} 60 IN CNAME x${246,4,X}\n": "h001. 60 CNAME x00FF.example.test.\nh002. 60 CNAME x0100.example.test.\n",
-		"$GENERATE 8-8 a$$ TXT \"\\\"$ $$ ${0,0,o}\\\"\"\n":           `a\$. 300 TXT "8 $ 10"` + "\n",
+		"$GENERATE 8-8 a$$ TXT \"\\\"$ $$ ${0,0,o}\\\"\"\n":   `a\$. 300 TXT "8 $ 10"` + "\n",
 		"$GENERATE 18-18 ${0,5,n}.x PTR ${0,0,N}.y\n":         "2.1.0.x. 300 PTR 2.1.y.example.test.\n",
 	})
 	refuses(t, map[string]string{
