@@ -68,6 +68,11 @@ func TestFileIsReadByDnstapLdns(t *testing.T) {
 	reader := testkit.Program(t, "dnstap-ldns")
 	path := filepath.Join(t.TempDir(), "queries.tap")
 	tap, stop := start(t, &fleet.Tap{File: path, Sample: 1})
+	for tick := time.NewTicker(time.Millisecond); ; <-tick.C { // until it is open
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
 	query, response := message(t)
 	tap.Take(query, response, client, server.TCP, at)
 	tap.Take(query, nil, netip.MustParseAddrPort("[2001:db8::7]:99"), server.UDP, at)
