@@ -334,6 +334,9 @@ func (a *r53) awsRegion(at string, p *pick, region string) {
 func (a *r53) proximity(at string, p *pick, s *r53Set) {
 	g := s.GeoProximityLocation
 	switch {
+	case g == nil:
+		a.r.note(at, s.SetIdentifier, "is of another routing policy than the others")
+		return
 	case g.AWSRegion != "":
 		a.awsRegion(at, p, g.AWSRegion)
 	case g.Coordinates != nil:
