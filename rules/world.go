@@ -14,6 +14,7 @@ import (
 	"meridian/dns/zone"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
+	"meridian/steer"
 )
 
 // ObjectError says which object is wrong, where it came from and why.
@@ -180,6 +181,8 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			err = checkCertificate(o.Data)
 		case fleet.ObjectCA:
 			err = checkAuthorities(o.Data)
+		case fleet.ObjectLatency:
+			_, err = steer.ParseLatencyMap(o.Data)
 		}
 		if err != nil {
 			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
