@@ -153,13 +153,16 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 	return target, ok
 }
 
-// allSignatures answers type RRSIG with every signature at a name.
+// allSignatures answers type RRSIG with every signature at a name, or with
+// none where they do not all fit.
 func (w *Worker) allSignatures(n *zone.Node, s *step) bool {
-	total := 0
+	total, start := 0, w.msg.mark()
 	for i := range n.Sets {
 		count, ok := w.msg.signatures(ownerAt(s.at), &n.Sets[i], n.Sets[i].TTL)
 		if !ok {
+			w.msg.rewind(start)
 			w.msg.tc = true
+			w.end.kind = data
 			return true
 		}
 		total += count
