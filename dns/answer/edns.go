@@ -39,23 +39,29 @@ func (p *Plan) optLen(r *request) int {
 
 // optWriter writes options one after another.
 type optWriter struct {
-	b []byte
-	n int
+	b   []byte
+	n   int
+	max int // octets that fit
 }
 
-// option begins an option of n octets and gives the place of its data.
-func (o *optWriter) option(code uint16, n int) []byte {
+// option begins an option of n octets and gives the place of its data; false
+// where it does not fit, as beside a question of 255 octets in a response of
+// 512.
+func (o *optWriter) option(code uint16, n int) (data []byte, ok bool) {
+	if o.n+4+n > o.max {
+		return nil, false
+	}
 	binary.BigEndian.PutUint16(o.b[o.n:], code)
 	binary.BigEndian.PutUint16(o.b[o.n+2:], uint16(n))
 	o.n += 4 + n
-	return o.b[o.n-n : o.n]
+	return o.b[o.n-n : o.n], true
 }
 
 // opt writes the OPT record (RFC 6891 section 6.1) into the space kept for it.
 func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	m, r := &w.msg, &w.req
 	m.limit += w.tail
-	o := optWriter{b: m.buf[m.n:], n: 11}
+	o := optWriter{b: m.buf[m.n:], n: 11, max: m.limit - m.n}
 	o.b[0] = 0
 	binary.BigEndian.PutUint16(o.b[1:], typeOPT)
 	binary.BigEndian.PutUint16(o.b[3:], PayloadUDP)
@@ -63,34 +69,51 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	if r.do {
 		o.b[7] = 0x80
 	}
-	if r.ecs.given && rcode != FormErr {
-		b := o.option(optionECS, 4+r.ecs.octets)
-		binary.BigEndian.PutUint16(b, r.ecs.family)
-		b[2], b[3] = r.ecs.source, byte(w.scope)
-		copy(b[4:], r.ecs.addr[:r.ecs.octets])
+	p.clientOptions(&o, w, c, rcode)
+	if w.ede != edeNone {
+		if b, ok := o.option(optionEDE, 2); ok {
+			binary.BigEndian.PutUint16(b, uint16(w.ede))
+		}
 	}
 	if r.nsid {
-		copy(o.option(optionNSID, len(p.settings.nsid)), p.settings.nsid)
-	}
-	if r.cookie.given {
-		copy(o.option(optionCookie, cookieLen), w.cookie[:])
-	}
-	if r.keepalive && c.Idle > 0 { // over UDP it is passed over (RFC 7828 section 3.2.1)
-		binary.BigEndian.PutUint16(o.option(optionKeepalive, 2), uint16(min(c.Idle/(100*time.Millisecond), 0xffff)))
+		if b, ok := o.option(optionNSID, len(p.settings.nsid)); ok {
+			copy(b, p.settings.nsid)
+		}
 	}
 	if z := w.zone; z != nil && z.Zone != nil {
 		p.zoneOptions(&o, w)
 	}
-	if w.ede != edeNone && m.n+o.n+6 <= m.limit {
-		binary.BigEndian.PutUint16(o.option(optionEDE, 2), uint16(w.ede))
-	}
-	if r.padded && c.Encrypted && m.n+o.n+4 <= m.limit {
+	if r.padded && c.Encrypted {
 		size := m.n + o.n + 4
 		padded := min((size+paddingBlock-1)/paddingBlock*paddingBlock, m.limit)
-		clear(o.option(optionPadding, padded-size))
+		if b, ok := o.option(optionPadding, max(padded-size, 0)); ok {
+			clear(b)
+		}
 	}
 	binary.BigEndian.PutUint16(o.b[9:], uint16(o.n-11))
 	m.n += o.n
+}
+
+// clientOptions writes what answers the client's own options.
+func (p *Plan) clientOptions(o *optWriter, w *Worker, c *Client, rcode uint16) {
+	r := &w.req
+	if r.ecs.given && rcode != FormErr {
+		if b, ok := o.option(optionECS, 4+r.ecs.octets); ok {
+			binary.BigEndian.PutUint16(b, r.ecs.family)
+			b[2], b[3] = r.ecs.source, byte(w.scope)
+			copy(b[4:], r.ecs.addr[:r.ecs.octets])
+		}
+	}
+	if r.cookie.given {
+		if b, ok := o.option(optionCookie, cookieLen); ok {
+			copy(b, w.cookie[:])
+		}
+	}
+	if r.keepalive && c.Idle > 0 { // over UDP it is passed over (RFC 7828 section 3.2.1)
+		if b, ok := o.option(optionKeepalive, 2); ok {
+			binary.BigEndian.PutUint16(b, uint16(min(c.Idle/(100*time.Millisecond), 0xffff)))
+		}
+	}
 }
 
 // zoneOptions writes what is said of the zone that the name asked for belongs
@@ -99,13 +122,16 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 // 6.3).
 func (p *Plan) zoneOptions(o *optWriter, w *Worker) {
 	if w.req.zoneVersion {
-		b := o.option(optionVersion, 6)
-		b[0], b[1] = labels(w.zone.apex), 0 // SOA-SERIAL
-		binary.BigEndian.PutUint32(b[2:], w.zone.Serial)
+		if b, ok := o.option(optionVersion, 6); ok {
+			b[0], b[1] = labels(w.zone.apex), 0 // SOA-SERIAL
+			binary.BigEndian.PutUint32(b[2:], w.zone.Serial)
+		}
 	}
 	agent := p.settings.errorsTo
 	if agent != nil && !within(w.req.lower[:len(w.req.qname)], agent) {
-		copy(o.option(optionReport, len(agent)), agent)
+		if b, ok := o.option(optionReport, len(agent)); ok {
+			copy(b, agent)
+		}
 	}
 }
 

@@ -294,3 +294,15 @@ mx 300 MX 1 a.wild
 		{"a host made from a wildcard", "mx.svc.test", dns.TypeMX, 0, true, "mx.svc.test. 300 MX 1 a.wild.svc.test.", "", "a.wild.svc.test. 300 A 192.0.2.4"},
 	})
 }
+
+// RFC 6891 §6.2.3: a response is never longer than the client takes, whatever options it asks for.
+func TestRFC6891OptionsThatDoNotFit(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	long := label + "." + label + "." + label + "."
+	p := settled(t, "{errors_to: "+long+"x, nsid: "+strings.Repeat("n", 128)+"}")
+	q := query(long+strings.Repeat("b", 50)+".demo.test", dns.TypeA, func(m *dns.Msg) { m.SetEdns0(512, true) }, asking(optionNSID), asking(optionVersion), subnetOf("2001:db8::/128"))
+	m, n := sendAs(t, p, Client{}, q)
+	if n > 512 || m.IsEdns0() == nil || ecsOf(m) == nil || !m.Truncated {
+		t.Errorf("%d octets: %v", n, m)
+	}
+}
