@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"meridian/dns/answer"
 )
@@ -36,9 +37,11 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no client address", http.StatusInternalServerError)
 		return
 	}
-	x := h.server.exchanges.Get().(*exchange)
-	defer h.server.exchanges.Put(x)
-	query, status := h.query(w, r, x.query[:0])
+	// Not every version of HTTP takes deadlines; where it does not, the server's
+	// hold.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(messageLimit))
+	query, status := h.query(w, r)
 	if status != http.StatusOK {
 		http.Error(w, http.StatusText(status), status)
 		return
@@ -48,6 +51,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.secure(r.TLS)
 	}
 	err = h.Respond(r.Context(), query, &p, func(msg []byte) error {
+		_ = control.SetWriteDeadline(time.Now().Add(writeLimit))
 		w.Header().Set("Content-Type", dnsMessage)
 		w.Header().Set("Content-Length", fmt.Sprint(len(msg)))
 		w.Header().Set("Cache-Control", cacheControl(msg))
@@ -61,7 +65,7 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // query takes the DNS message out of a request, and the status of one that has
 // none (RFC 8484 sections 4.1 and 4.2.1).
-func (h *web) query(w http.ResponseWriter, r *http.Request, space []byte) ([]byte, int) {
+func (h *web) query(w http.ResponseWriter, r *http.Request) ([]byte, int) {
 	if r.URL.Path != h.server.settings.Load().path {
 		return nil, http.StatusNotFound
 	}
@@ -71,7 +75,7 @@ func (h *web) query(w http.ResponseWriter, r *http.Request, space []byte) ([]byt
 		if base64.RawURLEncoding.DecodedLen(len(text)) > answer.MaxStream {
 			return nil, http.StatusRequestURITooLong
 		}
-		msg, err := base64.RawURLEncoding.AppendDecode(space, []byte(strings.TrimRight(text, "=")))
+		msg, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 		if err != nil || text == "" {
 			return nil, http.StatusBadRequest
 		}
@@ -83,19 +87,14 @@ func (h *web) query(w http.ResponseWriter, r *http.Request, space []byte) ([]byt
 		if r.ContentLength > answer.MaxStream {
 			return nil, http.StatusRequestEntityTooLarge
 		}
-		n, err := io.ReadFull(http.MaxBytesReader(w, r.Body, answer.MaxStream), space[:cap(space)])
-		var long *http.MaxBytesError
+		msg, err := io.ReadAll(io.LimitReader(r.Body, answer.MaxStream+1))
 		switch {
-		case errors.As(err, &long):
-			return nil, http.StatusRequestEntityTooLarge
-		case err == nil: // as much as there is room for
-			if n, _ := r.Body.Read(make([]byte, 1)); n > 0 {
-				return nil, http.StatusRequestEntityTooLarge
-			}
-		case !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
+		case err != nil:
 			return nil, http.StatusBadRequest
+		case len(msg) > answer.MaxStream:
+			return nil, http.StatusRequestEntityTooLarge
 		}
-		return space[:n], http.StatusOK
+		return msg, http.StatusOK
 	}
 	w.Header().Set("Allow", "GET, POST")
 	return nil, http.StatusMethodNotAllowed
@@ -119,7 +118,7 @@ func (h *web) serveHTTP(t *tls.Conn, c *tracked) {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: messageLimit, ReadTimeout: 2 * messageLimit, IdleTimeout: h.server.idle(),
+		Handler: h, ReadHeaderTimeout: messageLimit, ReadTimeout: 2 * messageLimit, WriteTimeout: 4 * messageLimit, IdleTimeout: h.server.idle(),
 		MaxHeaderBytes: 100 << 10, // a message of 64 K in base64
 		Protocols:      protocols,
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: set.queries, WriteByteTimeout: writeLimit},

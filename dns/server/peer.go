@@ -90,15 +90,16 @@ func (s *Server) idle() time.Duration {
 func (e *Endpoint) Respond(ctx context.Context, msg []byte, p *Peer, reply func([]byte) error) error {
 	s := e.server
 	x := s.exchanges.Get().(*exchange)
-	defer s.exchanges.Put(x)
 	n, special := s.answer(x, msg, p, e.stats)
+	answer := append([]byte(nil), x.out[2:2+n]...) // while a slow client takes it, the space is others'
+	s.exchanges.Put(x)
 	switch {
 	case special:
 		return s.handle(ctx, append([]byte(nil), msg...), p, reply)
 	case n == 0:
 		return errNoAnswer
 	}
-	return reply(x.out[2 : 2+n])
+	return reply(answer)
 }
 
 // handle gives one message over a stream to the Handler.

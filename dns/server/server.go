@@ -126,12 +126,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	s.opening.Lock()
-	s.running = &group{ctx: ctx, errgroup: g}
-	for _, o := range s.open {
-		s.serve(o)
+	if err := s.begin(&group{ctx: ctx, errgroup: g}); err != nil {
+		return err
 	}
-	s.opening.Unlock()
 	g.Go(func() error { s.expire(ctx); return nil })
 	if s.cfg.Special != nil {
 		g.Go(func() error { s.handleSpecials(ctx); return nil })
@@ -146,6 +143,24 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.open = nil
 	return err
+}
+
+// begin serves what is open, and what settings have asked for since that was
+// opened.
+func (s *Server) begin(g *group) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	want := s.settings.Load().listen
+	fresh, err := s.openNew(g.ctx, want)
+	if err != nil {
+		return err
+	}
+	s.running = g
+	for _, o := range s.open {
+		s.serve(o)
+	}
+	s.install(fresh, want)
+	return nil
 }
 
 // group is the goroutines of Run.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,11 @@ func start(t testing.TB, change func(*Config)) *Server {
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	for begun := false; !begun; runtime.Gosched() {
+		s.opening.Lock()
+		begun = s.running != nil
+		s.opening.Unlock()
+	}
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -323,6 +329,39 @@ func TestMetrics(t *testing.T) {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s = %v, want %v", name, v, want)
 		}
+	}
+}
+
+// What the kernel has no room for is counted.
+func TestKernelDrops(t *testing.T) {
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u := c.(*net.UDPConn)
+	if err := u.SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := kernelDrops(raw); n != 0 {
+		t.Errorf("%d at first", n)
+	}
+	from, err := net.Dial("udp4", c.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	for range 100 {
+		if _, err := from.Write(make([]byte, 512)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := kernelDrops(raw); n < 50 || n > 99 {
+		t.Errorf("%d of 100 dropped, with room for few", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -200,6 +201,7 @@ func TestRFC9210Slowloris(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes the time that a message may take")
 	}
+	t.Parallel()
 	s := start(t, func(c *Config) { c.DNS.TCP.Idle = fleet.Duration(time.Minute) })
 	c := dialTCP(t, s)
 	b := framed(t, query("www.demo.test.", dns.TypeA, 1))
@@ -260,6 +262,49 @@ func TestRFC7766OneWrite(t *testing.T) {
 	if err != nil || n < 2 || n != 2+int(binary.BigEndian.Uint16(b)) {
 		t.Errorf("the first segment has %d octets: %v", n, err)
 	}
+}
+
+// RFC 7766 §6.2.4: a client that closes its half of the connection still gets its answers.
+func TestRFC7766HalfClosed(t *testing.T) {
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	c := dialTCP(t, s)
+	send(t, c, query("many.demo.test.", dns.TypeA, 1), query("www.demo.test.", dns.TypeA, 2))
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for id := range uint16(2) {
+		if m := receive(t, c); m.Id != id+1 || len(m.Answer) == 0 {
+			t.Errorf("%v", m)
+		}
+	}
+	closed(t, "after the answers", c)
+}
+
+// A client that takes no answers loses its connection, and holds up no other.
+func TestClientThatTakesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes the time that a client has")
+	}
+	t.Parallel()
+	s := start(t, nil)
+	if err := s.Apply(world(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	c := dialTCP(t, s)
+	many := bytes.Repeat(framed(t, query("many.demo.test.", dns.TypeA, 1)), 1000)
+	for range 2000 { // until nothing is taken any more
+		c.SetWriteDeadline(time.Now().Add(messageLimit + 5*time.Second))
+		if _, err := c.Write(many); err != nil {
+			break
+		}
+	}
+	if n := counter(t, s, "meridian_dns_dropped_total send tcp"); n == 0 {
+		t.Error("the connection was not given up")
+	}
+	exchange1(t, "tcp", s.Addrs()[0], "www.demo.test.", dns.TypeA)
 }
 
 // Many clients at a time, some of which go in the middle of it, leave nothing
