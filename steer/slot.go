@@ -41,7 +41,11 @@ func SlotOf(a netip.Addr) (slot Slot, bits int) {
 		return Slot(mix(uint64(binary.BigEndian.Uint32(b[:])>>8)) % Slots), bits
 	}
 	b := a.As16()
-	return Slot(mix(binary.BigEndian.Uint64(b[:8])>>16|1<<63) % Slots), SliceV6
+	upper := binary.BigEndian.Uint64(b[:8]) >> 16
+	if bits = SliceV6; upper == 0 || upper == 0x0064_ff9b_0000 {
+		bits = 96 // beside addresses that carry IPv4 ones in their last 32 bits, which have slots of their own
+	}
+	return Slot(mix(upper|1<<63) % Slots), bits
 }
 
 // mix spreads a number evenly over 64 bits (the finaliser of SplitMix64).
