@@ -224,6 +224,11 @@ func (r *run) one(name fleet.Name) {
 	default:
 		k.zones[name] = z
 	}
+	if z.state != nil && k.zones[name] == z {
+		k.versions[name] = z.version
+	} else {
+		delete(k.versions, name)
+	}
 	r.setSignals(name, before, z.signal)
 	r.mu.Lock()
 	defer r.mu.Unlock()

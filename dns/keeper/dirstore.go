@@ -155,21 +155,3 @@ func (d *DirStore) Zones(context.Context) ([]fleet.Name, error) {
 	slices.Sort(out)
 	return out, nil
 }
-
-// Versions gives the version of every zone's state, to see which were changed
-// by another process.
-func (d *DirStore) Versions(ctx context.Context) (map[fleet.Name]string, error) {
-	names, err := d.Zones(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[fleet.Name]string, len(names))
-	for _, n := range names {
-		st, err := os.Stat(d.path(n))
-		if err != nil {
-			continue
-		}
-		out[n] = fmt.Sprint(st.ModTime().UnixNano(), st.Size())
-	}
-	return out, nil
-}

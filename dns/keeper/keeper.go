@@ -66,9 +66,11 @@ type Keeper struct {
 	zones    map[fleet.Name]*kept
 	stale    map[fleet.Name]bool // to be looked at by the next Derive; true: their keys may have changed in the store
 	signals  signals
-	world    *fleet.World // of the last Derive
-	contents *fleet.Zones // of the last Derive
-	listed   bool         // the store's list has been read
+	world    *fleet.World          // of the last Derive
+	contents *fleet.Zones          // of the last Derive
+	listed   bool                  // the store's list has been read
+	versions map[fleet.Name]string // of the key states that zones were made with
+	polled   fleet.Name            // the last zone whose version was looked at
 	index    map[fleet.Name]*fleet.Zone
 	indexOf  *fleet.Snapshot
 	look     lookups
@@ -80,7 +82,7 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, errors.New("keeper: expected a logger and a random source")
 	}
 	return &Keeper{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), wake: make(chan struct{}, 1),
-		zones: map[fleet.Name]*kept{}, stale: map[fleet.Name]bool{}, look: newLookups()}, nil
+		zones: map[fleet.Name]*kept{}, stale: map[fleet.Name]bool{}, versions: map[fleet.Name]string{}, look: newLookups()}, nil
 }
 
 // Invalidate has a zone made anew by the next Derive: its key state was

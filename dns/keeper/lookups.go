@@ -3,7 +3,9 @@ package keeper
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,20 +124,69 @@ const (
 	lookupsAt   = 16 // a time
 )
 
-// Run looks up what aliases and keys need, when it is due, until ctx ends. A
-// change wakes whoever calls Derive.
+// Run looks up what aliases and keys need, when it is due, and sees what
+// others change in the key store, until ctx ends. A change wakes whoever calls
+// Derive.
 func (k *Keeper) Run(ctx context.Context) error {
-	if k.cfg.Resolver == nil {
-		<-ctx.Done()
-		return nil
+	var g errgroup.Group
+	if k.cfg.Resolver != nil {
+		g.Go(func() error { k.runLookups(ctx); return nil })
 	}
+	if k.cfg.Keys != nil {
+		g.Go(func() error { k.runPolls(ctx); return nil })
+	}
+	g.Go(func() error { <-ctx.Done(); return nil })
+	return g.Wait()
+}
+
+// Key states are looked at a few at a time: another replica may have been told
+// to roll a key.
+const (
+	pollEach = 30 * time.Second
+	pollMost = 200
+)
+
+func (k *Keeper) runPolls(ctx context.Context) {
+	ticker := time.NewTicker(pollEach)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for name, version := range k.pollNext() {
+			_, now, err := k.cfg.Keys.Load(ctx, name)
+			if err == nil && now != version {
+				k.Invalidate(name)
+			}
+		}
+	}
+}
+
+// pollNext gives the zones to look at, in turn.
+func (k *Keeper) pollNext() map[fleet.Name]string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	names := slices.Sorted(maps.Keys(k.versions))
+	at, _ := slices.BinarySearch(names, k.polled+"\x00")
+	out := map[fleet.Name]string{}
+	for range min(len(names), pollMost) {
+		n := names[at%len(names)]
+		out[n], k.polled = k.versions[n], n
+		at++
+	}
+	return out
+}
+
+func (k *Keeper) runLookups(ctx context.Context) {
 	for {
 		next := k.lookupDue(ctx)
 		timer := time.NewTimer(max(time.Until(next), 0))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		case <-timer.C:
 		case <-k.look.changed:
 			timer.Stop()

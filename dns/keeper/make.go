@@ -71,6 +71,9 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 	if inputs == z.inputs && (z.next.IsZero() || z.next.After(r.now)) && r.holds(z.object) {
 		return z.object, true, nil
 	}
+	if err := j.refresh(); err != nil {
+		return obj, true, err
+	}
 	if inputs == z.inputs {
 		if ok, err := j.rest(); ok || err != nil {
 			return z.object, true, err
@@ -151,6 +154,28 @@ func (j *job) loadState() error {
 	return nil
 }
 
+// refresh reads the keys again where another process may have changed them:
+// nothing is made by keys that are not the latest.
+func (j *job) refresh() error {
+	z := j.z
+	if z.inputs == "" || z.state == nil {
+		return nil // read just now, or there are none
+	}
+	b, version, err := j.k.cfg.Keys.Load(j.ctx, j.name)
+	if err != nil {
+		return fmt.Errorf("loading its keys: %w", err)
+	}
+	if version == z.version {
+		return nil
+	}
+	state, err := sign.DecodeState(b)
+	if err != nil {
+		return err
+	}
+	z.state, z.version, z.inputs = state, version, ""
+	return nil
+}
+
 // maybeSigned says whether a zone without a policy may have keys: where the
 // store says so, or what is published of it is signed and its content is not.
 func (j *job) maybeSigned() bool {
@@ -199,7 +224,8 @@ func sameVariants(a, b []sign.Variants) bool {
 func (j *job) variants() []sign.Variants {
 	out := slices.Clone(j.z.now)
 	before := j.z.before
-	if before == nil && j.old != nil { // this process has not seen it: what is published tells
+	if j.old != nil && (before == nil || !j.holds(j.z.object)) { // another process made it: what is published tells
+		before = nil
 		for i := range out {
 			v := sign.Variants{Owner: out[i].Owner, Type: out[i].Type}
 			for _, had := range j.old.Variants(string(v.Owner), v.Type) {

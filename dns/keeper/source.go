@@ -38,14 +38,8 @@ func (s *Source) Have(w *fleet.World) {
 	}
 }
 
-// poll is how often the key store is looked at for changes by others, such as
-// gslb keys.
+// poll is how often the time is compared with when zones are due.
 const poll = 5 * time.Second
-
-// versions is a KeyStore that says cheaply what another process changed.
-type versions interface {
-	Versions(ctx context.Context) (map[fleet.Name]string, error)
-}
 
 // Run brings Worlds until ctx ends.
 func (s *Source) Run(ctx context.Context, apply func(*fleet.World) error) error {
@@ -88,31 +82,12 @@ func (s *Source) again(ctx context.Context, apply func(*fleet.World) error) erro
 		case <-ticker.C:
 		}
 		s.mu.Lock()
-		s.storeChanged(ctx)
 		due := !s.next.IsZero() && !s.next.After(time.Now())
 		if s.world != nil && (woken || due) {
 			_ = s.bring(ctx, s.world, apply, false) // logged, and what was applied stays
 		}
 		s.mu.Unlock()
 	}
-}
-
-// storeChanged has zones made anew whose keys another process changed.
-func (s *Source) storeChanged(ctx context.Context) {
-	v, ok := s.Keeper.cfg.Keys.(versions)
-	if !ok {
-		return
-	}
-	now, err := v.Versions(ctx)
-	if err != nil {
-		return
-	}
-	for n, version := range now {
-		if had, ok := s.seen[n]; s.seen != nil && (!ok || had != version) {
-			s.Keeper.Invalidate(n)
-		}
-	}
-	s.seen = now
 }
 
 // bring makes a World's zones and applies it. It is refused where a zone cannot
