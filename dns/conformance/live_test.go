@@ -35,7 +35,7 @@ ns.two A 192.0.2.5
 // live runs Meridian and the peers on a zone, signed if sign is given, and
 // gives what asks all of them the same. What check refuses of a response is
 // the test's failure for Meridian, and noted for a peer.
-func live(t *testing.T, text string, sign func(origin, key string) []string) func(q query, check func(raw []byte, m *dns.Msg) error) {
+func live(t *testing.T, text string, sign signer) func(q query, check func(raw []byte, m *dns.Msg) error) {
 	t.Helper()
 	w := world{dir: t.TempDir()}
 	w.add(t, "live.test.", text, sign)

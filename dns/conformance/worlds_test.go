@@ -34,6 +34,9 @@ func worlds(t *testing.T) []world {
 	for _, f := range families {
 		ds := "" // of the child, which sorts before its parent
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+			if kind >= "random04" && kind < "randomA" && strings.HasPrefix(f.name, "own") {
+				continue // enough
+			}
 			text := strings.ReplaceAll(kinds[kind], "@S@", f.name)
 			if kind == "parent" {
 				text += ds
@@ -55,13 +58,13 @@ func worlds(t *testing.T) []world {
 
 // add makes a zone's file and its questions, and gives the key that it is
 // signed with, if it is.
-func (w *world) add(t testing.TB, name, text string, sign func(origin, key string) []string) *dns.DNSKEY {
+func (w *world) add(t testing.TB, name, text string, sign signer) *dns.DNSKEY {
 	t.Helper()
 	text = "$ORIGIN " + name + "\n" + text
 	var key *dns.DNSKEY
 	served := text
 	if sign != nil {
-		served, key = signed(t, name, text, sign)
+		served, key = sign(t, name, text)
 	}
 	file := strings.TrimSuffix(name, ".")
 	if name == "." {
