@@ -139,7 +139,7 @@ type RateLimit struct {
 // DNSTCP are limits on streams: TCP, TLS, HTTPS and QUIC.
 type DNSTCP struct {
 	Connections int      `json:"connections,omitempty" doc:"Open at a time (1 to 1000000)." default:"1024"`
-	PerClient   int      `json:"per_client,omitempty" doc:"Open at a time from one address (1 to 1000000)." default:"128"`
+	PerClient   int      `json:"per_client,omitempty" doc:"Open at a time from one IPv4 address or IPv6 /64 (1 to 1000000)." default:"128"`
 	Idle        Duration `json:"idle,omitempty" doc:"Time without a query after which one is closed (1s to 10m)." default:"10s"`
 	Queries     int      `json:"queries,omitempty" doc:"Queries of one connection that are worked on at a time (1 to 1000)." default:"32"`
 }
