@@ -230,8 +230,10 @@ func (t *Transfer) handleUpdate(ctx context.Context, a *asked) {
 	default:
 		var err error
 		if rcode, err = updater.Update(ctx, name, a.key(), slices.Clone(a.plain)); err != nil {
-			rcode = rcodeServFail
-			t.log.Error("an update failed", "zone", name, "client", a.Client, "key", a.key(), "err", err)
+			if rcode == rcodeOK {
+				rcode = rcodeServFail
+			}
+			t.log.Warn("an update is not carried out", "zone", name, "client", a.Client, "key", a.key(), "rcode", rcode, "err", err)
 		} else {
 			t.log.Info("update", "zone", name, "client", a.Client, "key", a.key(), "rcode", rcode)
 		}

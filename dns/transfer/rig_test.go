@@ -93,7 +93,7 @@ func serve(t testing.TB, dir string, port uint16, w *fleet.World) *node {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if n.Transfer, err = New(Config{Zones: served{n.srv}, Dir: dir, Logger: log}); err != nil {
+	if n.Transfer, err = New(Config{Zones: n.srv, Dir: dir, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	n.srv.SetSpecial(special{n.Transfer})
@@ -133,19 +133,6 @@ func (n *node) apply(t testing.TB, w *fleet.World) {
 	if err := n.Apply(w); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// served shows transfers zones as they are, where the nameserver knows no other
-// way.
-type served struct{ *server.Server }
-
-func (s served) Static(name fleet.Name) *zone.Zone {
-	if x, ok := any(s.Server).(interface {
-		Static(fleet.Name) *zone.Zone
-	}); ok {
-		return x.Static(name)
-	}
-	return s.Zone(name)
 }
 
 // special hands the nameserver's messages to transfers, as cmd does.

@@ -40,21 +40,37 @@ func (t *Transfer) Status() []ZoneStatus {
 	defer t.mu.Unlock()
 	out := make([]ZoneStatus, 0, len(t.secondaries))
 	for _, s := range t.secondaries {
-		st := ZoneStatus{Zone: s.name, State: s.state(), Primary: s.primary, Refreshed: s.confirmed, Next: s.attempt.at}
-		if s.zone != nil {
-			_, _, expire := soaTimers(s.zone)
-			st.Serial, st.Expires = s.zone.Serial, s.confirmed.Add(expire)
-		}
-		if s.err != nil {
-			st.Error = s.err.Error()
-		}
-		if m := t.members[s.name]; m != nil {
-			st.Catalog = m.catalog
-		}
-		out = append(out, st)
+		out = append(out, t.statusOf(s))
 	}
 	slices.SortFunc(out, func(a, b ZoneStatus) int { return cmp.Compare(a.Zone, b.Zone) })
 	return out
+}
+
+// StatusOf tells how one secondary zone is; false where it is none.
+func (t *Transfer) StatusOf(name fleet.Name) (ZoneStatus, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.secondaries[name]
+	if s == nil {
+		return ZoneStatus{}, false
+	}
+	return t.statusOf(s), true
+}
+
+// statusOf is called with mu held.
+func (t *Transfer) statusOf(s *secondary) ZoneStatus {
+	st := ZoneStatus{Zone: s.name, State: s.state(), Primary: s.primary, Refreshed: s.confirmed, Next: s.attempt.at}
+	if s.zone != nil {
+		_, _, expire := soaTimers(s.zone)
+		st.Serial, st.Expires = s.zone.Serial, s.confirmed.Add(expire)
+	}
+	if s.err != nil {
+		st.Error = s.err.Error()
+	}
+	if m := t.members[s.name]; m != nil {
+		st.Catalog = m.catalog
+	}
+	return st
 }
 
 func (s *secondary) state() State {

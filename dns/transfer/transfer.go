@@ -25,8 +25,8 @@ type Zones interface {
 }
 
 // Updater writes dynamic zones. Update gives the RCODE for an update message
-// (RFC 2136) whose signature by key has been verified and taken off; an error
-// stands for SERVFAIL and is logged.
+// (RFC 2136) whose signature by key has been verified and taken off, and may
+// say why it is not NOERROR; an error with NOERROR stands for SERVFAIL.
 type Updater interface {
 	Update(ctx context.Context, zone fleet.Name, key fleet.Name, msg []byte) (rcode int, err error)
 }
