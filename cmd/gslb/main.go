@@ -13,7 +13,7 @@ func main() {
 	program := &cli.Program{
 		Name:     "gslb",
 		About:    "gslb is Meridian's nameserver, control plane, prober and dashboard.",
-		Commands: slices.Concat(demoCommands(), serveCommands(), explainCommands(), keyCommands(), clientCommands()),
+		Commands: slices.Concat(demoCommands(), serveCommands(), explainCommands(), keyCommands(), zoneCommands(), clientCommands()),
 	}
 	program.Main()
 }
