@@ -301,9 +301,9 @@ func TestRFC8078ToSignedAndBack(t *testing.T) {
 // between, a validator never fails.
 func TestAnyChangesOfPolicyKeepValidatorsHappy(t *testing.T) {
 	t.Parallel()
-	rounds := 40
+	rounds := 12
 	if testing.Short() {
-		rounds = 10
+		rounds = 4
 	}
 	for seed := range rounds {
 		r := rand.New(rand.NewPCG(uint64(seed), 7))
