@@ -3,8 +3,11 @@ package conformance
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -22,11 +25,39 @@ type world struct {
 // randomZones is how many zones of random names there are of each family.
 const randomZones = 16
 
-// worlds makes the zone files of the corpus: all kinds as they are and signed
-// in three ways on one server, and root zones on others.
+// corpus holds the worlds, made once for all tests that ask about them.
+var corpus struct {
+	dir    string
+	once   sync.Once
+	worlds []world
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "conformance")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	corpus.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// worlds gives the zone files of the corpus: all kinds as they are and signed
+// by several signers on one server, and root zones on others.
 func worlds(t *testing.T) []world {
 	t.Helper()
-	w := world{name: "zones", dir: t.TempDir()}
+	corpus.once.Do(func() { corpus.worlds = makeWorlds(t) })
+	if corpus.worlds == nil {
+		t.Fatal("the corpus could not be made")
+	}
+	return corpus.worlds
+}
+
+func makeWorlds(t *testing.T) []world {
+	t.Helper()
+	w := newWorld(t, "zones")
 	kinds := templates(t, "zones")
 	for seed := range uint64(randomZones) {
 		kinds[fmt.Sprintf("random%02d", seed)] = randomZone(seed)
@@ -49,11 +80,20 @@ func worlds(t *testing.T) []world {
 	}
 	out := []world{w}
 	for _, f := range families {
-		r := world{name: "root-" + f.name, dir: t.TempDir()}
+		r := newWorld(t, "root-"+f.name)
 		r.add(t, ".", templates(t, "root")["root"], f.sign)
 		out = append(out, r)
 	}
 	return out
+}
+
+func newWorld(t *testing.T, name string) world {
+	t.Helper()
+	dir := filepath.Join(corpus.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return world{name: name, dir: dir}
 }
 
 // add makes a zone's file and its questions, and gives the key that it is
