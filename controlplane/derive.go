@@ -26,7 +26,10 @@ const (
 // expect what was derived before, and the derived zones after them.
 func (c *ControlPlane) derive(ctx context.Context, w *fleet.World, contents, old *fleet.Zones) ([]ItemWrite, *fleet.Zones, error) {
 	items, after, _, err := c.deriveBy(ctx, w, contents, old)
-	return items, after, err
+	if err != nil { // whoever changes something is to take it back
+		return nil, nil, err
+	}
+	return items, after, nil
 }
 
 func (c *ControlPlane) deriveBy(ctx context.Context, w *fleet.World, contents, old *fleet.Zones) ([]ItemWrite, *fleet.Zones, time.Time, error) {
@@ -39,12 +42,12 @@ func (c *ControlPlane) deriveBy(ctx context.Context, w *fleet.World, contents, o
 	put, gone, next, err := c.cfg.Deriver.Derive(ctx, w, contents, old, began)
 	if err != nil {
 		c.metrics.deriveErrors.Inc()
-		return nil, nil, time.Time{}, fmt.Errorf("zones cannot be derived: %w", err)
+		err = fmt.Errorf("zones cannot be derived: %w", err)
 	}
 	c.metrics.derived.Add(float64(len(put)))
 	c.metrics.derive.Observe(time.Since(began).Seconds())
 	items, after := derivedWrites(put, gone, old)
-	return items, after, next, nil
+	return items, after, next, err
 }
 
 // derivedWrites turns what the Deriver gave into writes, puts first.
@@ -115,9 +118,10 @@ func (c *ControlPlane) keepDerived(ctx context.Context) {
 				c.log.Error("zones not derived anew; those derived before stay in use", "error", err)
 				c.cfg.Notify(Event{Time: time.Now(), Kind: "zone", Text: err.Error()})
 			}
-			if failing = err != nil; failing {
-				next = time.Now().Add(deriveAgain)
+			if again := time.Now().Add(deriveAgain); err != nil && (next.IsZero() || again.Before(next)) {
+				next = again
 			}
+			failing = err != nil
 			if due = time.Now().Add(deriveAtLeast); !next.IsZero() && next.Before(due) {
 				due = next
 			}
@@ -155,13 +159,10 @@ func sleep(ctx context.Context, d time.Duration) {
 // each zone alone: where somebody else was faster, the change that follows
 // brings the leader back.
 func (c *ControlPlane) deriveNow(ctx context.Context, w *fleet.World, st Stored) (time.Time, error) {
-	items, _, next, err := c.deriveBy(ctx, w, st.Zones, st.Derived)
-	if err != nil {
-		return next, err
-	}
+	items, _, next, derr := c.deriveBy(ctx, w, st.Zones, st.Derived)
 	ctx, cancel := context.WithTimeout(ctx, storeLimit+time.Duration(len(items))*10*time.Millisecond)
 	defer cancel()
-	return next, c.storeDerived(ctx, items)
+	return next, errors.Join(derr, c.storeDerived(ctx, items))
 }
 
 // storeDerived stores what was derived, but for what somebody else has changed
@@ -182,13 +183,12 @@ func (c *ControlPlane) storeDerived(ctx context.Context, items []ItemWrite) erro
 func (c *ControlPlane) deriveFirst(w *fleet.World, st Stored) *fleet.Zones {
 	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 	defer cancel()
-	items, derived, err := c.derive(ctx, w, st.Zones, st.Derived)
-	if err == nil {
-		err = c.storeDerived(ctx, items)
-	}
+	items, derived, _, err := c.deriveBy(ctx, w, st.Zones, st.Derived)
 	if err != nil {
-		c.log.Error("zones not derived; those derived before stay in use", "error", err)
-		return w.Zones
+		c.log.Error("some zones not derived; those derived before stay in use", "error", err)
+	}
+	if err := c.storeDerived(ctx, items); err != nil {
+		c.log.Error("derived zones not stored", "error", err)
 	}
 	return served(w.Snapshot, st.Zones, derived)
 }

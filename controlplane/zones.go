@@ -69,6 +69,8 @@ type Deriver interface {
 	// dynamic zones have these contents; old is what was derived before. Only
 	// what has changed or is about to expire is made anew. next is when to call
 	// again at the latest; zero for never.
+	// With an error, which names what could not be made, put and gone are still
+	// what could be; Config.Woken says when to call earlier.
 	Derive(ctx context.Context, w *fleet.World, contents, old *fleet.Zones, now time.Time) (put []fleet.Object, gone []fleet.Name, next time.Time, err error)
 }
 
