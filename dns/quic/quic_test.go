@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -308,6 +309,44 @@ func TestRFC8484HTTP3(t *testing.T) {
 		}
 		if c, ok := rt.(io.Closer); ok {
 			c.Close()
+		}
+	}
+}
+
+// Listeners and certificates come and go with the Spec.
+func TestSpecSwitchesQUIC(t *testing.T) {
+	s, ca := start(t, every)
+	doc := `
+regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.1]}}]
+services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: "10.0.0.1:80"}]}]}]
+zones: [{zone: demo.test, records: "$TTL 300\n@ SOA a b 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.53\nwww A 192.0.2.1\n"}]
+`
+	apply := func(more string) error {
+		snapshot, err := fleet.Compile([]byte(doc+more), 1, zone.Check)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: "ns"}
+		return s.Apply(&fleet.World{Snapshot: snapshot, Objects: map[fleet.ObjectKey]fleet.Object{key: {Key: key, Data: ca.Issue(t, "ns.demo.test")}}})
+	}
+	if err := apply("dns: {cookies: {off: true}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(s.AddrsOf(server.QUIC)) > 0; runtime.Gosched() { // Run may only be beginning
+		if time.Now().After(deadline) {
+			t.Fatal("switched off, and still listening")
+		}
+	}
+	if err := apply("certificates: [{id: ns, cert: 'file:a', key: 'file:b'}]\ndns: {quic: {listen: ['127.0.0.1:0'], certificate: ns}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b, err := ask(t, dial(t, s, ca, nil), framed(t, query("www.demo.test.", dns.TypeA)))
+		if err != nil || len(messages(t, b)) != 1 {
+			t.Errorf("%x %v", b, err)
+		}
+		if err := apply("certificates: [{id: ns, cert: 'file:a', key: 'file:b'}]\ndns: {quic: {listen: ['127.0.0.1:0'], certificate: ns}}\n"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
