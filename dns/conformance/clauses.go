@@ -25,7 +25,10 @@ type Clause struct {
 	File    string // slash-separated, from the module's root
 }
 
-var claimForm = regexp.MustCompile(`^RFC (\d+) §([0-9A-Z][0-9A-Za-z.]*): (.+)$`)
+var (
+	claimStart = regexp.MustCompile(`\s+(RFC \d+ §[0-9A-Z][0-9A-Za-z.]*: )`)
+	claimForm  = regexp.MustCompile(`^RFC (\d+) §([0-9A-Z][0-9A-Za-z.]*): (.+)$`)
+)
 
 // Scan gathers the claims of all tests below root: the functions TestRFC…,
 // whose comments hold lines "RFC n §s: clause.". It is an error for such a
@@ -78,7 +81,7 @@ func Scan(root string) ([]Clause, error) {
 func claimsOf(doc string) []Clause {
 	var out []Clause
 	open := false
-	for line := range strings.Lines(doc) {
+	for line := range strings.Lines(claimStart.ReplaceAllString(doc, "\n$1")) {
 		line = strings.TrimSpace(line)
 		if m := claimForm.FindStringSubmatch(line); m != nil {
 			n, _ := strconv.Atoi(m[1]) // digits alone

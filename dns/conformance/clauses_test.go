@@ -31,8 +31,8 @@ func TestChecklistIsProved(t *testing.T) {
 }
 
 func TestClaimsOf(t *testing.T) {
-	got := claimsOf("RFC 1034 §4.3.2: the zone nearest to the\nname is searched.\nRFC 2308 §3: a.\n\nMore words.\n")
-	want := []Clause{{RFC: 1034, Section: "4.3.2", Text: "the zone nearest to the name is searched."}, {RFC: 2308, Section: "3", Text: "a."}}
+	got := claimsOf("RFC 1034 §4.3.2: the zone nearest to the\nname is searched.\nRFC 2308 §3: a. RFC 2308 §5: b.\n\nMore words.\n")
+	want := []Clause{{RFC: 1034, Section: "4.3.2", Text: "the zone nearest to the name is searched."}, {RFC: 2308, Section: "3", Text: "a."}, {RFC: 2308, Section: "5", Text: "b."}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
 	}

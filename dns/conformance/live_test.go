@@ -169,6 +169,40 @@ func TestRFC4034WildcardLabels(t *testing.T) {
 	})
 }
 
+// RFC 9077 §3: NSEC and NSEC3 records that we make have the lesser of the SOA's TTL and MINIMUM as TTL.
+// RFC 9276 §3.1: the NSEC3 chains that we make have 0 iterations and no salt.
+func TestRFC9077OwnDenial(t *testing.T) {
+	for _, text := range []string{liveZone, strings.Replace(liveZone, "@ SOA", "@ 30 SOA", 1)} {
+		want := uint32(60)
+		if text != liveZone {
+			want = 30
+		}
+		for _, family := range families[4:] {
+			live(t, text, family.sign)(asked("nothing.mail", dns.TypeA, withDO), func(_ []byte, m *dns.Msg) error {
+				proofs := 0
+				for _, rr := range m.Ns {
+					switch rr := rr.(type) {
+					case *dns.NSEC:
+						proofs++
+					case *dns.NSEC3:
+						proofs++
+						if rr.Iterations != 0 || rr.Salt != "" {
+							return fmt.Errorf("%d iterations, salt %q", rr.Iterations, rr.Salt)
+						}
+					}
+					if rr.Header().Ttl != want {
+						return fmt.Errorf("TTL %d, want %d", rr.Header().Ttl, want)
+					}
+				}
+				if m.Rcode != dns.RcodeNameError || proofs == 0 {
+					return fmt.Errorf("no proof")
+				}
+				return nil
+			})
+		}
+	}
+}
+
 // RFC 6672 §2.4: a zone with data below a DNAME, or with two DNAMEs at a name, is not taken.
 // RFC 1034 §3.6.2: neither is a CNAME beside other data.
 func TestRFC6672WhatAZoneMayNotHold(t *testing.T) {
