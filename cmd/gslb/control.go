@@ -53,7 +53,7 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeping, err := s.keep(controlplane.KeyStore{Store: client}, false)
+	keeping, err := s.keep(itemKeys{client}, false)
 	if err != nil {
 		return nil, err
 	}

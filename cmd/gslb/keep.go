@@ -25,6 +25,11 @@ func (s *gslbNode) keep(keys keeper.KeyStore, fromFile bool) (daemon.Part, error
 		return daemon.Part{}, err
 	}
 	s.deriver = &deriver{k, resolver, fromFile}
+	admin := &keeper.Admin{Store: keys, Identity: s.id, Rand: rand.Reader, Changed: k.Invalidate}
+	if _, lists := keys.(keeper.Lister); !lists {
+		admin.Names = func(context.Context) ([]fleet.Name, error) { return keyZones(s.daemon.World()), nil }
+	}
+	s.keys = keeper.Handler(admin)
 	return daemon.Part{Name: "keeper", Run: k.Run, Register: k.Register}, nil
 }
 

@@ -40,7 +40,7 @@ const keysSynopsis = `gslb keys COMMAND [flags]
   verify ZONEFILE          check all signatures and the denial of a signed zone
 
 They ask the admin API; with --data and --fleet-key they work on the data
-directory of a node that has its Spec from a file and does not run.`
+directory of a node that has its Spec from a file, whether it runs or not.`
 
 // keysFlags are those of gslb keys.
 type keysFlags struct {
@@ -56,7 +56,7 @@ func runKeys(ctx context.Context, args []string) error {
 	fs := cli.Flags(keysSynopsis, "gslb keys roll example.com ksk\n  gslb keys ds example.com\n  gslb keys verify example.com.signed")
 	var f keysFlags
 	f.register(fs)
-	fs.StringVar(&f.data, "data", "", "work on the data directory `DIR` of a node that does not run")
+	fs.StringVar(&f.data, "data", "", "work on the data directory `DIR` of a node that has its Spec from a file")
 	fs.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` with the fleet key; with --data (default DIR/fleet.key)")
 	fs.StringVar(&f.out, "out", "", "directory `DIR` to export to, which must not be readable by others")
 	fs.StringVar(&f.role, "role", "", "import keys as `ksk|zsk|csk`; needed for PEM")
@@ -96,11 +96,7 @@ func (f *keysFlags) keys() (keeper.Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := openFolderKeys(f.data, id)
-	if err != nil {
-		return nil, err
-	}
-	return &keeper.Admin{Store: store, Identity: id, Rand: rand.Reader}, nil
+	return &keeper.Admin{Store: keeper.NewDirStore(filepath.Join(f.data, keysDir), id), Identity: id, Rand: rand.Reader}, nil
 }
 
 // zoneArg reads the zone's name and counts the other arguments; n < 0 for one

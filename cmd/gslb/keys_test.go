@@ -50,10 +50,7 @@ func dataDir(t *testing.T) (dir string, z *zone.Zone) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openFolderKeys(dir, id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := keeper.NewDirStore(filepath.Join(dir, keysDir), id)
 	k, err := keeper.New(keeper.Config{Keys: store, Rand: rand.NewChaCha8([32]byte{1}), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -193,10 +190,7 @@ func TestKeysByAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openFolderKeys(dir, id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := keeper.NewDirStore(filepath.Join(dir, keysDir), id)
 	var changed []fleet.Name
 	admin := &keeper.Admin{Store: store, Identity: id, Rand: rand.NewChaCha8([32]byte{2}), Changed: func(n fleet.Name) { changed = append(changed, n) }}
 	s, err := api.New(api.Config{Token: "0123456789abcdef0123456789abcdef", Keys: keeper.Handler(admin), Logger: slog.New(slog.DiscardHandler)})

@@ -35,6 +35,7 @@ type gslbNode struct {
 	registry *prometheus.Registry
 	control  *controlplane.ControlPlane // nil where this process runs none
 	deriver  *deriver                   // of the control plane
+	keys     http.Handler               // zones' keys, where this process keeps them
 	feed     *api.Feed                  // the admin API's events
 	board    *dashboard.Feed
 	dns      atomic.Pointer[dnsserver.Server]  // nil before the first World, or without the role
@@ -108,6 +109,7 @@ func (s *gslbNode) apiConfig(pages http.Handler) api.Config {
 	}
 	if s.control != nil {
 		cfg.Control, cfg.Zones = s.control, s.control
+		cfg.Keys = s.keys
 	}
 	cfg.Served = servedZones{&s.dns}
 	cfg.ZoneState, cfg.ZoneAction = s.zoneState, s.zoneAction
