@@ -200,6 +200,9 @@ func TestRFC5001NSID(t *testing.T) {
 	if o := m.IsEdns0().Option; len(o) != 1 || o[0].String() != "6672612d31" {
 		t.Errorf("%v", o)
 	}
+	if m := ask(t, Zones(Identity{}, nil), "mx1.demo.test", dns.TypeA, asking(optionNSID)); len(m.IsEdns0().Option) != 1 { // EDE alone
+		t.Errorf("of a server without a name: %v", m)
+	}
 }
 
 // RFC 8914 §4: why a query fails is told: not authoritative (20), prohibited (18), not ready (14), no such query type (30).

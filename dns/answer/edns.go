@@ -16,7 +16,7 @@ func (p *Plan) optLen(r *request) int {
 		return 0
 	}
 	n := 11
-	if r.nsid {
+	if r.nsid && p.settings.nsid != "" {
 		n += 4 + len(p.settings.nsid)
 	}
 	if r.ecs.given {
@@ -75,7 +75,7 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 			binary.BigEndian.PutUint16(b, uint16(w.ede))
 		}
 	}
-	if r.nsid {
+	if r.nsid && p.settings.nsid != "" {
 		if b, ok := o.option(optionNSID, len(p.settings.nsid)); ok {
 			copy(b, p.settings.nsid)
 		}
