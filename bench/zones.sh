@@ -16,36 +16,51 @@ go build -o "$work/zones" bench/zones.go
 
 # nsd_rss DIR gives the KiB of NSD's largest process with the zones of DIR.
 nsd_rss() {
-	local dir=$1 port conf=$work/nsd.conf
-	port=$((20000 + RANDOM % 20000))
-	{
-		printf 'server:\n  ip-address: 127.0.0.1@%s\n  username: ""\n  chroot: ""\n  zonesdir: "%s"\n  pidfile: ""\n' "$port" "$dir"
-		printf '  database: ""\n  zonelistfile: "%s/list"\n  xfrdfile: "%s/xfrd"\n  xfrdir: "%s"\n  logfile: "%s/nsd.log"\n  server-count: 1\n' "$work" "$work" "$work" "$work"
-		printf 'remote-control:\n  control-enable: no\n'
-		for f in "$dir"/*.zone; do
-			f=${f##*/}
-			printf 'zone:\n  name: %s\n  zonefile: %s\n' "${f%.zone}" "$f"
+	local dir=$1 port last conf=$work/nsd.conf
+	for _ in 1 2 3; do # another port where one is taken
+		port=$((20000 + RANDOM % 10000))
+		{
+			printf 'server:\n  ip-address: 127.0.0.1@%s\n  username: ""\n  chroot: ""\n  zonesdir: "%s"\n  pidfile: ""\n' "$port" "$dir"
+			printf '  database: ""\n  zonelistfile: "%s/list"\n  xfrdfile: "%s/xfrd"\n  xfrdir: "%s"\n  logfile: "%s/nsd.log"\n  server-count: 1\n' "$work" "$work" "$work" "$work"
+			printf 'remote-control:\n  control-enable: no\n'
+			for f in "$dir"/*.zone; do
+				f=${f##*/}
+				printf 'zone:\n  name: %s\n  zonefile: %s\n' "${f%.zone}" "$f"
+			done
+		} >"$conf"
+		last=${f%.zone}
+		nsd -d -c "$conf" >"$work/nsd.out" 2>&1 &
+		nsd=$!
+		for _ in $(seq 300); do
+			kill -0 "$nsd" 2>/dev/null || break
+			if dig +short +time=1 +tries=1 @127.0.0.1 -p "$port" "$last" SOA 2>/dev/null | grep -q ns1; then
+				largest "$nsd"
+				kill "$nsd"
+				wait "$nsd" 2>/dev/null || true
+				nsd=
+				return
+			fi
+			sleep 0.2
 		done
-	} >"$conf"
-	nsd -d -c "$conf" >/dev/null 2>&1 &
-	nsd=$!
-	local last=${f%.zone}
-	for _ in $(seq 600); do
-		if dig +short +time=1 +tries=1 @127.0.0.1 -p "$port" "$last" SOA 2>/dev/null | grep -q ns1; then break; fi
-		sleep 0.5
+		kill "$nsd" 2>/dev/null || true
+		wait "$nsd" 2>/dev/null || true
+		nsd=
 	done
-	local max=0 kib pid
-	for pid in $nsd $(ps -o pid= --ppid "$nsd"); do
-		kib=$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")
+	echo "nsd does not serve $dir:" >&2
+	cat "$work/nsd.out" "$work/nsd.log" >&2
+	return 1
+}
+
+# largest PID gives the KiB of the largest among a process and its children.
+largest() {
+	local pid children=$1 max=0 kib
+	for pid in $children $(ps -o pid= --ppid "$1"); do
+		children="$children $pid $(ps -o pid= --ppid "$pid" | tr '\n' ' ')"
+	done
+	for pid in $children; do
+		kib=$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status" 2>/dev/null || echo 0)
 		[ "$kib" -le "$max" ] || max=$kib
-		for child in $(ps -o pid= --ppid "$pid"); do
-			kib=$(awk '/^VmRSS/ {print $2}' "/proc/$child/status")
-			[ "$kib" -le "$max" ] || max=$kib
-		done
 	done
-	kill "$nsd"
-	wait "$nsd" 2>/dev/null || true
-	nsd=
 	echo "$max"
 }
 
