@@ -40,7 +40,14 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 	}
 	registry := prometheus.NewRegistry()
 	s.Register(registry)
-	admin, err := api.New(api.Config{Ready: ready, Metrics: registry, Logger: log})
+	cfg := api.Config{Ready: ready, Metrics: registry, Logger: log}
+	if f.AdminTokenFile != "" { // zones may be changed, and are written back
+		if cfg.Token, err = f.token(); err != nil {
+			return err
+		}
+		cfg.Zones = &zoneFolder{dir: f.Zones, server: plainServer{s}}
+	}
+	admin, err := api.New(cfg)
 	if err != nil {
 		return err
 	}
