@@ -117,12 +117,21 @@ func (z *Zone) checkHost(rep *report, n *Node, t uint16, host []byte) {
 	}
 }
 
+// madeBeside gives the types that are made for a steered name besides
+// addresses.
+func madeBeside(st *fleet.Steered) []uint16 {
+	if st.HTTPS != nil {
+		return []uint16{TypeHTTPS}
+	}
+	return nil
+}
+
 func nodeText(n *Node) fleet.Name { return Text([]byte(n.Name)) }
 
 // checkSteered notes what hinders a name from being steered, or from being an
-// alias that the fleet follows: other addresses or a CNAME there, or that the
-// zone gives the name away.
-func (z *Zone) checkSteered(name, what string, note func(text string)) {
+// alias that the fleet follows: other addresses, a CNAME or other types there
+// that are made for it, or that the zone gives the name away.
+func (z *Zone) checkSteered(name, what string, note func(text string), also ...uint16) {
 	full, err := fleet.Under(name, z.Name)
 	if err != nil {
 		return // fleet's own rules say so
@@ -143,7 +152,7 @@ func (z *Zone) checkSteered(name, what string, note func(text string)) {
 	if n == nil {
 		return
 	}
-	for _, t := range []uint16{TypeA, TypeAAAA, TypeCNAME} {
+	for _, t := range append([]uint16{TypeA, TypeAAAA, TypeCNAME}, also...) {
 		if n.Get(t) != nil {
 			because("the zone holds %s there", TypeName(t))
 		}

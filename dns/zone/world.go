@@ -30,7 +30,7 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 			return func(text string) { errs.Addf(fmt.Sprintf("%s.%s[%d].name", at, list, j), "%s", text) }
 		}
 		for j, st := range z.Steered {
-			loaded.checkSteered(st.Name, "steered", note("steered", j))
+			loaded.checkSteered(st.Name, "steered", note("steered", j), madeBeside(&st)...)
 		}
 		for j, alias := range z.Aliases {
 			loaded.checkSteered(alias.Name, "an alias", note("aliases", j))
@@ -131,7 +131,7 @@ func (z *Zone) Marked(steered []fleet.Steered) (*Zone, error) {
 	var errs []error
 	for _, st := range steered {
 		if !z.source.encoded {
-			z.checkSteered(st.Name, "steered", func(text string) { errs = append(errs, errors.New(text)) })
+			z.checkSteered(st.Name, "steered", func(text string) { errs = append(errs, errors.New(text)) }, madeBeside(&st)...)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
