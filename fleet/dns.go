@@ -70,7 +70,7 @@ type Steered struct {
 	Name    string        `json:"name" doc:"Name, relative to the zone; @ for the apex. The zone must hold no A, AAAA or CNAME there."`
 	Service string        `json:"service" doc:"The service that it steers to."`
 	TTL     Duration      `json:"ttl,omitempty" doc:"TTL of its answers, within dns.ttl." default:"dns.ttl.steered"`
-	HTTPS   *SteeredHTTPS `json:"https,omitempty" doc:"Also answer type HTTPS (RFC 9460), with the addresses of the same decision as hints." default:"no HTTPS record"`
+	HTTPS   *SteeredHTTPS `json:"https,omitempty" doc:"Also answer type HTTPS (RFC 9460), with the addresses of the same decision as hints; the zone must then hold none there." default:"no HTTPS record"`
 	Export  []netip.Addr  `json:"export,omitempty" doc:"Addresses that zone transfers show for the name." default:"the answer to a client of whom nothing is known, all regions healthy"`
 }
 
