@@ -58,32 +58,48 @@ func runReplay(_ context.Context, args []string) error {
 	if *spec == "" {
 		return cli.Usagef(fs, "gslb replay: --spec is missing")
 	}
-	w, unread, err := readZones(*spec)
-	if err != nil {
-		return located(*spec, err)
-	}
-	source, err := openGeo(databases)
+	out, err := replayLog(file, *spec, *views, databases)
 	if err != nil {
 		return err
 	}
+	if err := (&adminFlags{json: *asJSON}).show(os.Stdout, out, out.show); err != nil {
+		return err
+	}
+	return out.err()
+}
+
+// replayLog answers the records of a log again, by a Spec.
+func replayLog(file, spec, views string, databases []string) (*replayed, error) {
+	w, unread, err := readZones(spec)
+	if err != nil {
+		return nil, located(spec, err)
+	}
+	source, err := openGeo(databases)
+	if err != nil {
+		return nil, err
+	}
 	p, err := answer.Compile(answer.Identity{}, w, source, nil, time.Time{}, nil)
 	if err != nil {
-		return errors.Join(unread, err)
+		return nil, errors.Join(unread, err)
 	}
 	r := replayer{plan: p, moments: map[string]*answer.Plan{}}
-	for _, name := range []string{*views, file} {
+	for _, name := range []string{views, file} {
 		if name == "" {
 			continue
 		}
 		if err := r.read(name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	err = (&adminFlags{json: *asJSON}).show(os.Stdout, r.out, func(w io.Writer) { r.out.show(w) })
-	if err == nil && r.out.Same+r.out.Cookies < r.out.Records {
-		return fmt.Errorf("%d of %d records are answered otherwise", r.out.Records-r.out.Same-r.out.Cookies, r.out.Records)
+	return &r.out, nil
+}
+
+// err says so where some records are answered otherwise.
+func (r *replayed) err() error {
+	if n := r.Records - r.Same - r.Cookies; n > 0 {
+		return fmt.Errorf("%d of %d records are answered otherwise", n, r.Records)
 	}
-	return err
+	return nil
 }
 
 func (r *replayed) show(w io.Writer) {
