@@ -114,7 +114,7 @@ func (s *Server) install(fresh []*opened, want []place) {
 		if slices.ContainsFunc(want, o.same) {
 			return false
 		}
-		s.log.Info("listening no longer", "transport", o.transport, "addresses", o.addrs)
+		s.log.Info("serving DNS no longer", "transport", o.place, "addresses", o.addrs)
 		s.retire(o)
 		return true
 	})
@@ -135,6 +135,7 @@ func (s *Server) retire(o *opened) {
 
 // serve starts the goroutines of a place. It ends with Run, or with o.stop.
 func (s *Server) serve(o *opened) {
+	s.log.Info("serving DNS", "transport", o.place, "addresses", o.addrs)
 	ctx, cancel := context.WithCancel(s.running.ctx)
 	o.stop, o.done = cancel, make(chan struct{})
 	var sockets sync.WaitGroup

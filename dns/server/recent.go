@@ -48,13 +48,13 @@ type QueryRecord struct {
 	Transport string         `json:"transport"`
 	Name      string         `json:"name"`
 	Type      string         `json:"type"`
-	Rcode     string         `json:"rcode"`    // "" where it got no answer
-	Fate      string         `json:"fate"`     // answered, limited, truncated
-	Revision  uint64         `json:"revision"` // of the Snapshot that it was answered by
-	View      uint64         `json:"view"`     // revision of the View
-	Query     []byte         `json:"query"`    // the message, its first 512 octets
-	Size      int            `json:"size"`     // of the answer, in octets
-	Hash      uint64         `json:"hash"`     // of the answer: AnswerHash
+	Rcode     string         `json:"rcode"`       // "" where it got no answer
+	Fate      string         `json:"fate"`        // answered, limited, truncated
+	Revision  uint64         `json:"revision"`    // of the Snapshot that it was answered by
+	View      uint64         `json:"view"`        // revision of the View
+	Query     []byte         `json:"query"`       // the message, its first 512 octets
+	Size      int            `json:"size"`        // of the answer, in octets
+	Hash      uint64         `json:"hash,string"` // of the answer: AnswerHash
 }
 
 // RecentFilter chooses among records; zero fields choose all.

@@ -133,7 +133,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Special != nil {
 		g.Go(func() error { s.handleSpecials(ctx); return nil })
 	}
-	s.log.Info("serving DNS", "addresses", s.Addrs())
 	err := g.Wait()
 	s.opening.Lock()
 	defer s.opening.Unlock()

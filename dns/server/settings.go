@@ -105,6 +105,14 @@ func (s *settings) places(field string, t Transport, listen []string, errs *flee
 	}
 }
 
+// String names the transports of the place.
+func (p place) String() string {
+	if p.transport == UDP {
+		return "udp and tcp"
+	}
+	return p.transport.String()
+}
+
 func (p place) same(o place) bool {
 	return p.transport == o.transport && p.addr == o.addr && p.proxied == o.proxied
 }
