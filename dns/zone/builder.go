@@ -122,7 +122,9 @@ func (b *Builder) size() int {
 	return n
 }
 
-// AddVariant adds what a name may answer with. owner is in wire form.
+// AddVariant adds what a name may answer with. owner is in wire form; the name
+// need not hold anything else. The zone keeps v's octets, which must not be
+// changed.
 func (b *Builder) AddVariant(owner []byte, v Variant) error {
 	if n := WireLen(owner); n == 0 || n != len(owner) {
 		return errors.New("the owner is not a domain name")

@@ -46,9 +46,9 @@ type times struct {
 }
 
 const (
-	maxNested    = 16       // $INCLUDE in $INCLUDE
-	maxGenerated = 10 << 20 // records of all $GENERATE of a zone
-	defaultTTL   = 3600     // where nothing tells one; NSD and Knot take the same
+	maxNested    = 16      // $INCLUDE in $INCLUDE
+	maxGenerated = 1 << 20 // records of all $GENERATE of a zone
+	defaultTTL   = 3600    // where nothing tells one; NSD and Knot take the same
 )
 
 // read reads master-file text. Errors of the text are in the report.

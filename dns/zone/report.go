@@ -8,10 +8,10 @@ import (
 )
 
 // maxErrors bounds how many errors of one zone are told, maxWarnings how many
-// warnings.
+// warnings, which the zone keeps.
 const (
 	maxErrors   = 20
-	maxWarnings = 100
+	maxWarnings = 20
 )
 
 // report gathers what is wrong with a zone, and where.

@@ -227,7 +227,7 @@ func TestGenerate(t *testing.T) {
 		"$GENERATE 1-3 h${1,2,q} A 192.0.2.$\n": "is not ${OFFSET,WIDTH,BASE}",
 		"$GENERATE 1-3 h${-2} A 192.0.2.1\n":    "makes a number below 0",
 		"$GENERATE 1-3 h${ A 192.0.2.1\n":       "${ without }",
-		"$GENERATE 0-99999999 h$ A 192.0.2.1\n": "more than 10485760 records",
+		"$GENERATE 0-99999999 h$ A 192.0.2.1\n": "more than 1048576 records",
 		"$GENERATE 1-3\n":                       "there is no pattern",
 	})
 }
