@@ -1,7 +1,5 @@
 package steer
 
-import "math/bits"
-
 // mask is a set of regions (or of a tree's nodes), by index. It is comparable.
 type mask [4]uint64
 
@@ -14,18 +12,4 @@ func (m mask) and(o mask) mask {
 		m[i] &= o[i]
 	}
 	return m
-}
-
-func (m mask) or(o mask) mask {
-	for i := range m {
-		m[i] |= o[i]
-	}
-	return m
-}
-
-func (m mask) len() (n int) {
-	for _, w := range m {
-		n += bits.OnesCount64(w)
-	}
-	return n
 }
