@@ -96,15 +96,19 @@ func (d disk) confirm(name fleet.Name, at time.Time) error {
 	return nil
 }
 
-// remove forgets a zone.
-func (d disk) remove(name fleet.Name) error {
-	if d.dir == "" {
+// remove forgets a zone's copy.
+func (d disk) remove(name fleet.Name) error { return d.unlink("zones", name) }
+
+// removeJournal forgets a zone's history.
+func (d disk) removeJournal(name fleet.Name) error { return d.unlink("journals", name) }
+
+func (d disk) unlink(sub string, name fleet.Name) error {
+	path := d.file(sub, name)
+	if path == "" {
 		return nil
 	}
-	for _, sub := range []string{"zones", "journals"} {
-		if err := os.Remove(d.file(sub, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("zone %s: %w", name, err)
-		}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("zone %s: %w", name, err)
 	}
 	return nil
 }

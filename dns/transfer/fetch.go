@@ -83,7 +83,7 @@ func (t *Transfer) transfer(ctx context.Context, name fleet.Name, p *peer, old *
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // a deadline would be set anew by the next read
 
 	qtype := uint16(typeAXFR)
 	if ixfr {
@@ -101,6 +101,9 @@ func (t *Transfer) transfer(ctx context.Context, name fleet.Name, p *peer, old *
 	}
 	for !in.done() {
 		wire, err := readMessage(conn, readTimeout)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("after %d records: %w", in.seen, errTooSlow)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("after %d records: %w", in.seen, err)
 		}
@@ -219,7 +222,7 @@ func askSerial(ctx context.Context, name fleet.Name, p *peer) (uint32, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	for range 2 {
 		var serial uint32
 		if serial, err = askOnce(conn, name, p); err == nil || !isNetwork(err) {

@@ -94,7 +94,7 @@ func (t *Transfer) Handle(ctx context.Context, r *Request) {
 		a.session, a.plain = session, plain
 	case errors.As(err, &bad):
 		t.metrics.unsigned(bad.Code)
-		t.log.Info("a request's signature is refused", "client", r.Client, "err", err)
+		t.note("a request's signature is refused", "client", r.Client, "err", err)
 		_ = r.Reply(bad.Answer(answerTo(r.Message, rcodeOK, true))) // a client that is gone needs no answer
 		return
 	}
@@ -187,7 +187,7 @@ func (t *Transfer) handleNotify(a *asked) {
 		a.refuse(rcodeNotAuth, edeNotAuthoritative)
 	case !known:
 		t.metrics.notify("in", "refused")
-		t.log.Info("NOTIFY from no primary is refused", "zone", s.name, "client", a.Client)
+		t.note("NOTIFY from no primary is refused", "zone", s.name, "client", a.Client)
 		a.refuse(rcodeRefused, edeProhibited)
 	default:
 		t.metrics.notify("in", "ok")
@@ -226,7 +226,7 @@ func (t *Transfer) handleUpdate(ctx context.Context, a *asked) {
 		rcode = rcodeNotImp
 	case !p.dynamic || update.Rules(name, p.Updates, a.key()) == nil:
 		rcode, ede = rcodeRefused, edeProhibited
-		t.log.Info("an update is refused", "zone", name, "client", a.Client, "key", a.key())
+		t.note("an update is refused", "zone", name, "client", a.Client, "key", a.key())
 	default:
 		var err error
 		if rcode, err = updater.Update(ctx, name, a.key(), slices.Clone(a.plain)); err != nil {

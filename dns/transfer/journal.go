@@ -219,7 +219,13 @@ func (j *journal) add(s step, limit int64) error {
 			return err
 		}
 	}
-	if err := j.write(b); err != nil {
+	err := j.write(b)
+	if errors.Is(err, os.ErrNotExist) { // removed with its zone, which is back
+		if err = j.reset(); err == nil {
+			err = j.write(b)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	j.steps = append(j.steps, place{s.from, s.to, s.digest, j.size, int64(len(b))})

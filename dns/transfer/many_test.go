@@ -35,7 +35,7 @@ func manyZones(t testing.TB, n int, with string, content bool) *fleet.World {
 // Thousands of secondary zones come from one primary with a bounded number of
 // goroutines, stay in step by NOTIFY, and are served at once after a restart.
 func TestManyZones(t *testing.T) {
-	const zones = 1000
+	const zones = 500
 	port := freePort(t)
 	p := serve(t, "", 0, manyZones(t, zones, fmt.Sprintf("transfer: [127.0.0.1], notify: [{address: \"127.0.0.1:%d\"}]", port), true))
 	dir := t.TempDir()

@@ -109,8 +109,7 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 func (t *Transfer) stop(gone []fleet.Name) {
 	for _, name := range gone {
 		t.cfg.Zones.RemoveZone(name)
-		t.notifier.forget(name)
-		t.metrics.forget(name)
+		t.forget(name)
 		t.log.Info("zone removed", "zone", name)
 	}
 }
@@ -124,6 +123,9 @@ func (t *Transfer) makeCatalogs(last, next *intent) {
 		}
 	}
 	lists := map[fleet.Name][]catalog.Member{}
+	if c := next.unnamed.MemberOf; c != "" {
+		lists[c] = nil // it may list nothing yet
+	}
 	list := func(name fleet.Name, p *policy) {
 		if p.MemberOf != "" && p.MemberOf != name {
 			lists[p.MemberOf] = append(lists[p.MemberOf], catalog.Member{Zone: name, Groups: []string{p.Group}})
@@ -137,6 +139,13 @@ func (t *Transfer) makeCatalogs(last, next *intent) {
 			list(name, next.unnamed)
 		}
 	}
+	t.mu.Lock()
+	for name := range t.made {
+		if next.zones[name] == nil {
+			delete(t.made, name)
+		}
+	}
+	t.mu.Unlock()
 	for name, members := range lists {
 		if err := t.makeCatalog(name, members); err != nil {
 			t.log.Error("making a catalog", "catalog", name, "err", err)

@@ -292,7 +292,7 @@ func exchange(ctx context.Context, p *peer, msg []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	if err := writeMessage(conn, msg); err != nil {
 		return nil, fmt.Errorf("sending: %w", err)
 	}

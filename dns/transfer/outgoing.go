@@ -25,7 +25,7 @@ func (t *Transfer) handleTransfer(ctx context.Context, a *asked) {
 		a.refuse(rcodeNotAuth, edeNotAuthoritative)
 	case !p.allows(a.client, a.key()):
 		result = "refused"
-		t.log.Info("a transfer is refused", "zone", name, "client", a.Client, "key", a.key())
+		t.note("a transfer is refused", "zone", name, "client", a.Client, "key", a.key())
 		a.refuse(rcodeRefused, edeProhibited)
 	case a.question.qtype == typeAXFR && !a.Stream: // RFC 5936 section 4.2
 		result = "invalid"

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"time"
@@ -75,7 +76,7 @@ func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 func (t *Transfer) reconcile() (fresh []*secondary, gone []fleet.Name) {
 	for _, name := range t.renewMembers() {
 		if s := t.secondaries[name]; s != nil {
-			t.dropSecondary(s, true)
+			t.dropSecondary(s)
 		}
 	}
 	wanted := map[fleet.Name]*policy{}
@@ -93,6 +94,9 @@ func (t *Transfer) reconcile() (fresh []*secondary, gone []fleet.Name) {
 			s.attempt.item, s.expiry.item = s, s
 			t.secondaries[name] = s
 			fresh = append(fresh, s)
+		} else if !reflect.DeepEqual(s.policy.Primaries, p.Primaries) {
+			s.policy = p
+			t.soon(s, p.primaries[0].Address)
 		}
 		s.policy = p
 	}
@@ -101,7 +105,7 @@ func (t *Transfer) reconcile() (fresh []*secondary, gone []fleet.Name) {
 		if p != nil && len(p.primaries) > 0 {
 			continue
 		}
-		t.dropSecondary(s, p == nil)
+		t.dropSecondary(s)
 		if _, ours := t.intent.world.Zones.Get(name); p == nil && !ours {
 			gone = append(gone, name)
 		}
@@ -110,17 +114,14 @@ func (t *Transfer) reconcile() (fresh []*secondary, gone []fleet.Name) {
 	return fresh, gone
 }
 
-// dropSecondary ends a zone's being secondary; where it is no zone of the
-// fleet any more its copy goes too.
-func (t *Transfer) dropSecondary(s *secondary, remove bool) {
+// dropSecondary ends a zone's being secondary. Its copy goes too.
+func (t *Transfer) dropSecondary(s *secondary) {
 	s.gone = true
 	t.attempts.remove(&s.attempt)
 	t.expiries.remove(&s.expiry)
 	delete(t.secondaries, s.name)
-	if remove {
-		if err := t.disk.remove(s.name); err != nil {
-			t.log.Error("removing a zone's copy", "zone", s.name, "err", err)
-		}
+	if err := t.disk.remove(s.name); err != nil {
+		t.log.Error("removing a zone's copy", "zone", s.name, "err", err)
 	}
 }
 

@@ -260,7 +260,7 @@ func TestHostilePrimary(t *testing.T) {
 						p.put(r)
 					}
 					for k := range 100 {
-						p.put(record{fmt.Sprintf("\x08%08d", i*100+k) + "\x07example\x04test\x00", zone.TypeA, 1, []byte{1, 2, 3, 4}})
+						p.put(record{fmt.Sprintf("\x08%08d", (i*100+k)%1e8) + "\x07example\x04test\x00", zone.TypeA, 1, []byte{1, 2, 3, 4}})
 					}
 					body = nil
 					msg := p.message()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"meridian/dns/zone"
 	"meridian/fleet"
@@ -69,6 +70,8 @@ type Transfer struct {
 	notifier *notifier
 	out      chan struct{} // a token for each transfer out
 
+	strangers *rate.Limiter // of log lines that strangers cause
+
 	events   sync.Mutex // guards pending and first
 	pending  map[fleet.Name]bool
 	awake    chan struct{} // holds one token when pending is not empty
@@ -101,7 +104,8 @@ func New(cfg Config) (*Transfer, error) {
 	def(&cfg.MaxJournal, 64<<20)
 	t := &Transfer{
 		cfg: cfg, log: cfg.Logger, disk: disk{cfg.Dir}, metrics: newMetrics(), out: make(chan struct{}, cfg.Outbound),
-		pending: map[fleet.Name]bool{}, awake: make(chan struct{}, 1), updater: cfg.Updater,
+		strangers: rate.NewLimiter(5, 50),
+		pending:   map[fleet.Name]bool{}, awake: make(chan struct{}, 1), updater: cfg.Updater,
 		secondaries: map[fleet.Name]*secondary{}, wake: make(chan struct{}, 1), unreachable: map[netip.AddrPort]time.Time{},
 		catalogs: map[fleet.Name]*consumed{}, members: map[fleet.Name]*member{}, made: map[fleet.Name]*zone.Zone{},
 	}
@@ -151,14 +155,27 @@ func (t *Transfer) Apply(w *fleet.World) error {
 	t.stop(gone)
 	t.start(fresh)
 	t.makeCatalogs(last, next)
-	if last == nil || last.world.Snapshot != w.Snapshot {
-		t.look(last, next)
-	}
+	t.look(last, next)
 	return nil
 }
 
-// look has zones whose settings may have changed looked at anew.
+// look has zones looked at anew whose settings may have changed, or that the
+// nameserver has told of before this World was known here.
 func (t *Transfer) look(last, next *intent) {
+	var before *fleet.Zones
+	if last != nil {
+		before = last.world.Zones
+	}
+	put, gone := next.world.Zones.Since(before)
+	for _, o := range put {
+		t.enqueue(fleet.Name(o.Key.ID))
+	}
+	for _, name := range gone {
+		t.enqueue(name)
+	}
+	if last != nil && last.world.Snapshot == next.world.Snapshot {
+		return
+	}
 	for name, p := range next.zones {
 		if len(p.access)+len(p.notify) > 0 || p.Catalog != nil {
 			t.enqueue(name)
@@ -233,15 +250,21 @@ func (t *Transfer) watch(ctx context.Context) {
 // observe brings the journal of a zone, its secondaries and, where it is a
 // catalog, its members in line with what is served.
 func (t *Transfer) observe(name fleet.Name) {
-	p := t.policy(name)
+	t.mu.Lock()
+	known, p := t.intent != nil, t.policyLocked(name)
+	t.mu.Unlock()
+	if !known {
+		return // Apply has all zones looked at
+	}
 	z, changed, err := t.current(name, p)
 	if err != nil {
 		t.log.Error("journal", "zone", name, "err", err)
 	}
-	if p == nil || z == nil {
-		if p == nil {
-			t.notifier.forget(name)
-		}
+	if p == nil {
+		t.forget(name)
+		return
+	}
+	if z == nil {
 		return
 	}
 	if changed {
@@ -250,6 +273,22 @@ func (t *Transfer) observe(name fleet.Name) {
 	}
 	if p.Catalog != nil {
 		t.consume(name, p)
+	}
+}
+
+// forget drops what is known of a zone that is no longer the fleet's.
+func (t *Transfer) forget(name fleet.Name) {
+	t.notifier.forget(name)
+	t.metrics.forget(name)
+	if err := t.disk.removeJournal(name); err != nil {
+		t.log.Error("removing a journal", "zone", name, "err", err)
+	}
+}
+
+// note logs what a stranger has caused, as long as it is not too much.
+func (t *Transfer) note(msg string, args ...any) {
+	if t.strangers.Allow() {
+		t.log.Info(msg, args...)
 	}
 }
 

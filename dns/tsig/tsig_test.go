@@ -262,7 +262,7 @@ func TestRFC8945Transfer(t *testing.T) {
 			t.Errorf("%d unsigned messages between signed ones: %v", unsigned, err)
 		}
 	}
-	s, c = begin()
+	_, c = begin()
 	if _, err := c.Verify(message(0), now); err == nil {
 		t.Error("the first message may be unsigned")
 	}
