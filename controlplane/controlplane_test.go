@@ -51,7 +51,7 @@ type memory struct {
 	signal chan struct{}
 }
 
-func newMemory() *memory { return &memory{kept: map[uint64]Change{}, signal: make(chan struct{}, 1)} }
+func newMemory() *memory { return &memory{kept: map[uint64]Change{}, signal: make(chan struct{})} }
 
 func (m *memory) change(f func() error) error {
 	m.mu.Lock()
@@ -62,10 +62,8 @@ func (m *memory) change(f func() error) error {
 	if err := f(); err != nil {
 		return err
 	}
-	select {
-	case m.signal <- struct{}{}:
-	default:
-	}
+	close(m.signal) // every replica hears of it
+	m.signal = make(chan struct{})
 	return nil
 }
 
@@ -158,13 +156,13 @@ func (m *memory) PutAcks(_ context.Context, acks []Ack) error {
 func (m *memory) Watch(ctx context.Context, update func(Stored)) error {
 	for {
 		m.mu.Lock()
-		st := m.st
+		st, signal := m.st, m.signal
 		m.mu.Unlock()
 		update(st)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-m.signal:
+		case <-signal:
 		}
 	}
 }
@@ -207,13 +205,17 @@ type rig struct {
 }
 
 // run starts a replica in a bubble of virtual time, which must end it.
-func run(t *testing.T, store *memory, disk *onDisk) (*rig, func()) {
+func run(t *testing.T, store *memory, disk *onDisk, edit ...func(*Config)) (*rig, func()) {
 	t.Helper()
 	r := &rig{store: store, out: &published{}, disk: disk}
 	var mu sync.Mutex
-	c, err := New(Config{Node: "fra-1", Store: store, Publisher: r.out, Disk: disk, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	cfg := Config{Node: "fra-1", Store: store, Publisher: r.out, Disk: disk, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Impact: func(old, next *fleet.World) any { return fmt.Sprintf("%d shifts", len(next.Shifts)) },
-		Notify: func(e Event) { mu.Lock(); r.said = append(r.said, e.Text); mu.Unlock() }})
+		Notify: func(e Event) { mu.Lock(); r.said = append(r.said, e.Text); mu.Unlock() }}
+	for _, f := range edit {
+		f(&cfg)
+	}
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
