@@ -27,7 +27,6 @@ type Source struct {
 	mu    sync.Mutex // held while a World is made and applied
 	world *fleet.World
 	zones *fleet.Zones
-	seen  map[fleet.Name]string // versions in the key store
 	next  time.Time
 }
 
