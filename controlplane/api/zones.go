@@ -232,14 +232,14 @@ func zoneBase(r *http.Request) (string, error) {
 	case match == "*":
 		return controlplane.Exists, nil
 	}
-	tag, ok := strings.CutPrefix(match, `"`)
-	if tag, ok = strings.CutSuffix(tag, `"`); !ok || !etagForm.MatchString(tag) {
+	m := etagForm.FindStringSubmatch(match)
+	if m == nil {
 		return "", fmt.Errorf("If-Match: expected one ETag in quotes, got %q", match)
 	}
-	return tag, nil
+	return m[1], nil
 }
 
-var etagForm = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+var etagForm = regexp.MustCompile(`^"([0-9A-Za-z]{1,64})"$`)
 
 // change reads what PUT, PATCH and DELETE have alike.
 func (s *Server) change(w http.ResponseWriter, r *http.Request, limit int64) (name fleet.Name, base string, body []byte, ok bool) {
