@@ -29,15 +29,15 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 
 // sums gives the counters of each transport, those of closed sockets among
 // them.
-func (s *Server) sums() *[HTTPS + 1]stats {
-	out := new([HTTPS + 1]stats)
+func (s *Server) sums() *[HTTPS + 1]counters {
+	out := new([HTTPS + 1]counters)
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	for t := range out {
 		out[t].add(&s.retired[t])
 	}
 	for _, st := range s.stats {
-		out[st.transport].add(st)
+		st.addTo(&out[st.transport])
 	}
 	return out
 }
@@ -49,7 +49,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	all := new(stats)
+	all := new(counters)
 	sums := c.s.sums()
 	for t := range sums {
 		sum := &sums[t]

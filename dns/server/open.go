@@ -122,14 +122,20 @@ func (s *Server) install(fresh []*opened, want []place) {
 
 // retire closes a place; its counters go on in those of its transport.
 func (s *Server) retire(o *opened) {
+	for _, st := range o.stats { // what the kernel tells ends with the socket
+		if st.conn != nil {
+			st.kernel.Add(kernelDrops(st.conn))
+			st.conn = nil
+		}
+	}
 	if o.stop != nil {
 		o.stop()
 		<-o.done
 	}
-	o.close()
 	for _, st := range o.stats {
-		s.retired[st.transport].add(st)
+		st.addTo(&s.retired[st.transport])
 	}
+	o.close()
 	s.stats = slices.DeleteFunc(s.stats, func(st *stats) bool { return slices.Contains(o.stats, st) })
 }
 

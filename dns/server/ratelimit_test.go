@@ -57,7 +57,7 @@ func TestRateLimit(t *testing.T) {
 	if whole < 20 || whole > 30 || truncated < 33 || truncated > 40 {
 		t.Errorf("of 100 queries at once, at 20 a second, %d are answered and %d truncated", whole, truncated)
 	}
-	if got := counters(t, s); got["meridian_dns_rate_limited_total truncated"] != float64(truncated) ||
+	if got := gather(t, s); got["meridian_dns_rate_limited_total truncated"] != float64(truncated) ||
 		got["meridian_dns_rate_limited_total dropped"] != float64(100-whole-truncated) {
 		t.Errorf("counted %v", got)
 	}

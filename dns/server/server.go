@@ -68,7 +68,7 @@ type Server struct {
 	opening sync.Mutex // guards what follows
 	open    []*opened
 	stats   []*stats // of open sockets
-	retired [HTTPS + 1]stats
+	retired [HTTPS + 1]counters
 	running *group // nil while Run does not run
 
 	loading sync.Mutex        // guards files

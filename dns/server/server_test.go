@@ -18,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"meridian/dns/answer"
 	"meridian/dns/zone"
@@ -280,8 +281,8 @@ func TestTCPLimits(t *testing.T) {
 	}
 }
 
-// counters gives every metric by name and label values.
-func counters(t testing.TB, s *Server) map[string]float64 {
+// gather gives every metric by name and label values.
+func gather(t testing.TB, s *Server) map[string]float64 {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
 	s.Register(r)
@@ -304,7 +305,7 @@ func counters(t testing.TB, s *Server) map[string]float64 {
 
 func counter(t testing.TB, s *Server, name string) float64 {
 	t.Helper()
-	v, ok := counters(t, s)[name]
+	v, ok := gather(t, s)[name]
 	if !ok {
 		t.Errorf("no metric %s", name)
 	}
@@ -318,7 +319,7 @@ func TestMetrics(t *testing.T) {
 	}
 	exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA)
 	exchange1(t, "tcp", s.Addrs()[0], "nothing.demo.test.", dns.TypeMX)
-	got := counters(t, s)
+	got := gather(t, s)
 	for name, want := range map[string]float64{
 		"meridian_dns_queries_total udp": 1, "meridian_dns_queries_total tcp": 1, "meridian_dns_zones": 1,
 		"meridian_dns_queries_by_type_total A": 1, "meridian_dns_queries_by_type_total MX": 1,
@@ -329,6 +330,39 @@ func TestMetrics(t *testing.T) {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s = %v, want %v", name, v, want)
 		}
+	}
+}
+
+// Answering over UDP allocates nothing, with all that may be done to an answer.
+func TestAnswerAllocatesNothing(t *testing.T) {
+	s, err := New(Config{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(with(t, "rate_limit: {per_second: 1000000}, proxies: [192.0.2.0/24]", nil)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u, err := newUDPSocket(c.(*net.UDPConn), new(stats))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := query("www.demo.test.", dns.TypeA, 1).Pack()
+	b = append(proxyHeader("203.0.113.9:4444", proxyDatagram), b...)
+	u.in[0].len = uint32(copy(u.queries[0][:], b))
+	copy(u.names[0][:], []byte{unix.AF_INET, 0, 1, 2, 192, 0, 2, 9}) // as on a little-endian machine
+	answered := 0
+	if n := testing.AllocsPerRun(1000, func() {
+		u.notes = 1
+		if u.answer(s, s.plan.Load(), s.settings.Load(), time.Now(), 0, 0) > 0 {
+			answered++
+		}
+	}); n != 0 || answered < 1000 {
+		t.Errorf("%v allocations, %d answers", n, answered)
 	}
 }
 

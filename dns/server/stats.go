@@ -94,12 +94,9 @@ var rcodeNames = map[int]string{0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "N
 
 const rcodes = 24
 
-// stats are the counters of one socket, written by the goroutine that serves
-// it (a listener's by its connections) and read by scrapes.
-type stats struct {
-	transport Transport
-	conn      syscall.RawConn // of a UDP socket; nil else
-
+// counters are those of one socket, written by the goroutine that serves it (a
+// listener's by its connections) and read by scrapes.
+type counters struct {
 	queries atomic.Uint64
 	handed  atomic.Uint64 // to the Handler
 	limited atomic.Uint64 // answers dropped by the rate limit
@@ -110,6 +107,13 @@ type stats struct {
 	classes [len(classNames)]atomic.Uint64
 	drops   [dropReasons]atomic.Uint64
 	zones   zoneCounts
+}
+
+// stats are what is noted of one socket.
+type stats struct {
+	counters
+	transport Transport
+	conn      syscall.RawConn // of a UDP socket; nil else
 
 	drawn  atomic.Uint64 // see draw
 	second atomic.Int64  // see due
@@ -118,7 +122,7 @@ type stats struct {
 	_      [64]byte // so that sockets share no cache line
 }
 
-func (st *stats) count(o answer.Outcome) {
+func (st *counters) count(o answer.Outcome) {
 	if o.Drop != answer.Answered {
 		st.drop(int(o.Drop))
 		return
@@ -134,23 +138,28 @@ func (st *stats) count(o answer.Outcome) {
 	}
 }
 
-func (st *stats) drop(reason int) { st.drops[reason].Add(1) }
+func (st *counters) drop(reason int) { st.drops[reason].Add(1) }
 
 // add adds another socket's counters.
-func (st *stats) add(o *stats) {
+func (st *counters) add(o *counters) {
 	st.queries.Add(o.queries.Load())
 	st.handed.Add(o.handed.Load())
 	st.limited.Add(o.limited.Load())
 	st.slipped.Add(o.slipped.Load())
 	st.kernel.Add(o.kernel.Load())
-	if o.conn != nil {
-		st.kernel.Add(kernelDrops(o.conn))
-	}
 	addAll(st.rcode[:], o.rcode[:])
 	addAll(st.types[:], o.types[:])
 	addAll(st.classes[:], o.classes[:])
 	addAll(st.drops[:], o.drops[:])
 	st.zones.addAll(&o.zones)
+}
+
+// addTo adds what is noted of an open socket to counters.
+func (st *stats) addTo(sum *counters) {
+	sum.add(&st.counters)
+	if st.conn != nil {
+		sum.kernel.Add(kernelDrops(st.conn))
+	}
 }
 
 func addAll(to, from []atomic.Uint64) {
