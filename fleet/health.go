@@ -106,6 +106,13 @@ type VantageTarget struct {
 	Target  Target
 }
 
+// VantageVerdict is the verdict of one vantage, or of the fleet where Vantage
+// is empty.
+type VantageVerdict struct {
+	VantageTarget
+	Verdict Verdict
+}
+
 // View is all verdicts at one moment. It is immutable: whoever builds one
 // hands over its maps and changes them no more. The zero View knows nothing.
 type View struct {
@@ -114,7 +121,7 @@ type View struct {
 	Verdicts map[Target]Verdict        // by majority of the live vantages
 	Vantages map[VantageTarget]Verdict // as each vantage sees it
 	Probers  map[string]bool           // vantage regions with a live prober
-	Changed  []VantageTarget           // what has another State (or is Forced or not) than in the View of Revision-1, of the fleet where Vantage is empty; nil where that is not known
+	Changed  []VantageVerdict          // what has another State (or is Forced or not) than in the View of Revision-1; nil where that is not known
 }
 
 // Get gives the fleet-wide verdict on t; unknown where there is none.

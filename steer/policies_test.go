@@ -330,12 +330,20 @@ func TestScenesFollowEachOther(t *testing.T) {
 	next := view("ams:forced iad@fra:down tyo@ams:down")
 	next.Revision = 2
 	for _, r := range []string{"fra", "ams"} {
-		next.Changed = append(next.Changed, fleet.VantageTarget{Target: service(r)})
+		next.Changed = append(next.Changed, changed(next, "", service(r)))
 	}
-	next.Changed = append(next.Changed, fleet.VantageTarget{Vantage: "ams", Target: service("tyo")})
+	next.Changed = append(next.Changed, changed(next, "ams", service("tyo")))
 	got := NewScene(c, next, nil, now, s)
 	next.Changed = nil
 	if want := NewScene(c, next, nil, now, nil); got.health[0] != want.health[0] {
 		t.Errorf("got %+v, want %+v", got.health[0], want.health[0])
 	}
+}
+
+func changed(v *fleet.View, vantage string, t fleet.Target) fleet.VantageVerdict {
+	out := fleet.VantageVerdict{VantageTarget: fleet.VantageTarget{Vantage: vantage, Target: t}, Verdict: v.Get(t)}
+	if vantage != "" {
+		out.Verdict = v.From(vantage, t)
+	}
+	return out
 }

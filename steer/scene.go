@@ -156,8 +156,8 @@ func (s *Scene) read(before *Scene) {
 	services := len(s.classes.trees)
 	if before != nil && before.classes.snap == s.classes.snap && s.follows(before) {
 		s.health = slices.Clone(before.health)
-		for _, k := range s.view.Changed {
-			s.note(k, s.verdict(k))
+		for i := range s.view.Changed {
+			s.note(s.view.Changed[i].VantageTarget, s.view.Changed[i].Verdict)
 		}
 		return
 	}
@@ -187,13 +187,6 @@ func (s *Scene) follows(before *Scene) bool {
 		return false
 	}
 	return s.view.Revision == before.view.Revision+1 || s.view.Revision == before.view.Revision && len(s.view.Changed) == 0
-}
-
-func (s *Scene) verdict(k fleet.VantageTarget) fleet.Verdict {
-	if k.Vantage == "" {
-		return s.view.Get(k.Target)
-	}
-	return s.view.From(k.Vantage, k.Target)
 }
 
 // note enters one verdict.

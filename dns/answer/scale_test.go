@@ -56,7 +56,7 @@ func kindOf(i int) string {
 // region; the region given is down, as seen by all.
 func fullView(s *fleet.Snapshot, revision uint64, down string) *fleet.View {
 	v := &fleet.View{Revision: revision, Verdicts: map[fleet.Target]fleet.Verdict{}, Vantages: map[fleet.VantageTarget]fleet.Verdict{},
-		Probers: map[string]bool{}, Changed: []fleet.VantageTarget{}}
+		Probers: map[string]bool{}, Changed: []fleet.VantageVerdict{}}
 	for _, r := range s.Spec.Regions {
 		v.Probers[r.ID] = true
 		state := fleet.Verdict{State: fleet.Up}
@@ -67,13 +67,13 @@ func fullView(s *fleet.Snapshot, revision uint64, down string) *fleet.View {
 			t := fleet.Target{Kind: fleet.TargetService, Region: r.ID, Service: s.Spec.Services[i].Service}
 			v.Verdicts[t] = state
 			if r.ID == "r0" {
-				v.Changed = append(v.Changed, fleet.VantageTarget{Target: t})
+				v.Changed = append(v.Changed, fleet.VantageVerdict{VantageTarget: fleet.VantageTarget{Target: t}, Verdict: state})
 			}
 			for _, from := range s.Spec.Regions {
 				k := fleet.VantageTarget{Vantage: from.ID, Target: t}
 				v.Vantages[k] = state
 				if r.ID == "r0" {
-					v.Changed = append(v.Changed, k)
+					v.Changed = append(v.Changed, fleet.VantageVerdict{VantageTarget: k, Verdict: state})
 				}
 			}
 		}

@@ -342,10 +342,10 @@ func cutOff(r *Report, prev *fleet.View) bool {
 // raises that where there is news.
 func compare(prev, view *fleet.View, abstaining []string) Conclusion {
 	out := Conclusion{View: view, Abstaining: abstaining}
-	view.Changed = []fleet.VantageTarget{}
+	view.Changed = []fleet.VantageVerdict{}
 	note := func(vantage string, t fleet.Target, was, is fleet.Verdict) {
 		if was.State != is.State || was.Forced != is.Forced {
-			view.Changed = append(view.Changed, fleet.VantageTarget{Vantage: vantage, Target: t})
+			view.Changed = append(view.Changed, fleet.VantageVerdict{VantageTarget: fleet.VantageTarget{Vantage: vantage, Target: t}, Verdict: is})
 		}
 		if was.State != is.State {
 			out.Changes = append(out.Changes, Change{t, vantage, was.State, is.State, is.Cause, is.Detail})
