@@ -22,7 +22,7 @@ type Member struct {
 	Coo    fleet.Name // the catalog that it may move to, or ""
 }
 
-// version is the only one there is (RFC 9432 section 3).
+// version is the only one there is (RFC 9432 section 4.3.1).
 const version = "2"
 
 // maxErr bounds how much of a broken catalog an error tells.

@@ -23,7 +23,7 @@ func load(t testing.TB, text string) *zone.Zone {
 	return z
 }
 
-// RFC 9432 §4.3: members are the PTR records below zones. RFC 9432 §4.4: their properties are group and coo; others are passed over.
+// RFC 9432 §4.2: members are the PTR records below zones. RFC 9432 §4.4: their properties are group and coo; others are passed over.
 func TestRFC9432Members(t *testing.T) {
 	z := load(t, `version TXT "2"
 a1.zones PTR B.example.
@@ -46,8 +46,8 @@ custom.ext TXT whatever
 	}
 }
 
-// RFC 9432 §3: a catalog without a version, or with another, is not processed.
-// RFC 9432 §4.1: nor is one with several PTR records at a member, or that lists a zone twice.
+// RFC 9432 §4.3.1: a catalog without a version, or with another, is not processed.
+// RFC 9432 §4.2: nor is one with several PTR records at a member, or that lists a zone twice.
 func TestRFC9432Broken(t *testing.T) {
 	const v = "version TXT \"2\"\n"
 	for text, want := range map[string]string{

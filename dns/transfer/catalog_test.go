@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"meridian/dns/zone"
 	"meridian/fleet"
 )
 
@@ -178,5 +179,41 @@ zones: [{zone: catalog.test, template: in, catalog: {template: in, groups: {web:
 	eventually(t, "we serve c and not b", func() bool { return serialAt(n.addr, "c.test.") == 1 && n.srv.Zone("b.test.") == nil })
 	if serialAt(n.addr, "a.test.") != 1 {
 		t.Error("a is gone")
+	}
+}
+
+// RFC 9432 §5.1: a catalog that breaks takes no member away, also where the nameserver starts with it; it is taken again when it is whole.
+func TestRFC9432BrokenCatalog(t *testing.T) {
+	const doc = `zones: [{zone: cat.test, primaries: [{address: "192.0.2.1:53"}], catalog: {}}]`
+	version := func(serial int, rest string) *zone.Zone {
+		z, err := zone.Load("cat.test.", fmt.Appendf(nil, "@ 0 SOA invalid. invalid. %d 1 1 1 1\n@ 0 NS invalid.\n%s", serial, rest), "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return z
+	}
+	const v = "version 0 TXT \"2\"\n"
+	dir := t.TempDir()
+	tr, zones := directIn(t, dir, doc)
+	look := func(tr *Transfer, zones fixed, z *zone.Zone, want int) {
+		t.Helper()
+		zones[z.Name] = z
+		tr.observe(z.Name)
+		if len(tr.members) != want {
+			t.Errorf("serial %d: %d members, want %d", z.Serial, len(tr.members), want)
+		}
+	}
+	look(tr, zones, version(1, "a.zones 0 PTR a.test.\n"), 0)
+	look(tr, zones, version(2, v+"a.zones 0 PTR a.test.\nb.zones 0 PTR b.test.\n"), 2)
+	broken := version(3, v+"a.zones 0 PTR a.test.\nb.zones 0 PTR a.test.\n")
+	look(tr, zones, broken, 2)
+	again, zones2 := directIn(t, dir, doc)
+	look(again, zones2, broken, 2)
+	if again.secondaries["b.test."] == nil || len(again.secondaries["b.test."].policy.primaries) != 1 {
+		t.Error("a member does not have the catalog's primaries")
+	}
+	look(again, zones2, version(4, v+"a.zones 0 PTR a.test.\n"), 1)
+	if got := counter(t, &node{Transfer: again}, "meridian_dns_catalog_errors_total", "cat.test."); got != 1 {
+		t.Errorf("%v broken versions counted", got)
 	}
 }

@@ -15,8 +15,9 @@ import (
 	"meridian/fleet"
 )
 
-// disk keeps copies of zones, one file each in the folder zones, and their
-// journals in the folder journals. A copy's time of modification is when its
+// disk keeps copies of zones, one file each in the folder zones, their journals
+// in the folder journals, and of each catalog the last version that could be
+// read in the folder catalogs. A copy's time of modification is when its
 // primary last confirmed it. With no folder nothing is kept.
 type disk struct{ dir string }
 
@@ -24,7 +25,7 @@ func (d disk) make() error {
 	if d.dir == "" {
 		return nil
 	}
-	for _, sub := range []string{"zones", "journals"} {
+	for _, sub := range []string{"zones", "journals", "catalogs"} {
 		if err := os.MkdirAll(filepath.Join(d.dir, sub), 0o700); err != nil {
 			return fmt.Errorf("transfers: %w", err)
 		}
@@ -49,8 +50,24 @@ func (d disk) journal(name fleet.Name) string { return d.file("journals", name) 
 
 // load gives the copy of a zone and when it was last confirmed; nil where
 // there is none.
-func (d disk) load(name fleet.Name) (*zone.Zone, time.Time, error) {
-	path := d.file("zones", name)
+func (d disk) load(name fleet.Name) (*zone.Zone, time.Time, error) { return d.read("zones", name) }
+
+// loadCatalog gives the last version of a catalog that could be read.
+func (d disk) loadCatalog(name fleet.Name) (*zone.Zone, error) {
+	z, _, err := d.read("catalogs", name)
+	return z, err
+}
+
+// saveCatalog keeps a version of a catalog that could be read.
+func (d disk) saveCatalog(z *zone.Zone) error {
+	if path := d.file("catalogs", z.Name); path != "" {
+		return writeFile(path, z.Encode())
+	}
+	return nil
+}
+
+func (d disk) read(sub string, name fleet.Name) (*zone.Zone, time.Time, error) {
+	path := d.file(sub, name)
 	if path == "" {
 		return nil, time.Time{}, nil
 	}

@@ -11,7 +11,8 @@ import (
 
 // consumed is a catalog whose members we serve.
 type consumed struct {
-	zone    *zone.Zone // that was read last, good or not
+	zone    *zone.Zone // that was looked at last, good or not
+	read    bool       // members is from a good one
 	members []catalog.Member
 }
 
@@ -39,11 +40,17 @@ func (t *Transfer) consume(name fleet.Name, p *policy) {
 	c.zone = z
 	members, err := catalog.Read(z)
 	if err != nil {
-		t.mu.Unlock()
 		t.metrics.catalogs.WithLabelValues(string(name)).Inc()
 		t.log.Error("a catalog is not taken; its members stay", "catalog", name, "serial", z.Serial, "err", err)
-		return
+		members = t.lastMembers(name)
+		if c.read || members == nil {
+			t.mu.Unlock()
+			return
+		}
+	} else if err := t.disk.saveCatalog(z); err != nil {
+		t.log.Error("keeping a catalog", "catalog", name, "err", err)
 	}
+	c.read = true
 	c.members = members
 	before := len(t.members)
 	fresh, gone := t.reconcile()
@@ -51,6 +58,23 @@ func (t *Transfer) consume(name fleet.Name, p *policy) {
 	t.mu.Unlock()
 	t.stop(gone)
 	t.start(fresh)
+}
+
+// lastMembers reads the last good version of a catalog from disk, for a start
+// with one that is broken (RFC 9432 section 5.1).
+func (t *Transfer) lastMembers(name fleet.Name) []catalog.Member {
+	z, err := t.disk.loadCatalog(name)
+	if err != nil {
+		t.log.Error("reading a catalog's last good version", "catalog", name, "err", err)
+	}
+	if z == nil {
+		return nil
+	}
+	members, err := catalog.Read(z)
+	if err != nil {
+		t.log.Error("reading a catalog's last good version", "catalog", name, "err", err)
+	}
+	return members
 }
 
 // renewMembers works out which zones are members of which catalog, and with
@@ -61,6 +85,9 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 	for name, c := range t.catalogs {
 		if p := t.intent.zones[name]; p == nil || p.Catalog == nil {
 			delete(t.catalogs, name)
+			if err := t.disk.unlink("catalogs", name); err != nil {
+				t.log.Error("removing a catalog's copy", "catalog", name, "err", err)
+			}
 		} else {
 			lists[name] = c.members
 		}
@@ -75,8 +102,8 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 	next := make(map[fleet.Name]*member, len(a.Owners))
 	read := map[[2]string]*policy{}
 	for name, o := range a.Owners {
-		if t.intent.zones[name] != nil {
-			t.log.Warn("a catalog lists a zone that the Spec names; the Spec holds", "zone", name, "catalog", o.Catalog)
+		if _, written := t.intent.world.Zones.Get(name); written || t.intent.zones[name] != nil { // RFC 9432 section 5.2
+			t.log.Warn("a catalog lists a zone that the fleet has in any case; the fleet's own stays", "zone", name, "catalog", o.Catalog)
 			continue
 		}
 		p := t.intent.zones[o.Catalog]

@@ -29,8 +29,13 @@ func (f fixed) SetUnavailable(n fleet.Name)    { delete(f, n) }
 // direct is a Transfer without a network.
 func direct(t testing.TB, doc string, zones ...*zone.Zone) (*Transfer, fixed) {
 	t.Helper()
+	return directIn(t, "", doc, zones...)
+}
+
+func directIn(t testing.TB, dir, doc string, zones ...*zone.Zone) (*Transfer, fixed) {
+	t.Helper()
 	f := fixed{}
-	tr, err := New(Config{Zones: f, Logger: discard})
+	tr, err := New(Config{Zones: f, Dir: dir, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
