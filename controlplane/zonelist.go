@@ -27,6 +27,16 @@ func sourceOf(s *fleet.Spec, spec *fleet.Zone) string {
 	return "unknown"
 }
 
+// SourceOf says who writes a zone of a World, as ZoneInfo has it; catalog for
+// one that it does not name.
+func SourceOf(w *fleet.World, name fleet.Name) string {
+	spec := w.Snapshot.Spec.Zone(name)
+	if _, own := w.Zones.Get(name); spec == nil && !own {
+		return "catalog"
+	}
+	return sourceOf(w.Snapshot.Spec, spec)
+}
+
 // ZoneNames lists every zone that the Spec names or the API has made, in order.
 func (c *ControlPlane) ZoneNames() []fleet.Name {
 	c.mu.Lock()

@@ -104,7 +104,12 @@ func (s *Server) names() []fleet.Name {
 
 // zoneInfo joins what the control plane and the nameserver know of a zone.
 func (s *Server) zoneInfo(name fleet.Name) (controlplane.ZoneInfo, error) {
-	info, err := controlplane.ZoneInfo{Zone: name, Source: "transfer", State: "ok"}, error(nil)
+	info, err := controlplane.ZoneInfo{Zone: name, Source: "file", State: "ok"}, error(nil)
+	if s.cfg.World != nil {
+		if w := s.cfg.World(); w != nil {
+			info.Source = controlplane.SourceOf(w, name)
+		}
+	}
 	if s.cfg.Zones != nil {
 		if info, err = s.cfg.Zones.ZoneInfo(name); err != nil {
 			info = controlplane.ZoneInfo{Zone: name, Source: "catalog", State: "ok"}
