@@ -145,7 +145,7 @@ func (t *Transfer) stop(gone []fleet.Name) {
 // their content has changed.
 func (t *Transfer) makeCatalogs(last, next *intent) {
 	if last != nil && last.world.Snapshot == next.world.Snapshot {
-		if next.unnamed.MemberOf == "" || last.world.Zones == next.world.Zones {
+		if next.unnamed.MemberOf == "" || sameNames(last.world.Zones, next.world.Zones) {
 			return
 		}
 	}
@@ -178,6 +178,15 @@ func (t *Transfer) makeCatalogs(last, next *intent) {
 			t.log.Error("making a catalog", "catalog", name, "err", err)
 		}
 	}
+}
+
+// sameNames says whether two sets hold zones of the same names.
+func sameNames(a, b *fleet.Zones) bool {
+	put, gone := b.Since(a)
+	return len(gone) == 0 && !slices.ContainsFunc(put, func(o fleet.Object) bool {
+		_, had := a.Get(fleet.Name(o.Key.ID))
+		return !had
+	})
 }
 
 // makeCatalog serves a catalog; its serial is the time of the change, and at
