@@ -50,7 +50,12 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.TLS != nil {
 		p.secure(r.TLS)
 	}
+	sent := false
 	err = h.Respond(r.Context(), query, &p, func(msg []byte) error {
+		if sent {
+			return errSecond
+		}
+		sent = true
 		_ = control.SetWriteDeadline(time.Now().Add(writeLimit))
 		w.Header().Set("Content-Type", dnsMessage)
 		w.Header().Set("Content-Length", fmt.Sprint(len(msg)))
@@ -58,10 +63,16 @@ func (h *web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, err := w.Write(msg)
 		return err
 	})
-	if errors.Is(err, errNoAnswer) {
+	switch {
+	case errors.Is(err, errNoAnswer):
 		http.Error(w, "not a DNS query", http.StatusBadRequest)
+	case err == nil && !sent: // the Handler has no answer, or no time
+		http.Error(w, "no answer", http.StatusServiceUnavailable)
 	}
 }
+
+// errSecond says that a response has one message (RFC 8484 section 4.2).
+var errSecond = errors.New("a second message in one HTTP response")
 
 // query takes the DNS message out of a request, and the status of one that has
 // none (RFC 8484 sections 4.1 and 4.2.1).

@@ -17,7 +17,15 @@ type Peer struct {
 	Transport Transport
 	Name      string // the first DNS name of its verified certificate; "" without one
 
-	weak bool // TLS below 1.3, by which no zone is transferred (RFC 9103 section 7.1)
+	weak bool // TLS below 1.3
+}
+
+// takes says whether what the plan is not asked for may be handed over for this
+// peer: transfers not by TLS below 1.3 (RFC 9103 section 7.1), nor by HTTPS,
+// where a query has one response.
+func (p *Peer) takes(o *answer.Outcome) bool {
+	transfer := o.Type == typeIXFR || o.Type == typeAXFR
+	return !transfer || !p.weak && p.Transport != HTTPS
 }
 
 // secure notes what a TLS connection says of the peer.
@@ -47,7 +55,7 @@ var errNoAnswer = errors.New("the message gets no answer")
 func (s *Server) answer(x *exchange, msg []byte, p *Peer, st *stats) (n int, special bool) {
 	plan, now := s.plan.Load(), time.Now()
 	n, o := plan.Answer(&x.work, msg, s.asker(p.Client, p.Transport, now), x.out[2:])
-	if o.Special && s.cfg.Special != nil && !p.weak {
+	if o.Special && s.cfg.Special != nil && p.takes(&o) {
 		st.handed.Add(1)
 		return 0, true
 	}

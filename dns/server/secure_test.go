@@ -121,6 +121,13 @@ func TestRFC9103TransferOverTLS(t *testing.T) {
 	if m := receive(t, c); m.Rcode != dns.RcodeRefused {
 		t.Errorf("a transfer by TLS 1.2: %v", m)
 	}
+	update := new(dns.Msg).SetUpdate("demo.test.")
+	update.Id = 2
+	send(t, c, update)
+	receive(t, c)
+	if r := <-h.got; r.Message[2]>>3&15 != dns.OpcodeUpdate {
+		t.Errorf("%+v", r)
+	}
 	if c, err = dialTLS(t, s, ca, nil); err == nil {
 		_, err = c.Read(make([]byte, 1))
 	}
@@ -232,6 +239,29 @@ func TestRFC8484(t *testing.T) {
 		if got := r.Header.Get("Cache-Control"); got != c.cache || r.Header.Get("Content-Type") != dnsMessage {
 			t.Errorf("%s: %v", c.what, r.Header)
 		}
+	}
+}
+
+// RFC 8484 §4.2: a response has one DNS message: NOTIFY and UPDATE are answered, zones are not transferred.
+func TestRFC8484OneMessage(t *testing.T) {
+	h := slow{make(chan *Request, 8), make(chan struct{})}
+	close(h.go_)
+	s, ca := startSecure(t, func(c *Config) { c.Special = h })
+	url := "https://" + s.AddrsOf(HTTPS)[0].String() + "/dns-query"
+	for qtype, rcode := range map[uint16]int{dns.TypeAXFR: dns.RcodeRefused, dns.TypeSOA: dns.RcodeSuccess} {
+		q := query("demo.test.", qtype, 0)
+		if qtype == dns.TypeSOA {
+			q.Opcode = dns.OpcodeNotify
+		}
+		b, _ := q.Pack()
+		r, body := doh(t, ca, "POST", url, dnsMessage, string(b))
+		var m dns.Msg
+		if err := m.Unpack([]byte(body)); err != nil || r.StatusCode != 200 || m.Rcode != rcode {
+			t.Errorf("%v %v %v", r, err, &m)
+		}
+	}
+	if r := <-h.got; r.Transport != HTTPS || len(h.got) > 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -6,6 +6,8 @@ const (
 	headerLen = 12
 	typeSOA   = 6
 	typeOPT   = 41
+	typeIXFR  = 251
+	typeAXFR  = 252
 )
 
 // skipName passes over the name at msg[at], 0 where it does not end.
