@@ -9,6 +9,7 @@ package rules
 import (
 	"meridian/anycast/plan"
 	"meridian/dns/sign"
+	"meridian/dns/update"
 	"meridian/dns/zone"
 	"meridian/edge/l7/route"
 	"meridian/edge/maglev"
@@ -20,5 +21,5 @@ import (
 // errors of one stage are given at once; fleet.FieldErrors lists them. The
 // revision is the store's, 0 for a Spec from a file.
 func Compile(doc []byte, revision uint64) (*fleet.Snapshot, error) {
-	return fleet.Compile(doc, revision, steer.Check, zone.Check, sign.Check, route.Check, maglev.Check, plan.Check)
+	return fleet.Compile(doc, revision, steer.Check, zone.Check, sign.Check, update.Check, route.Check, maglev.Check, plan.Check)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"meridian/dns/tsig"
 	"meridian/dns/zone"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
@@ -186,6 +187,14 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		}
 		if err != nil {
 			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
+		}
+	}
+	for _, k := range w.Snapshot.Spec.DNS.Keys {
+		key := fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(k.Secret)}
+		if o, ok := w.Objects[key]; ok {
+			if _, err := tsig.NewKey(k.Name, k.Algorithm, o.Data); err != nil {
+				errs = append(errs, &ObjectError{Key: key, File: o.File, Msg: err.Error()})
+			}
 		}
 	}
 	if certificates && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
