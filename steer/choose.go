@@ -327,6 +327,9 @@ func (w *walk) shift(choice *Choice) (moved bool) {
 		}
 		choice.Sliced = choice.Sliced || sh.Share < 1
 		if !sh.shifted(w.slot) {
+			if w.why != nil {
+				w.why.addf(fleet.ReasonShift, sh.From, "shift %s moves %g %% of its clients, this one not among them", sh.ID, sh.Share*100)
+			}
 			continue
 		}
 		if w.why != nil {

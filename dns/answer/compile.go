@@ -81,10 +81,15 @@ func (p *Plan) latencyMap() (*steer.LatencyMap, error) {
 	if name == "" || !ok {
 		return nil, nil
 	}
+	s := &p.steering
+	if s.latency != nil && s.latencyFrom.Same(obj) {
+		return s.latency, nil
+	}
 	m, err := steer.ParseLatencyMap(obj.Data)
 	if err != nil {
 		return nil, fmt.Errorf("latency map %s: %w", name, err)
 	}
+	s.latency, s.latencyFrom = m, obj
 	return m, nil
 }
 

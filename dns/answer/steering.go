@@ -60,6 +60,9 @@ type steering struct {
 	cache  map[stateKey]*state
 	wide   map[string]*geo.Table // by kind of ranking and entries
 	data   [2][][]byte           // by family and region: its addresses as records; the anycast ones come last
+
+	latency     *steer.LatencyMap // nil for none
+	latencyFrom fleet.Object      // what it was read from
 }
 
 // begin notes what the Spec needs.
