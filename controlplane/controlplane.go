@@ -63,6 +63,7 @@ type ControlPlane struct {
 	publish  sync.Mutex // held while a World is installed, so that they go out in order
 	deriving sync.Mutex // held while the Deriver works
 	parsed   parsedZones
+	told     toldZones
 	turns    [256]chan struct{} // of writers of zones, by the hash of the name; each holds one
 
 	mu      sync.Mutex // guards what follows

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"meridian/dns/zone"
 	"meridian/fleet"
@@ -84,18 +85,50 @@ func (c *ControlPlane) ZoneInfo(name fleet.Name) (ZoneInfo, error) {
 		}
 		return info, nil
 	}
-	z, err := zone.Load(name, o.Data, o.File)
-	if err != nil {
-		info.State = err.Error()
-		return info, nil
+	told := c.told.of(name, o)
+	info.Serial, info.Records, info.Signed, info.Warnings = told.Serial, told.Records, told.Signed, told.Warnings
+	if told.State != "" {
+		info.State = told.State
 	}
-	return info.of(z), nil
+	return info, nil
 }
 
-// of completes the info with what the zone itself tells.
-func (i ZoneInfo) of(z *zone.Zone) ZoneInfo {
-	i.Serial, i.Records, i.Signed, i.Warnings = z.Serial, z.Records(), z.Signed, z.Warnings
-	return i
+// toldZones keeps what objects tell of their zones, so that a list does not
+// read large zones again and again.
+type toldZones struct {
+	mu    sync.Mutex
+	zones map[fleet.Name]toldZone
+}
+
+type toldZone struct {
+	object fleet.Object
+	info   ZoneInfo
+}
+
+const maxTold = 10_000
+
+// of gives serial, records, signed and warnings of an object, and in State
+// what is wrong with it.
+func (t *toldZones) of(name fleet.Name, o fleet.Object) ZoneInfo {
+	t.mu.Lock()
+	have, ok := t.zones[name]
+	t.mu.Unlock()
+	if ok && have.object.Same(o) {
+		return have.info
+	}
+	var info ZoneInfo
+	if z, err := zone.Load(name, o.Data, o.File); err != nil {
+		info.State = err.Error()
+	} else {
+		info.Serial, info.Records, info.Signed, info.Warnings = z.Serial, z.Records(), z.Signed, z.Warnings
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.zones == nil || len(t.zones) >= maxTold {
+		t.zones = map[fleet.Name]toldZone{}
+	}
+	t.zones[name] = toldZone{o, info}
+	return info
 }
 
 func zoneKey(name fleet.Name) fleet.ObjectKey {
