@@ -44,6 +44,7 @@ type run struct {
 
 	mu   sync.Mutex // guards what follows, while workers run
 	put  []fleet.Object
+	left []fleet.Name // of old, that are no longer to be there
 	errs []error
 	hold map[fleet.Name]bool // zones that could not be made
 
@@ -70,20 +71,22 @@ func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 		}
 		r.again = map[fleet.Name]bool{}
 	}
-	gone := r.gone()
+	if full {
+		r.sweep()
+	}
+	slices.Sort(r.left)
 	k.mu.Lock()
 	k.world = r.w
 	k.contents = r.contents
 	var next time.Time
-	for _, z := range k.zones {
-		if !z.next.IsZero() && (next.IsZero() || z.next.Before(next)) {
+	for _, z := range k.timed {
+		if next.IsZero() || z.next.Before(next) {
 			next = z.next
 		}
 	}
-	k.metrics.zones(k.zones, r.now)
 	k.mu.Unlock()
 	slices.SortFunc(r.put, func(a, b fleet.Object) int { return cmp.Compare(a.Key.ID, b.Key.ID) })
-	return r.put, gone, next, errors.Join(r.errs...)
+	return r.put, r.left, next, errors.Join(r.errs...)
 }
 
 // prepare says whether every zone is to be looked at, and reads once which
@@ -154,8 +157,8 @@ func (r *run) candidates(full bool) []fleet.Name {
 		}
 	}
 	k.stale = map[fleet.Name]bool{}
-	for n, z := range k.zones {
-		if !z.next.IsZero() && !z.next.After(r.now) || z.failed {
+	for n, z := range k.timed {
+		if !z.next.After(r.now) || z.failed {
 			add(n)
 		}
 	}
@@ -224,6 +227,7 @@ func (r *run) one(name fleet.Name) {
 	default:
 		k.zones[name] = z
 	}
+	k.note(name, z)
 	if z.state != nil && k.zones[name] == z {
 		k.versions[name] = z.version
 	} else {
@@ -238,12 +242,45 @@ func (r *run) one(name fleet.Name) {
 	}
 	z.why = ""
 	if !wanted {
+		if _, ok := r.old.Get(name); ok && !slices.Contains(r.left, name) {
+			r.left = append(r.left, name)
+		}
 		return
 	}
+	r.left = slices.DeleteFunc(r.left, func(n fleet.Name) bool { return n == name })
 	if had, ok := r.old.Get(name); !ok || !sameData(had, obj) {
 		r.put = slices.DeleteFunc(r.put, func(o fleet.Object) bool { return o.Key == obj.Key })
 		r.put = append(r.put, obj)
 	}
+}
+
+// note files a zone among those that wait for a time, and shows it in the
+// metrics. k.mu is held.
+func (k *Keeper) note(name fleet.Name, z *kept) {
+	if k.zones[name] != z {
+		delete(k.timed, name)
+		delete(k.shows, name)
+		return
+	}
+	if delete(k.timed, name); !z.next.IsZero() {
+		k.timed[name] = z
+	}
+	sh := shows{failed: z.failed}
+	if z.state != nil {
+		sh.signed, sh.expires = true, z.stats.Expires
+		for i := range z.state.Keys {
+			key := &z.state.Keys[i]
+			for _, part := range []struct {
+				name  string
+				state sign.PhaseState
+			}{{"dnskey", key.DNSKEY.State}, {"rrsig", key.RRSIG.State}, {"ds", key.DS.State}} {
+				if part.state != sign.Hidden {
+					sh.keys = append(sh.keys, [3]string{string(key.Role), part.name, string(part.state)})
+				}
+			}
+		}
+	}
+	k.shows[name] = sh
 }
 
 // fail notes why a zone could not be made. Both locks are held.
@@ -265,18 +302,16 @@ func (r *run) fail(name fleet.Name, z *kept, err error) {
 // retry is after which time a zone that could not be made is tried again.
 const retry = time.Minute
 
-// gone gives the zones of old that are no longer to be there.
-func (r *run) gone() []fleet.Name {
-	var out []fleet.Name
+// sweep notes the zones of old that are no longer to be there.
+func (r *run) sweep() {
 	k := r.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	r.left = nil
 	for o := range r.old.All() {
 		n := fleet.Name(o.Key.ID)
 		if k.zones[n] == nil && !r.hold[n] {
-			out = append(out, n)
+			r.left = append(r.left, n)
 		}
 	}
-	slices.Sort(out)
-	return out
 }

@@ -64,7 +64,9 @@ type Keeper struct {
 
 	mu       sync.Mutex // guards what follows; the fields of a kept are Derive's
 	zones    map[fleet.Name]*kept
-	stale    map[fleet.Name]bool // to be looked at by the next Derive; true: their keys may have changed in the store
+	timed    map[fleet.Name]*kept // those that wait for a time
+	shows    map[fleet.Name]shows // for the metrics
+	stale    map[fleet.Name]bool  // to be looked at by the next Derive; true: their keys may have changed in the store
 	signals  signals
 	world    *fleet.World          // of the last Derive
 	contents *fleet.Zones          // of the last Derive
@@ -81,8 +83,10 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Logger == nil || cfg.Rand == nil {
 		return nil, errors.New("keeper: expected a logger and a random source")
 	}
-	return &Keeper{cfg: cfg, log: cfg.Logger, metrics: newMetrics(), wake: make(chan struct{}, 1),
-		zones: map[fleet.Name]*kept{}, stale: map[fleet.Name]bool{}, versions: map[fleet.Name]string{}, look: newLookups()}, nil
+	k := &Keeper{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1),
+		zones: map[fleet.Name]*kept{}, timed: map[fleet.Name]*kept{}, shows: map[fleet.Name]shows{}, stale: map[fleet.Name]bool{}, versions: map[fleet.Name]string{}, look: newLookups()}
+	k.metrics = newMetrics(k)
+	return k, nil
 }
 
 // Invalidate has a zone made anew by the next Derive: its key state was

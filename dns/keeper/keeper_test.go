@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
@@ -375,5 +377,26 @@ func TestDirStore(t *testing.T) {
 	}
 	if _, _, err := d.Load(ctx, "b.test."); !errors.Is(err, identity.ErrSealed) {
 		t.Errorf("another zone's state was taken: %v", err)
+	}
+}
+
+// The metrics tell of zones, keys and when signatures expire.
+func TestMetrics(t *testing.T) {
+	b := newBench(t, signedZone+records(plain)).ok()
+	r := prometheus.NewPedanticRegistry()
+	b.k.Register(r)
+	list, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range list {
+		for _, m := range f.Metric {
+			got[f.GetName()] += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	if got["meridian_keeper_zones"] != 1 || got["meridian_keeper_signed_zones"] != 1 || got["meridian_keeper_keys"] != 3 ||
+		got["meridian_keeper_signatures_total"] < 10 || got["meridian_keeper_signature_expiry_timestamp_seconds"] < float64(start.Unix()) {
+		t.Errorf("%v", got)
 	}
 }

@@ -1,81 +1,91 @@
 package keeper
 
 import (
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"meridian/dns/sign"
-	"meridian/fleet"
 )
 
-// metrics are the Keeper's.
+// shows is what the metrics show of a zone.
+type shows struct {
+	signed, failed bool
+	expires        time.Time
+	keys           [][3]string // role, part, state
+}
+
+// metrics are the Keeper's. What is counted over zones is counted when it is
+// asked for.
 type metrics struct {
-	signed     prometheus.Gauge
-	kept       prometheus.Gauge
-	failed     prometheus.Gauge
+	k          *Keeper
 	signatures prometheus.Counter
 	events     prometheus.Counter
 	errors     prometheus.Counter
 	failures   prometheus.Counter
-	expiry     *prometheus.GaugeVec
-	keys       *prometheus.GaugeVec
+
+	kept, signed, failed, expiry, keys *prometheus.Desc
 }
 
-func newMetrics() *metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-	}
+func newMetrics(k *Keeper) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	return &metrics{
-		kept:       gauge("meridian_keeper_zones", "Zones that are made of what operators and updates write."),
-		signed:     gauge("meridian_keeper_signed_zones", "Zones that are signed."),
-		failed:     gauge("meridian_keeper_failed_zones", "Zones that could not be made; what was made before stays."),
+	return &metrics{k: k,
 		signatures: counter("meridian_keeper_signatures_total", "Signatures made."),
 		events:     counter("meridian_keeper_key_events_total", "Steps of roll-overs."),
 		errors:     counter("meridian_keeper_errors_total", "Zones that could not be made, each time counted."),
 		failures:   counter("meridian_keeper_lookup_errors_total", "Lookups of aliases and of parents' DS that failed."),
-		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meridian_keeper_signature_expiry_timestamp_seconds",
-			Help: "When the first signature of a zone expires, in seconds since 1970."}, []string{"zone"}),
-		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meridian_keeper_keys",
-			Help: "Keys by role, part (dnskey, rrsig, ds) and how far it has come."}, []string{"role", "part", "state"}),
+		kept:       prometheus.NewDesc("meridian_keeper_zones", "Zones that are made of what operators and updates write.", nil, nil),
+		signed:     prometheus.NewDesc("meridian_keeper_signed_zones", "Zones that are signed.", nil, nil),
+		failed:     prometheus.NewDesc("meridian_keeper_failed_zones", "Zones that could not be made; what was made before stays.", nil, nil),
+		expiry: prometheus.NewDesc("meridian_keeper_signature_expiry_timestamp_seconds",
+			"When the first signature of a zone expires, in seconds since 1970.", []string{"zone"}, nil),
+		keys: prometheus.NewDesc("meridian_keeper_keys",
+			"Keys by role, part (dnskey, rrsig, ds) and how far it has come.", []string{"role", "part", "state"}, nil),
 	}
 }
 
 // Register adds the Keeper's metrics.
 func (k *Keeper) Register(r prometheus.Registerer) {
 	m := k.metrics
-	r.MustRegister(m.kept, m.signed, m.failed, m.signatures, m.events, m.errors, m.failures, m.expiry, m.keys)
+	r.MustRegister(m.signatures, m.events, m.errors, m.failures, m)
 }
 
-// zones counts what is kept.
-func (m *metrics) zones(zones map[fleet.Name]*kept, _ time.Time) {
-	m.expiry.Reset()
-	m.keys.Reset()
-	signed, failed := 0, 0
-	for name, z := range zones {
-		if z.failed {
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.kept, m.signed, m.failed, m.expiry, m.keys} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	m.k.mu.Lock()
+	all := maps.Clone(m.k.shows)
+	m.k.mu.Unlock()
+	signed, failed, keys := 0, 0, map[[3]string]int{}
+	for name, s := range all {
+		if s.failed {
 			failed++
 		}
-		if z.state == nil {
+		if !s.signed {
 			continue
 		}
 		signed++
-		if !z.stats.Expires.IsZero() {
-			m.expiry.WithLabelValues(string(name)).Set(float64(z.stats.Expires.Unix()))
+		if !s.expires.IsZero() {
+			gauge(m.expiry, float64(s.expires.Unix()), string(name))
 		}
-		for i := range z.state.Keys {
-			key := &z.state.Keys[i]
-			for part, p := range map[string]sign.Phase{"dnskey": key.DNSKEY, "rrsig": key.RRSIG, "ds": key.DS} {
-				if p.State != sign.Hidden {
-					m.keys.WithLabelValues(string(key.Role), part, string(p.State)).Inc()
-				}
-			}
+		for _, key := range s.keys {
+			keys[key]++
 		}
 	}
-	m.kept.Set(float64(len(zones)))
-	m.signed.Set(float64(signed))
-	m.failed.Set(float64(failed))
+	for key, n := range keys {
+		gauge(m.keys, float64(n), key[0], key[1], key[2])
+	}
+	gauge(m.kept, float64(len(all)))
+	gauge(m.signed, float64(signed))
+	gauge(m.failed, float64(failed))
 }

@@ -66,12 +66,17 @@ func (w *world) step() {
 		w.t.Fatal(err)
 	}
 	for _, e := range events {
-		w.log = append(w.log, fmt.Sprintf("day %6.2f: %s %s", w.now.Sub(now).Hours()/24, roleOf(e.Key), e.What))
+		w.log = append(w.log, strings.ReplaceAll(fmt.Sprintf("day %6.2f: %s %s", w.now.Sub(now).Hours()/24, roleOf(e.Key), e.What), ":  ", ": zone "))
 	}
 	w.state, w.next = s, next
 	w.publish()
 	w.parent()
 	w.check()
+}
+
+// say notes what the operator does.
+func (w *world) say(what string) {
+	w.log = append(w.log, fmt.Sprintf("day %6.2f: -> %s", w.now.Sub(now).Hours()/24, what))
 }
 
 // roleOf leaves out the tag, which tells a reader nothing.
