@@ -38,7 +38,6 @@ type zoneFlags struct {
 	ifMatch string
 	out     string
 	from    string
-	zone    string
 	zones   string
 }
 
