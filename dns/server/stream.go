@@ -91,10 +91,13 @@ func (v *conversation) next(first bool) (n int, ok bool) {
 }
 
 // wait waits for the next message to begin. A connection is not idle while the
-// Handler works for it.
+// Handler works for it. It looks up at times, since the idle time is shorter
+// once connections grow scarce.
 func (v *conversation) wait() bool {
-	for {
-		if v.conn.SetReadDeadline(time.Now().Add(v.s.idle())) != nil {
+	for begun := time.Now(); ; {
+		idle := v.s.idle()
+		look := min(idle-time.Since(begun), max(hurry, idle/5))
+		if v.conn.SetReadDeadline(time.Now().Add(look)) != nil {
 			return false
 		}
 		_, err := v.in.Peek(2)
@@ -102,8 +105,11 @@ func (v *conversation) wait() bool {
 		switch {
 		case err == nil:
 			return true
-		case errors.As(err, &timeout) && timeout.Timeout() && v.working.Load() > 0:
-		default:
+		case !errors.As(err, &timeout) || !timeout.Timeout():
+			return false
+		case v.working.Load() > 0:
+			begun = time.Now()
+		case time.Since(begun) >= v.s.idle():
 			return false
 		}
 	}

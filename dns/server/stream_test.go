@@ -167,6 +167,24 @@ func TestRFC7766Idle(t *testing.T) {
 	closed(t, "idle", c)
 }
 
+// RFC 7766 §6.2.3: under pressure idle connections are closed sooner, those too that have been idle before.
+func TestRFC7766IdleUnderPressure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Parallel()
+	s := start(t, func(c *Config) { c.DNS.TCP = fleet.DNSTCP{Connections: 4, Idle: fleet.Duration(10 * time.Second)} })
+	begun, ended := time.Now(), make(chan struct{}, 3)
+	for range cap(ended) { // as many as press; when one of them is closed, none does any more
+		c := dialTCP(t, s)
+		go func() { _, _ = c.Read(make([]byte, 1)); ended <- struct{}{} }()
+	}
+	<-ended
+	if d := time.Since(begun); d < hurry-time.Second || d > 8*time.Second {
+		t.Errorf("after %v", d)
+	}
+}
+
 // RFC 7766 §6.2.2: the server limits the connections of one client.
 func TestRFC7766LimitPerClient(t *testing.T) {
 	s := start(t, func(c *Config) { c.DNS.TCP = fleet.DNSTCP{PerClient: 2} })
