@@ -28,7 +28,7 @@ var shapes = map[string]func(*fleet.DNSSECPolicy){
 	"nsec3, csk, del": func(p *fleet.DNSSECPolicy) { p.Denial, p.SingleKey, p.CDS = fleet.DenialNSEC3, true, fleet.CDSDelete },
 }
 
-// ldns-verify-zone and BIND's dnssec-verify find nothing wrong.
+// ldns-verify-zone, BIND's dnssec-verify and Knot find nothing wrong.
 func TestPeersVerifyWhatIsSigned(t *testing.T) {
 	t.Parallel()
 	for name, edit := range shapes {
@@ -128,10 +128,26 @@ func verifyByPeers(t *testing.T, z *zone.Zone, p *fleet.DNSSECPolicy) {
 		args = slices.Insert(args, 1, "-z")
 	}
 	run(t, body, args...)
+	knotChecks(t, file)
 	if p.OptOut {
 		return // ldns-verify-zone calls opted-out delegations an error
 	}
 	run(t, body, "ldns-verify-zone", file)
+}
+
+// knotChecks has Knot load the zone and validate it.
+func knotChecks(t *testing.T, file string) {
+	t.Helper()
+	knotc := testkit.Program(t, "knotc")
+	dir := filepath.Dir(file)
+	conf := fmt.Sprintf("server:\n  rundir: %q\ndatabase:\n  storage: %q\nzone:\n- domain: example.test\n  file: %q\n  semantic-checks: on\n  dnssec-validation: on\n", dir, dir, file)
+	if err := os.WriteFile(filepath.Join(dir, "knot.conf"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(knotc, "-c", filepath.Join(dir, "knot.conf"), "zone-check", "example.test").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "check,") { // warnings do not make it fail
+		t.Errorf("knotc zone-check: %v\n%s", err, out)
+	}
 }
 
 func run(t *testing.T, body []byte, args ...string) {
