@@ -313,7 +313,7 @@ func checkKnown(t *testing.T, p *Plan, target *target, qtype uint16, clients []n
 
 // RFC 7871 §7.2.1: the prefixes that answers are tailored for never overlap, whatever the policy, health and shifts.
 // RFC 7871 §7.3.1: a resolver that keeps each answer for its scope, asked in random order, never hands a client another answer than its own.
-// RFC 7871 §7.4: an answer that all clients get has scope 0.
+// RFC 7871 §7.2.1: an answer that all clients get has scope 0.
 func TestRFC7871PartitionsAreDisjointExactAndWidest(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { partitionOf(t, seed) })

@@ -46,7 +46,6 @@ func signedPolicies(t testing.TB, shifts ...fleet.Shift) *fleet.World {
 }
 
 // RFC 4035 §3.1.1: an RRset in the answer comes with its RRSIG, steered ones by whatever policy, in whatever order, under whatever health.
-// RFC 7871 §7.2.1: tailored answers are signed as they are sent.
 func TestRFC4035SteeredAnswersAreSigned(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	w := signedPolicies(t)
