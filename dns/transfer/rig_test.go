@@ -146,7 +146,7 @@ func (s special) Handle(ctx context.Context, r *server.Request) {
 // eventually waits until ok, which is asked often, is true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
