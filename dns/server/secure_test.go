@@ -92,7 +92,7 @@ func TestRFC7858(t *testing.T) {
 // RFC 9103 §9.3.3: the client may be known by its certificate (mutual TLS).
 func TestRFC9103TransferOverTLS(t *testing.T) {
 	h := slow{make(chan *Request, 8), make(chan struct{})}
-	close(h.go_)
+	close(h.goOn)
 	clients := testkit.NewAuthority(t)
 	s, ca := startSecure(t, func(c *Config) {
 		c.Special = h
@@ -245,7 +245,7 @@ func TestRFC8484(t *testing.T) {
 // RFC 8484 §4.2: a response has one DNS message: NOTIFY and UPDATE are answered, zones are not transferred.
 func TestRFC8484OneMessage(t *testing.T) {
 	h := slow{make(chan *Request, 8), make(chan struct{})}
-	close(h.go_)
+	close(h.goOn)
 	s, ca := startSecure(t, func(c *Config) { c.Special = h })
 	url := "https://" + s.AddrsOf(HTTPS)[0].String() + "/dns-query"
 	for qtype, rcode := range map[uint16]int{dns.TypeAXFR: dns.RcodeRefused, dns.TypeSOA: dns.RcodeSuccess} {

@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -396,49 +394,6 @@ func TestKernelDrops(t *testing.T) {
 	}
 	if n := kernelDrops(raw); n < 50 || n > 99 {
 		t.Errorf("%d of 100 dropped, with room for few", n)
-	}
-}
-
-const rootZone = "$TTL 300\n. SOA a. b. 1 2 3 4 5\n. NS ns.\nns. A 192.0.2.53\ntest. NS ns.test.\nns.test. A 192.0.2.54\n"
-
-func TestLoadDir(t *testing.T) {
-	dir := t.TempDir()
-	write := func(file, text string) {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := start(t, nil)
-	if err := s.LoadDir(dir); err == nil || !strings.Contains(err.Error(), "no file that ends in .zone") {
-		t.Errorf("an empty folder: %v", err)
-	}
-	const head = "$TTL 300\n@ SOA ns1 admin 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.53\n"
-	write("root.zone", rootZone)
-	write("demo.test.zone", head+"$INCLUDE hosts\n")
-	write("hosts", "www A 192.0.2.1\n")
-	if err := s.LoadDir(dir); err != nil {
-		t.Fatal(err)
-	}
-	www := func() string {
-		return exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA).Answer[0].String()
-	}
-	if r := exchange1(t, "udp", s.Addrs()[0], "x.test.", dns.TypeA); len(r.Ns) != 1 || r.Authoritative {
-		t.Errorf("referral from the root: %v", r)
-	}
-	if !strings.HasSuffix(www(), "192.0.2.1") {
-		t.Error(www())
-	}
-	write("demo.test.zone", head+"www A nonsense\n")
-	write("more.test.zone", head)
-	err := s.LoadDir(dir)
-	if want := filepath.Join(dir, "demo.test.zone") + ":5: "; err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("%v, want %q", err, want)
-	}
-	if !strings.HasSuffix(www(), "192.0.2.1") {
-		t.Errorf("the zone that was served is gone: %s", www())
-	}
-	if r := exchange1(t, "udp", s.Addrs()[0], "ns1.more.test.", dns.TypeA); len(r.Answer) != 1 {
-		t.Errorf("a good zone was not loaded beside a bad one: %v", r)
 	}
 }
 

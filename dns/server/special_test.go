@@ -14,7 +14,7 @@ import (
 // RFC 2136 §2.1: so may UPDATE.
 func TestSpecialOverUDP(t *testing.T) {
 	h := slow{make(chan *Request, 8), make(chan struct{})}
-	close(h.go_)
+	close(h.goOn)
 	s := start(t, func(c *Config) {
 		c.Special = h
 		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0")}

@@ -89,14 +89,14 @@ func closed(t testing.TB, what string, c net.Conn) {
 
 // slow is a Handler that works on each message until it is let go on.
 type slow struct {
-	got chan *Request
-	go_ chan struct{}
+	got  chan *Request
+	goOn chan struct{}
 }
 
 func (h slow) Handle(ctx context.Context, r *Request) {
 	h.got <- r
 	select {
-	case <-h.go_:
+	case <-h.goOn:
 	case <-ctx.Done():
 		return
 	}
@@ -137,7 +137,7 @@ func TestRFC7766OutOfOrder(t *testing.T) {
 	if err := m.Unpack(r.Answer(q)); err != nil || len(m.Answer) != 1 || m.Id != 9 {
 		t.Errorf("the plan's answer: %v %v", err, m)
 	}
-	close(h.go_)
+	close(h.goOn)
 	for range 3 {
 		if m := receive(t, c); m.Id != 1 {
 			t.Errorf("message %d, want 1", m.Id)
@@ -160,7 +160,7 @@ func TestRFC7766Idle(t *testing.T) {
 		t.Errorf("while a transfer is worked on: %v", err)
 	}
 	c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	close(h.go_)
+	close(h.goOn)
 	for range 3 {
 		receive(t, c)
 	}
