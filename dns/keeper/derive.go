@@ -44,7 +44,8 @@ type run struct {
 
 	mu   sync.Mutex // guards what follows, while workers run
 	put  []fleet.Object
-	left []fleet.Name // of old, that are no longer to be there
+	at   map[fleet.ObjectKey]int // places in put
+	left []fleet.Name            // of old, that are no longer to be there
 	errs []error
 	hold map[fleet.Name]bool // zones that could not be made
 
@@ -57,7 +58,7 @@ const workers = 8
 
 func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 	k := r.k
-	r.hold, r.again = map[fleet.Name]bool{}, map[fleet.Name]bool{}
+	r.hold, r.again, r.at = map[fleet.Name]bool{}, map[fleet.Name]bool{}, map[fleet.ObjectKey]int{}
 	full := r.prepare()
 	if full {
 		r.resetSignals()
@@ -249,8 +250,12 @@ func (r *run) one(name fleet.Name) {
 	}
 	r.left = slices.DeleteFunc(r.left, func(n fleet.Name) bool { return n == name })
 	if had, ok := r.old.Get(name); !ok || !sameData(had, obj) {
-		r.put = slices.DeleteFunc(r.put, func(o fleet.Object) bool { return o.Key == obj.Key })
-		r.put = append(r.put, obj)
+		if i, again := r.at[obj.Key]; again {
+			r.put[i] = obj
+		} else {
+			r.at[obj.Key] = len(r.put)
+			r.put = append(r.put, obj)
+		}
 	}
 }
 
