@@ -81,12 +81,8 @@ func (s *gslbNode) zoneState(name fleet.Name) string {
 	if t == nil {
 		return ""
 	}
-	for _, z := range t.Status() {
-		if z.Zone == name {
-			return string(z.State)
-		}
-	}
-	return ""
+	z, _ := t.StatusOf(name)
+	return string(z.State)
 }
 
 // errNoTransfers is what actions get where the node has no nameserver.
