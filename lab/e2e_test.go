@@ -5,11 +5,13 @@ package lab
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -111,10 +113,62 @@ func TestClientsAreServedByTheNearestLiveRegion(t *testing.T) {
 	servedBy("berlin", "fra")
 }
 
-// The same without rights: on loopback, DNS and gateways only.
+// signed asks a nameserver for a steered name, as a validator does, and
+// verifies what it answers by the zone's keys.
+func signed(t *testing.T, top *Topology, region string) {
+	t.Helper()
+	r := top.Region(region)
+	v4, _ := top.Addr(r, r.Of(Gslb)[0])
+	server := netip.AddrPortFrom(v4, top.DNSPort).String()
+	ask := func(name string, qtype uint16) []dns.RR {
+		m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(1232, true)
+		c := dns.Client{Net: "tcp"}
+		in, _, err := c.ExchangeContext(t.Context(), m, server)
+		if err != nil {
+			t.Fatalf("%s: %v", region, err)
+		}
+		return in.Answer
+	}
+	keys := map[uint16]*dns.DNSKEY{}
+	for _, rr := range ask(zoneName+".", dns.TypeDNSKEY) {
+		if k, ok := rr.(*dns.DNSKEY); ok {
+			keys[k.KeyTag()] = k
+		}
+	}
+	var set []dns.RR
+	var sig *dns.RRSIG
+	for _, rr := range ask(RegionalName+".", dns.TypeA) {
+		if s, ok := rr.(*dns.RRSIG); ok {
+			sig = s
+		} else {
+			set = append(set, rr)
+		}
+	}
+	if sig == nil || len(set) == 0 || keys[sig.KeyTag] == nil {
+		t.Fatalf("%s: %d records, signature %v, %d keys", region, len(set), sig, len(keys))
+	}
+	if err := sig.Verify(keys[sig.KeyTag], set); err != nil || !sig.ValidityPeriod(time.Now()) {
+		t.Errorf("%s: %v: %v", region, set, err)
+	}
+}
+
+// The same without rights: on loopback, DNS and gateways only. What is steered
+// stays signed throughout.
 func TestLoopbackFormSurvivesALostRegion(t *testing.T) {
-	l, seen := serving(t, Home())
-	s := &scenario{lab: l, say: t.Logf, seen: seen}
+	top := Home()
+	l, seen := serving(t, top)
+	for i := range top.Regions {
+		signed(t, top, top.Regions[i].ID)
+	}
+	s := &scenario{lab: l, seen: seen}
+	s.say = func(format string, args ...any) {
+		t.Logf(format, args...)
+		for i := range top.Regions {
+			if id := top.Regions[i].ID; l.Alive(id) {
+				signed(t, top, id)
+			}
+		}
+	}
 	seen.reset()
 	if err := s.regionLoss(t.Context(), 1); err != nil {
 		t.Fatal(err)

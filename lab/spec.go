@@ -58,7 +58,14 @@ func (t *Topology) Spec() *fleet.Spec {
 		s.Services = append(s.Services, t.service("any", AnycastName, fleet.Anycast))
 		steered = append(steered, fleet.Steered{Name: "any", Service: "any"})
 	}
-	s.Zones = []fleet.Zone{{Zone: zoneName + ".", Records: t.zone(), Steered: steered}}
+	s.Zones = []fleet.Zone{{Zone: zoneName + ".", Records: t.zone(), Steered: steered,
+		ZoneSettings: fleet.ZoneSettings{DNSSEC: fleet.DefaultPolicy}}}
+	// The zone's parent is not of this internet: whoever looks for it there asks
+	// the fleet's own nameservers, and no one outside.
+	for i := range t.Regions {
+		v4, _ := t.Addr(&t.Regions[i], t.Regions[i].Of(Gslb)[0])
+		s.DNS.Resolvers = append(s.DNS.Resolvers, netip.AddrPortFrom(v4, t.DNSPort))
+	}
 	return s
 }
 
