@@ -77,18 +77,3 @@ func ApplyUpdate(ctx context.Context, zones ZoneWriter, name fleet.Name, allowed
 	}
 	return dns.RcodeServerFailure, err
 }
-
-// KeyStore gives the Deriver a place for its zones' keys, in the store.
-type KeyStore struct{ Store ItemStore }
-
-// Load gives what was saved of a zone's keys, and its version; both empty
-// where there is nothing.
-func (k KeyStore) Load(ctx context.Context, zone fleet.Name) (state []byte, version string, err error) {
-	return k.Store.ReadItem(ctx, KeysItem, zone)
-}
-
-// Save replaces the state whose version is given; an ItemConflictError says
-// that it is no longer that.
-func (k KeyStore) Save(ctx context.Context, zone fleet.Name, state []byte, version string) error {
-	return k.Store.WriteItems(ctx, []ItemWrite{{Kind: KeysItem, Name: zone, Data: state, Expect: version}})
-}
