@@ -84,12 +84,13 @@ func serveStream(c *quic.Conn, s *quic.Stream, e *server.Endpoint) error {
 	limit := e.Limits().Message
 	_ = s.SetReadDeadline(time.Now().Add(limit)) // fails on a closed stream, as reading does
 	query, err := readQuery(s)
+	if errors.Is(err, errProtocol) {
+		return err // the connection's end says why; a reset of the stream would be heard before it
+	}
 	if err != nil {
 		s.CancelRead(codeInternalError)
 		s.CancelWrite(codeInternalError)
-		if !errors.Is(err, errProtocol) {
-			e.Count(server.Slow)
-		}
+		e.Count(server.Slow)
 		return err
 	}
 	if err := waitForHandshake(c, query); err != nil {

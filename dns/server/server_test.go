@@ -310,6 +310,19 @@ func counter(t testing.TB, s *Server, name string) float64 {
 	return v
 }
 
+// counted waits until a counter, which may grow a moment after its cause is
+// seen, is at least n; it must not be more.
+func counted(t testing.TB, s *Server, name string, n float64) {
+	t.Helper()
+	got := counter(t, s, name)
+	for deadline := time.Now().Add(30 * time.Second); got < n && time.Now().Before(deadline); got = counter(t, s, name) {
+		runtime.Gosched()
+	}
+	if got != n {
+		t.Errorf("%s is %v, want %v", name, got, n)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	s := start(t, nil)
 	if err := s.Apply(world(t, spec)); err != nil {

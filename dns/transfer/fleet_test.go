@@ -14,12 +14,13 @@ import (
 
 // RFC 1995 §5: the history of a secondary zone survives a restart, so that its own secondaries go on with differences.
 func TestRFC1995HistorySurvivesRestart(t *testing.T) {
-	p, set := primary(t, zoneText(1, 50, ""))
+	version := func(serial uint32) string { return zoneText(serial, 50, fmt.Sprintf("v%d TXT x\n", serial)) }
+	p, set := primary(t, version(1))
 	dir := t.TempDir()
 	w := secondaryOf(t, p.addr)
 	n := serve(t, dir, 0, w)
 	for serial := uint32(1); serial <= 3; serial++ {
-		set(zoneText(serial, 50, fmt.Sprintf("v%d TXT x\n", serial)))
+		set(version(serial))
 		if err := n.Refresh("example.test."); err != nil {
 			t.Fatal(err)
 		}

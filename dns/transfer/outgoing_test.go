@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,13 +19,17 @@ import (
 )
 
 // fixed is a nameserver that serves what it was given.
-type fixed map[fleet.Name]*zone.Zone
+type fixed struct{ zones *sync.Map }
 
-func (f fixed) Zone(n fleet.Name) *zone.Zone   { return f[n] }
-func (f fixed) Static(n fleet.Name) *zone.Zone { return f[n] }
-func (f fixed) SetZone(z *zone.Zone)           { f[z.Name] = z }
-func (f fixed) RemoveZone(n fleet.Name)        { delete(f, n) }
-func (f fixed) SetUnavailable(n fleet.Name)    { delete(f, n) }
+func (f fixed) Zone(n fleet.Name) *zone.Zone {
+	z, _ := f.zones.Load(n)
+	out, _ := z.(*zone.Zone)
+	return out
+}
+func (f fixed) Static(n fleet.Name) *zone.Zone { return f.Zone(n) }
+func (f fixed) SetZone(z *zone.Zone)           { f.zones.Store(z.Name, z) }
+func (f fixed) RemoveZone(n fleet.Name)        { f.zones.Delete(n) }
+func (f fixed) SetUnavailable(n fleet.Name)    { f.zones.Delete(n) }
 
 // direct is a Transfer without a network.
 func direct(t testing.TB, doc string, zones ...*zone.Zone) (*Transfer, fixed) {
@@ -34,13 +39,13 @@ func direct(t testing.TB, doc string, zones ...*zone.Zone) (*Transfer, fixed) {
 
 func directIn(t testing.TB, dir, doc string, zones ...*zone.Zone) (*Transfer, fixed) {
 	t.Helper()
-	f := fixed{}
+	f := fixed{new(sync.Map)}
 	tr, err := New(Config{Zones: f, Dir: dir, Logger: discard})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, z := range zones {
-		f[z.Name] = z
+		f.SetZone(z)
 	}
 	if err := tr.Apply(makeWorld(t, doc, map[fleet.ObjectKey]string{{Kind: fleet.ObjectZone, ID: "example.test."}: small1})); err != nil {
 		t.Fatal(err)
@@ -142,9 +147,9 @@ zones: [{zone: example.test, file: f, transfer: [%s]}]
 func TestRFC1995Outgoing(t *testing.T) {
 	tr, zones := direct(t, "zones: [{zone: example.test, file: f, transfer: [192.0.2.1]}]", load(t, zoneText(1, 100, "")))
 	tr.observe("example.test.")
-	zones["example.test."] = load(t, zoneText(2, 100, "new A 192.0.2.1\n"))
+	zones.SetZone(load(t, zoneText(2, 100, "new A 192.0.2.1\n")))
 	tr.observe("example.test.")
-	zones["example.test."] = load(t, zoneText(3, 103, ""))
+	zones.SetZone(load(t, zoneText(3, 103, "")))
 	axfr := new(dns.Msg)
 	axfr.SetAxfr("example.test.")
 	if got := tr.ask1(pack(t, axfr), "192.0.2.1", false); got[0].Rcode != dns.RcodeFormatError {
@@ -176,7 +181,7 @@ func TestRFC1995Outgoing(t *testing.T) {
 			t.Errorf("%s: the question's case is not kept", c.what)
 		}
 	}
-	zones["example.test."] = load(t, zoneText(4, 0, ""))
+	zones.SetZone(load(t, zoneText(4, 0, "")))
 	if got := tr.ask1(ixfrQuery(t, 3, 512), "192.0.2.1", false); len(got[0].Answer) != 1 {
 		t.Errorf("103 records in 512 octets: %d", len(got[0].Answer))
 	}
