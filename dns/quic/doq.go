@@ -118,31 +118,29 @@ func serveStream(c *quic.Conn, s *quic.Stream, e *server.Endpoint) error {
 // readQuery reads the one message of a stream, to the stream's end.
 func readQuery(r io.Reader) ([]byte, error) {
 	var size [2]byte
-	if err := readWhole(r, size[:]); err != nil {
+	_, err := io.ReadFull(r, size[:])
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errEarlyEnd
+	}
+	if err != nil {
 		return nil, err
 	}
-	query := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if err := readWhole(r, query); err != nil {
+	// The buffer grows with what comes: a length alone costs a client nothing.
+	n := int(binary.BigEndian.Uint16(size[:]))
+	query, err := io.ReadAll(io.LimitReader(r, int64(n)+1))
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	switch n, err := io.ReadFull(r, make([]byte, 1)); {
-	case n > 0:
+	case len(query) < n:
+		return nil, errEarlyEnd
+	case len(query) > n:
 		return nil, protocolError("more than one query on a stream")
-	case !errors.Is(err, io.EOF):
-		return nil, err
 	}
 	return query, checkQuery(query)
 }
 
-// readWhole fills b. A stream that ends before is against the rules (RFC 9250
-// section 4.3.3).
-func readWhole(r io.Reader, b []byte) error {
-	_, err := io.ReadFull(r, b)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return protocolError("the stream ends before the message does")
-	}
-	return err
-}
+// errEarlyEnd is against the rules (RFC 9250 section 4.3.3).
+const errEarlyEnd = protocolError("the stream ends before the message does")
 
 // checkQuery says what DoQ forbids in a query: an ID other than 0 (RFC 9250
 // section 4.2.1), and edns-tcp-keepalive (section 5.5.2).

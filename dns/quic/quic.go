@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 
@@ -118,25 +117,6 @@ func limits(e *server.Endpoint) *quic.Config {
 	c := base()
 	c.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) { return base(), nil }
 	return c
-}
-
-// serveHTTP3 serves DNS over HTTP/3 until the listener closes.
-func serveHTTP3(ctx context.Context, l *quic.EarlyListener, e *server.Endpoint, log *slog.Logger) {
-	s := &http3.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if a, ok := r.Context().Value(http3.RemoteAddrContextKey).(net.Addr); ok {
-				r.RemoteAddr = server.ClientOf(a).String()
-			}
-			e.HTTP.ServeHTTP(w, r)
-		}),
-		MaxHeaderBytes: 100 << 10, // a message of 64 K in base64
-		IdleTimeout:    e.Limits().Idle,
-		Logger:         log,
-	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
-	_ = s.ServeListener(l) // ends with the listener
-	_ = s.Close()
 }
 
 // clientOf gives the client of a connection.

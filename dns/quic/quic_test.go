@@ -259,10 +259,10 @@ func TestRFC9250ZeroRTT(t *testing.T) {
 // RFC 9250 §5.5.1: a connection without a query is closed after the idle time.
 func TestRFC9250Idle(t *testing.T) {
 	s, ca := start(t, func(c *server.Config) {
-		c.DNS.TCP = fleet.DNSTCP{Idle: fleet.Duration(200 * time.Millisecond), Connections: 8, PerClient: 2}
+		c.DNS.TCP = fleet.DNSTCP{Idle: fleet.Duration(2 * time.Second), Connections: 8, PerClient: 2}
 	})
 	a, b := dial(t, s, ca, nil), dial(t, s, ca, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if c, err := quic.DialAddr(ctx, s.AddrsOf(server.QUIC)[0].String(), &tls.Config{RootCAs: ca.Pool, ServerName: "ns.demo.test", NextProtos: []string{"doq"}}, nil); err == nil {
 		t.Error("a third connection of one client", c.RemoteAddr())
