@@ -10,9 +10,6 @@ import (
 func Check(spec *fleet.Spec, errs *fleet.Errors) {
 	for i := range spec.DNS.DNSSEC {
 		p, at := &spec.DNS.DNSSEC[i], fmt.Sprintf("dns.dnssec[%d]", i)
-		if p.Denial == fleet.DenialCompact {
-			errs.Addf(at+".denial", "compact denial (RFC 9824) signs a record for the very name that is asked for, when it is asked for; nameservers hold no keys: use nsec or nsec3")
-		}
 		if life := p.ZSKLifetime; life != nil && *life > 0 && !p.SingleKey && life.D() < 2*(p.Propagation.D()+p.TTL.D()) {
 			errs.Addf(at+".zsk_lifetime", "%s is less than twice propagation and ttl (%s): a roll-over would not end before the next is due", life, 2*(p.Propagation+p.TTL))
 		}

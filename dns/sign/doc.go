@@ -8,7 +8,7 @@
 // is an NSEC record whose owner is the very name that was asked for, signed
 // when the question is known: it cannot be made ahead of the query, and no
 // wildcard helps, since a validator refuses an NSEC record that was expanded
-// from one. Check refuses a policy that wants it.
+// from one. No policy can ask for it.
 //
 // Pure floor: it imports fleet and dns/zone, and miekg/dns to read what others
 // signed. Time and random octets are arguments; signatures are deterministic

@@ -14,10 +14,6 @@ import (
 // Builder collects the records of one zone. It is not safe for concurrent
 // use.
 type Builder struct {
-	// Denial, where it is DenyCompact, says that the zone proves absence by
-	// compact denial; it is found from the records otherwise.
-	Denial Denial
-
 	name     fleet.Name
 	apex     []byte
 	owners   []ownerRef
@@ -197,7 +193,7 @@ func (b *Builder) rdata(r *record) []byte {
 // Build gives the zone. All that breaks the rules of zones is told at once.
 // The Builder must not be used afterwards.
 func (b *Builder) Build() (*Zone, error) {
-	z := &Zone{Name: b.name, Denial: b.Denial, variants: b.variants}
+	z := &Zone{Name: b.name, variants: b.variants}
 	nodes, nsec3 := b.gather()
 	if len(nodes) == 0 || nodes[0].Name != string(b.apex) {
 		nodes = slices.Insert(nodes, 0, Node{Name: string(b.apex)})

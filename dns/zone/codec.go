@@ -22,7 +22,6 @@ func Encoded(data []byte) bool { return bytes.HasPrefix(data, []byte(magic)) }
 func (z *Zone) Encode() []byte {
 	e := encoder{out: []byte(magic), tail: len(z.Apex().Name)}
 	e.bytes([]byte(z.Apex().Name))
-	e.out = append(e.out, byte(z.Denial))
 	full, sets := 0, 0
 	for n := range z.Nodes() {
 		if len(n.Sets) > 0 {
@@ -116,9 +115,6 @@ func decode(name fleet.Name, data []byte) (*Zone, error) {
 		return nil, errors.New("is another zone")
 	}
 	z := &Zone{Name: name}
-	if kind := d.take(1); kind != nil {
-		z.Denial = Denial(kind[0])
-	}
 	full, sets, hashes, variants := d.count(4), d.count(4), d.count(4), d.count(4)
 	nodes := d.nodes(full, sets)
 	z.nsec3 = d.nsec3s(hashes)

@@ -15,10 +15,9 @@ type Denial uint8
 
 // The kinds of denial.
 const (
-	NoDenial    Denial = iota
-	DenyNSEC           // RFC 4034
-	DenyNSEC3          // RFC 5155
-	DenyCompact        // RFC 9824
+	NoDenial  Denial = iota
+	DenyNSEC         // RFC 4034
+	DenyNSEC3        // RFC 5155
 )
 
 // NSEC3 is the NSEC3 of one hash.
@@ -68,13 +67,10 @@ func NSEC3Owner(hash []byte, apex []byte) []byte {
 
 // findDenial finds how the zone proves absence.
 func (z *Zone) findDenial() {
-	compact := z.Denial == DenyCompact
 	z.Denial, z.Param, z.chain = NoDenial, nil, nil
 	z.findChain()
 	switch {
 	case !z.Signed:
-	case compact:
-		z.Denial = DenyCompact
 	case len(z.chain) > 0:
 		z.Denial = DenyNSEC3
 	case z.Apex().Get(TypeNSEC) != nil:

@@ -192,6 +192,25 @@ x.y NSEC example.test. A
 	}
 }
 
+// RFC 4034 §4.1.2: a type bitmap has its blocks in order, none of them empty or with octets of zeros at its end; another is refused.
+func TestRFC4034Bitmaps(t *testing.T) {
+	for bits, ok := range map[string]bool{
+		"\x00\x01\x40":             true,
+		"\x00\x01\x40\x01\x01\x80": true,
+		"":                         true,
+		"\x00\x00":                 false, // no octet
+		"\x00\x01\x00":             false, // an empty block
+		"\x00\x02\x40\x00":         false, // an octet too many
+		"\x00\x02\x40":             false, // cut short
+		"\x01\x01\x40\x00\x01\x40": false, // out of order
+		"\x00\x01\x40\x00\x01\x20": false, // a block twice
+	} {
+		if err := CheckRDATA(TypeNSEC, []byte("\x00"+bits)); (err == nil) != ok {
+			t.Errorf("%x: %v", bits, err)
+		}
+	}
+}
+
 // RFC 4034 §3: RRSIGs are kept with the set that they cover and are no set themselves.
 func TestRFC4034Signatures(t *testing.T) {
 	sig := " 13 3 300 20300101000000 20260101000000 12345 @ c2ln\n"

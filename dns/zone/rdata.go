@@ -111,7 +111,8 @@ func fieldLen(kind byte, b []byte) int {
 	return len(b)
 }
 
-// bitmapLen is the length of b where it is a type bitmap.
+// bitmapLen is the length of b where it is a type bitmap: blocks in order, none
+// of them empty or with octets of zeros at its end.
 func bitmapLen(b []byte) int {
 	last := -1
 	for at := 0; at < len(b); {
@@ -120,7 +121,7 @@ func bitmapLen(b []byte) int {
 		}
 		last = int(b[at])
 		at += 2 + int(b[at+1])
-		if at > len(b) {
+		if at > len(b) || b[at-1] == 0 {
 			return -1
 		}
 	}
