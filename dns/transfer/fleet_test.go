@@ -66,7 +66,7 @@ func TestRFC5936SteeredNames(t *testing.T) {
 		t.Errorf("AXFR gives %q", axfr(t, n.addr, "example.test.", ""))
 	}
 	p := n.policy("example.test.")
-	z, changes, ok := n.since("example.test.", p, 1)
+	z, changes, ok := n.since("example.test.", p, 1, 1<<20)
 	if !ok || len(changes) != 4 || z.Serial != 2 {
 		t.Errorf("%d changes from version 1, %v", len(changes), ok)
 	}
@@ -95,7 +95,7 @@ func TestZonesOfTheAPI(t *testing.T) {
 		t.Errorf("the catalog: %q", got)
 	}
 	n.apply(t, world(w, 2))
-	if _, changes, ok := n.since("example.test.", n.policy("example.test."), 1); !ok || len(changes) != 2 {
+	if _, changes, ok := n.since("example.test.", n.policy("example.test."), 1, 1<<20); !ok || len(changes) != 2 {
 		t.Errorf("%d changes, %v", len(changes), ok)
 	}
 	none := makeWorld(t, "dns: {zones: api, templates: [{template: api, transfer: [127.0.0.1], member_of: cat.test}]}\nzones: [{zone: cat.test, transfer: [127.0.0.1]}]", nil)

@@ -51,7 +51,8 @@ type incoming struct {
 	force    bool // take the zone whatever its serial
 	stage    stage
 	seen     int
-	octets   int64
+	octets   int64 // of the messages
+	plain    int64 // of the records, their names without compression
 	builder  *zone.Builder
 	soa      record // of the new zone
 	serial   uint32 // in soa
@@ -60,8 +61,9 @@ type incoming struct {
 	upToDate bool // the zone that we have is current
 }
 
+// limits bound what is kept of one transfer.
 type limits struct {
-	octets  int64
+	octets  int64 // without compression, which could make little on the wire much in memory
 	records int
 }
 
@@ -91,9 +93,7 @@ func (in *incoming) message(wire []byte) error {
 	case m.counts[1] == 0:
 		return errors.New("a message holds no records")
 	}
-	if in.octets += int64(len(wire)); in.octets > in.limit.octets {
-		return errOversize
-	}
+	in.octets += int64(len(wire))
 	r := reader{msg: &m, at: m.at}
 	for range m.counts[1] {
 		if err := r.next(); err != nil {
@@ -110,7 +110,9 @@ func (in *incoming) message(wire []byte) error {
 }
 
 func (in *incoming) record(r *reader) error {
-	if in.seen++; in.seen > in.limit.records {
+	in.seen++
+	in.plain += int64(len(r.owner) + 10 + len(r.data))
+	if in.seen > in.limit.records || in.plain > in.limit.octets {
 		return errOversize
 	}
 	owner := func() fleet.Name { return zone.Text(r.owner) }

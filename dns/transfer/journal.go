@@ -297,8 +297,9 @@ func (j *journal) read(from, to int64) ([]byte, error) {
 }
 
 // since gives the changes from the version with that serial to the last one,
-// joined to one step; false where the history does not reach back so far.
-func (j *journal) since(serial uint32) ([]zone.Change, bool, error) {
+// joined to one step; false where the history does not reach back so far, or
+// where it would take more than most octets of it.
+func (j *journal) since(serial uint32, most int64) ([]zone.Change, bool, error) {
 	first := -1
 	for i := len(j.steps) - 1; i >= 0; i-- {
 		if j.steps[i].from == serial {
@@ -306,7 +307,7 @@ func (j *journal) since(serial uint32) ([]zone.Change, bool, error) {
 			break
 		}
 	}
-	if first < 0 {
+	if first < 0 || j.size-j.steps[first].at > most {
 		return nil, false, nil
 	}
 	data, err := j.read(j.steps[first].at, j.size)

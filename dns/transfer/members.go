@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -96,14 +97,16 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 		before[name] = m.owner
 	}
 	a := catalog.Assign(before, lists)
-	for _, o := range a.Clash {
-		t.log.Warn("a catalog lists a zone that another has", "zone", o.Member.Zone, "catalog", o.Catalog, "owner", a.Owners[o.Member.Zone].Catalog)
+	if n := len(a.Clash); n > 0 { // one line, however many a catalog lists
+		o := a.Clash[0]
+		t.log.Warn("a catalog lists zones that another has", "zones", n, "first", o.Member.Zone, "catalog", o.Catalog, "owner", a.Owners[o.Member.Zone].Catalog)
 	}
 	next := make(map[fleet.Name]*member, len(a.Owners))
 	read := map[[2]string]*policy{}
+	var own []fleet.Name
 	for name, o := range a.Owners {
 		if _, written := t.intent.world.Zones.Get(name); written || t.intent.zones[name] != nil { // RFC 9432 section 5.2
-			t.log.Warn("a catalog lists a zone that the fleet has in any case; the fleet's own stays", "zone", name, "catalog", o.Catalog)
+			own = append(own, name)
 			continue
 		}
 		p := t.intent.zones[o.Catalog]
@@ -127,6 +130,10 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 			read[key] = settings
 		}
 		next[name] = &member{o.Catalog, o, read[key]}
+	}
+	if len(own) > 0 {
+		first := slices.Min(own)
+		t.log.Warn("a catalog lists zones that the fleet has in any case; the fleet's own stay", "zones", len(own), "first", first, "catalog", a.Owners[first].Catalog)
 	}
 	t.members = next
 	return a.Reset
@@ -205,7 +212,7 @@ func (t *Transfer) makeCatalog(name fleet.Name, members []catalog.Member) error 
 	if old != nil {
 		serial = old.Serial
 	}
-	slices.SortFunc(members, func(a, b catalog.Member) int { return compareNames(a.Zone, b.Zone) })
+	slices.SortFunc(members, func(a, b catalog.Member) int { return cmp.Compare(a.Zone, b.Zone) })
 	z, err := catalog.Make(name, members, serial)
 	if err != nil {
 		return err
@@ -224,14 +231,4 @@ func (t *Transfer) makeCatalog(name fleet.Name, members []catalog.Member) error 
 	t.mu.Unlock()
 	t.cfg.Zones.SetZone(z)
 	return t.disk.save(z, time.Now())
-}
-
-func compareNames(a, b fleet.Name) int {
-	if a < b {
-		return -1
-	}
-	if a > b {
-		return 1
-	}
-	return 0
 }

@@ -27,7 +27,7 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
-		transfers: counter("meridian_dns_transfers_total", "Zone transfers and questions for a newer version, by direction (in, out), kind and result.", "direction", "result"),
+		transfers: counter("meridian_dns_transfers_total", "Zone transfers and questions for a newer version, by direction (in, out) and result.", "direction", "result"),
 		octets:    counter("meridian_dns_transfer_octets_total", "Octets of messages in zone transfers, by direction.", "direction"),
 		records:   counter("meridian_dns_transfer_records_total", "Records in zone transfers, by direction and kind (axfr, ixfr).", "direction", "kind"),
 		notifies:  counter("meridian_dns_notifies_total", "NOTIFY messages, by direction and result.", "direction", "result"),
@@ -51,7 +51,7 @@ func (t *Transfer) Register(r prometheus.Registerer) {
 }
 
 // transferred counts a transfer by its result.
-func (m *metrics) transferred(direction string, _ fleet.Name, err error) {
+func (m *metrics) transferred(direction string, err error) {
 	result := "ok"
 	var refused rcodeError
 	switch {

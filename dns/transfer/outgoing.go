@@ -14,6 +14,11 @@ import (
 // outWait is how long a transfer may wait for its turn.
 const outWait = 5 * time.Second
 
+// datagramHistory is how much of a journal is read for an answer by datagram,
+// in octets: more would hardly fit, and whoever forges the address of a client
+// must not make us read megabytes for each.
+const datagramHistory = 64 << 10
+
 // handleTransfer answers AXFR (RFC 5936) and IXFR (RFC 1995).
 func (t *Transfer) handleTransfer(ctx context.Context, a *asked) {
 	name := zone.Text(a.question.name)
@@ -84,7 +89,11 @@ func (t *Transfer) sendIXFR(ctx context.Context, a *asked, name fleet.Name, p *p
 		a.refuse(rcodeFormErr, 0)
 		return "invalid"
 	}
-	z, changes, ok := t.since(name, p, serial)
+	most := t.cfg.MaxJournal
+	if !a.Stream {
+		most = datagramHistory
+	}
+	z, changes, ok := t.since(name, p, serial, most)
 	if z == nil {
 		a.refuse(rcodeServFail, edeNotReady)
 		return "missing"

@@ -135,7 +135,10 @@ func (t *Transfer) start(fresh []*secondary) {
 	}
 	_ = g.Wait() // none fails
 	for _, s := range fresh {
-		if p := s.policy; p.Catalog != nil && s.zone != nil {
+		t.mu.Lock()
+		p, has := s.policy, s.zone != nil
+		t.mu.Unlock()
+		if p.Catalog != nil && has {
 			t.consume(s.name, p)
 		}
 	}
@@ -248,7 +251,7 @@ func (t *Transfer) try(ctx context.Context, s *secondary) {
 			return
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", list[i].Address, err))
-		t.metrics.transferred("in", s.name, err)
+		t.metrics.transferred("in", err)
 	}
 	t.fail(ctx, s, force, errors.Join(errs...))
 }
@@ -281,7 +284,7 @@ func (t *Transfer) tryOne(ctx context.Context, name fleet.Name, p *peer, old *zo
 
 // succeed takes a copy into service, or notes that the present one is current.
 func (t *Transfer) succeed(s *secondary, p *peer, old, z *zone.Zone) {
-	t.metrics.transferred("in", s.name, nil)
+	t.metrics.transferred("in", nil)
 	now := time.Now()
 	t.mu.Lock()
 	serve := z != nil || s.expired
@@ -358,6 +361,9 @@ func (t *Transfer) soon(s *secondary, first netip.AddrPort) {
 	at := time.Now()
 	if gap := s.tried.Add(notifyGap); gap.After(at) {
 		at = gap
+	}
+	if s.attempt.index >= 0 && s.attempt.at.Before(at) {
+		at = s.attempt.at // it waits for its turn already, and news must not put it behind others
 	}
 	t.attempts.put(&s.attempt, at)
 	poke(t.wake)

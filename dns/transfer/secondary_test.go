@@ -81,26 +81,27 @@ func TestRFC1035Expire(t *testing.T) {
 	d := disk{dir}
 
 	n = serve(t, dir, 0, secondaryOf(t, dead))
-	if n.srv.Zone("example.test.") == nil || n.Status()[0].State != Current {
+	if st := n.Status()[0].State; n.srv.Zone("example.test.") == nil || st != Current && st != Stale {
 		t.Fatalf("it is not served at once after a restart: %+v", n.Status())
 	}
 	n.stop()
-	if err := d.confirm("example.test.", time.Now().Add(-998*time.Second)); err != nil {
+	if err := d.confirm("example.test.", time.Now().Add(-995*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	n = serve(t, dir, 0, secondaryOf(t, dead))
 	if n.srv.Zone("example.test.") == nil {
-		t.Fatal("it is not served in the last second")
+		t.Fatal("it is not served in the last seconds")
 	}
 	eventually(t, "it expires", func() bool { return rcodeAt(t, n.addr, "example.test.") == dns.RcodeServerFailure })
 	if s := n.Status()[0]; s.State != Expired || s.Serial != 1 {
 		t.Errorf("status %+v", s)
 	}
 	n.stop()
-	n = serve(t, dir, 0, secondaryOf(t, p.addr))
+	n = serve(t, dir, 0, secondaryOf(t, dead))
 	if n.srv.Zone("example.test.") != nil {
 		t.Error("an expired copy is served after a restart")
 	}
+	n.apply(t, secondaryOf(t, p.addr))
 	eventually(t, "the primary confirms it", func() bool { return serialAt(n.addr, "example.test.") == 1 })
 	n.apply(t, makeWorld(t, "zones: []", nil))
 	files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
@@ -112,7 +113,7 @@ func TestRFC1035Expire(t *testing.T) {
 func rcodeAt(t testing.TB, addr netip.AddrPort, name string) int {
 	m := new(dns.Msg)
 	m.SetQuestion(name, dns.TypeSOA)
-	c := dns.Client{Timeout: time.Second}
+	c := dns.Client{Timeout: 10 * time.Second}
 	r, _, err := c.Exchange(m, addr.String())
 	if err != nil {
 		t.Fatal(err)

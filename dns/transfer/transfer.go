@@ -54,7 +54,7 @@ type Config struct {
 
 	Inbound    int           // transfers in at a time; 0 for 32
 	Outbound   int           // transfers out at a time; 0 for 64
-	MaxOctets  int64         // of one transfer in; 0 for 4 GiB
+	MaxOctets  int64         // of the records of one transfer in, without compression; 0 for 4 GiB
 	MaxRecords int           // of one transfer in; 0 for 50 million
 	MaxTime    time.Duration // of one transfer in either direction; 0 for 1 hour
 	MaxJournal int64         // octets of one zone's journal; 0 for 64 MiB. It is also kept below the size of the zone itself

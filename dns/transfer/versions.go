@@ -134,8 +134,9 @@ func (t *Transfer) version(name fleet.Name, p *policy) *zone.Zone {
 }
 
 // since gives the zone and the changes that lead to it from a serial; no
-// changes where the history does not reach back so far.
-func (t *Transfer) since(name fleet.Name, p *policy, serial uint32) (z *zone.Zone, changes []zone.Change, ok bool) {
+// changes where the history does not reach back so far, or where it would take
+// more than most octets of it.
+func (t *Transfer) since(name fleet.Name, p *policy, serial uint32, most int64) (z *zone.Zone, changes []zone.Change, ok bool) {
 	lock := t.versions.lock(name)
 	lock.Lock()
 	defer lock.Unlock()
@@ -150,7 +151,7 @@ func (t *Transfer) since(name fleet.Name, p *policy, serial uint32) (z *zone.Zon
 	if tail := v.journal.tail(); tail == nil || tail.to != z.Serial {
 		return z, nil, false
 	}
-	changes, ok, err = v.journal.since(serial)
+	changes, ok, err = v.journal.since(serial, most)
 	if err != nil {
 		t.log.Error("journal", "zone", name, "err", err)
 		return z, nil, false
