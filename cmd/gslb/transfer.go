@@ -64,6 +64,14 @@ func (s servedZones) Zone(name fleet.Name) *zone.Zone {
 	return nil
 }
 
+// Static gives a zone as transfers show it; nil for none.
+func (s servedZones) Static(name fleet.Name) *zone.Zone {
+	if d := s.dns.Load(); d != nil {
+		return d.Plan().Static(name)
+	}
+	return nil
+}
+
 // ZoneNames lists the zones served.
 func (s servedZones) ZoneNames() []fleet.Name {
 	var out []fleet.Name

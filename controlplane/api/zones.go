@@ -30,8 +30,9 @@ type Zones interface {
 
 // Served is what this node's nameserver serves.
 type Served interface {
-	Zone(name fleet.Name) *zone.Zone // nil where it does not serve it
-	ZoneNames() []fleet.Name         // in any order
+	Zone(name fleet.Name) *zone.Zone   // nil where it does not serve it
+	Static(name fleet.Name) *zone.Zone // as transfers show it: steered names with records; nil likewise
+	ZoneNames() []fleet.Name           // in any order
 }
 
 const (
@@ -165,14 +166,18 @@ func (s *Server) listZones(w http.ResponseWriter, r *http.Request) {
 }
 
 // content gives a zone as its writer wrote it, or with served as nameservers
-// serve it.
+// serve it to secondaries.
 func (s *Server) content(name fleet.Name, served bool) (z *zone.Zone, tag string, err error) {
 	err = fmt.Errorf("%w: %s", controlplane.ErrNoZone, name)
 	if s.cfg.Zones != nil && !served {
 		z, tag, err = s.cfg.Zones.Zone(name)
 	}
 	if err != nil && s.cfg.Served != nil {
-		if have := s.cfg.Served.Zone(name); have != nil {
+		show := s.cfg.Served.Zone
+		if served {
+			show = s.cfg.Served.Static
+		}
+		if have := show(name); have != nil {
 			return have, "", nil
 		}
 	}

@@ -199,7 +199,8 @@ func (n nameserver) Zone(name fleet.Name) *zone.Zone {
 	}
 	return nil
 }
-func (n nameserver) ZoneNames() []fleet.Name { return []fleet.Name{n.z.Name} }
+func (n nameserver) Static(name fleet.Name) *zone.Zone { return n.Zone(name) }
+func (n nameserver) ZoneNames() []fleet.Name           { return []fleet.Name{n.z.Name} }
 
 func TestWhatOnlyTheNameserverHasIsShownToo(t *testing.T) {
 	z, err := zone.Load("moved.test.", fmt.Appendf(nil, apiZone, 42), "f")

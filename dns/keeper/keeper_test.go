@@ -3,6 +3,7 @@ package keeper
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -208,7 +209,8 @@ zones:
 }
 
 // A zone whose policy is taken away stays signed until its parent has no DS,
-// even if a new process sees only the new Spec.
+// even if a new process sees only the new Spec. Its serial does not go back to
+// the content's, then or later: secondaries would not follow.
 func TestUnsigningWaitsForTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, signedZone+records(plain))
@@ -242,11 +244,15 @@ func TestUnsigningWaitsForTheParent(t *testing.T) {
 		if k := b.k.zones["example.test."].state.DSKeys()[0]; k.DS.State != sign.Omnipresent {
 			t.Fatalf("DS is %s", k.DS.State)
 		}
+		signed := b.zone("example.test.")
 		b.restart()
 		go func() { _ = b.k.Run(ctx) }()
 		b.spec("zones:\n- zone: example.test\n  records: " + records(plain))
 		pass(24 * time.Hour)
 		z := b.zone("example.test.")
+		if !sign.SerialAfter(z.Serial, signed.Serial) {
+			t.Fatalf("the serial goes back to %d", z.Serial)
+		}
 		if cds := z.Apex().Get(zone.TypeCDS); !z.Signed || cds == nil || !bytes.Equal(cds.Data, []byte{0, 5, 0, 0, 0, 0, 0}) {
 			t.Fatalf("signed %v, CDS %v", z.Signed, cds)
 		}
@@ -258,11 +264,22 @@ func TestUnsigningWaitsForTheParent(t *testing.T) {
 			synctest.Wait()
 			b.now = time.Now()
 			b.ok()
-			if _, ok := b.old.Get("example.test."); !ok {
-				return // as it is in the Spec
+			if !b.zone("example.test.").Signed {
+				break
 			}
 		}
-		t.Fatal("still signed")
+		last := b.zone("example.test.")
+		if last.Signed || !sign.SerialAfter(last.Serial, z.Serial) || b.k.zones["example.test."].state != nil {
+			t.Fatalf("signed %v, serial %d after %d", last.Signed, last.Serial, z.Serial)
+		}
+		b.restart()
+		if b.ok(); b.zone("example.test.").Serial != last.Serial {
+			t.Fatalf("serial %d after a restart, before %d", b.zone("example.test.").Serial, last.Serial)
+		}
+		b.spec("zones:\n- zone: example.test\n  records: " + records(strings.Replace(plain, " 7 ", fmt.Sprintf(" %d ", last.Serial+5), 1)))
+		if b.ok(); !slices.Contains(b.gone, "example.test.") {
+			t.Fatal("a content that is newer is not served as it is")
+		}
 	})
 }
 

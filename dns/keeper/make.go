@@ -119,7 +119,23 @@ func (j *job) content() bool {
 // from where nameservers do not see it.
 func (j *job) wanted() bool {
 	return j.spec.Dynamic || j.policy != nil || j.z.state != nil || len(j.spec.Aliases) > 0 || len(j.records) > 0 ||
-		j.set.Serial != fleet.SerialKeep || j.set.ZONEMD == fleet.ZONEMDGenerate
+		j.set.Serial != fleet.SerialKeep || j.set.ZONEMD == fleet.ZONEMDGenerate || j.ahead()
+}
+
+// ahead says whether what was made before has a serial after the content's:
+// secondaries that know it would not take the content. So it is with a zone
+// that was signed or dynamic before.
+func (j *job) ahead() bool {
+	o, ok := j.run.old.Get(j.name)
+	if !ok {
+		return false
+	}
+	old, err := decode(o)
+	if err != nil {
+		return false
+	}
+	base, err := zone.Load(j.name, j.from.Data, j.from.File)
+	return err == nil && !base.Signed && sign.SerialAfter(old.Serial, base.Serial)
 }
 
 // loadState reads the keys of a zone that is signed or was.
@@ -333,9 +349,13 @@ func (j *job) sign(base *zone.Zone, changed bool) (*zone.Zone, sign.Stats, error
 		o.Serial = sign.NextSerial(j.set.Serial, 0, base.Serial, true, j.now)
 		return sign.Sign(base, &o)
 	}
-	next := sign.NextSerial(j.set.Serial, j.old.Serial, base.Serial, false, j.now)
+	policy := j.set.Serial
+	if policy == fleet.SerialKeep && sign.SerialAfter(j.old.Serial, base.Serial) {
+		policy = fleet.SerialIncrement // it never goes back
+	}
+	next := sign.NextSerial(policy, j.old.Serial, base.Serial, false, j.now)
 	made := 0
-	if !changed && (j.set.Serial != fleet.SerialKeep || next == j.old.Serial) { // is anything new at all?
+	if !changed && (policy != fleet.SerialKeep || next == j.old.Serial) { // is anything new at all?
 		o.Serial = j.old.Serial
 		served, stats, err := sign.Sign(base, &o)
 		if err != nil || string(served.Encode()) == string(j.made) {
