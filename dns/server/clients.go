@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,51 @@ func (c *clients) part(a netip.Addr) {
 	defer c.mu.Unlock()
 	if c.open[a]--; c.open[a] == 0 {
 		delete(c.open, a)
+	}
+}
+
+// shares bounds how much of something one client, told apart as by clients, has
+// at a time. It is safe for concurrent use.
+type shares struct {
+	each int
+	mu   sync.Mutex
+	used map[netip.Addr]*share
+}
+
+// share is one client's.
+type share struct {
+	slots   chan struct{}
+	holders int // those that hold or await a slot
+}
+
+// take waits until the client may have one more; false where ctx ends before.
+// Give it back with release, once.
+func (s *shares) take(ctx context.Context, a netip.Addr) (release func(), ok bool) {
+	a = household(a)
+	s.mu.Lock()
+	if s.used == nil {
+		s.used = map[netip.Addr]*share{}
+	}
+	x := s.used[a]
+	if x == nil {
+		x = &share{slots: make(chan struct{}, s.each)}
+		s.used[a] = x
+	}
+	x.holders++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if x.holders--; x.holders == 0 {
+			delete(s.used, a)
+		}
+	}
+	select {
+	case x.slots <- struct{}{}:
+		return func() { <-x.slots; leave() }, true
+	case <-ctx.Done():
+		leave()
+		return nil, false
 	}
 }
 

@@ -132,8 +132,10 @@ func (h *web) serveHTTP(t *tls.Conn, c *tracked) {
 		Handler: h, ReadHeaderTimeout: messageLimit, ReadTimeout: 2 * messageLimit, WriteTimeout: 4 * messageLimit, IdleTimeout: h.server.idle(),
 		MaxHeaderBytes: 100 << 10, // a message of 64 K in base64
 		Protocols:      protocols,
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: set.queries, WriteByteTimeout: writeLimit},
-		ErrorLog:       slog.NewLogLogger(h.server.log.Handler(), slog.LevelDebug),
+		// What a client may send ahead of us is bounded: a query has 64 K at most.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: set.queries, WriteByteTimeout: writeLimit,
+			MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerConnection: 256 << 10, MaxReceiveBufferPerStream: 64 << 10},
+		ErrorLog: slog.NewLogLogger(h.server.log.Handler(), slog.LevelDebug),
 	}
 	_ = s.Serve(&single{conn: t, tracked: c}) // ends with the connection
 }

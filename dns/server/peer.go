@@ -110,8 +110,14 @@ func (e *Endpoint) Respond(ctx context.Context, msg []byte, p *Peer, reply func(
 	return reply(answer)
 }
 
-// handle gives one message over a stream to the Handler.
+// handle gives one message over a stream to the Handler. A client that takes
+// its answers slowly holds up none but its own.
 func (s *Server) handle(ctx context.Context, msg []byte, p *Peer, reply func([]byte) error) error {
+	release, ok := s.fair.take(ctx, p.Client.Addr())
+	if !ok {
+		return ctx.Err()
+	}
+	defer release()
 	select {
 	case s.handling <- struct{}{}:
 		defer func() { <-s.handling }()

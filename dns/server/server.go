@@ -55,6 +55,7 @@ type Server struct {
 	exchanges sync.Pool     // of *exchange
 	specials  chan special  // messages over UDP for cfg.Special
 	handling  chan struct{} // one for each message over a stream with cfg.Special
+	fair      shares        // of handling
 
 	building sync.Mutex // held while a plan is compiled
 	world    *fleet.World
@@ -94,7 +95,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Identity.Each = each
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1),
-		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams)}
+		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams),
+		fair: shares{each: specialClient}}
 	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ const (
 	specialQueue   = 256 // over UDP, that wait
 	specialWorkers = 8   // over UDP, at a time
 	specialStreams = 256 // over streams, at a time; others wait
+	specialClient  = 32  // of them, for one client
 )
 
 // special is a message over UDP that waits for the Handler.

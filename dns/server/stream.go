@@ -117,18 +117,22 @@ func (v *conversation) wait() bool {
 
 // exchange reads one message of n octets and sees to its answer.
 func (v *conversation) exchange(ctx context.Context, n int) bool {
+	var long []byte
+	var err error
 	if n <= v.in.Size() { // who is slow waits in a buffer of its own
-		if _, err := v.in.Peek(n); err != nil {
-			v.stats.drop(dropSlow)
-			return false
-		}
+		_, err = v.in.Peek(n)
+	} else { // one that grows with what comes
+		long, err = io.ReadAll(io.LimitReader(v.in, int64(n)))
+	}
+	if err != nil || long != nil && len(long) < n {
+		v.stats.drop(dropSlow)
+		return false
 	}
 	x := v.s.exchanges.Get().(*exchange)
 	defer v.s.exchanges.Put(x)
 	msg := x.query[:n]
-	if _, err := io.ReadFull(v.in, msg); err != nil {
-		v.stats.drop(dropSlow)
-		return false
+	if copy(msg, long) == 0 {
+		_, _ = io.ReadFull(v.in, msg) // Peek has them
 	}
 	n, special := v.s.answer(x, msg, &v.peer, v.stats)
 	if special {
@@ -141,7 +145,7 @@ func (v *conversation) exchange(ctx context.Context, n int) bool {
 	binary.BigEndian.PutUint16(x.out[:], uint16(n))
 	v.writing.Lock()
 	defer v.writing.Unlock()
-	_, err := v.out.Write(x.out[:2+n])
+	_, err = v.out.Write(x.out[:2+n])
 	return v.sent(err)
 }
 
