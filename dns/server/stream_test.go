@@ -354,3 +354,30 @@ func TestNoConnectionIsLeftBehind(t *testing.T) {
 		t.Errorf("clients: %v", s.clients.open)
 	}
 }
+
+// RFC 7766 §8: a message may be as long as its length can tell, and come in pieces.
+func TestRFC7766LongMessages(t *testing.T) {
+	s := start(t, nil)
+	s.SetZones(demoZones(t))
+	c := dialTCP(t, s)
+	for i, padding := range []int{100, 1990, 2500, 9000, 60000} {
+		m := query("www.demo.test.", dns.TypeA, uint16(i))
+		m.SetEdns0(1232, false)
+		m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_PADDING{Padding: make([]byte, padding)})
+		b := framed(t, m)
+		b = append(b, framed(t, query("ns1.demo.test.", dns.TypeA, 7))...)
+		for len(b) > 0 {
+			n, err := c.Write(b[:min(len(b), 1500)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = b[n:]
+		}
+		if m := receive(t, c); m.Id != uint16(i) || len(m.Answer) != 1 {
+			t.Errorf("%d octets of padding: %v", padding, m)
+		}
+		if m := receive(t, c); m.Id != 7 || len(m.Answer) != 1 {
+			t.Errorf("what follows %d octets of padding: %v", padding, m)
+		}
+	}
+}
