@@ -236,7 +236,11 @@ func checkedContent(p *present, next *zone.Zone) (fleet.Object, error) {
 		}
 	}
 	// What was written must read, and suit the names that the Spec steers.
-	if _, err := zone.Reload(nil, p.spec, text, ""); err != nil {
+	content, err := zone.Reload(nil, p.spec, text, "")
+	if err == nil {
+		err = rules.CheckContent(p.world.Snapshot.Spec, p.spec, content)
+	}
+	if err != nil {
 		return fleet.Object{}, fmt.Errorf("%w: %w", ErrZone, err)
 	}
 	return rules.ZoneObject(next.Name, text), nil

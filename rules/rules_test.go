@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -247,5 +248,32 @@ func TestADifferenceIsOneLine(t *testing.T) {
 	}
 	if d := Diff(nil, next); len(d) == 0 {
 		t.Error("the first World is no change")
+	}
+}
+
+// A zone that was signed elsewhere has no signatures for what the fleet would
+// add to it: the Spec is refused where it is written, and not by every node.
+func TestWhatIsAddedToAZoneSignedElsewhereIsRefused(t *testing.T) {
+	const signed = `$TTL 60
+@ SOA ns h 1 1 1 1 1
+@ NS ns
+@ DNSKEY 257 3 13 kXKkvWU3vGYfTJGl3qBd4qhiWp5aRs7YtkCJxD2d+t7KXqwahww5IgJtxJT2yFItlggazyfXqJEVOmMJ3qT0tQ==
+@ RRSIG SOA 13 2 60 20380101000000 20200101000000 1 c.test. AAAA
+ns A 192.0.2.53
+`
+	for extra, want := range map[string]string{
+		"": "", "steered: [{name: www, service: web}]": "its steered name www would have no signatures",
+		`aliases: [{name: "@", target: x.test}]`:                "its alias @ would have no signatures",
+		"dnssec: default":                                       "",
+		"dnssec: default, steered: [{name: www, service: web}]": "",
+	} {
+		if extra != "" {
+			extra = ", " + extra
+		}
+		doc := strings.Replace(spec, "zones:\n", "zones:\n  - {zone: c.test, file: c.zone"+extra+"}\n", 1)
+		_, err := World(compile(t, doc, 1), append(complete(t), object(fleet.ObjectZone, "c.test.", "c.zone", []byte(signed))), nil)
+		if got := fmt.Sprint(err); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(got, want) || !strings.Contains(got, "c.zone")) {
+			t.Errorf("%s: %v, want %q", extra, err, want)
+		}
 	}
 }

@@ -203,8 +203,25 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		}
 	}
 	if zones { // likewise
-		if _, err := zone.LoadWorld(w, nil); err != nil {
+		contents, err := zone.LoadWorld(w, nil)
+		if err != nil {
 			errs = append(errs, zoneErrors(w, err)...)
+		}
+		signed := map[fleet.Name]*zone.Zone{}
+		for _, z := range contents {
+			if z.Signed {
+				signed[z.Name] = z
+			}
+		}
+		for i := range w.Snapshot.Spec.Zones {
+			z := &w.Snapshot.Spec.Zones[i]
+			if signed[z.Zone] == nil {
+				continue
+			}
+			if err := CheckContent(w.Snapshot.Spec, z, signed[z.Zone]); err != nil {
+				key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(z.Zone)}
+				errs = append(errs, &ObjectError{Key: key, File: w.Objects[key].File, Msg: err.Error()})
+			}
 		}
 	}
 	return errs

@@ -35,11 +35,31 @@ func CheckZones(w *fleet.World, contents *fleet.Zones) error {
 		if !z.Dynamic || len(z.Steered) == 0 || !ok {
 			continue
 		}
-		if _, err := zone.Reload(nil, z, o.Data, ""); err != nil {
+		content, err := zone.Reload(nil, z, o.Data, "")
+		if err == nil {
+			err = CheckContent(w.Snapshot.Spec, z, content)
+		}
+		if err != nil {
 			errs = append(errs, &ObjectError{Key: o.Key, Msg: err.Error()})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckContent holds a zone's content against what the Spec adds to it: what a
+// zone has that was signed elsewhere has its signatures there, and what the
+// fleet adds would have none.
+func CheckContent(spec *fleet.Spec, z *fleet.Zone, content *zone.Zone) error {
+	if !content.Signed || spec.Settings(z).DNSSEC != "" {
+		return nil
+	}
+	switch {
+	case len(z.Steered) > 0:
+		return fmt.Errorf("the zone is signed, and its steered name %s would have no signatures: have the fleet sign the zone (dnssec), or leave it unsigned", z.Steered[0].Name)
+	case len(z.Aliases) > 0:
+		return fmt.Errorf("the zone is signed, and its alias %s would have no signatures: have the fleet sign the zone (dnssec), or leave it unsigned", z.Aliases[0].Name)
+	}
+	return nil
 }
 
 // WithSerial gives the zone with another serial in its SOA.
