@@ -101,7 +101,7 @@ type DNS struct {
 	Version    string           `json:"version,omitempty" doc:"What version.bind says (class CH)." default:"refused"`
 	Any        AnyMode          `json:"any,omitempty" doc:"Answer to type ANY over UDP (RFC 8482): one RRset, hinfo, or truncated to move it to TCP." default:"one"`
 	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class and scope." default:"none"`
-	ErrorsTo   Name             `json:"errors_to,omitempty" doc:"Agent domain of the error-reporting channel (RFC 9567)." default:"none"`
+	ErrorsTo   Name             `json:"errors_to,omitempty" doc:"Agent domain of the error-reporting channel (RFC 9567); zones that it lies in do not name it." default:"none"`
 	Cookies    Cookies          `json:"cookies" doc:"DNS cookies (RFC 7873, RFC 9018)."`
 	RateLimit  RateLimit        `json:"rate_limit" doc:"Response rate limiting over UDP, by prefix."`
 	TCP        DNSTCP           `json:"tcp" doc:"Limits on streams."`
@@ -141,7 +141,7 @@ type DNSTCP struct {
 	Connections int      `json:"connections,omitempty" doc:"Open at a time (1 to 1000000)." default:"1024"`
 	PerClient   int      `json:"per_client,omitempty" doc:"Open at a time from one IPv4 address or IPv6 /64 (1 to 1000000)." default:"128"`
 	Idle        Duration `json:"idle,omitempty" doc:"Time without a query after which one is closed (1s to 10m)." default:"10s"`
-	Queries     int      `json:"queries,omitempty" doc:"Queries of one connection that are worked on at a time (1 to 1000)." default:"32"`
+	Queries     int      `json:"queries,omitempty" doc:"Queries of one connection that are worked on at a time (1 to 1000)." default:"100"`
 }
 
 // TSIGKey is one secret shared with another nameserver.

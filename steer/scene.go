@@ -150,11 +150,17 @@ func takenOut(s *fleet.Snapshot) mask {
 	return out
 }
 
-// read takes from the View what matters. Where the scene before is of the View
-// before, only what has changed since is read.
+// read takes from the View what matters. Where the scene before is of the same
+// View nothing is read, and where it is of the View before, only what has
+// changed since.
 func (s *Scene) read(before *Scene) {
 	services := len(s.classes.trees)
-	if before != nil && before.classes.snap == s.classes.snap && s.follows(before) {
+	alike := before != nil && before.classes.snap == s.classes.snap && len(before.health) == services
+	if alike && before.view == s.view {
+		s.health = before.health
+		return
+	}
+	if alike && s.follows(before) {
 		s.health = slices.Clone(before.health)
 		for i := range s.view.Changed {
 			s.note(s.view.Changed[i].VantageTarget, s.view.Changed[i].Verdict)

@@ -3,6 +3,8 @@ package answer
 import (
 	"encoding/binary"
 	"time"
+
+	"meridian/dns/zone"
 )
 
 // paddingBlock is the size, in octets, whose multiples padded responses have
@@ -31,7 +33,7 @@ func (p *Plan) optLen(r *request) int {
 	if r.zoneVersion {
 		n += 10
 	}
-	if p.settings.errorsTo != nil {
+	if p.settings.errorsTo != "" {
 		n += 4 + len(p.settings.errorsTo)
 	}
 	return n
@@ -109,7 +111,7 @@ func (p *Plan) clientOptions(o *optWriter, w *Worker, c *Client, rcode uint16) {
 			copy(b, w.cookie[:])
 		}
 	}
-	if r.keepalive && c.Idle > 0 { // over UDP it is passed over (RFC 7828 section 3.2.1)
+	if r.keepalive && c.Idle > 0 { // over UDP it is passed over (RFC 7828 section 3.3.1)
 		if b, ok := o.option(optionKeepalive, 2); ok {
 			binary.BigEndian.PutUint16(b, uint16(min(c.Idle/(100*time.Millisecond), 0xffff)))
 		}
@@ -118,8 +120,8 @@ func (p *Plan) clientOptions(o *optWriter, w *Worker, c *Client, rcode uint16) {
 
 // zoneOptions writes what is said of the zone that the name asked for belongs
 // to: its version, where that is asked for (RFC 9660), and where validators may
-// report errors of it, unless it holds the reports itself (RFC 9567 section
-// 6.3).
+// report errors of it. A zone that the reports go through names no agent (RFC
+// 9567 section 8.1): nothing could be reported while it fails.
 func (p *Plan) zoneOptions(o *optWriter, w *Worker) {
 	if w.req.zoneVersion {
 		if b, ok := o.option(optionVersion, 6); ok {
@@ -128,7 +130,7 @@ func (p *Plan) zoneOptions(o *optWriter, w *Worker) {
 		}
 	}
 	agent := p.settings.errorsTo
-	if agent != nil && !within(w.req.lower[:len(w.req.qname)], agent) {
+	if agent != "" && !zone.Below(agent, w.zone.apex) && !zone.Below(w.zone.apex, agent) {
 		if b, ok := o.option(optionReport, len(agent)); ok {
 			copy(b, agent)
 		}
@@ -142,13 +144,4 @@ func labels(name string) byte {
 		n++
 	}
 	return n
-}
-
-// within says whether a name is parent or lies below it, both in wire form and
-// lower case.
-func within(name, parent []byte) bool {
-	for len(name) > len(parent) {
-		name = name[1+int(name[0]):]
-	}
-	return string(name) == string(parent)
 }

@@ -50,7 +50,8 @@ func asking(code uint16) func(*dns.Msg) {
 	}
 }
 
-// RFC 7828 §3.3: the server's idle timeout, in units of 100 ms, is told over TCP and TLS to clients that ask; over UDP the option is passed over.
+// RFC 7828 §3.3.1: over UDP the option is passed over.
+// RFC 7828 §3.3.2: the server's idle timeout, in units of 100 ms, is told over TCP and TLS to clients that ask.
 func TestRFC7828Keepalive(t *testing.T) {
 	p := newPlan(t, nil)
 	stream := Client{Stream: true, Idle: 12300 * time.Millisecond}
@@ -95,7 +96,7 @@ func TestRFC8467Padding(t *testing.T) {
 	}
 }
 
-// RFC 9660 §3: the serial of the zone that the name asked for lies in is told to who asks, also where the name does not exist or is delegated.
+// RFC 9660 §3.2: the serial of the zone that the name asked for lies in is told to who asks, also where the name does not exist or is delegated.
 func TestRFC9660ZoneVersion(t *testing.T) {
 	p := newPlan(t, nil)
 	for name, labels := range map[string]uint8{"mx1.demo.test": 2, "nothing.demo.test": 2, "x.child.demo.test": 2, "x.sub.demo.test": 3, "cross.demo.test": 2} {
@@ -128,18 +129,26 @@ func settled(t testing.TB, settings string) *Plan {
 	return p
 }
 
-// RFC 9567 §6.1: responses name the agent domain to which validators may report errors.
-// RFC 9567 §6.3: responses about the agent domain itself do not.
+// RFC 9567 §6.2: responses name the agent domain to which validators may report errors, without being asked for it.
+// RFC 9567 §8.1: a zone that the agent domain lies in does not name it, nor does one below it.
 func TestRFC9567ReportChannel(t *testing.T) {
-	p := settled(t, "{errors_to: errors.demo.test}")
-	for _, name := range []string{"mx1.demo.test", "nothing.demo.test", "x.child.demo.test"} {
-		if o, ok := option[*dns.EDNS0_REPORTING](ask(t, p, name, dns.TypeA, edns)); !ok || o.AgentDomain != "errors.demo.test." {
-			t.Errorf("%s: %v", name, o)
+	for agent, zones := range map[string]struct{ named, silent []string }{
+		"errors.example.": {named: []string{"mx1.demo.test", "nothing.demo.test", "x.child.demo.test", "x.sub.demo.test"}, silent: []string{"elsewhere.example"}},
+		"er.other.test.":  {named: []string{"mx1.demo.test"}, silent: []string{"x.other.test", "_er.1.www.7._er.er.other.test"}},
+		"er.demo.test.":   {named: []string{"x.other.test"}, silent: []string{"mx1.demo.test", "er.demo.test"}},
+		"sub.demo.test.":  {silent: []string{"mx1.demo.test", "x.sub.demo.test"}},
+		"demo.test.":      {named: []string{"x.other.test"}, silent: []string{"mx1.demo.test", "x.sub.demo.test"}},
+	} {
+		p := settled(t, "{errors_to: "+agent+"}")
+		for _, name := range zones.named {
+			if o, ok := option[*dns.EDNS0_REPORTING](ask(t, p, name, dns.TypeA, edns)); !ok || o.AgentDomain != agent {
+				t.Errorf("%s: %s: %v", agent, name, o)
+			}
 		}
-	}
-	for _, name := range []string{"_er.1.www.7._er.errors.demo.test", "errors.demo.test", "elsewhere.example"} {
-		if _, ok := option[*dns.EDNS0_REPORTING](ask(t, p, name, dns.TypeTXT, edns)); ok {
-			t.Errorf("%s names the agent", name)
+		for _, name := range zones.silent {
+			if o, ok := option[*dns.EDNS0_REPORTING](ask(t, p, name, dns.TypeTXT, edns)); ok {
+				t.Errorf("%s: %s names %v", agent, name, o)
+			}
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 func fuzzPlans(f testing.TB) []*Plan {
 	f.Helper()
 	daily := Identity{Node: "fra-1", Version: "test", Cookie: func(day int64) [16]byte { return [16]byte{byte(day)} }}
-	steered, err := Compile(daily, newWorld(f, spec+"dns: {whoami: whoami.demo.test, errors_to: errors.demo.test, any: hinfo}\n"), newAtlas(), down("web", "fra"), now, nil)
+	steered, err := Compile(daily, newWorld(f, spec+"dns: {whoami: whoami.demo.test, errors_to: errors.example, any: hinfo}\n"), newAtlas(), down("web", "fra"), now, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func check(t *testing.T, p *Plan, rows []want) {
 
 // RFC 1034 §4.3.2: data of the zone is answered with authority, from the deepest zone that holds the name.
 // RFC 1035 §3.3: the addresses of the hosts that NS and MX name are added, where the zone holds them.
-// RFC 2782 §4: so are those that SRV names.
+// RFC 2782 §Target: so are those that SRV names.
 func TestRFC1034Lookup(t *testing.T) {
 	check(t, newPlan(t, nil), []want{
 		{"RFC 1034 4.3.2 data", "mx1.demo.test", dns.TypeA, 0, true, "mx1.demo.test. 300 A 192.0.2.25", "", ""},

@@ -61,7 +61,7 @@ type settings struct {
 	ecs      bool
 	any      fleet.AnyMode
 	whoami   []byte // wire form, lower case; nil for none
-	errorsTo []byte // wire form; nil for none
+	errorsTo string // wire form, lower case; empty for none
 	cookies  cookies
 }
 

@@ -231,7 +231,7 @@ func (r *request) readOptions(b []byte, set *settings) bool {
 
 // read takes the option's data. Wrong are an unknown family, a length that
 // does not fit SOURCE PREFIX-LENGTH, bits set beyond it, and a SCOPE in a query
-// (RFC 7871 sections 6 and 7.1.2). Family 0 is let pass where it names no
+// (RFC 7871 sections 6, 7.1.2 and 7.2.1). Family 0 is let pass where it names no
 // network at all, as dig +subnet=0 sends it.
 func (s *subnet) read(data []byte) bool {
 	if len(data) < 4 {

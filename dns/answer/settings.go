@@ -25,7 +25,7 @@ func compileSettings(id Identity, w *fleet.World) (settings, error) {
 		s.whoami = zone.Wire(dns.Whoami)
 	}
 	if dns.ErrorsTo != "" {
-		s.errorsTo = zone.Wire(dns.ErrorsTo)
+		s.errorsTo = string(zone.Wire(dns.ErrorsTo))
 	}
 	if dns.Cookies.Off {
 		return s, nil

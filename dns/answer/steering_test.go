@@ -106,7 +106,8 @@ func TestSlicedAnswersHaveScopeOfASlice(t *testing.T) {
 // RFC 7871 §7.2.1: family, source and address come back as sent, on every answer to a query with the option.
 // RFC 7871 §7.4: what is absent, delegated or not tailored has scope 0.
 // RFC 7871 §7.1.2: with a source of 0 the address of the client is not used.
-// RFC 7871 §7.1: an option that is malformed is FORMERR.
+// RFC 7871 §6: a length that does not fit the source, or bits set beyond it, are FORMERR.
+// RFC 7871 §7.2.1: so is an option that is malformed otherwise, as one of an unknown family.
 func TestRFC7871(t *testing.T) {
 	p := newPlan(t, nil)
 	t.Run("7.2.1 family, source and address come back, on every answer", func(t *testing.T) {
@@ -142,7 +143,7 @@ func TestRFC7871(t *testing.T) {
 	t.Run("FORMERR", func(t *testing.T) {
 		for what, data := range map[string][]byte{
 			"too short":                    {0, 1, 24},
-			"6: unknown family":            {0, 3, 0, 0},
+			"7.2.1: unknown family":        {0, 3, 0, 0},
 			"family 0 with a network":      {0, 0, 8, 0, 10},
 			"source beyond the family":     {0, 1, 33, 0, 10, 1, 2, 3, 4},
 			"IPv6 source beyond 128":       append([]byte{0, 2, 129, 0}, make([]byte, 17)...),
@@ -181,7 +182,7 @@ func withOption(t testing.TB, name string, code uint16, data []byte) []byte {
 	return append(b, data...)
 }
 
-// RFC 7871 §7.2.2: what is tailored is disjoint, so that a resolver that keeps answers (§7.3), asked by clients in random order, never hands a client another answer than its own.
+// RFC 7871 §7.2.1: what is tailored is disjoint, so that a resolver that keeps answers (§7.3), asked by clients in random order, never hands a client another answer than its own.
 func TestRFC7871CacheNeverServesAWrongRegion(t *testing.T) {
 	type cached struct {
 		prefix netip.Prefix

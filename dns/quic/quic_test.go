@@ -130,7 +130,7 @@ func messages(t testing.TB, b []byte) (out []*dns.Msg) {
 }
 
 // RFC 9250 §4.2: each query has a client-initiated bidirectional stream of its own, in both directions framed by two octets of length, and the server ends it after the answer.
-// RFC 9250 §4.1.1: the ALPN token is doq.
+// RFC 9250 §4.1: the ALPN token is doq.
 func TestRFC9250OneQueryAStream(t *testing.T) {
 	s, ca := start(t, nil)
 	c := dial(t, s, ca, nil)

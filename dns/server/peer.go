@@ -73,7 +73,7 @@ func (s *Server) answer(x *exchange, msg []byte, p *Peer, st *stats) (n int, spe
 // asker is who asks, for the plan.
 func (s *Server) asker(client netip.AddrPort, t Transport, now time.Time) answer.Client {
 	c := answer.Client{Addr: client.Addr(), Port: client.Port(), Stream: t.Stream(), Encrypted: t.Encrypted(), Now: uint32(now.Unix())}
-	if t == TCP || t == TLS { // RFC 7828 section 3.2.1; not QUIC (RFC 9250 section 5.5.2)
+	if t == TCP || t == TLS { // RFC 7828 section 3.3.2; not QUIC (RFC 9250 section 5.5.2)
 		c.Idle = s.idle()
 	}
 	return c

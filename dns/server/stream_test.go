@@ -234,7 +234,7 @@ func TestRFC9210Slowloris(t *testing.T) {
 	counted(t, s, "meridian_dns_dropped_total slow tcp", 1)
 }
 
-// RFC 7828 §3.2.1: the server tells a client that asks by edns-tcp-keepalive how long it may be idle, over TCP alone.
+// RFC 7828 §3.3.2: the server tells a client that asks by edns-tcp-keepalive how long it may be idle, over TCP alone.
 // RFC 7828 §3.3.2: the time told is the one by which the server closes.
 func TestRFC7828Keepalive(t *testing.T) {
 	s := start(t, func(c *Config) { c.DNS.TCP.Idle = fleet.Duration(7 * time.Second) })

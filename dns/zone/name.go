@@ -97,7 +97,7 @@ func WireLen(b []byte) int {
 
 // Below says whether a name is parent or lies below it, both in wire form and
 // lower case.
-func Below(name []byte, parent string) bool {
+func Below[N string | []byte](name N, parent string) bool {
 	for len(name) > len(parent) {
 		name = name[1+int(name[0]):]
 	}
