@@ -39,7 +39,7 @@ func (d *DNS) fillDefaults() {
 	def(&d.TCP.Connections, 1024)
 	def(&d.TCP.PerClient, 128)
 	def(&d.TCP.Idle, Duration(10*time.Second))
-	def(&d.TCP.Queries, 32)
+	def(&d.TCP.Queries, 100)
 	for i := range d.Keys {
 		def(&d.Keys[i].Algorithm, "hmac-sha256")
 	}

@@ -134,7 +134,7 @@ func messages(t testing.TB, b []byte) (out []*dns.Msg) {
 func TestRFC9250OneQueryAStream(t *testing.T) {
 	s, ca := start(t, nil)
 	c := dial(t, s, ca, nil)
-	for range 50 { // more than may be open at a time
+	for range 150 { // more than may be open at a time
 		b, err := ask(t, c, framed(t, query("www.demo.test.", dns.TypeA)))
 		if err != nil {
 			t.Fatal(err)

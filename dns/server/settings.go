@@ -43,7 +43,7 @@ func compileSettings(cfg *Config, d *fleet.DNS, objects map[fleet.ObjectKey]flee
 	s := &settings{
 		connections: int64(cmp.Or(d.TCP.Connections, 1024)),
 		perClient:   cmp.Or(d.TCP.PerClient, 128),
-		queries:     cmp.Or(d.TCP.Queries, 32),
+		queries:     cmp.Or(d.TCP.Queries, 100), // RFC 9113 section 5.1.2 and RFC 9114 section 6.1 want no less of HTTP
 		idle:        cmp.Or(d.TCP.Idle.D(), 10*time.Second),
 		proxies:     d.Proxies,
 	}
