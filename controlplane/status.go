@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,7 @@ type Status struct {
 	Revision uint64      `json:"revision"`         // served here; 0: none yet
 	Hash     string      `json:"hash,omitempty"`   // of the complete Spec
 	Since    time.Time   `json:"since,omitzero"`   // served since
-	Source   string      `json:"source,omitempty"` // store or disk
+	Source   string      `json:"source,omitempty"` // store, disk or file
 	Stored   uint64      `json:"stored"`           // current in the store, as last seen
 	Problem  string      `json:"problem,omitempty"`
 	Store    StoreHealth `json:"store"`
@@ -31,6 +32,10 @@ func (c *ControlPlane) Status() Status {
 	if w != nil {
 		st.Revision, st.Hash = w.Snapshot.Revision, w.Snapshot.Hash
 		st.Nodes = c.ledger.nodes(w.Snapshot)
+	}
+	if st.Store.File != "" { // this node alone is served
+		st.Source = "file"
+		st.Nodes = slices.DeleteFunc(st.Nodes, func(a Ack) bool { return a.Node != c.cfg.Node })
 	}
 	return st
 }

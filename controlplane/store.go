@@ -77,6 +77,7 @@ type Stored struct {
 // StoreHealth is how a replica's connection to the store is.
 type StoreHealth struct {
 	Connected   bool      `json:"connected"`
+	File        string    `json:"file,omitempty"`        // the Spec's, where a file takes the store's place; Error then says why it is not usable
 	LastContact time.Time `json:"last_contact,omitzero"` // when the store was last heard of
 	Error       string    `json:"error,omitempty"`
 }

@@ -164,6 +164,9 @@ func (c *ControlPlane) rollback(ctx context.Context, to uint64, base *uint64) (*
 	if to == 0 {
 		to = previous(st)
 	}
+	if file := c.cfg.Store.Health().File; file != "" {
+		return nil, fmt.Errorf("%w: the configuration comes from %s; change that", ErrRefused, file)
+	}
 	if to == 0 {
 		return nil, fmt.Errorf("%w: no earlier revision with other content is kept", ErrRefused)
 	}

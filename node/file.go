@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -132,6 +133,9 @@ type FileSource struct {
 	path   string
 	log    *slog.Logger
 	reload chan struct{}
+
+	mu      sync.Mutex
+	problem string // why the files as they are now are not in use
 }
 
 // NewFileSource reads nothing yet.
@@ -144,6 +148,22 @@ func (f *FileSource) Reload() {
 	select {
 	case f.reload <- struct{}{}:
 	default:
+	}
+}
+
+// Problem names the Spec's file, and says why it is not usable as it is now;
+// empty where it is, or has not been read yet.
+func (f *FileSource) Problem() (path, problem string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.path, f.problem
+}
+
+func (f *FileSource) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.problem = ""; err != nil {
+		f.problem = err.Error()
 	}
 }
 
@@ -180,6 +200,7 @@ func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, object
 		if err == nil {
 			err = take(doc, objects)
 		}
+		f.note(err)
 		if err != nil {
 			f.log.Error("spec not usable; the state before stays", "file", f.path, "error", err)
 		}

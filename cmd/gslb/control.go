@@ -91,6 +91,7 @@ func (s *gslbNode) fileControl() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.file.Report(s.control.Ledger(), s.flags.Node)
 	return []daemon.Part{keeping, {Name: "control plane", Run: s.control.Run, Register: s.control.Register}}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"meridian/cli"
@@ -53,11 +54,19 @@ func showStatus(w io.Writer, st *standing, now time.Time) {
 	s := st.Status
 	switch {
 	case s.Revision == 0 && s.Hash == "":
-		fmt.Fprintf(w, "%s: there is no Spec yet; submit one with gslb apply\n", s.Node)
+		next := "submit one with gslb apply"
+		if s.Store.File != "" {
+			next = "it comes from " + s.Store.File
+		}
+		fmt.Fprintf(w, "%s: there is no Spec yet; %s\n", s.Node, next)
 	default:
 		fmt.Fprintf(w, "%s: revision %d from %s, for %s\n", s.Node, s.Revision, s.Source, ago(s.Since, now))
 	}
 	switch {
+	case s.Store.File != "" && s.Store.Error != "":
+		fmt.Fprintf(w, "spec: %s IS NOT USABLE as it is now; what was served before stays:\n  %s\n", s.Store.File, strings.ReplaceAll(s.Store.Error, "\n", "\n  "))
+	case s.Store.File != "":
+		fmt.Fprintf(w, "spec: %s\n", s.Store.File)
 	case s.Store.Connected:
 		fmt.Fprintln(w, "store: connected")
 	case s.Store.Error != "":

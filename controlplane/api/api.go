@@ -123,11 +123,10 @@ func (s *Server) routes() {
 		secret("/traffic-shift", methods{"GET": s.getShifts, "POST": s.postShift})
 		secret("/traffic-shift/{id}", methods{"DELETE": s.deleteShift})
 	} else {
-		for _, path := range []string{"/config", "/config/", "/traffic-shift", "/traffic-shift/"} {
-			s.mux.Handle(path, s.authenticated(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
-			})))
-		}
+		s.elsewhere("/config", "/traffic-shift")
+	}
+	if s.cfg.Keys == nil {
+		s.elsewhere("/keys")
 	}
 	s.zoneRoutes(secret)
 	for path, h := range map[string]http.Handler{"/keys": s.cfg.Keys, "/queries": s.cfg.Queries} {
@@ -143,6 +142,17 @@ func (s *Server) routes() {
 		secret("/events", methods{"GET": s.events})
 	}
 	s.mux.HandleFunc("/", s.other)
+}
+
+// elsewhere answers for what a control plane alone has.
+func (s *Server) elsewhere(paths ...string) {
+	refuse := s.authenticated(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
+	}))
+	for _, path := range paths {
+		s.mux.Handle(path, refuse)
+		s.mux.Handle(path+"/", refuse)
+	}
 }
 
 // other serves the dashboard to callers on this machine, and 404 otherwise.

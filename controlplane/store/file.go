@@ -156,7 +156,8 @@ func (f *File) SetShift(context.Context, string, *fleet.Shift) error {
 // PutAcks keeps nothing: nobody is served but this node.
 func (f *File) PutAcks(context.Context, []controlplane.Ack) error { return nil }
 
-// Health implements controlplane.Store.
+// Health implements controlplane.Store: it tells of the Spec's file.
 func (f *File) Health() controlplane.StoreHealth {
-	return controlplane.StoreHealth{Connected: true, LastContact: time.Now()}
+	path, problem := f.cfg.Spec.Problem()
+	return controlplane.StoreHealth{Connected: true, LastContact: time.Now(), File: path, Error: problem}
 }
