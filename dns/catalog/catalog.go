@@ -88,10 +88,10 @@ func (r *reading) failf(format string, args ...any) {
 
 // node reads one name: ID.zones, group.ID.zones or coo.ID.zones.
 func (r *reading) node(n *zone.Node) {
-	labels, below := strings.CutSuffix(n.Name, r.zones)
-	if !below || labels == "" || len(n.Sets) == 0 {
+	if !zone.Below(n.Name, r.zones) || n.Name == r.zones || len(n.Sets) == 0 {
 		return
 	}
+	labels := n.Name[:len(n.Name)-len(r.zones)]
 	first := labels[1 : 1+int(labels[0])]
 	rest := labels[1+len(first):]
 	if rest == "" {

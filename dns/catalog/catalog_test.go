@@ -160,3 +160,18 @@ func FuzzCatalog(f *testing.F) {
 		}
 	})
 }
+
+// A label that ends as the name above the members is written stands beside the
+// members, and is no catalog's end.
+func TestLabelsThatLookLikeOthers(t *testing.T) {
+	z := load(t, `version TXT "2"
+a\005zones PTR x.example.
+group.a\005zones TXT web
+\003b\005zones PTR y.example.
+c.zones PTR z.example.
+`)
+	got, err := Read(z)
+	if want := []Member{{ID: "c", Zone: "z.example."}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v %+v", err, got)
+	}
+}
