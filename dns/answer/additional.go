@@ -60,7 +60,7 @@ const maxServices = 4
 // add adds the addresses of the hosts that an RRset at node n names, where the
 // zone holds them and they fit. Steered names are left out: their addresses
 // depend on the client, and additional data has no scope of its own (RFC 7871
-// section 7.2.2). Service records lead on to those of their targets (RFC 9460
+// section 7.4). Service records lead on to those of their targets (RFC 9460
 // section 4.1).
 func (h *hosts) add(w *Worker, n *zone.Node, set *zone.RRset, at owner, depth int) {
 	service := set.Type == zone.TypeHTTPS || set.Type == zone.TypeSVCB

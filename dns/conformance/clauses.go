@@ -36,21 +36,8 @@ var (
 func Scan(root string) ([]Clause, error) {
 	var out []Clause
 	var errs []error
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if b := d.Name(); d.IsDir() && path != root && (strings.HasPrefix(b, ".") || b == "testdata" || b == "node_modules") {
-			return filepath.SkipDir
-		}
-		if !strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
+	err := eachTestFile(root, func(path, file string) error {
 		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
-		file, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
 		}
@@ -64,7 +51,7 @@ func Scan(root string) ([]Clause, error) {
 				errs = append(errs, fmt.Errorf("%s: %s claims nothing: its comment has no line \"RFC n §s: clause.\"", file, fn.Name.Name))
 			}
 			for _, c := range claims {
-				c.Test, c.File = fn.Name.Name, filepath.ToSlash(file)
+				c.Test, c.File = fn.Name.Name, file
 				out = append(out, c)
 			}
 		}
@@ -74,6 +61,27 @@ func Scan(root string) ([]Clause, error) {
 		return cmp.Or(cmp.Compare(a.RFC, b.RFC), compareSections(a.Section, b.Section), cmp.Compare(a.File, b.File))
 	})
 	return out, errors.Join(append(errs, err)...)
+}
+
+// eachTestFile calls visit for every file of tests below root: its path, and
+// its path from root with slashes.
+func eachTestFile(root string, visit func(path, file string) error) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if b := d.Name(); d.IsDir() && path != root && (strings.HasPrefix(b, ".") || b == "testdata" || b == "node_modules") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		return visit(path, filepath.ToSlash(file))
+	})
 }
 
 // claimsOf reads the claims in a comment; a claim goes on until the next one
@@ -185,27 +193,14 @@ func Named(root string, entries []Entry) ([]Clause, error) {
 			want[e.Word] = true
 		}
 	}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if b := d.Name(); d.IsDir() && path != root && (strings.HasPrefix(b, ".") || b == "testdata" || b == "node_modules") {
-			return filepath.SkipDir
-		}
-		if !strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
+	err := eachTestFile(root, func(path, file string) error {
 		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		file, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
 		}
 		for _, m := range funcForm.FindAllSubmatch(text, -1) {
 			if name := string(m[1]); want[name] {
-				out = append(out, Clause{Test: name, File: filepath.ToSlash(file)})
+				out = append(out, Clause{Test: name, File: file})
 			}
 		}
 		return nil

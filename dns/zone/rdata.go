@@ -3,7 +3,6 @@ package zone
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 )
 
@@ -65,9 +64,7 @@ func layout(t uint16) string {
 		return "2N"
 	case 104, 106: // NID, L64
 		return "244"
-	case 105: // L32
-		return "24"
-	case 108: // EUI48
+	case 105, 108: // L32, EUI48
 		return "24"
 	case 109: // EUI64
 		return "44"
@@ -109,39 +106,6 @@ func fieldLen(kind byte, b []byte) int {
 		return paramsLen(b)
 	}
 	return len(b)
-}
-
-// bitmapLen is the length of b where it is a type bitmap: blocks in order, none
-// of them empty or with octets of zeros at its end.
-func bitmapLen(b []byte) int {
-	last := -1
-	for at := 0; at < len(b); {
-		if len(b)-at < 3 || int(b[at]) <= last || b[at+1] < 1 || b[at+1] > 32 {
-			return -1
-		}
-		last = int(b[at])
-		at += 2 + int(b[at+1])
-		if at > len(b) || b[at-1] == 0 {
-			return -1
-		}
-	}
-	return len(b)
-}
-
-// BitmapTypes gives the types of a bitmap (RFC 4034 section 4.1.2), in order.
-func BitmapTypes(b []byte) iter.Seq[uint16] {
-	return func(yield func(uint16) bool) {
-		for len(b) > 2 {
-			for i, bits := range b[2 : 2+b[1]] {
-				for k := range 8 {
-					if bits&(0x80>>k) != 0 && !yield(uint16(b[0])<<8|uint16(8*i+k)) {
-						return
-					}
-				}
-			}
-			b = b[2+b[1]:]
-		}
-	}
 }
 
 // paramsLen is the length of b where it is a list of service parameters.

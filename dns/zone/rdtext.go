@@ -24,7 +24,7 @@ func (p *parser) readRDATA(dst []byte, t uint16) ([]byte, error) {
 		return dst, err
 	}
 	if !p.quoted && len(p.tok) == 2 && p.tok[0] == '\\' && p.tok[1] == '#' {
-		return p.readGeneric(dst, t)
+		return p.readGeneric(dst)
 	}
 	form := textForm(t)
 	if form == "" {
@@ -119,6 +119,15 @@ func (p *parser) readField(dst []byte, f byte) ([]byte, error) {
 			return dst, fmt.Errorf("%q is not a moment as YYYYMMDDHHmmSS", tok)
 		}
 		return binary.BigEndian.AppendUint32(dst, v), nil
+	}
+	return p.readCode(dst, f)
+}
+
+// readCode appends a field that is written in a code of its own: a type, an
+// algorithm, a salt or a hash.
+func (p *parser) readCode(dst []byte, f byte) ([]byte, error) {
+	tok := p.tok
+	switch f {
 	case 'y':
 		t, ok := p.typeOf(tok)
 		if !ok {
@@ -146,49 +155,62 @@ func (p *parser) readField(dst []byte, f byte) ([]byte, error) {
 	return dst, errRDATA
 }
 
+// another moves to the record's next token; false, and the end is noted, where
+// there is none.
+func (p *parser) another() (bool, error) {
+	more, err := p.next()
+	if err == nil && !more {
+		p.ended = true
+	}
+	return more, err
+}
+
 // readRest appends a field that takes all tokens that are left; move says to
 // begin with the next one.
 func (p *parser) readRest(dst []byte, f byte, move bool) ([]byte, error) {
 	p.gather = p.gather[:0]
-	count := 0
-	for {
-		if move {
-			more, err := p.next()
+	for count := 0; ; count++ {
+		if move || count > 0 {
+			more, err := p.another()
 			if err != nil {
 				return dst, err
 			}
 			if !more {
-				p.ended = true
-				break
+				return p.endRest(dst, f, count)
 			}
-		}
-		move = true
-		count++
-		if p.inner {
-			return dst, errInner
 		}
 		var err error
-		switch f {
-		case 'T':
-			dst, err = p.appendString(dst)
-		case 'c':
-			if count > 1 {
-				return dst, errMore
-			}
-			dst, err = appendOctets(dst, p.tok)
-		case 'B':
-			t, ok := p.typeOf(p.tok)
-			if !ok {
-				return dst, fmt.Errorf("%q is not a type", p.tok)
-			}
-			p.types = append(p.types, t)
-		default:
-			p.gather = append(p.gather, p.tok...)
-		}
-		if err != nil {
+		if dst, err = p.readPart(dst, f, count); err != nil {
 			return dst, err
 		}
 	}
+}
+
+// readPart takes one token of a field of several; count came before it.
+func (p *parser) readPart(dst []byte, f byte, count int) ([]byte, error) {
+	switch {
+	case p.inner:
+		return dst, errInner
+	case f == 'T':
+		return p.appendString(dst)
+	case f == 'c' && count > 0:
+		return dst, errMore
+	case f == 'c':
+		return appendOctets(dst, p.tok)
+	case f == 'B':
+		t, ok := p.typeOf(p.tok)
+		if !ok {
+			return dst, fmt.Errorf("%q is not a type", p.tok)
+		}
+		p.types = append(p.types, t)
+	default:
+		p.gather = append(p.gather, p.tok...)
+	}
+	return dst, nil
+}
+
+// endRest appends what the tokens of a field of several come to.
+func (p *parser) endRest(dst []byte, f byte, count int) ([]byte, error) {
 	switch {
 	case f == 'B':
 		slices.Sort(p.types)
@@ -213,7 +235,7 @@ func (p *parser) readRest(dst []byte, f byte, move bool) ([]byte, error) {
 }
 
 // readGeneric appends RDATA in the form for unknown types (RFC 3597 section 5).
-func (p *parser) readGeneric(dst []byte, t uint16) ([]byte, error) {
+func (p *parser) readGeneric(dst []byte) ([]byte, error) {
 	if err := p.need(); err != nil {
 		return dst, err
 	}
@@ -224,12 +246,11 @@ func (p *parser) readGeneric(dst []byte, t uint16) ([]byte, error) {
 	from := len(dst)
 	p.gather = p.gather[:0]
 	for {
-		more, err := p.next()
+		more, err := p.another()
 		if err != nil {
 			return dst, err
 		}
 		if !more {
-			p.ended = true
 			break
 		}
 		p.gather = append(p.gather, p.tok...)
@@ -366,23 +387,6 @@ func hexDigit(c byte) byte {
 		return c - 'A' + 10
 	}
 	return 255
-}
-
-// AppendBitmap appends the type bitmap of types in order (RFC 4034 section
-// 4.1.2).
-func AppendBitmap(dst []byte, types []uint16) []byte {
-	for i := 0; i < len(types); {
-		window := types[i] >> 8
-		var bits [32]byte
-		n := 0
-		for ; i < len(types) && types[i]>>8 == window; i++ {
-			low := types[i] & 255
-			bits[low/8] |= 0x80 >> (low % 8)
-			n = int(low/8) + 1
-		}
-		dst = append(append(dst, byte(window), byte(n)), bits[:n]...)
-	}
-	return dst
 }
 
 func appendNumber(dst []byte, octets int, v uint64) []byte {
