@@ -60,6 +60,7 @@ type ControlPlane struct {
 	ledger  *ledger
 	metrics *metrics
 
+	updating sync.Mutex // held while a state of the store is taken
 	publish  sync.Mutex // held while a World is installed, so that they go out in order
 	deriving sync.Mutex // held while the Deriver works
 	parsed   parsedZones
@@ -74,6 +75,7 @@ type ControlPlane struct {
 	shown   Stored // the newest state that is published
 	seen    bool   // the store's state is known
 	problem string // why the newest stored revision is not served
+	refused bool   // because it could not be derived: to be tried again
 	changed chan struct{}
 }
 
@@ -105,6 +107,9 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.cfg.Store.Watch(ctx, c.update) })
 	g.Go(func() error { return c.ledger.run(ctx) })
+	if c.cfg.DeriveFirst {
+		g.Go(func() error { return c.retryRefused(ctx) })
+	}
 	if c.cfg.Deriver != nil {
 		g.Go(func() error { return c.cfg.Store.Lead(ctx, c.cfg.Node, c.keepDerived) })
 	}
@@ -142,6 +147,8 @@ func (c *ControlPlane) revision() uint64 {
 
 // update takes a new state of the store.
 func (c *ControlPlane) update(st Stored) {
+	c.updating.Lock()
+	defer c.updating.Unlock()
 	defer c.signal()
 	c.mu.Lock()
 	before := c.stored
@@ -150,9 +157,14 @@ func (c *ControlPlane) update(st Stored) {
 	c.mu.Unlock()
 	c.ledger.others(st.Acks)
 	w, err := c.follow(old, before, st)
+	refused := false
+	if err == nil && w != nil && c.cfg.DeriveFirst && (old == nil || old.Snapshot.Revision != w.Snapshot.Revision) {
+		w.Zones, err = c.deriveFirst(w, st)
+		refused = err != nil
+	}
 	c.mu.Lock()
 	was := c.problem
-	c.problem = ""
+	c.problem, c.refused = "", refused
 	if err != nil {
 		c.problem = err.Error()
 	}
@@ -165,9 +177,6 @@ func (c *ControlPlane) update(st Stored) {
 		return
 	}
 	if w != nil {
-		if c.cfg.DeriveFirst && (old == nil || old.Snapshot.Revision != w.Snapshot.Revision) {
-			w.Zones = c.deriveFirst(w, st)
-		}
 		c.install(w, "store")
 	}
 	c.mu.Lock()

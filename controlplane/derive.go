@@ -179,18 +179,63 @@ func (c *ControlPlane) storeDerived(ctx context.Context, items []ItemWrite) erro
 }
 
 // deriveFirst gives the zones to serve with a new revision. Where they cannot
-// be derived those derived before are served; the timer tries again.
-func (c *ControlPlane) deriveFirst(w *fleet.World, st Stored) *fleet.Zones {
+// be derived those derived before are served, and the timer tries again. It
+// fails where the Spec cannot be served here, and where a zone that is to be
+// signed never was: unsigned it would be bogus to all who know its DS.
+func (c *ControlPlane) deriveFirst(w *fleet.World, st Stored) (*fleet.Zones, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 	defer cancel()
 	items, derived, _, err := c.deriveBy(ctx, w, st.Zones, st.Derived)
+	if errors.Is(err, ErrRefused) || err != nil && unsigned(w, st.Zones, derived) {
+		return nil, err
+	}
 	if err != nil {
 		c.log.Error("some zones not derived; those derived before stay in use", "error", err)
 	}
 	if err := c.storeDerived(ctx, items); err != nil {
 		c.log.Error("derived zones not stored", "error", err)
 	}
-	return served(w.Snapshot, st.Zones, derived)
+	return served(w.Snapshot, st.Zones, derived), nil
+}
+
+// unsigned says whether a zone of the Spec that is to be signed has a content
+// and was never derived.
+func unsigned(w *fleet.World, contents, derived *fleet.Zones) bool {
+	for i := range w.Snapshot.Spec.Zones {
+		z := &w.Snapshot.Spec.Zones[i]
+		set := w.Snapshot.Spec.Settings(z)
+		if set.DNSSEC == "" || len(set.Primaries) > 0 {
+			continue
+		}
+		_, content := w.Objects[zoneKey(z.Zone)]
+		if _, ok := contents.Get(z.Zone); ok {
+			content = true
+		}
+		if _, ok := derived.Get(z.Zone); content && !ok {
+			return true
+		}
+	}
+	return false
+}
+
+// retryRefused tries a revision again that could not be derived, until ctx
+// ends.
+func (c *ControlPlane) retryRefused(ctx context.Context) error {
+	again := time.NewTicker(deriveAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
+		c.mu.Lock()
+		refused, st := c.refused, c.stored
+		c.mu.Unlock()
+		if refused {
+			c.update(st)
+		}
+	}
 }
 
 // writeEach writes items one by one, leaving out those that somebody else has

@@ -382,3 +382,28 @@ func TestServedZonesAreThoseWithAWriterOfTheirOwn(t *testing.T) {
 		t.Error("another set for no change")
 	}
 }
+
+// A revision from a file is not served while a zone that is to be signed has
+// never been: unsigned it would be bogus. It is tried again, and the state
+// says why.
+func TestARevisionThatCannotBeSignedIsRefusedAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, store := &marker{fail: errors.New("keys are damaged")}, newMemory()
+		signed := strings.Replace(zoneSpec, "dynamic: true, records", "dynamic: true, dnssec: default, records", 1)
+		if _, err := store.Commit(t.Context(), 0, Change{Doc: []byte(signed), Objects: zoneObjects()}); err != nil {
+			t.Fatal(err)
+		}
+		r, stop := run(t, store, &onDisk{}, func(c *Config) { c.Deriver, c.DeriveFirst = m, true })
+		defer stop()
+		synctest.Wait()
+		if st := r.Status(); r.Current() != nil || !strings.Contains(st.Problem, "keys are damaged") {
+			t.Fatalf("served: %v; problem %q", r.Current() != nil, st.Problem)
+		}
+		m.set(func(m *marker) { m.fail = nil })
+		time.Sleep(2 * deriveAgain)
+		synctest.Wait()
+		if st := r.Status(); r.Current() == nil || st.Problem != "" {
+			t.Errorf("served: %v; problem %q", r.Current() != nil, st.Problem)
+		}
+	})
+}

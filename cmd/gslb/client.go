@@ -124,7 +124,11 @@ func located(file string, err error) error {
 		lines[0] = file + " has an error:"
 	}
 	for _, f := range fields {
-		lines = append(lines, fmt.Sprintf("%s:%d: %s: %s", file, f.Line, f.Path, f.Msg))
+		at := file
+		if f.Line > 0 { // 0: what is wrong is that it is missing
+			at = fmt.Sprintf("%s:%d", file, f.Line)
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s: %s", at, f.Path, f.Msg))
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }

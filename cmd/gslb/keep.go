@@ -3,9 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
+	"fmt"
 	"time"
 
+	"meridian/controlplane"
 	"meridian/daemon"
 	"meridian/dns/keeper"
 	"meridian/dns/stub"
@@ -44,7 +45,7 @@ type deriver struct {
 func (d *deriver) Derive(ctx context.Context, w *fleet.World, contents, old *fleet.Zones, now time.Time) ([]fleet.Object, []fleet.Name, time.Time, error) {
 	d.resolver.Use(w.Snapshot.Spec.DNS.Resolvers)
 	if d.fromFile && several(w.Snapshot.Spec) {
-		return nil, nil, time.Time{}, errors.New("zones that are signed, dynamic or have aliases have one writer: with several nodes of the role dns, run a control plane in place of --spec")
+		return nil, nil, time.Time{}, fmt.Errorf("%w: zones that are signed, dynamic or have aliases have one writer: with several nodes of the role dns, run a control plane in place of --spec", controlplane.ErrRefused)
 	}
 	return d.Keeper.Derive(ctx, w, contents, old, now)
 }
