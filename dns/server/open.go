@@ -120,7 +120,9 @@ func (s *Server) install(fresh []*opened, want []place) {
 	})
 }
 
-// retire closes a place; its counters go on in those of its transport.
+// retire closes a place. What serves it ends by itself: a message with the
+// Handler may wait for what is being applied just now. The place's counters
+// then go on in those of its transport.
 func (s *Server) retire(o *opened) {
 	for _, st := range o.stats { // what the kernel tells ends with the socket
 		if st.conn != nil {
@@ -128,15 +130,32 @@ func (s *Server) retire(o *opened) {
 			st.conn = nil
 		}
 	}
-	if o.stop != nil {
-		o.stop()
+	fold := func() {
+		for _, st := range o.stats {
+			st.addTo(&s.retired[st.transport])
+		}
+		s.stats = slices.DeleteFunc(s.stats, func(st *stats) bool { return slices.Contains(o.stats, st) })
+	}
+	if o.stop == nil {
+		o.close()
+		fold()
+		return
+	}
+	o.stop()
+	for _, u := range o.udp {
+		u.conn.Close()
+	}
+	for _, l := range o.tcp {
+		l.Close()
+	}
+	s.running.errgroup.Go(func() error {
 		<-o.done
-	}
-	for _, st := range o.stats {
-		st.addTo(&s.retired[st.transport])
-	}
-	o.close()
-	s.stats = slices.DeleteFunc(s.stats, func(st *stats) bool { return slices.Contains(o.stats, st) })
+		s.opening.Lock()
+		defer s.opening.Unlock()
+		o.close() // QUIC has said goodbye by now
+		fold()
+		return nil
+	})
 }
 
 // serve starts the goroutines of a place. It ends with Run, or with o.stop.

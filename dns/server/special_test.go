@@ -4,10 +4,14 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"meridian/dns/zone"
+	"meridian/fleet"
 )
 
 // RFC 1996 §4.1: NOTIFY may come over UDP; the answer leaves from the address that was asked.
@@ -87,4 +91,43 @@ func TestFloodOfSpecials(t *testing.T) {
 	if got := counter(t, s, "meridian_dns_dropped_total special udp"); got < n-specialQueue-specialWorkers || got > n-specialQueue {
 		t.Errorf("%v of %d dropped", got, n)
 	}
+}
+
+// changing is a Handler that changes a zone once its client's socket is closed,
+// as an update that comes with a new World may.
+type changing struct {
+	begun chan struct{}
+	done  chan struct{}
+	s     *Server
+	zone  *zone.Zone
+}
+
+func (h *changing) Handle(ctx context.Context, _ *Request) {
+	close(h.begun)
+	<-ctx.Done()
+	h.s.SetZone(h.zone)
+	close(h.done)
+}
+
+// A World that closes a socket does not wait for messages that the Handler has
+// of it, which may wait for the World.
+func TestApplyWaitsForNoHandler(t *testing.T) {
+	h := &changing{begun: make(chan struct{}), done: make(chan struct{}), zone: demoZones(t)[0]}
+	s := start(t, func(c *Config) {
+		c.Listen, c.DNS.Listen = nil, []string{"127.0.0.1:0"}
+		c.Special = h
+	})
+	h.s = s
+	s.SetZones(demoZones(t))
+	c := dialTCP(t, s)
+	send(t, c, new(dns.Msg).SetNotify("demo.test."))
+	<-h.begun
+	if err := s.Configure(&fleet.DNS{Listen: []string{"127.0.0.2:0"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(world(t, strings.Replace(spec, "zones:", "dns: {listen: ['127.0.0.3:0']}\nzones:", 1))); err != nil {
+		t.Fatal(err)
+	}
+	<-h.done
+	closed(t, "a socket that is not wanted any more", c)
 }
