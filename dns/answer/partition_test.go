@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	"meridian/dns/zone"
 	"meridian/fleet"
 	"meridian/geo"
@@ -317,6 +319,37 @@ func checkKnown(t *testing.T, p *Plan, target *target, qtype uint16, clients []n
 func TestRFC7871PartitionsAreDisjointExactAndWidest(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { partitionOf(t, seed) })
+	}
+}
+
+// RFC 7871 §7.2.1: a response with several tailored RRsets has the longest scope of theirs.
+func TestRFC7871ScopeOfSeveralRRsets(t *testing.T) {
+	w := policyWorld(t)
+	source := randomAtlas(rand.New(rand.NewPCG(1, 7)))
+	p, err := Compile(id, w, source, nil, now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = p.Settle()
+	target := &p.find(zone.Wire("p.test."), zone.TypeA).steered[0]
+	differ := 0
+	for _, a := range borders(source) {
+		want, alike := 0, true
+		for i, qtype := range steeredTypes {
+			_, scope, _ := p.pick(&scratch{}, target, qtype, a)
+			alike = alike && (i == 0 || scope == want)
+			want = max(want, scope)
+		}
+		if !alike {
+			differ++
+		}
+		m := askStream(t, p, "p0.p.test", dns.TypeANY, subnetOf(netip.PrefixFrom(a, a.BitLen()).String()))
+		if got := ecsOf(m); got == nil || int(got.SourceScope) != want {
+			t.Fatalf("%s: %v, want scope %d", a, got, want)
+		}
+	}
+	if differ == 0 {
+		t.Error("no client for whom the scopes differ")
 	}
 }
 

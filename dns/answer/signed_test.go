@@ -132,6 +132,9 @@ func TestRFC4035SteeredNoData(t *testing.T) {
 			}
 			verify(t, p.Zone("signed.test."), m)
 		}
+		if types, ok := matched(ask(t, p, "order.signed.test.", dns.TypeMX, do), "order.signed.test."); !ok || !slices.Contains(types, dns.TypeA) {
+			t.Errorf("%s: what is absent for all is denied by %v", policy, types)
+		}
 		if types, ok := matched(ask(t, p.WithView(nil, now), "order.signed.test.", dns.TypeMX, do), "order.signed.test."); !ok || !slices.Contains(types, dns.TypeA) || !slices.Contains(types, dns.TypeHTTPS) {
 			t.Errorf("%s: all is well, and types are %v", policy, types)
 		}

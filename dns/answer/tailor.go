@@ -2,6 +2,7 @@ package answer
 
 import (
 	"net/netip"
+	"slices"
 
 	"meridian/dns/zone"
 )
@@ -19,7 +20,10 @@ func (p *Plan) tailored(w *Worker, z *served, n *zone.Node, qtype uint16, s *ste
 	}
 	w.steered = &z.steered[n.Steer-1]
 	if given {
-		w.scope = scope // for absence too, where some clients have a region and others none
+		// Of several RRsets the longest counts (RFC 7871 section 7.2.1). It is
+		// told for absence too, where some clients have a region and others
+		// none: a resolver that keeps it for all (section 7.4) does no worse.
+		w.scope = max(w.scope, scope)
 	}
 	if set.Count == 0 {
 		w.brief = set.TTL
@@ -39,7 +43,10 @@ func (w *Worker) client(c *Client) (addr netip.Addr, subnet bool) {
 	return c.Addr, false
 }
 
-// noteAbsent notes which of a steered name's types it lacks for the client.
+// noteAbsent notes which of a steered name's types it lacks for the client,
+// where the one asked for is among them: any other is disproved by the NSEC
+// that all clients get, from which nothing false can be concluded for them (RFC
+// 8198).
 func (p *Plan) noteAbsent(w *Worker, z *served, n *zone.Node, c *Client) {
 	client, _ := w.client(c)
 	for _, t := range steeredTypes {
@@ -47,6 +54,9 @@ func (p *Plan) noteAbsent(w *Worker, z *served, n *zone.Node, c *Client) {
 			w.absent[w.absentN] = t
 			w.absentN++
 		}
+	}
+	if !slices.Contains(w.absent[:w.absentN], w.req.qtype) {
+		w.absentN = 0
 	}
 }
 

@@ -256,7 +256,7 @@ func TestRFC9250ZeroRTT(t *testing.T) {
 	}
 }
 
-// RFC 9250 §5.5.1: a connection without a query is closed after the idle time.
+// RFC 9250 §4.4: a connection without a query is closed after the idle time.
 func TestRFC9250Idle(t *testing.T) {
 	s, ca := start(t, func(c *server.Config) {
 		c.DNS.TCP = fleet.DNSTCP{Idle: fleet.Duration(2 * time.Second), Connections: 8, PerClient: 2}
