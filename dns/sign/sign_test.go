@@ -298,7 +298,7 @@ func TestRFC8080Examples(t *testing.T) {
 	}
 }
 
-// RFC 9904 §3: DS records are made with SHA-256, and DS with SHA-1 are made for nobody.
+// RFC 9904 §4: DS records are made with SHA-256, and DS with SHA-1 are made for nobody.
 // RFC 8624 §3.1: zones are signed with ECDSAP256SHA256 or ED25519, and with no RSA.
 func TestRFC9904Algorithms(t *testing.T) {
 	for _, alg := range []uint8{5, 7, 8, 10, 14, 16} {

@@ -250,7 +250,7 @@ func (in *incoming) patch() (*zone.Zone, error) {
 }
 
 // condense joins the changes of several steps to one: what came and went again
-// is left out (RFC 1995 section 5). Deletions come first; within each kind
+// is left out (RFC 1995 section 6). Deletions come first; within each kind
 // records are in order of first mention.
 func condense(changes []zone.Change) []zone.Change {
 	type state struct{ first, at int } // whether its first change deletes is told by changes[first]

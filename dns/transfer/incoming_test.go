@@ -132,7 +132,7 @@ func TestRFC5936OutOfZone(t *testing.T) {
 }
 
 // RFC 1995 §4: an answer to IXFR is the SOA alone where we are current, differences in steps, or the whole zone.
-// RFC 1995 §5: differences of several steps are applied in order, or condensed by the server.
+// RFC 1995 §6: differences of several steps are applied in order, or condensed by the server.
 func TestRFC1995Forms(t *testing.T) {
 	old := load(t, small1)
 	ns := "example.test. 300 NS ns1.example.test.\nns1.example.test. 300 A 192.0.2.53\n"

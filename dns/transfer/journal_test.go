@@ -54,7 +54,7 @@ func leads(t testing.TB, j *journal, from, last *zone.Zone) bool {
 	return true
 }
 
-// RFC 1995 §5: differences from any version that the journal reaches back to lead to the last, as one step; they survive a restart.
+// RFC 1995 §6: differences from any version that the journal reaches back to lead to the last, as one step; they survive a restart.
 func TestRFC1995Journal(t *testing.T) {
 	for _, path := range []string{"", filepath.Join(t.TempDir(), "j")} {
 		zones, j := history(t, path, 12, 1<<20)
