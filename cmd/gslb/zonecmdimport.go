@@ -180,6 +180,7 @@ func (z *zoneFlags) write(r *imports.Result) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--out: %w", err)
 	}
+	r.Complete()
 	doc, err := r.Spec.Document()
 	if err != nil {
 		return err

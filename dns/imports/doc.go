@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -38,6 +39,7 @@ func (n Note) String() string { return fmt.Sprintf("%s: %s: %s", n.At, n.What, n
 // Spec is the fragment of a Spec: what an import can know of one.
 type Spec struct {
 	Regions  []fleet.Region  `json:"regions,omitempty"`
+	Nodes    []fleet.Node    `json:"nodes,omitempty"`
 	Services []fleet.Service `json:"services,omitempty"`
 	Zones    []fleet.Zone    `json:"zones,omitempty"`
 	DNS      *DNS            `json:"dns,omitempty"`
@@ -77,6 +79,20 @@ func (r *Result) zone(at string, z fleet.Zone, text []byte) *fleet.Zone {
 	}
 	r.Spec.Zones = append(r.Spec.Zones, z)
 	return &r.Spec.Zones[len(r.Spec.Zones)-1]
+}
+
+// Complete adds what a Spec must have and none of the sources tells: a region
+// and a node, so that it can be checked and served as it is.
+func (r *Result) Complete() {
+	if len(r.Spec.Regions) == 0 {
+		r.Spec.Regions = []fleet.Region{{ID: "home", Location: fleet.Location{}}}
+		r.note("spec.yaml", "region home", "every Spec has a region: give it a name and a place")
+	}
+	if len(r.Spec.Nodes) == 0 {
+		r.Spec.Nodes = []fleet.Node{{Name: "one", Region: r.Spec.Regions[0].ID, Roles: []fleet.Role{fleet.RoleDNS},
+			Addresses: fleet.NodeAddrs{V4: netip.AddrFrom4([4]byte{127, 0, 0, 1})}}}
+		r.note("spec.yaml", "node one", "stands for the nameserver (gslb serve --node one --spec spec.yaml): set your nodes and their addresses")
+	}
 }
 
 // zoneFileName is where a zone's file goes: zones/NAME.zone, with what may not

@@ -14,15 +14,13 @@ import (
 // zones load, with everything that it names.
 func compiles(t *testing.T, r *Result) *fleet.World {
 	t.Helper()
-	doc, err := r.Spec.Document()
+	whole := *r
+	whole.Complete()
+	doc, err := whole.Spec.Document()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(doc)
-	if len(r.Spec.Regions) == 0 {
-		text += "regions: [{id: own, location: {latitude: 0, longitude: 0}, vips: {v4: [203.0.113.1]}}]\n"
-	}
-	s, err := rules.Compile([]byte(text), 0)
+	s, err := rules.Compile(doc, 0)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
