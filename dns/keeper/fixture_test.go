@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -39,6 +40,18 @@ type internet struct {
 	ttl   time.Duration
 	ds    map[fleet.Name][]sign.DS
 	asked int
+	tells func() (target, rcode string, err error) // whom a parent names, and what it says; nil: nobody
+	told  []time.Time
+}
+
+func (n *internet) NotifyParent(context.Context, fleet.Name) (string, string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.told = append(n.told, time.Now())
+	if n.tells == nil {
+		return "", "", nil
+	}
+	return n.tells()
 }
 
 var errAway = errors.New("away")
@@ -103,6 +116,9 @@ func (b *bench) restart() {
 		b.t.Fatal(err)
 	}
 }
+
+// logTo has the Keeper log to w.
+func (b *bench) logTo(w io.Writer) { b.k.log = slog.New(slog.NewTextHandler(w, nil)) }
 
 const fleetSpec = `
 fleet: test

@@ -44,6 +44,8 @@ func (j *job) step() (time.Time, error) {
 	}
 	if j.k.cfg.Resolver != nil {
 		j.k.look.wantParent(j.name, next.Checks.Add(next.CheckEvery()), j.now)
+		p := j.signingPolicy()
+		j.k.look.wantNotice(j.name, sign.Request(j.name, &next, p), p.Propagation.D(), j.now)
 	}
 	return at, nil
 }

@@ -25,6 +25,7 @@ type lookupState struct {
 	mu      sync.Mutex
 	names   map[nameKey]*nameResult
 	parents map[fleet.Name]*parentResult
+	notices map[fleet.Name]*notice
 	changed chan struct{} // something new is to be looked up
 }
 
@@ -51,7 +52,7 @@ type parentResult struct {
 }
 
 func newLookups() lookups {
-	return lookups{&lookupState{names: map[nameKey]*nameResult{}, parents: map[fleet.Name]*parentResult{}, changed: make(chan struct{}, 1)}}
+	return lookups{&lookupState{names: map[nameKey]*nameResult{}, parents: map[fleet.Name]*parentResult{}, notices: map[fleet.Name]*notice{}, changed: make(chan struct{}, 1)}}
 }
 
 func (l *lookupState) poke() {
@@ -92,6 +93,7 @@ func (l *lookupState) forget(zone fleet.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.parents, zone)
+	delete(l.notices, zone)
 	for k, n := range l.names {
 		if delete(n.used, zone); len(n.used) == 0 {
 			delete(l.names, k)
@@ -211,6 +213,7 @@ func (k *Keeper) lookupDue(ctx context.Context) time.Time {
 			zones = append(zones, zone)
 		}
 	}
+	tell := l.noticesDue(now)
 	l.mu.Unlock()
 	var g errgroup.Group
 	g.SetLimit(lookupsAt)
@@ -219,6 +222,9 @@ func (k *Keeper) lookupDue(ctx context.Context) time.Time {
 	}
 	for _, zone := range zones {
 		g.Go(func() error { k.askParent(ctx, zone); return nil })
+	}
+	for _, zone := range tell {
+		g.Go(func() error { k.tellParent(ctx, zone); return nil })
 	}
 	_ = g.Wait()
 	next := time.Now().Add(lookupIdle)
@@ -232,6 +238,11 @@ func (k *Keeper) lookupDue(ctx context.Context) time.Time {
 	for _, p := range l.parents {
 		if p.due.Before(next) {
 			next = p.due
+		}
+	}
+	for _, n := range l.notices {
+		if !n.due.IsZero() && n.due.Before(next) {
+			next = n.due
 		}
 	}
 	return next

@@ -22,6 +22,7 @@ type metrics struct {
 	events     prometheus.Counter
 	errors     prometheus.Counter
 	failures   prometheus.Counter
+	notices    *prometheus.CounterVec
 
 	kept, signed, failed, expiry, keys *prometheus.Desc
 }
@@ -35,9 +36,11 @@ func newMetrics(k *Keeper) *metrics {
 		events:     counter("meridian_keeper_key_events_total", "Steps of roll-overs."),
 		errors:     counter("meridian_keeper_errors_total", "Zones that could not be made, each time counted."),
 		failures:   counter("meridian_keeper_lookup_errors_total", "Lookups of aliases and of parents' DS that failed."),
-		kept:       prometheus.NewDesc("meridian_keeper_zones", "Zones that are made of what operators and updates write.", nil, nil),
-		signed:     prometheus.NewDesc("meridian_keeper_signed_zones", "Zones that are signed.", nil, nil),
-		failed:     prometheus.NewDesc("meridian_keeper_failed_zones", "Zones that could not be made; what was made before stays.", nil, nil),
+		notices: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meridian_keeper_parent_notices_total",
+			Help: "Notifications of parents about new CDS records by result: acknowledged, refused, failed, or none where the parent names nobody to tell."}, []string{"result"}),
+		kept:   prometheus.NewDesc("meridian_keeper_zones", "Zones that are made of what operators and updates write.", nil, nil),
+		signed: prometheus.NewDesc("meridian_keeper_signed_zones", "Zones that are signed.", nil, nil),
+		failed: prometheus.NewDesc("meridian_keeper_failed_zones", "Zones that could not be made; what was made before stays.", nil, nil),
 		expiry: prometheus.NewDesc("meridian_keeper_signature_expiry_timestamp_seconds",
 			"When the first signature of a zone expires, in seconds since 1970.", []string{"zone"}, nil),
 		keys: prometheus.NewDesc("meridian_keeper_keys",
@@ -48,7 +51,7 @@ func newMetrics(k *Keeper) *metrics {
 // Register adds the Keeper's metrics.
 func (k *Keeper) Register(r prometheus.Registerer) {
 	m := k.metrics
-	r.MustRegister(m.signatures, m.events, m.errors, m.failures, m)
+	r.MustRegister(m.signatures, m.events, m.errors, m.failures, m.notices, m)
 }
 
 // Describe implements prometheus.Collector.

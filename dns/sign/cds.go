@@ -1,6 +1,8 @@
 package sign
 
 import (
+	"bytes"
+
 	"meridian/dns/zone"
 	"meridian/fleet"
 )
@@ -29,6 +31,20 @@ func ParentSets(name fleet.Name, s *State, p *fleet.DNSSECPolicy) (cds, cdnskey 
 		return nil, nil
 	}
 	return cds, cdnskey
+}
+
+// Request names what the zone asks of its parent by CDS and the parent has not
+// done yet; empty where there is no such thing.
+func Request(name fleet.Name, s *State, p *fleet.DNSSECPolicy) string {
+	cds, _ := ParentSets(name, s, p)
+	waits := s.waits()
+	if len(cds) == 1 && len(cds[0]) == 5 { // delete
+		waits = s.has(func(k *Key) bool { return k.DS.published() })
+	}
+	if !waits {
+		return ""
+	}
+	return string(bytes.Join(cds, nil))
 }
 
 // Signal gives the records that tell a parent of a zone's keys before it has

@@ -250,17 +250,18 @@ func (s *State) CheckEvery() time.Duration {
 	if s.Policy == nil {
 		return daily
 	}
-	waits := s.Leave
-	ready := s.DSKeys()
-	for i := range s.Keys {
-		k := &s.Keys[i]
-		due := slices.ContainsFunc(ready, func(r *Key) bool { return r == k })
-		waits = waits || k.Role.secure() && due != k.DS.published()
-	}
-	if !waits {
+	if !s.Leave && !s.waits() {
 		return daily
 	}
 	return min(max(s.Policy.ParentTTL.D()/24, time.Minute), time.Hour)
+}
+
+// waits says whether the parent's DS set is not the one that it is to be.
+func (s *State) waits() bool {
+	ready := s.DSKeys()
+	return s.has(func(k *Key) bool {
+		return k.Role.secure() && slices.Contains(ready, k) != k.DS.published()
+	})
 }
 
 // remove forgets keys of which nothing is left.

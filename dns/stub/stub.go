@@ -1,6 +1,7 @@
 // Package stub asks other nameservers what the fleet needs to know of names
 // that are not its own: the addresses of aliases' targets, from resolvers, and
-// a zone's DS at its parent, from every nameserver of the parent.
+// a zone's DS at its parent, from every nameserver of the parent. And it tells
+// whom the parent names of new CDS records.
 //
 // Adapter floor: it holds the DNS client of miekg/dns, over UDP with TCP where
 // an answer is truncated. It implements dns/keeper's Resolver; cmd wires it.

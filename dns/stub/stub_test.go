@@ -21,6 +21,8 @@ type nameserver struct {
 	cut  bool // answers over UDP are truncated
 	mute bool
 	lame bool
+
+	negative dns.RR // goes with answers that have nothing
 }
 
 // serve runs a nameserver on an address of its own and a port that all share.
@@ -73,6 +75,9 @@ func (n *nameserver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	if !name {
 		m.Rcode = dns.RcodeNameError
+	}
+	if len(m.Answer) == 0 && n.negative != nil {
+		m.Ns = []dns.RR{n.negative}
 	}
 	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp && n.cut {
 		m.Truncated, m.Answer = true, nil
