@@ -238,3 +238,27 @@ func BenchmarkLookup(b *testing.B) {
 		table.Lookup(addrs[i&(1<<12-1)])
 	}
 }
+
+// Blocks gives the whole partition in ascending order, IPv4 first. The parts
+// of IPv6 that carry IPv4 addresses are left out: there the partition of IPv4
+// holds.
+func (t *Table) Blocks() iter.Seq2[netip.Prefix, Class] {
+	return func(yield func(netip.Prefix, Class) bool) {
+		for a := uint64(0); a < 1<<32; {
+			k, scope := t.lookup4(uint32(a))
+			if !yield(netip.PrefixFrom(addr4(uint32(a)), scope), k) {
+				return
+			}
+			a += uint64(1) << (32 - scope)
+		}
+		a, ok := u128{}, true
+		for ok {
+			k, scope := t.lookup6(a)
+			p := netip.PrefixFrom(a.addr(), scope)
+			if k <= maxClass && !yield(p, k) {
+				return
+			}
+			a, ok = lastOf(p).next()
+		}
+	}
+}

@@ -205,7 +205,8 @@ func TestRFC5001NSID(t *testing.T) {
 	}
 }
 
-// RFC 8914 §4: why a query fails is told: not authoritative (20), prohibited (18), not ready (14), no such query type (30).
+// RFC 8914 §4: why a query fails is told: not authoritative (20), prohibited (18), not ready (14).
+// RFC 9824 §3.5: that NXNAME cannot be asked for is told (30).
 func TestRFC8914(t *testing.T) {
 	for _, c := range []struct {
 		plan  *Plan

@@ -237,6 +237,3 @@ type variantKey struct {
 func (z *Zone) Variants(owner string, rtype uint16) []Variant {
 	return z.variants[variantKey{owner, rtype}]
 }
-
-// HasVariants says whether the zone has any variant.
-func (z *Zone) HasVariants() bool { return len(z.variants) > 0 }
