@@ -29,7 +29,7 @@ func TestRFC1995HistorySurvivesRestart(t *testing.T) {
 	}
 	n.stop()
 	n = serve(t, dir, 0, w)
-	c := dns.Transfer{}
+	c := patient()
 	m := new(dns.Msg)
 	m.SetIxfr("example.test.", 1, "ns1.", "admin.")
 	ch, err := c.In(m, n.addr.String())

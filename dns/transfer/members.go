@@ -142,7 +142,9 @@ func (t *Transfer) renewMembers() (reset []fleet.Name) {
 // stop takes zones out of service that are no longer the fleet's.
 func (t *Transfer) stop(gone []fleet.Name) {
 	for _, name := range gone {
+		t.showing.Lock() // what was shown before is removed
 		t.cfg.Zones.RemoveZone(name)
+		t.showing.Unlock()
 		t.forget(name)
 		t.log.Info("zone removed", "zone", name)
 	}

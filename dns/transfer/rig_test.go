@@ -337,27 +337,46 @@ func zoneText(serial uint32, hosts int, extra string) string {
 // canonical order.
 func axfr(t testing.TB, addr netip.AddrPort, name, key string) []string {
 	t.Helper()
+	out, err := tryAXFR(addr, name, key)
+	if err != nil {
+		t.Fatalf("AXFR of %s at %s: %v", name, addr, err)
+	}
+	return out
+}
+
+// tryAXFR is for peers that may be busy or have nothing yet.
+func tryAXFR(addr netip.AddrPort, name, key string) ([]string, error) {
 	m := new(dns.Msg)
 	m.SetAxfr(name)
-	tr := &dns.Transfer{}
+	tr := patient()
 	if key != "" {
 		tr.TsigSecret = map[string]string{key + ".": secretText}
 		m.SetTsig(key+".", dns.HmacSHA256, 300, time.Now().Unix())
 	}
 	ch, err := tr.In(m, addr.String())
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var out []string
 	for e := range ch {
-		if e.Error != nil {
-			t.Fatalf("AXFR of %s at %s: %v", name, addr, e.Error)
+		if err == nil {
+			err = e.Error
 		}
 		for _, rr := range e.RR {
 			out = append(out, strings.ToLower(rr.String()))
 		}
 	}
-	return sortedText(out[:len(out)-1])
+	if err != nil || len(out) == 0 {
+		return nil, fmt.Errorf("%d records: %w", len(out), err)
+	}
+	return sortedText(out[:len(out)-1]), nil
+}
+
+// patient is a client of transfers that waits as long as a machine with much
+// to do may take.
+func patient() *dns.Transfer {
+	const long = 30 * time.Second
+	return &dns.Transfer{DialTimeout: long, ReadTimeout: long, WriteTimeout: long}
 }
 
 func sortedText(list []string) []string {

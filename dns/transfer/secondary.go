@@ -156,7 +156,6 @@ func (t *Transfer) startOne(s *secondary) {
 		t.mu.Unlock()
 		return
 	}
-	serve := false
 	if z != nil {
 		s.zone, s.confirmed = z, confirmed
 		if confirmed.After(now) {
@@ -165,16 +164,29 @@ func (t *Transfer) startOne(s *secondary) {
 		s.kept = kept{z, s.confirmed}
 		_, _, expire := soaTimers(z)
 		s.expired = !now.Before(s.confirmed.Add(expire))
-		if serve = !s.expired; serve {
+		if !s.expired {
 			t.expiries.put(&s.expiry, s.confirmed.Add(expire))
 		}
 	}
 	t.attempts.put(&s.attempt, now)
 	t.mu.Unlock()
-	if serve {
-		t.cfg.Zones.SetZone(z)
-	} else {
+	t.show(s)
+}
+
+// show has the nameserver serve a zone as it is now. Calls follow one another,
+// so that the last one shows the last state.
+func (t *Transfer) show(s *secondary) {
+	t.showing.Lock()
+	defer t.showing.Unlock()
+	t.mu.Lock()
+	z, expired, gone := s.zone, s.expired, s.gone
+	t.mu.Unlock()
+	switch {
+	case gone: // stop sees to it
+	case z == nil || expired:
 		t.cfg.Zones.SetUnavailable(s.name)
+	default:
+		t.cfg.Zones.SetZone(z)
 	}
 }
 
@@ -186,11 +198,11 @@ func (t *Transfer) schedule(ctx context.Context) {
 	for {
 		t.mu.Lock()
 		now := time.Now()
-		var expired []fleet.Name
+		var expired []*secondary
 		for e := t.expiries.due(now); e != nil; e = t.expiries.due(now) {
 			if s := e.item; s.zone != nil {
 				s.expired = true
-				expired = append(expired, s.name)
+				expired = append(expired, s)
 				t.log.Error("the zone has expired: no primary has confirmed it", "zone", s.name, "serial", s.zone.Serial, "confirmed", s.confirmed)
 			}
 		}
@@ -212,8 +224,8 @@ func (t *Transfer) schedule(ctx context.Context) {
 			wait = min(wait, at.Sub(now))
 		}
 		t.mu.Unlock()
-		for _, name := range expired {
-			t.cfg.Zones.SetUnavailable(name)
+		for _, s := range expired {
+			t.show(s)
 		}
 		timer := time.NewTimer(max(wait, 0))
 		select {
@@ -291,17 +303,10 @@ func (t *Transfer) succeed(s *secondary, p *peer, old, z *zone.Zone) {
 	if z == nil {
 		z = old
 	}
-	gone := s.gone
 	s.zone, s.confirmed, s.expired, s.failures, s.err, s.primary = z, now, false, 0, nil, p.Address
 	t.mu.Unlock()
-	if serve && !gone {
-		t.cfg.Zones.SetZone(z)
-		t.mu.Lock()
-		removed := s.gone && t.secondaries[s.name] == nil
-		t.mu.Unlock()
-		if removed { // meanwhile
-			t.cfg.Zones.RemoveZone(s.name)
-		}
+	if serve {
+		t.show(s)
 	}
 	refresh, _, expire := soaTimers(z)
 	t.finish(s, now.Add(jittered(refresh)), now.Add(expire))

@@ -77,6 +77,8 @@ type Transfer struct {
 	awake    chan struct{} // holds one token when pending is not empty
 	versions versions
 
+	showing sync.Mutex // held while the nameserver is given a secondary zone; taken before mu
+
 	mu          sync.Mutex // guards what follows
 	updater     Updater
 	intent      *intent
