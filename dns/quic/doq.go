@@ -169,6 +169,11 @@ func checkQuery(query []byte) error {
 // harm when it is replayed: all but QUERY and NOTIFY (RFC 9250 section 4.5),
 // and of those the transfers.
 func waitForHandshake(c *quic.Conn, query []byte) error {
+	select {
+	case <-c.HandshakeComplete():
+		return nil
+	default:
+	}
 	opcode := query[2] >> 3 & 15
 	if opcode == dns.OpcodeNotify || opcode == dns.OpcodeQuery && !transfer(query) {
 		return nil

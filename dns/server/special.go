@@ -39,6 +39,9 @@ func (s *Server) handleSpecials(ctx context.Context) {
 // they have too much to do. The answer goes to sender, the proxy of a client
 // behind one, by control: from the address that was asked.
 func (u *udpSocket) queueSpecial(s *Server, msg []byte, client, sender netip.AddrPort, control []byte) bool {
+	if len(s.specials) == cap(s.specials) { // a flood is not even copied
+		return false
+	}
 	msg, control = append([]byte(nil), msg...), append([]byte(nil), control...)
 	r := special{Request{
 		Message: msg, Client: client, Transport: UDP,

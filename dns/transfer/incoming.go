@@ -88,7 +88,7 @@ func (in *incoming) message(wire []byte) error {
 		return rcodeError(m.rcode())
 	case m.truncated():
 		return errors.New("a message is truncated")
-	case len(questions) > 1 || len(questions) == 1 && string(questions[0].name) != in.apex:
+	case len(questions) == 1 && string(questions[0].name) != in.apex:
 		return errors.New("a message answers another question")
 	case m.counts[1] == 0:
 		return errors.New("a message holds no records")

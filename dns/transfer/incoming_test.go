@@ -280,3 +280,20 @@ func FuzzTransferIn(f *testing.F) {
 		}
 	})
 }
+
+// A name of pointers to pointers costs no more than a name has labels.
+func TestChainOfPointers(t *testing.T) {
+	wire := make([]byte, headerLen+1, 1<<14)
+	at := headerLen // the root
+	for range mostPointers {
+		wire = append(wire, 0xc0|byte(at>>8), byte(at))
+		at = len(wire) - 2
+	}
+	if name, end := unpackName(nil, wire, at); end != len(wire) || len(name) != 1 {
+		t.Errorf("%x ends at %d", name, end)
+	}
+	wire = append(wire, 0xc0|byte(at>>8), byte(at))
+	if _, end := unpackName(nil, wire, at+2); end >= 0 {
+		t.Error("one pointer more is followed")
+	}
+}

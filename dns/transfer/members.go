@@ -27,8 +27,8 @@ type member struct {
 // consume reads a catalog that is served, where it has changed, and brings the
 // members in line. A broken one changes nothing (RFC 9432 section 5.1).
 func (t *Transfer) consume(name fleet.Name, p *policy) {
-	z := t.cfg.Zones.Zone(name)
 	t.mu.Lock()
+	z := t.cfg.Zones.Zone(name) // read here, so that no version is taken after a newer one
 	c := t.catalogs[name]
 	if z == nil || c != nil && c.zone == z {
 		t.mu.Unlock()

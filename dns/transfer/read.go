@@ -30,7 +30,8 @@ type question struct {
 	qtype, class uint16
 }
 
-// parse reads the header and skips the question section.
+// parse reads the header and skips the question section, in which there is one
+// question at most.
 func parse(wire []byte) (message, []question, error) {
 	if len(wire) < headerLen {
 		return message{}, nil, errMessage
@@ -38,6 +39,9 @@ func parse(wire []byte) (message, []question, error) {
 	m := message{wire: wire, id: binary.BigEndian.Uint16(wire), flags: binary.BigEndian.Uint16(wire[2:]), at: headerLen}
 	for i := range m.counts {
 		m.counts[i] = int(binary.BigEndian.Uint16(wire[4+2*i:]))
+	}
+	if m.counts[0] > 1 {
+		return message{}, nil, errMessage
 	}
 	var questions []question
 	for range m.counts[0] {
@@ -58,11 +62,15 @@ func lower(name []byte) []byte {
 	return name
 }
 
+// mostPointers is how many compression pointers a name may have: one for each
+// of its labels. More would only cost us time.
+const mostPointers = 127
+
 // unpackName appends a name without compression to buf and tells where it
 // ends in the message; -1 where it is none.
 func unpackName(buf, wire []byte, at int) (name []byte, end int) {
 	end, from := -1, len(buf)
-	for at < len(wire) {
+	for pointers := 0; at < len(wire); {
 		switch n := int(wire[at]); {
 		case n >= 0xc0:
 			if at+2 > len(wire) {
@@ -72,7 +80,7 @@ func unpackName(buf, wire []byte, at int) (name []byte, end int) {
 			if end < 0 {
 				end = at + 2
 			}
-			if to >= at { // pointers lead back (RFC 1035 section 4.1.4), so that there is no loop
+			if pointers++; to >= at || pointers > mostPointers { // they lead back (RFC 1035 section 4.1.4), so that there is no loop
 				return nil, -1
 			}
 			at = to
