@@ -25,7 +25,7 @@ func sourceOf(s *fleet.Spec, spec *fleet.Zone) string {
 	case len(s.Settings(spec).Primaries) > 0:
 		return "primaries"
 	}
-	return "unknown"
+	return "members" // a catalog that the fleet makes
 }
 
 // SourceOf says who writes a zone of a World, as ZoneInfo has it; catalog for

@@ -77,7 +77,7 @@ type Deriver interface {
 // ZoneInfo is one zone of the fleet.
 type ZoneInfo struct {
 	Zone     fleet.Name `json:"zone"`
-	Source   string     `json:"source"`             // who writes it: file, records, dynamic (named in the Spec), api, primaries, catalog
+	Source   string     `json:"source"`             // who writes it: file, records, dynamic (named in the Spec), api, primaries, catalog, members (a catalog that the fleet makes of its zones)
 	Serial   uint32     `json:"serial"`             // that is served
 	Records  int        `json:"records"`            // that are served
 	Signed   bool       `json:"signed"`             //

@@ -47,6 +47,7 @@ type KeyInfo struct {
 	Algorithm string     `json:"algorithm"`
 	Created   time.Time  `json:"created"`
 	Retired   bool       `json:"retired,omitempty"`
+	Revoked   time.Time  `json:"revoked,omitzero"`
 	DNSKEY    sign.Phase `json:"dnskey"`
 	RRSIG     sign.Phase `json:"rrsig"`
 	DS        sign.Phase `json:"ds"`
@@ -118,7 +119,7 @@ func view(zone fleet.Name, s *sign.State) *ZoneKeys {
 	}
 	for i := range s.Keys {
 		k := &s.Keys[i]
-		out.Keys = append(out.Keys, KeyInfo{k.Role, k.Tag(), sign.AlgorithmName(k.Algorithm), k.Created, k.Retired, k.DNSKEY, k.RRSIG, k.DS})
+		out.Keys = append(out.Keys, KeyInfo{k.Role, k.Tag(), sign.AlgorithmName(k.Algorithm), k.Created, k.Retired, k.Revoked, k.DNSKEY, k.RRSIG, k.DS})
 	}
 	if !s.Leave {
 		for _, k := range s.DSKeys() {

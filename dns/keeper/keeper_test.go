@@ -283,6 +283,33 @@ func TestUnsigningWaitsForTheParent(t *testing.T) {
 	})
 }
 
+// Keys that are lost are not replaced by new ones, which nobody's DS names:
+// what is published stays until they are back.
+func TestLostKeysAreNotReplaced(t *testing.T) {
+	b := newBench(t, signedZone+records(plain)).ok()
+	state, _, err := b.store.Load(t.Context(), "example.test.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	had := b.zone("example.test.")
+	b.store = NewDirStore(t.TempDir()+"/keys", newIdentity(t))
+	b.restart()
+	if b.derive(); len(b.put)+len(b.gone) > 0 || len(b.k.versions) > 0 {
+		t.Errorf("made %d zones, keys %v", len(b.put), b.k.versions)
+	}
+	if now, _, err := b.store.Load(t.Context(), "example.test."); len(now) > 0 || err != nil {
+		t.Errorf("new keys: %d octets, %v", len(now), err)
+	}
+	if err := b.store.Save(t.Context(), "example.test.", state, ""); err != nil {
+		t.Fatal(err)
+	}
+	b.k.Invalidate("example.test.")
+	b.now = b.now.Add(8 * 24 * time.Hour)
+	if b.ok(); b.zone("example.test.").Serial == had.Serial {
+		t.Error("not signed anew with the keys that are back")
+	}
+}
+
 // RFC 9615 §2: before a zone has a DS, copies of its CDS and CDNSKEY are in the signed zone of its nameserver's name.
 func TestRFC9615Signals(t *testing.T) {
 	spec := `

@@ -325,6 +325,10 @@ func (j *job) derive(changed bool) error {
 		}
 		return j.done(base, sign.Stats{}, time.Time{})
 	}
+	if j.policy != nil && j.z.state == nil && j.z.version == "" && j.old != nil && j.old.Signed && !base.Signed {
+		return errors.New("is signed with keys that are lost, and with new ones it would be bogus: gslb keys restore or import them" +
+			" (to begin anew once the parent has no DS: apply the Spec without the zone's dnssec, then with it)")
+	}
 	j.z.maxTTL = maxTTL(base, j.z.now)
 	next, err := j.step()
 	if err != nil {
