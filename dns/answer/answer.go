@@ -167,7 +167,7 @@ func (p *Plan) respond(w *Worker, c *Client, cookie bool) uint16 {
 	}
 	rcode := p.resolve(w, c)
 	if r.qclass == classANY {
-		w.aa = false // RFC 1034 section 4.3.1: QCLASS * is never authoritative
+		w.aa = false // RFC 1035 section 6.2: QCLASS * is never authoritative
 	}
 	return rcode
 }

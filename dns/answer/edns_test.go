@@ -235,7 +235,7 @@ func TestRFC7871Off(t *testing.T) {
 }
 
 // RFC 8914 §4.25: a zone that the server is to serve and has no content for is SERVFAIL, Invalid Data.
-// RFC 1035 §4.3.5: an expired secondary zone is no longer answered from.
+// RFC 1034 §4.3.5: an expired secondary zone is no longer answered from.
 func TestRFC8914ZoneWithoutContent(t *testing.T) {
 	p := newPlan(t, nil).WithUnavailable("other.test.")
 	m := ask(t, p, "x.other.test", dns.TypeA, edns)

@@ -55,7 +55,7 @@ type request struct {
 	qtype   uint16
 	qclass  uint16
 	lower   [256]byte // qname in lower case
-	tsig    bool      // the last record is a TSIG (RFC 8945 section 5.1)
+	tsig    bool      // the last record is a TSIG (RFC 8945 section 5.2)
 	edns    bool
 	version uint8
 	do      bool

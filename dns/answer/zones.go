@@ -178,7 +178,7 @@ func (p *Plan) WithoutZone(name fleet.Name) *Plan {
 }
 
 // WithUnavailable gives the plan with a zone that is the fleet's and has no
-// content that may be served: a secondary that has expired (RFC 1035 section
+// content that may be served: a secondary that has expired (RFC 1034 section
 // 4.3.5), or not been transferred yet. It is answered SERVFAIL.
 func (p *Plan) WithUnavailable(name fleet.Name) *Plan {
 	return p.with(func(e *zoneEdit) { e.set(unavailable(name)) })

@@ -57,7 +57,7 @@ func dialTLS(t testing.TB, s *Server, ca *testkit.Authority, change func(*tls.Co
 
 // RFC 7858 §3.3: messages over TLS are framed as over TCP, and many go over one connection.
 // RFC 9103 §7.1: the ALPN token dot is taken.
-// RFC 8310 §8: TLS 1.2 is the least.
+// RFC 8310 §9: TLS 1.2 is the least.
 func TestRFC7858(t *testing.T) {
 	s, ca := startSecure(t, nil)
 	for _, alpn := range [][]string{nil, {"dot"}} {

@@ -146,7 +146,7 @@ func (s *settings) encrypted(cfg *Config, at string, t Transport, l *fleet.DNSLi
 	s.tls[t] = tlsConfig(at, t, cert, ca, errs)
 }
 
-// tlsConfig makes the configuration of one transport (RFC 8310 section 8: TLS
+// tlsConfig makes the configuration of one transport (RFC 8310 section 9: TLS
 // 1.2 at least; RFC 9250 section 4.1: QUIC has 1.3 by itself). dns/quic puts in
 // its own protocols.
 func tlsConfig(at string, t Transport, cert, ca fleet.Object, errs *fleet.Errors) *tls.Config {

@@ -48,7 +48,7 @@ func TestRFC1995HistorySurvivesRestart(t *testing.T) {
 	}
 }
 
-// RFC 5936 §3.5: a steered name is transferred as the records that the Spec exports, or by default those of its answer when all is well, as differences too.
+// RFC 5936 §3.1: a steered name is transferred as the records that the Spec exports, or by default those of its answer when all is well, as differences too.
 func TestRFC5936SteeredNames(t *testing.T) {
 	world := func(serial uint32, export string) *fleet.World {
 		doc := fmt.Sprintf("zones: [{zone: example.test, file: f, transfer: [127.0.0.1], steered: [{name: www, service: web%s}]}]", export)

@@ -94,7 +94,7 @@ func load(t testing.TB, text string) *zone.Zone {
 const small1 = "$ORIGIN example.test.\n$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\nold A 192.0.2.1\nboth A 192.0.2.2\n"
 
 // RFC 5936 §2.2: a transfer begins and ends with the SOA, over any number of messages; the question may be left out after the first.
-// RFC 5936 §2.2.2: the SOA at the end must be the one at the beginning.
+// RFC 5936 §2.2: the SOA at the end must be the one at the beginning.
 func TestRFC5936Form(t *testing.T) {
 	body := "example.test. 300 NS ns1.example.test.\nns1.example.test. 300 A 192.0.2.53\n"
 	for _, each := range []int{1, 2, 100} {

@@ -192,7 +192,7 @@ func TestRFC1995Outgoing(t *testing.T) {
 	}
 }
 
-// RFC 5936 §3.3: names are compressed and messages filled; each holds at least one record, and a record that is longer than others has room.
+// RFC 5936 §3.4: names are compressed and messages filled; each holds at least one record, and a record that is longer than others has room.
 func TestRFC5936Packing(t *testing.T) {
 	z := load(t, zoneText(1, 5000, "big TXT "+strings.Repeat(`"`+strings.Repeat("y", 255)+`" `, 200)+"\n"))
 	tr, _ := direct(t, "zones: [{zone: example.test, file: f, transfer: [192.0.2.1]}]", z)

@@ -64,7 +64,7 @@ func TestRFC2136Nsupdate(t *testing.T) {
 	}
 }
 
-// RFC 5936 §3.2: a zone that BIND signs goes through us to Knot with its signatures and denial, by NSEC and NSEC3, and so do the changes, as differences.
+// RFC 5936 §3.1: a zone that BIND signs goes through us to Knot with its signatures and denial, by NSEC and NSEC3, and so do the changes, as differences.
 func TestRFC5936SignedChain(t *testing.T) {
 	for _, denial := range []string{"nsec", "nsec3"} {
 		t.Run(denial, func(t *testing.T) {

@@ -155,7 +155,7 @@ func Signed(msg []byte) bool {
 var errForm = errors.New("no well-formed message with a TSIG record at its end")
 
 // find reads the TSIG record, which is the last of the additional section
-// (RFC 8945 section 5.1).
+// (RFC 8945 section 5.2).
 func find(msg []byte) (record, error) {
 	at, last, err := walk(msg)
 	if err != nil {

@@ -196,7 +196,7 @@ func TestRFC8945Truncation(t *testing.T) {
 	}
 }
 
-// RFC 8945 §5.1: a TSIG record that is not the last, or is there twice, or has another class or a TTL, is a format error.
+// RFC 8945 §5.2: a TSIG record that is not the last, or is there twice, or has another class or a TTL, is a format error.
 func TestRFC8945Form(t *testing.T) {
 	k := key(t, "key.test.", "hmac-sha256")
 	keys := Keys{k.Name: k}
