@@ -104,7 +104,7 @@ func TestSlicedAnswersHaveScopeOfASlice(t *testing.T) {
 }
 
 // RFC 7871 §7.2.1: family, source and address come back as sent, on every answer to a query with the option.
-// RFC 7871 §7.4: what is absent, delegated or not tailored has scope 0.
+// RFC 7871 §7.4: what is delegated, not tailored, or absent for every client has scope 0.
 // RFC 7871 §7.1.2: with a source of 0 the address of the client is not used.
 // RFC 7871 §6: a length that does not fit the source, or bits set beyond it, are FORMERR.
 // RFC 7871 §7.2.1: so is an option that is malformed otherwise, as one of an unknown family.
