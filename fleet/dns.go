@@ -160,6 +160,7 @@ type DNSSECPolicy struct {
 	SingleKey   bool            `json:"single_key,omitempty" doc:"One key signs all (CSK), in place of KSK and ZSK."`
 	ZSKLifetime *Duration       `json:"zsk_lifetime,omitempty" doc:"Age at which a ZSK is rolled; 0 for never." default:"720h"`
 	KSKLifetime *Duration       `json:"ksk_lifetime,omitempty" doc:"Age at which a KSK (or CSK) is rolled, once the parent has the new DS; 0 for never." default:"0s"`
+	Revoke      bool            `json:"revoke,omitempty" doc:"For zones whose KSK is configured as a trust anchor: a KSK (or CSK) that is rolled stays until validators trust the new one, and is then shown as revoked for 30 days (RFC 5011)."`
 	Validity    Duration        `json:"validity,omitempty" doc:"Lifetime of signatures (1h to 2160h)." default:"336h"`
 	Refresh     Duration        `json:"refresh,omitempty" doc:"Signatures with less time left are made anew; less than validity." default:"a third of validity"`
 	TTL         Duration        `json:"ttl,omitempty" doc:"TTL of DNSKEY, CDS and CDNSKEY." default:"1h"`

@@ -159,6 +159,9 @@ func printKeys(w io.Writer, zones ...keeper.ZoneKeys) {
 			if k.Retired {
 				note = "retired"
 			}
+			if !k.Revoked.IsZero() {
+				note = "revoked " + k.Revoked.UTC().Format("2006-01-02 15:04")
+			}
 			rows = append(rows, []string{string(z.Zone), string(k.Role), strconv.Itoa(int(k.KeyTag)), k.Algorithm,
 				time.Since(k.Created).Round(time.Hour).String(), word(k.DNSKEY, true), word(k.RRSIG, k.Role != sign.KSK), word(k.DS, k.Role != sign.ZSK), note})
 		}

@@ -15,6 +15,8 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 		}
 		if life := p.KSKLifetime; life != nil && *life > 0 && life.D() < p.ParentTTL.D()+2*(p.Propagation.D()+p.TTL.D()) {
 			errs.Addf(at+".ksk_lifetime", "%s is less than parent_ttl and twice propagation and ttl: a roll-over would not end before the next is due", life)
+		} else if life != nil && *life > 0 && p.Revoke && life.D() < 2*holdDown+2*(p.Propagation.D()+p.TTL.D()) {
+			errs.Addf(at+".ksk_lifetime", "%s is less than a roll-over with revoke takes: 1440h, and twice propagation and ttl", life)
 		}
 	}
 	for i := range spec.Zones {

@@ -114,6 +114,9 @@ func parsePublic(name fleet.Name, text string) (*publicKey, error) {
 	if owner, err := fleet.ParseName(k.Hdr.Name); err != nil || owner != name {
 		return nil, fmt.Errorf("is a key of %s, not of %s", k.Hdr.Name, name)
 	}
+	if k.Flags&flagRevoke != 0 {
+		return nil, errors.New("is revoked (RFC 5011)")
+	}
 	public, err := base64.StdEncoding.DecodeString(k.PublicKey)
 	if err != nil {
 		return nil, errors.New("the public key is not base64")

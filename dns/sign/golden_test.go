@@ -32,6 +32,16 @@ func TestRollOverScripts(t *testing.T) {
 			w.policy = policy(t, func(p *fleet.DNSSECPolicy) { p.SingleKey = true })
 			w.days(20)
 		},
+		"revoke": func(w *world) {
+			w.policy = policy(t, func(p *fleet.DNSSECPolicy) { p.Revoke = true; lifetimes(0, 0)(p) })
+			w.days(40)
+			w.say("roll ksk")
+			_ = w.state.Ask(KSK)
+			w.days(70)
+			w.say("policy: algorithm ed25519")
+			w.policy = policy(t, func(p *fleet.DNSSECPolicy) { p.Revoke, p.Algorithm = true, fleet.Ed25519; lifetimes(0, 0)(p) })
+			w.days(80)
+		},
 		"unsigned": func(w *world) {
 			w.days(10)
 			w.say("no policy")

@@ -79,6 +79,7 @@ type Key struct {
 	Private   []byte    `json:"private"` // 32 octets: P-256 scalar or Ed25519 seed
 	Created   time.Time `json:"created"`
 	Retired   bool      `json:"retired,omitempty"` // on its way out
+	Revoked   time.Time `json:"revoked,omitzero"`  // since when it is shown as revoked (RFC 5011), which changes its tag; zero: it is not
 	DNSKEY    Phase     `json:"dnskey"`            // the key in the DNSKEY set, and for KSK and CSK its signature over that set
 	RRSIG     Phase     `json:"rrsig"`             // its signatures over the zone's data; hidden for a KSK
 	DS        Phase     `json:"ds"`                // the parent's DS; hidden for a ZSK
@@ -100,10 +101,14 @@ const (
 )
 
 func (k *Key) flags() uint16 {
+	flags := uint16(flagZone)
 	if k.Role.secure() {
-		return flagZone | flagSEP
+		flags |= flagSEP
 	}
-	return flagZone
+	if !k.Revoked.IsZero() {
+		flags |= flagRevoke
+	}
+	return flags
 }
 
 // RData gives the key as DNSKEY RDATA (RFC 4034 section 2.1), which is that of
@@ -178,17 +183,22 @@ func NewKey(role Role, algorithm uint8, now time.Time, rand io.Reader, inUse []K
 func tagUsed(k *Key, others []Key) bool {
 	for i := range others {
 		o := &others[i]
-		if o.Algorithm == k.Algorithm && (o.Tag() == k.Tag() || o.Tag() == k.revokedTag() || o.revokedTag() == k.Tag()) {
+		plain, revoked := o.tags()
+		mine, later := k.tags()
+		if o.Algorithm == k.Algorithm && (plain == mine || plain == later || revoked == mine) {
 			return true
 		}
 	}
 	return false
 }
 
-func (k *Key) revokedTag() uint16 {
+// tags gives the key's tag before and after it is revoked.
+func (k *Key) tags() (plain, revoked uint16) {
 	rdata := k.RData()
+	rdata[1] &^= flagRevoke
+	plain = keyTag(rdata)
 	rdata[1] |= flagRevoke
-	return keyTag(rdata)
+	return plain, keyTag(rdata)
 }
 
 // KeyFrom makes a key of its private part: the 32 octets of a P-256 scalar or

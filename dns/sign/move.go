@@ -105,10 +105,13 @@ func (st *stepper) stopSigning(k *Key) bool {
 }
 
 // withdraw takes a key out of the DNSKEY set once nothing in any cache needs
-// it.
+// it, where keys are trust anchors by way of revoking it.
 func (st *stepper) withdraw(k *Key) bool {
 	if !k.DNSKEY.published() || !st.dispensable(k) {
 		return false
+	}
+	if did, wait := st.revoke(k); wait {
+		return did
 	}
 	st.enter(&k.DNSKEY, Unretentive, st.keyWait())
 	st.note(k, "withdrawn")
@@ -123,7 +126,7 @@ func (st *stepper) dispensable(k *Key) bool {
 	// The chain from the parent goes through a key that stays.
 	if k.Role.secure() || st.leaving(k) {
 		chained := func(o *Key) bool {
-			if o.Retired || !o.Role.secure() {
+			if o.Retired || !o.Role.secure() || !st.succeeds(o, k) {
 				return false
 			}
 			return o.DS.State == Omnipresent || !st.s.secure() && o.DNSKEY.State == Omnipresent
@@ -133,6 +136,9 @@ func (st *stepper) dispensable(k *Key) bool {
 		}
 	}
 	if st.leaving(k) { // its signatures go after it; all DS of the algorithm before
+		if k.RRSIG.published() && st.s.has(func(o *Key) bool { return o != k && o.Algorithm == k.Algorithm && st.lingers(o) }) {
+			return false
+		}
 		return !st.s.has(func(o *Key) bool { return o.Algorithm == k.Algorithm && o.DS.State != Hidden })
 	}
 	return k.RRSIG.State == Hidden

@@ -200,6 +200,9 @@ func (s *State) Unpublished(old *zone.Zone, now time.Time) {
 			}
 		}
 		k.DNSKEY.restart(inSet, now)
+		if !k.Revoked.IsZero() && k.DNSKEY.published() && !inSet {
+			k.Revoked = now
+		}
 		k.RRSIG.restart(signs, now)
 	}
 }

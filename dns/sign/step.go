@@ -54,6 +54,8 @@ type Event struct {
 //     caches (RFC 7583 section 3.3.1), and the old key withdrawn once the
 //     parent's servers have had the new DS for its TTL.
 //   - CSK: both at once.
+//   - Where keys are trust anchors, a KSK or CSK that is not needed any more is
+//     shown as revoked before it goes (RFC 5011 section 6.3).
 //   - Algorithm: conservative (RFC 6781 section 4.1.4): signatures, then keys,
 //     then DS; and out again in reverse.
 func Step(s State, name fleet.Name, policy *fleet.DNSSECPolicy, now time.Time, f Facts, rand io.Reader) (State, []Event, time.Time, error) {
@@ -161,8 +163,8 @@ func (st *stepper) facts(parent *ParentDS) {
 	wait := max(st.policy.ParentTTL.D(), time.Duration(ttl)*time.Second)
 	for i := range st.s.Keys {
 		k := &st.s.Keys[i]
-		if !k.Role.secure() {
-			continue
+		if !k.Role.secure() || !k.Revoked.IsZero() {
+			continue // a DS of a revoked key is worth nothing
 		}
 		word := st.s.Hand[k.Tag()]
 		at := func(list []DS) bool {
@@ -238,6 +240,11 @@ func (st *stepper) next() time.Time {
 			if life := st.lifetime(k.Role); life > 0 {
 				sooner(k.Created.Add(life))
 			}
+		}
+		if !k.Revoked.IsZero() {
+			sooner(st.shown(k))
+		} else if st.policy.Revoke && k.Role.secure() && k.DNSKEY.State == Omnipresent {
+			sooner(st.trusted(k))
 		}
 	}
 	return next

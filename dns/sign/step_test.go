@@ -329,6 +329,7 @@ func TestAnyChangesOfPolicyKeepValidatorsHappy(t *testing.T) {
 				w.policy = policy(t, func(p *fleet.DNSSECPolicy) {
 					lifetimes(time.Duration(r.IntN(20))*day, time.Duration(r.IntN(40))*day)(p)
 					p.SingleKey = r.IntN(2) == 0
+					p.Revoke = r.IntN(3) == 0
 					p.TTL = fleet.Duration(time.Duration(1+r.IntN(24)) * time.Hour)
 					if r.IntN(2) == 0 {
 						p.Algorithm = fleet.Ed25519
