@@ -23,7 +23,7 @@ awk -v lanes="$lanes" '{ n++; s += $1 } END {
 fuzz() {
 	local seconds=$1 dir=$2 target=$3 log
 	log=$(mktemp)
-	if go test -run '^$' -fuzz "^$target\$" -fuzztime "${seconds}s" -parallel 1 "$dir" >"$log" 2>&1; then
+	if go test -run '^$' -fuzz "^$target\$" -fuzztime "${seconds}s" -fuzzminimizetime 3s -parallel 1 "$dir" >"$log" 2>&1; then
 		printf 'fuzz %s %s for %ss: %s\n' "$dir" "$target" "$seconds" "$(grep -o 'execs: [0-9]*' "$log" | tail -n 1)"
 		rm -f "$log"
 	else
