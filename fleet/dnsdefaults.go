@@ -95,7 +95,7 @@ func (s *Spec) Settings(z *Zone) ZoneSettings {
 	}
 	if out.Serial == "" {
 		out.Serial = SerialKeep
-		if z.Dynamic || out.DNSSEC != "" {
+		if z.Dynamic || out.DNSSEC != "" || len(z.Aliases) > 0 { // it changes without anybody writing a serial
 			out.Serial = SerialUnixtime
 		}
 	}
