@@ -139,6 +139,14 @@ func (f *keysFlags) showZone(z *keeper.ZoneKeys, err error) error {
 	return f.show(os.Stdout, z, func(w io.Writer) { printKeys(w, *z) })
 }
 
+// age gives a duration for people: hours, and minutes of the first two days.
+func age(d time.Duration) string {
+	if d < 48*time.Hour {
+		return d.Round(time.Minute).String()
+	}
+	return strings.TrimSuffix(d.Round(time.Hour).String(), "0m0s")
+}
+
 // printKeys prints keys in a table, and what is waited for.
 func printKeys(w io.Writer, zones ...keeper.ZoneKeys) {
 	rows := [][]string{{"ZONE", "ROLE", "TAG", "ALGORITHM", "AGE", "DNSKEY", "SIGNATURES", "DS", ""}}
@@ -163,7 +171,7 @@ func printKeys(w io.Writer, zones ...keeper.ZoneKeys) {
 				note = "revoked " + k.Revoked.UTC().Format("2006-01-02 15:04")
 			}
 			rows = append(rows, []string{string(z.Zone), string(k.Role), strconv.Itoa(int(k.KeyTag)), k.Algorithm,
-				time.Since(k.Created).Round(time.Hour).String(), word(k.DNSKEY, true), word(k.RRSIG, k.Role != sign.KSK), word(k.DS, k.Role != sign.ZSK), note})
+				age(time.Since(k.Created)), word(k.DNSKEY, true), word(k.RRSIG, k.Role != sign.KSK), word(k.DS, k.Role != sign.ZSK), note})
 		}
 	}
 	table(w, rows)

@@ -53,6 +53,8 @@ func runStatus(ctx context.Context, args []string) error {
 func showStatus(w io.Writer, st *standing, now time.Time) {
 	s := st.Status
 	switch {
+	case s.Node == "":
+		fmt.Fprintln(w, "this nameserver serves a folder of zones (--zones) and has no Spec; see gslb zone list")
 	case s.Revision == 0 && s.Hash == "":
 		next := "submit one with gslb apply"
 		if s.Store.File != "" {
