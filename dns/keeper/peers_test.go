@@ -225,7 +225,7 @@ func TestUnboundValidatesThroughAFailover(t *testing.T) {
 			b := newSettled(t, shape(steeredZone, denial, "ecdsap256sha256"))
 			s, addr := b.serve(t)
 			_, anchor := b.anchors(t, "example.test.")
-			resolver := unbound(t, program, addr, anchor)
+			resolver := unbound(t, program, addr, fmt.Sprintf("trust-anchor-file: %q", anchor))
 			for _, phase := range []struct {
 				down []string
 				ask  []question
@@ -263,7 +263,7 @@ func unbound(t *testing.T, program string, auth netip.AddrPort, anchor string) n
   cache-max-ttl: 0
   cache-max-negative-ttl: 0
   local-zone: "test." nodefault
-  trust-anchor-file: %q
+  %s
   module-config: "validator iterator"
 stub-zone:
   name: "example.test"
