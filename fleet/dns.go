@@ -100,7 +100,7 @@ type DNS struct {
 	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
 	Version    string           `json:"version,omitempty" doc:"What version.bind says (class CH)." default:"refused"`
 	Any        AnyMode          `json:"any,omitempty" doc:"Answer to type ANY over UDP (RFC 8482): one RRset, hinfo, or truncated to move it to TCP." default:"one"`
-	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class and scope. It is not signed: take one in a zone that is not." default:"none"`
+	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class and scope. It is not signed, so that it may not lie in a zone that is." default:"none"`
 	ErrorsTo   Name             `json:"errors_to,omitempty" doc:"Agent domain of the error-reporting channel (RFC 9567); zones that it lies in do not name it." default:"none"`
 	Cookies    Cookies          `json:"cookies" doc:"DNS cookies (RFC 7873, RFC 9018)."`
 	RateLimit  RateLimit        `json:"rate_limit" doc:"Response rate limiting over UDP, by prefix."`

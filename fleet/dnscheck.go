@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -126,8 +127,8 @@ func (c *checker) zoneSettings(s *ZoneSettings, at string) {
 	}
 	if s.Catalog != nil {
 		c.template(s.Catalog.Template, at+".catalog.template")
-		for g, t := range s.Catalog.Groups {
-			c.template(t, at+".catalog.groups."+g)
+		for _, g := range slices.Sorted(maps.Keys(s.Catalog.Groups)) {
+			c.template(s.Catalog.Groups[g], at+".catalog.groups."+g)
 		}
 	}
 	if s.MemberOf != "" && c.spec.Zone(s.MemberOf) == nil {
@@ -233,6 +234,7 @@ func (c *checker) dns() {
 		c.zoneSettings(&d.Templates[i].ZoneSettings, at)
 	}
 	c.template(d.Zones, "dns.zones")
+	c.whoami()
 	if t := d.Tap; t != nil {
 		if (t.File == "") == (t.Socket == "") {
 			c.errs.Addf("dns.tap", "expected either file or socket")
@@ -240,6 +242,21 @@ func (c *checker) dns() {
 		if !(t.Sample > 0 && t.Sample <= 1) {
 			c.errs.Addf("dns.tap.sample", "%v is not above 0 and at most 1", t.Sample)
 		}
+	}
+}
+
+// whoami refuses a name in a zone that is signed here: what it says depends on
+// who asks, and nothing is signed for a query.
+func (c *checker) whoami() {
+	name := c.spec.DNS.Whoami
+	var in *Zone
+	for i := range c.spec.Zones {
+		if z := &c.spec.Zones[i]; name != "" && name.In(z.Zone) && (in == nil || z.Zone.In(in.Zone)) {
+			in = z
+		}
+	}
+	if in != nil && c.spec.Settings(in).DNSSEC != "" {
+		c.errs.Addf("dns.whoami", "%q is in zone %q, which is signed: its answers could not be; take a name in a zone that is not", name, in.Zone)
 	}
 }
 

@@ -21,9 +21,9 @@ type rcodeError int
 
 func (e rcodeError) Error() string {
 	if n, ok := map[rcodeError]string{1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH"}[e]; ok {
-		return "the primary says " + n
+		return "the server says " + n
 	}
-	return fmt.Sprintf("the primary says RCODE %d", int(e))
+	return fmt.Sprintf("the server says RCODE %d", int(e))
 }
 
 // stage is where a transfer is.
