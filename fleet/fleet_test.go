@@ -84,6 +84,21 @@ func TestCanonicalFormCompilesToTheSameSnapshot(t *testing.T) {
 	}
 }
 
+// What JSON lets stand and YAML does not survives as well.
+func TestCanonicalFormOfControlCharacters(t *testing.T) {
+	first, err := Compile([]byte(strings.Replace(minimal, "id: fra", "id: fra\n  "+`name: "a\u007f\u0085\u009f\ufeff\uffff\U0001F600"`, 1)), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Compile(first.Canonical(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.Spec.Regions[0].Name != first.Spec.Regions[0].Name || second.Hash != first.Hash {
+		t.Errorf("%q became %q", first.Spec.Regions[0].Name, second.Spec.Regions[0].Name)
+	}
+}
+
 func TestCommentsAndOrderOfKeysDoNotChangeTheHash(t *testing.T) {
 	a, err := Compile([]byte(minimal), 0)
 	if err != nil {

@@ -1,10 +1,12 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Snapshot is a Spec that is complete, checked and indexed. It is immutable:
@@ -90,7 +92,27 @@ func (s *Snapshot) Canonical() []byte {
 	if err != nil {
 		panic("fleet: a Spec holds only types that marshal: " + err.Error())
 	}
-	return b
+	return YAMLSafe(b)
+}
+
+// YAMLSafe escapes in a JSON text the characters that JSON lets stand and YAML
+// does not (YAML 1.2 section 5.1), so that it parses as YAML.
+func YAMLSafe(text []byte) []byte {
+	banned := func(r rune) bool {
+		return r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfeff || r == 0xfffe || r == 0xffff
+	}
+	if !bytes.ContainsFunc(text, banned) {
+		return text
+	}
+	var out []byte
+	for _, r := range string(text) {
+		if banned(r) {
+			out = fmt.Appendf(out, "\\u%04x", r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 // Region gives the region of that id, or nil.

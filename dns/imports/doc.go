@@ -117,7 +117,7 @@ func (s *Spec) Document() ([]byte, error) {
 		return nil, fmt.Errorf("imported spec: %w", err)
 	}
 	var n yaml.Node
-	if err := yaml.Unmarshal(b, &n); err != nil { // JSON is YAML, in the types' order
+	if err := yaml.Unmarshal(fleet.YAMLSafe(b), &n); err != nil { // JSON is YAML, in the types' order
 		return nil, fmt.Errorf("imported spec: %w", err)
 	}
 	if len(n.Content) == 0 || !prune(n.Content[0]) {
