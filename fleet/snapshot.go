@@ -96,10 +96,11 @@ func (s *Snapshot) Canonical() []byte {
 }
 
 // YAMLSafe escapes in a JSON text the characters that JSON lets stand and YAML
-// does not (YAML 1.2 section 5.1), so that it parses as YAML.
+// does not, or takes for the end of a line (YAML 1.2 section 5), so that it
+// parses as YAML to the same.
 func YAMLSafe(text []byte) []byte {
 	banned := func(r rune) bool {
-		return r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfeff || r == 0xfffe || r == 0xffff
+		return r >= 0x7f && r <= 0x9f || r == 0xfeff || r == 0xfffe || r == 0xffff
 	}
 	if !bytes.ContainsFunc(text, banned) {
 		return text
