@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,7 +144,7 @@ func start(t testing.TB, name string, zones []zoneFile, args func(port int) []st
 	for range 5 {
 		port := freePort(t)
 		argv := args(port)
-		var log safeBuffer
+		var log testkit.Buffer
 		cmd := exec.Command(argv[0], argv[1:]...)
 		cmd.Stdout, cmd.Stderr = &log, &log
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -360,22 +359,4 @@ loglevel=2
 `, dir, port, payload))
 		return []string{program, "--config-dir=" + dir}
 	})
-}
-
-// safeBuffer takes the output of a process while it runs.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -33,26 +33,8 @@ type node struct {
 	*Transfer
 	srv  *server.Server
 	addr netip.AddrPort
-	logs *logBuffer
+	logs *testkit.Buffer
 	stop func()
-}
-
-// logBuffer keeps what was logged, for the test's report.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 const secretText = "c2VjcmV0IG9mIHR3ZW50eSBvY3RldHMgb3Igc28="
@@ -85,7 +67,7 @@ func makeWorld(t testing.TB, doc string, objects map[fleet.ObjectKey]string) *fl
 // serve starts a nameserver with transfers on a port of loopback, 0 for any.
 func serve(t testing.TB, dir string, port uint16, w *fleet.World) *node {
 	t.Helper()
-	n := &node{logs: &logBuffer{}}
+	n := &node{logs: &testkit.Buffer{}}
 	log := slog.New(slog.NewTextHandler(n.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if n.srv, err = server.New(server.Config{
@@ -199,13 +181,13 @@ type peerServer struct {
 	addr netip.AddrPort
 	dir  string
 	cmd  *exec.Cmd
-	logs *logBuffer
+	logs *testkit.Buffer
 }
 
 // run starts a program in a folder of its own and ends it with the test.
 func (p *peerServer) run(t testing.TB, program string, args ...string) {
 	t.Helper()
-	p.logs = &logBuffer{}
+	p.logs = &testkit.Buffer{}
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir = p.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.logs, p.logs
