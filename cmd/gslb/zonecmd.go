@@ -201,7 +201,7 @@ func checkZone(_ context.Context, z *zoneFlags, fs *flag.FlagSet, rest []string)
 		return err
 	}
 	if !out.Good {
-		return fmt.Errorf("zone %s is not good: %d errors, %d warnings", name, len(out.Errors), len(out.Warnings))
+		return fmt.Errorf("zone %s is not good; errors: %d, warnings: %d", name, len(out.Errors), len(out.Warnings))
 	}
 	return nil
 }
