@@ -45,6 +45,11 @@ func Export(name fleet.Name, k *Key, ttl uint32) []File {
 // are for, which PEM files do not tell; a single key that BIND calls a KSK is
 // a CSK. Keys of RSA cannot sign here, and are refused.
 func Import(name fleet.Name, files []File, role Role, now time.Time) ([]Key, error) {
+	if role != "" {
+		if _, err := ParseRole(string(role)); err != nil {
+			return nil, fmt.Errorf("role: %w", err)
+		}
+	}
 	var out []Key
 	publics := map[string]*publicKey{}
 	for _, f := range files {

@@ -89,6 +89,15 @@ func TestImportSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A role that is none is refused: a state with such a key could not be read
+// again, and a line's end in it would end the comment that Export writes.
+func TestImportRefusesARoleThatIsNone(t *testing.T) {
+	k, _ := NewKey(KSK, algEd25519, now, octets("role"), nil)
+	if _, err := Import("example.test.", Export("example.test.", &k, 1), "ksk\nx of", now); err == nil || !strings.Contains(err.Error(), "is not ksk, zsk or csk") {
+		t.Error(err)
+	}
+}
+
 // RFC 4035 §5.3: zones that BIND signed with RSA, ECDSA and Ed25519, with NSEC and NSEC3, verify; a changed one does not.
 func TestVerifyWhatBINDSigned(t *testing.T) {
 	keygen, signzone := testkit.Program(t, "dnssec-keygen"), testkit.Program(t, "dnssec-signzone")
@@ -194,6 +203,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(files[0].Text, files[1].Text, "ksk")
 	f.Add("example.test. IN DNSKEY 257 3 8 AAAA\n", "Private-key-format: v1.2\nAlgorithm: 13 (X)\nPrivateKey: AA==\n", "")
 	f.Add("", "-----BEGIN PRIVATE KEY-----\nMEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCA=\n-----END PRIVATE KEY-----\n", "csk")
+	f.Add("", files[1].Text, "\n0")
 	f.Fuzz(func(t *testing.T, public, private, role string) {
 		for _, name := range []string{"K.private", "K.pem"} {
 			keys, err := Import("example.test.", []File{{"K.key", public}, {name, private}}, Role(role), now)

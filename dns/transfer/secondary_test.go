@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -337,6 +338,9 @@ zones: [{zone: example.test, primaries: [{address: "192.0.2.1:53", key: k.test}]
 	f.Add(ixfrQuery(f, 1, 1232))
 	signed, _ := tr.intent.keys["k.test."].Request(pack(f, m), time.Now())
 	f.Add(signed)
+	forwarded := bytes.Clone(signed) // with another ID than it was signed with (RFC 8945 section 5.5)
+	forwarded[0] ^= 0x14
+	f.Add(forwarded)
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		replies := 0
 		tr.Handle(context.Background(), &Request{Message: msg, Client: netip.MustParseAddrPort("192.0.2.1:53"),

@@ -31,7 +31,7 @@ func (e *Error) Answer(msg []byte) []byte {
 		return msg
 	}
 	msg[3] = msg[3]&0xf0 | notAuth
-	r := record{name: e.rec.name, algorithm: e.rec.algorithm, time: e.rec.time, fudge: Fudge, code: e.Code, id: binary.BigEndian.Uint16(msg)}
+	r := record{name: e.rec.name, algorithm: e.rec.algorithm, time: e.rec.time, fudge: Fudge, code: e.Code, id: e.rec.id}
 	if e.key == nil {
 		return r.attach(msg)
 	}
@@ -39,8 +39,7 @@ func (e *Error) Answer(msg []byte) []byte {
 		r.other = appendTime(nil, e.now)
 	}
 	s := newSum(e.key, e.rec.mac)
-	s.h.Write(msg)
-	s.h.Write(r.variables(false))
+	r.digest(&s, msg, false)
 	r.mac = s.h.Sum(nil)
 	return r.attach(msg)
 }
@@ -50,11 +49,13 @@ func (e *Error) Answer(msg []byte) []byte {
 // concurrent use.
 type Session struct {
 	Key *Key
+	id  uint16 // original ID of the request
 	sum sum
 	n   int // messages signed
 }
 
-// Check verifies a request and gives it without its TSIG record. The error is
+// Check verifies a request and gives it without its TSIG record, with the ID
+// that it came with, which the answer's header has to have. The error is
 // ErrUnsigned, or an *Error.
 func (keys Keys) Check(msg []byte, now time.Time) (*Session, []byte, error) {
 	r, err := find(msg)
@@ -77,8 +78,7 @@ func (keys Keys) Check(msg []byte, now time.Time) (*Session, []byte, error) {
 	}
 	plain := r.strip(msg)
 	s := newSum(key, nil)
-	s.h.Write(plain)
-	s.h.Write(r.variables(false))
+	r.digest(&s, plain, false)
 	if !hmac.Equal(s.h.Sum(nil)[:len(r.mac)], r.mac) {
 		return fail(BadSig, nil)
 	}
@@ -88,7 +88,7 @@ func (keys Keys) Check(msg []byte, now time.Time) (*Session, []byte, error) {
 	if len(r.mac) < size && len(r.mac) < minMAC {
 		return fail(BadTrunc, key)
 	}
-	return &Session{Key: key, sum: newSum(key, r.mac)}, plain, nil
+	return &Session{Key: key, id: r.id, sum: newSum(key, r.mac)}, plain, nil
 }
 
 func within(r record, now time.Time) bool {
@@ -97,11 +97,10 @@ func within(r record, now time.Time) bool {
 }
 
 // Sign gives a message with its TSIG record. From the second message on the
-// signature covers the times alone, and what Skip was given before.
+// signature covers the message and the times alone.
 func (s *Session) Sign(msg []byte, now time.Time) []byte {
-	r := record{name: s.Key.name, algorithm: s.Key.algorithm, time: seconds(now), fudge: Fudge, id: binary.BigEndian.Uint16(msg)}
-	s.sum.h.Write(msg)
-	s.sum.h.Write(r.variables(s.n > 0))
+	r := record{name: s.Key.name, algorithm: s.Key.algorithm, time: seconds(now), fudge: Fudge, id: s.id}
+	r.digest(&s.sum, msg, s.n > 0)
 	r.mac = s.sum.h.Sum(nil)
 	s.sum.reset(r.mac)
 	s.n++
@@ -112,7 +111,6 @@ func (s *Session) Sign(msg []byte, now time.Time) []byte {
 // messages of a transfer in order. It is not safe for concurrent use.
 type Client struct {
 	key      *Key
-	id       uint16
 	sum      sum
 	n        int // messages seen
 	unsigned int // messages since the last signature
@@ -122,10 +120,9 @@ type Client struct {
 func (k *Key) Request(msg []byte, now time.Time) ([]byte, *Client) {
 	r := record{name: k.name, algorithm: k.algorithm, time: seconds(now), fudge: Fudge, id: binary.BigEndian.Uint16(msg)}
 	s := newSum(k, nil)
-	s.h.Write(msg)
-	s.h.Write(r.variables(false))
+	r.digest(&s, msg, false)
 	r.mac = s.h.Sum(nil)
-	return r.attach(msg), &Client{key: k, id: r.id, sum: newSum(k, r.mac)}
+	return r.attach(msg), &Client{key: k, sum: newSum(k, r.mac)}
 }
 
 // Verify checks the next message and gives it without its TSIG record. The
@@ -155,8 +152,7 @@ func (c *Client) Verify(msg []byte, now time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("TSIG: a MAC of %d octets", len(r.mac))
 	}
 	plain := r.strip(msg)
-	c.sum.h.Write(plain)
-	c.sum.h.Write(r.variables(c.n > 0))
+	r.digest(&c.sum, plain, c.n > 0)
 	if !hmac.Equal(c.sum.h.Sum(nil)[:len(r.mac)], r.mac) {
 		return nil, fmt.Errorf("TSIG: the answer's signature is wrong")
 	}

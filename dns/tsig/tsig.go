@@ -140,7 +140,7 @@ type record struct {
 	time            uint64 // seconds since 1970
 	fudge           uint16
 	mac             []byte
-	id              uint16 // of the message as it was signed
+	id              uint16 // of the request as its client signed it, in answers too (RFC 8945 section 4.2)
 	code            Code
 	other           []byte
 }
@@ -289,13 +289,20 @@ func parse(msg []byte, at int) (record, error) {
 	return r, nil
 }
 
-// strip gives the message as it was signed: without the record, with its
-// original ID (RFC 8945 section 4.3.2).
+// strip gives the message without the record.
 func (r *record) strip(msg []byte) []byte {
 	out := bytes.Clone(msg[:r.at])
-	binary.BigEndian.PutUint16(out, r.id)
 	binary.BigEndian.PutUint16(out[10:], binary.BigEndian.Uint16(out[10:])-1)
 	return out
+}
+
+// digest adds a message without its record, and the record's variables, to a
+// sum. What was signed has the original ID: a forwarder on the way gives the
+// message another (RFC 8945 sections 4.3.2 and 5.5).
+func (r *record) digest(s *sum, msg []byte, timers bool) {
+	s.h.Write(binary.BigEndian.AppendUint16(nil, r.id))
+	s.h.Write(msg[2:])
+	s.h.Write(r.variables(timers))
 }
 
 // variables are what the signature covers besides the message (RFC 8945

@@ -149,6 +149,43 @@ func TestRFC8945Errors(t *testing.T) {
 	}
 }
 
+// RFC 8945 §4.2: an answer's TSIG record has the original ID of the request, which its digest covers; the header has the ID that the request came with.
+// RFC 8945 §5.5: a request whose ID a forwarder has changed is verified, and so is its answer once the forwarder has put the ID back.
+func TestRFC8945OriginalID(t *testing.T) {
+	k := key(t, "key.test.", "hmac-sha256")
+	keys := Keys{k.Name: k}
+	msg, client := k.Request(query(t, "example.test."), now)
+	forwarded := bytes.Clone(msg)
+	binary.BigEndian.PutUint16(forwarded, 815)
+	s, plain, err := keys.Check(forwarded, now)
+	if err != nil || binary.BigEndian.Uint16(plain) != 815 {
+		t.Fatalf("%x %v", plain, err)
+	}
+	for i := range 2 { // in a transfer's later messages too
+		answer := s.Sign(plain, now)
+		if r, err := find(answer); err != nil || r.id != 4711 || binary.BigEndian.Uint16(answer) != 815 {
+			t.Errorf("answer %d: %x %v", i, answer, err)
+		}
+		binary.BigEndian.PutUint16(answer, 4711)
+		if back, err := client.Verify(answer, now); err != nil || binary.BigEndian.Uint16(back) != 4711 {
+			t.Errorf("answer %d: %x %v", i, back, err)
+		}
+	}
+	_, _, err = keys.Check(forwarded, now.Add(time.Hour))
+	var bad *Error
+	if !errors.As(err, &bad) {
+		t.Fatal(err)
+	}
+	answer := bad.Answer(bytes.Clone(plain))
+	_, client = k.Request(query(t, "example.test."), now)
+	if binary.BigEndian.Uint16(answer) != 815 {
+		t.Errorf("answered %x", answer)
+	}
+	if _, err := client.Verify(answer, now); err == nil || !strings.Contains(err.Error(), "BADTIME") {
+		t.Error(err)
+	}
+}
+
 // cut shortens the MAC of a signed message.
 func cut(t *testing.T, msg []byte, to int) []byte {
 	t.Helper()
