@@ -2,6 +2,7 @@ package answer
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -185,9 +186,9 @@ func TestRFC8482Modes(t *testing.T) {
 
 // The whoami name tells what is seen of a client, whatever zone it lies in.
 func TestWhoami(t *testing.T) {
-	p := settled(t, "{whoami: whoami.demo.test}")
+	p := settled(t, "{whoami: whoami.demo.test}").WithView(&fleet.View{Revision: 3}, now)
 	m, _ := sendAs(t, p, Client{Addr: resolver, Port: 4711}, query("WhoAmI.demo.test", dns.TypeTXT, subnetOf("10.1.7.0/24")))
-	if got := strings.Join(m.Answer[0].(*dns.TXT).Txt, "|"); !strings.HasPrefix(got, "resolver 10.2.0.1:4711|subnet 10.1.7.0/24|class ") || !strings.HasSuffix(got, "|scope 16") || !m.Authoritative {
+	if got := strings.Join(m.Answer[0].(*dns.TXT).Txt, "|"); !strings.HasPrefix(got, "resolver 10.2.0.1:4711|subnet 10.1.7.0/24|class ") || !strings.HasSuffix(got, "|scope 16|epoch "+strconv.FormatUint(p.world.Snapshot.Revision, 10)+".3") || !m.Authoritative {
 		t.Errorf("%q", got)
 	}
 	if m.Answer[0].Header().Ttl != 0 || ecsOf(m).SourceScope != 24 {

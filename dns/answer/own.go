@@ -31,7 +31,8 @@ func (p *Plan) chaos(w *Worker) uint16 {
 }
 
 // whoami answers the name that tells what is seen of a client: the address it
-// asks from, its Client Subnet, its class, and the scope of steered answers.
+// asks from, its Client Subnet, its class, the scope of steered answers, and the
+// epoch, which is the revision of the Spec and of the View that they go by.
 func (p *Plan) whoami(w *Worker, c *Client) uint16 {
 	r := &w.req
 	w.aa, w.dnssec = true, false
@@ -55,6 +56,10 @@ func (p *Plan) whoami(w *Worker, c *Client) uint16 {
 		class, scope := p.table.Lookup(client)
 		out = appendText(out, strconv.AppendInt(append(buf[:0], "class "...), int64(class), 10))
 		out = appendText(out, strconv.AppendInt(append(buf[:0], "scope "...), int64(scope), 10))
+	}
+	if p.world != nil {
+		epoch := strconv.AppendUint(append(buf[:0], "epoch "...), p.world.Snapshot.Revision, 10)
+		out = appendText(out, strconv.AppendUint(append(epoch, '.'), p.scene.Revision(), 10))
 	}
 	w.txt(classIN, out)
 	return NoError

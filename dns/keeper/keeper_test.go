@@ -310,7 +310,8 @@ func TestLostKeysAreNotReplaced(t *testing.T) {
 	}
 }
 
-// RFC 9615 §2: before a zone has a DS, copies of its CDS and CDNSKEY are in the signed zone of its nameserver's name.
+// RFC 9615 §3.2: what tells of a zone is at the type of signal, the zone's name and _signal, below the nameserver's name, and signed there.
+// RFC 9615 §4.1: before a zone has a DS, copies of its CDS and CDNSKEY are in the signed zone of its nameserver's name, and none are below a name in the zone itself.
 func TestRFC9615Signals(t *testing.T) {
 	spec := `
 dns: {dnssec: [{policy: default, signal: [ns1.example.net, ns2.new.test], ttl: 1h, propagation: 1h}]}
@@ -340,6 +341,9 @@ zones:
 		if n.Get(ty) == nil || !bytes.Equal(n.Get(ty).Data, own.Get(ty).Data) || len(n.Get(ty).Sigs) == 0 {
 			t.Errorf("%s is not a signed copy", zone.TypeName(ty))
 		}
+	}
+	if b.zone("new.test.").Node(zone.Wire("_dsboot.new.test._signal.ns2.new.test.")) != nil {
+		t.Error("a zone vouches for itself")
 	}
 	if err := sign.Verify(z, b.now); err != nil {
 		t.Error(err)

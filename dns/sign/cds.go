@@ -48,7 +48,7 @@ func Request(name fleet.Name, s *State, p *fleet.DNSSECPolicy) string {
 }
 
 // Signal gives the records that tell a parent of a zone's keys before it has
-// any DS (authenticated bootstrapping, RFC 9615 section 2): copies of the
+// any DS (authenticated bootstrapping, RFC 9615 section 4.1): copies of the
 // zone's CDS and CDNSKEY below each nameserver's name. They are to be
 // published in the signed zones that the nameservers' names belong to, and go
 // when the parent has the DS. A nameserver inside of the zone cannot vouch for
