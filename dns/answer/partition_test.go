@@ -246,39 +246,63 @@ func sibling(p netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(a, p.Bits())
 }
 
-func partitionOf(t *testing.T, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, 7))
+// partitioned is a plan without health, and what its partitions are held
+// against.
+type partitioned struct {
+	plan     *Plan
+	snapshot *fleet.Snapshot
+	borders  []netip.Addr // in order, so that neighbours stand side by side
+	variants []NameVariants
+}
+
+func newPartitioned(t testing.TB, r *rand.Rand) *partitioned {
+	t.Helper()
 	source := randomAtlas(r)
 	w := policyWorld(t, randomShifts(r)...)
 	p, err := Compile(id, w, source, nil, now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = p.WithView(randomView(r, w.Snapshot), now)
-	if r.IntN(4) > 0 { // what has not settled yet is right too, only not the widest
-		p = p.Settle()
-	}
-	clients := borders(source)
-	for range 200 {
-		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], 0x0a000000|r.Uint32()>>8)
-		clients = append(clients, netip.AddrFrom4(b))
-	}
-	z := p.find(zone.Wire("p.test."), zone.TypeA)
 	variants, err := Variants(w.Snapshot, w.Snapshot.Spec.Zone("p.test."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range z.steered {
-		for _, qtype := range steeredTypes {
-			r.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
-			if p.Settled() {
-				checkPartition(t, p, &z.steered[i], qtype, clients)
-			}
-			checkSettling(t, p, &z.steered[i], qtype, clients)
-			checkKnown(t, p, &z.steered[i], qtype, clients, variants[3*i:3*i+3])
-		}
+	at := borders(source)
+	slices.SortFunc(at, netip.Addr.Compare)
+	return &partitioned{p, w.Snapshot, at, variants}
+}
+
+// withHealth draws the health of the fleet. What has not settled yet is right
+// too, only not the widest.
+func (w *partitioned) withHealth(r *rand.Rand) *Plan {
+	p := w.plan.WithView(randomView(r, w.snapshot), now)
+	if r.IntN(4) > 0 {
+		p = p.Settle()
 	}
+	return p
+}
+
+// check asks for one type of the name p<i> from the clients in random order.
+func (w *partitioned) check(t *testing.T, p *Plan, r *rand.Rand, i int, qtype uint16, clients []netip.Addr) {
+	t.Helper()
+	target := &p.find(zone.Wire("p.test."), zone.TypeA).steered[i]
+	r.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
+	if p.Settled() {
+		checkPartition(t, p, target, qtype, clients)
+	}
+	checkSettling(t, p, target, qtype, clients)
+	checkKnown(t, p, target, qtype, clients, w.variants[3*i:3*i+3])
+}
+
+// random4 draws n addresses of 10.0.0.0/8.
+func random4(r *rand.Rand, n int) []netip.Addr {
+	var out []netip.Addr
+	for range n {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], 0x0a000000|r.Uint32()>>8)
+		out = append(out, netip.AddrFrom4(b))
+	}
+	return out
 }
 
 // checkSettling holds a plan against itself settled: the answers are the same,
@@ -317,8 +341,18 @@ func checkKnown(t *testing.T, p *Plan, target *target, qtype uint16, clients []n
 // RFC 7871 §7.3.1: a resolver that keeps each answer for its scope, asked in random order, never hands a client another answer than its own.
 // RFC 7871 §7.2.1: an answer that all clients get has scope 0.
 func TestRFC7871PartitionsAreDisjointExactAndWidest(t *testing.T) {
-	for seed := range uint64(12) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { partitionOf(t, seed) })
+	for _, seed := range []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 31} {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 7))
+			w := newPartitioned(t, r)
+			p := w.withHealth(r)
+			clients := append(random4(r, 200), w.borders...)
+			for i := range policies {
+				for _, qtype := range steeredTypes {
+					w.check(t, p, r, i, qtype, clients)
+				}
+			}
+		})
 	}
 }
 
@@ -353,8 +387,34 @@ func TestRFC7871ScopeOfSeveralRRsets(t *testing.T) {
 	}
 }
 
-// FuzzPartition is the same for any seed.
+// FuzzPartition is the same for one name and type of any fleet, health and
+// clients: those of the input (four octets each, or eight and no more than a
+// /64 of IPv6), a hundred at borders next to each other, and a few at random.
+// Fleets take long to compile and are kept.
 func FuzzPartition(f *testing.F) {
-	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) { partitionOf(t, seed) })
+	const fleets = 64
+	var kept [fleets]*partitioned
+	f.Add(uint8(1), uint64(1), uint8(0), []byte{10, 64, 3, 128, 10, 64, 3, 127})
+	f.Add(uint8(2), uint64(2), uint8(18), []byte{0x20, 1, 0xd, 0xb8, 3, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, which uint8, seed uint64, name uint8, addrs []byte) {
+		w := kept[which%fleets]
+		if w == nil {
+			w = newPartitioned(t, rand.New(rand.NewPCG(uint64(which%fleets), 7)))
+			kept[which%fleets] = w
+		}
+		r := rand.New(rand.NewPCG(seed, 8))
+		at := r.IntN(len(w.borders) - 100)
+		clients := append(random4(r, 30), w.borders[at:at+100]...)
+		for b := addrs[:min(len(addrs), 400)]; len(b) >= 4; {
+			if b[0] == 0x20 && len(b) >= 8 {
+				clients = append(clients, netip.AddrFrom16([16]byte(append(slices.Clone(b[:8]), make([]byte, 8)...))))
+				b = b[8:]
+			} else {
+				clients = append(clients, netip.AddrFrom4([4]byte(b)))
+				b = b[4:]
+			}
+		}
+		i, qtype := int(name)%len(policies), steeredTypes[int(name)/len(policies)%len(steeredTypes)]
+		w.check(t, w.withHealth(r), r, i, qtype, clients)
+	})
 }
