@@ -29,7 +29,7 @@ func Load(name fleet.Name, data []byte, file string) (*Zone, error) {
 // followed relative to the including file and inside of fsys. dir is what
 // messages put before paths.
 func LoadFS(name fleet.Name, fsys fs.FS, file, dir string) (*Zone, error) {
-	data, err := fs.ReadFile(fsys, file)
+	data, err := readFile(fsys, file, dir)
 	if err != nil {
 		return nil, fmt.Errorf("zone %s: %w", name, err)
 	}
@@ -37,6 +37,15 @@ func LoadFS(name fleet.Name, fsys fs.FS, file, dir string) (*Zone, error) {
 		return Decode(name, data)
 	}
 	return loadText(name, data, path.Join(dir, file), fsys, file, dir)
+}
+
+// readFile tells in errors where the file is for people.
+func readFile(fsys fs.FS, file, dir string) ([]byte, error) {
+	data, err := fs.ReadFile(fsys, file)
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: pe.Op, Path: path.Join(dir, file), Err: pe.Err}
+	}
+	return data, err
 }
 
 // syntaxForm is the form of the errors of miekg's parser.

@@ -282,8 +282,11 @@ func (p *parser) include() error {
 	if p.nested == maxNested || len(p.b.report.files) == 1<<16-1 {
 		return fmt.Errorf("$INCLUDE: more than %d files in one another", maxNested)
 	}
-	at := path.Join(path.Dir(p.path), string(name))
-	data, err := fs.ReadFile(p.fsys, at)
+	at, err := p.inside(string(name))
+	if err != nil {
+		return err
+	}
+	data, err := readFile(p.fsys, at, p.dir)
 	if err != nil {
 		return fmt.Errorf("$INCLUDE: %w", err)
 	}
@@ -293,6 +296,19 @@ func (p *parser) include() error {
 	in.read(data)
 	p.ttl = in.ttl
 	return nil
+}
+
+// inside gives the place in fsys of a file to include: relative to the
+// including file, or a path from the root that leads into the folder.
+func (p *parser) inside(name string) (string, error) {
+	at := path.Join(path.Dir(p.path), name)
+	if path.IsAbs(name) {
+		at, _ = strings.CutPrefix(path.Clean(name), path.Clean(p.dir)+"/")
+	}
+	if !fs.ValidPath(at) {
+		return "", fmt.Errorf("$INCLUDE %q is outside of %s, where zone files may be", name, path.Clean(p.dir))
+	}
+	return at, nil
 }
 
 // loadText makes a zone of master-file text.

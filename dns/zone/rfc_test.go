@@ -99,6 +99,8 @@ func TestRFC1035Include(t *testing.T) {
 		"bad.zone":          {Data: []byte(top + "$INCLUDE broken\nx B y\n")},
 		"broken":            {Data: []byte("x TXT y\nx A nonsense\n")},
 		"escape.zone":       {Data: []byte(top + "$INCLUDE ../../secret\n")},
+		"whole.zone":        {Data: []byte(top + "$INCLUDE /zones/dir/two\n")},
+		"far.zone":          {Data: []byte(top + "$INCLUDE /etc/passwd\n")},
 		"loop.zone":         {Data: []byte(top + "$INCLUDE loop.zone\n")},
 	}
 	z, err := LoadFS("example.test.", fsys, "example.test.zone", "/zones")
@@ -113,8 +115,16 @@ func TestRFC1035Include(t *testing.T) {
 	if err == nil || err.Error() != "/zones/bad.zone:7: x.example.test.: \"B\" is not a type\n/zones/broken:2: x.example.test. A: \"nonsense\" is not an IPv4 address" {
 		t.Errorf("errors in an included file: %v", err)
 	}
-	for file, want := range map[string]string{"escape.zone": "$INCLUDE: open ../../secret", "loop.zone": "more than 16 files"} {
-		if _, err := LoadFS("example.test.", fsys, file, ""); err == nil || !strings.Contains(err.Error(), want) {
+	if z, err := LoadFS("example.test.", fsys, "whole.zone", "/zones"); err != nil || contentOf(t, z) != "three. 300 TXT \"x\"\n" {
+		t.Errorf("a path from the root to a file in the folder: %v", err)
+	}
+	for file, want := range map[string]string{
+		"escape.zone": `$INCLUDE "../../secret" is outside of /zones`,
+		"far.zone":    `$INCLUDE "/etc/passwd" is outside of /zones`,
+		"loop.zone":   "more than 16 files",
+		"none.zone":   "open /zones/none.zone: file does not exist",
+	} {
+		if _, err := LoadFS("example.test.", fsys, file, "/zones"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
