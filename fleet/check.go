@@ -224,6 +224,7 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 		}
 	}
 	c.healthcheck(&s.Healthcheck, at+".healthcheck")
+	c.probe(s, at+".probe")
 	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
 	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
 	for i, on := range s.Retries.RetryOn {
@@ -242,10 +243,32 @@ func (c *checker) healthcheck(h *Healthcheck, at string) {
 	c.between(at+".rise", h.Rise, 1, 100)
 	c.path(at+".path", h.Path)
 	c.path(at+".ready_path", h.ReadyPath)
-	for i, s := range h.Expect.Status {
+	c.expect(&h.Expect, at+".expect")
+}
+
+func (c *checker) expect(e *Expect, at string) {
+	for i, s := range e.Status {
 		if _, _, err := ParseStatus(s); err != nil {
-			c.errs.Addf(fmt.Sprintf("%s.expect.status[%d]", at, i), "%s", err)
+			c.errs.Addf(fmt.Sprintf("%s.status[%d]", at, i), "%s", err)
 		}
+	}
+}
+
+// probe refuses what the probe's type does not go by.
+func (c *checker) probe(s *Service, at string) {
+	p, kind := &s.Probe, s.Probe.Kind(s.Protocol)
+	web, rpc := kind == ProbeHTTP || kind == ProbeHTTPS, kind == ProbeGRPC || kind == ProbeGRPCS
+	c.path(at+".path", p.Path)
+	c.expect(&p.Expect, at+".expect")
+	switch {
+	case s.Protocol == UDP && p.Type != "":
+		c.errs.Addf(at+".type", "a udp service has no probe of its own")
+	case !web && (p.Path != "" || len(p.Expect.Status) > 0 || p.Expect.Body != ""):
+		c.errs.Addf(at, "path and expect are for an http or https probe, and this is %s", kind)
+	case !rpc && p.Name != "":
+		c.errs.Addf(at+".name", "is for a grpc or grpcs probe, and this is %s", kind)
+	case !web && !rpc && p.Host != "":
+		c.errs.Addf(at+".host", "a tcp probe names no host")
 	}
 }
 

@@ -167,3 +167,19 @@ const (
 
 // Values lists the check types.
 func (CheckType) Values() []string { return []string{"http", "https", "tcp"} }
+
+// ProbeType is the protocol in which probers ask a service at its VIPs.
+type ProbeType string
+
+// The types of probe: a TCP handshake alone, HTTP, or gRPC's health checking
+// protocol; those that end in s over TLS, with the certificate verified.
+const (
+	ProbeTCP   ProbeType = "tcp"
+	ProbeHTTP  ProbeType = "http"
+	ProbeHTTPS ProbeType = "https"
+	ProbeGRPC  ProbeType = "grpc"
+	ProbeGRPCS ProbeType = "grpcs"
+)
+
+// Values lists the probe types.
+func (ProbeType) Values() []string { return []string{"tcp", "http", "https", "grpc", "grpcs"} }

@@ -15,14 +15,14 @@ const GatewayHost = "gateway.meridian.internal"
 // layer 4's health checks ask of the rooms under probe. It is complete: the
 // rooms that run it add nothing of their own.
 type Probe struct {
-	Check    string         // rtt (TCP connect), tcp, http, https or dns; also the name in the Observation
+	Check    string         // rtt (TCP connect), tcp, http, https, grpc, grpcs or dns; also the name in the Observation
 	Address  netip.AddrPort // where to connect
-	Host     string         // http, https: Host header and TLS server name
-	TLSName  string         // https: TLS server name, where it is not Host
-	Path     string         // http, https
+	Host     string         // http, https, grpc, grpcs: Host header and TLS server name
+	TLSName  string         // https, grpcs: TLS server name, where it is not Host
+	Path     string         // http, https; grpc, grpcs: the name whose health is asked for
 	Expect   Expect         // http, https
-	CA       []byte         // https: authorities in PEM; empty for the system's
-	Insecure bool           // https: accept any certificate
+	CA       []byte         // https, grpcs: authorities in PEM; empty for the system's
+	Insecure bool           // https, grpcs: accept any certificate
 	Name     Name           // dns: the name asked; its SOA is asked where Want is empty
 	Want     []netip.Addr   // dns: the answer must hold at least one of these
 	Timeout  time.Duration  // more than 0
@@ -34,7 +34,7 @@ type ProbeResult struct {
 	Latency time.Duration // to the end of the check
 	Cause   Cause         // why it failed
 	Detail  string        // one line for people
-	Expiry  time.Time     // https: when the first certificate of the chain expires
+	Expiry  time.Time     // https, grpcs: when the first certificate of the chain expires
 }
 
 // Observation turns a result into the fact about a target.

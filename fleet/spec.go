@@ -98,6 +98,7 @@ type Service struct {
 	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
+	Probe         ServiceProbe  `json:"probe,omitzero" doc:"What probers ask the service at the VIPs."`
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
@@ -105,6 +106,27 @@ type Service struct {
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip or l2_dsr." default:"ipip"`
 	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address." default:"header for http and https, else preserved"`
+}
+
+// ServiceProbe is what every region's probers ask a service at its VIPs, after
+// a TCP handshake: it decides where DNS sends clients.
+type ServiceProbe struct {
+	Type   ProbeType `json:"type,omitempty" doc:"tcp (a handshake and no more), http, https, grpc or grpcs (health checking of gRPC; over TLS). A udp service has none." default:"http or https for such services, else tcp"`
+	Path   string    `json:"path,omitempty" doc:"Path of an http or https probe." default:"probes.path"`
+	Name   string    `json:"name,omitempty" doc:"Name whose health a grpc or grpcs probe asks for." default:"the server as a whole"`
+	Host   string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
+	Expect Expect    `json:"expect,omitzero" doc:"What a healthy answer to an http or https probe is."`
+}
+
+// Kind is the probe's type for a service of that protocol.
+func (p *ServiceProbe) Kind(of Protocol) ProbeType {
+	switch {
+	case p.Type != "":
+		return p.Type
+	case of.Gateway():
+		return ProbeType(of)
+	}
+	return ProbeTCP
 }
 
 // Healthcheck is how endpoints of a service are checked.
@@ -186,6 +208,6 @@ type Probes struct {
 	Timeout      Duration `json:"timeout,omitempty" doc:"Limit of one check." default:"2s"`
 	Fall         int      `json:"fall,omitempty" doc:"Failures in a row that make a target down (1 to 100)." default:"3"`
 	Rise         int      `json:"rise,omitempty" doc:"Successes in a row that make it up (1 to 100)." default:"5"`
-	Path         string   `json:"path,omitempty" doc:"Path of the HTTP checks." default:"/health"`
+	Path         string   `json:"path,omitempty" doc:"Path of the HTTP checks of services that name none under probe." default:"/health"`
 	CA           string   `json:"ca,omitempty" doc:"Certificate authorities that probers trust: file:PATH or PEM text." default:"the system's"`
 }

@@ -21,43 +21,58 @@ const maxBody = 5120
 // answers like any other. expiry is when the first certificate of the chain
 // runs out, also where the request fails for it.
 func (p *Prober) request(ctx context.Context, pr *fleet.Probe) (expiry time.Time, err error) {
+	path, query, _ := strings.Cut(pr.Path, "?")
+	req, err := newRequest(ctx, pr, http.MethodGet, url.URL{Path: path, RawQuery: query}, nil)
+	if err != nil {
+		return expiry, err
+	}
+	err = p.roundTrip(req, pr, "http/1.1", &expiry, func(resp *http.Response) error { return expect(resp, &pr.Expect) })
+	return expiry, err
+}
+
+// roundTrip sends a request on a connection of its own, over TLS where its
+// scheme is https, and has the response judged.
+func (p *Prober) roundTrip(req *http.Request, pr *fleet.Probe, alpn string, expiry *time.Time, judge func(*http.Response) error) (err error) {
 	tr := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10, Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return p.dial(ctx, network, pr.Address.String())
 		},
 	}
 	defer tr.CloseIdleConnections()
-	if pr.Check == "https" {
-		if tr.TLSClientConfig, err = p.tlsConfig(pr, &expiry); err != nil {
-			return expiry, err
+	secure := req.URL.Scheme == "https"
+	tr.Protocols.SetHTTP1(alpn == "http/1.1")
+	tr.Protocols.SetHTTP2(alpn == "h2" && secure)
+	tr.Protocols.SetUnencryptedHTTP2(alpn == "h2" && !secure)
+	if secure {
+		if tr.TLSClientConfig, err = p.tlsConfig(pr, alpn, expiry); err != nil {
+			return err
 		}
-	}
-	req, err := newRequest(ctx, pr)
-	if err != nil {
-		return expiry, err
 	}
 	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		// The transport may tell of the closed connection where the reason is
-		// that time ran out.
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return expiry, err
+	if err == nil {
+		defer resp.Body.Close()
+		err = judge(resp)
 	}
-	defer resp.Body.Close()
-	return expiry, expect(resp, &pr.Expect)
+	// The transport may tell of the closed connection where the reason is that
+	// time ran out.
+	if cause := context.Cause(req.Context()); err != nil && cause != nil {
+		err = cause
+	}
+	return err
 }
 
-func newRequest(ctx context.Context, pr *fleet.Probe) (*http.Request, error) {
-	host := pr.Host
-	if host == "" {
-		host = pr.Address.String()
+// newRequest makes a request to the probe's host by the probe's scheme: where
+// it connects to is for roundTrip to say.
+func newRequest(ctx context.Context, pr *fleet.Probe, method string, u url.URL, body io.Reader) (*http.Request, error) {
+	u.Scheme, u.Host = "http", pr.Host
+	if pr.Check == "https" || pr.Check == "grpcs" {
+		u.Scheme = "https"
 	}
-	path, query, _ := strings.Cut(pr.Path, "?")
-	u := url.URL{Scheme: pr.Check, Host: host, Path: path, RawQuery: query}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if u.Host == "" {
+		u.Host = pr.Address.String()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, failf(fleet.CauseOther, "%s", err)
 	}
@@ -96,7 +111,7 @@ func expect(resp *http.Response, want *fleet.Expect) error {
 // tlsConfig verifies the peer against the probe's authorities. A probe
 // without a name verifies the chain and its dates alone. Verification stands
 // in a callback so that the chain's expiry is noted whatever comes of it.
-func (p *Prober) tlsConfig(pr *fleet.Probe, expiry *time.Time) (*tls.Config, error) {
+func (p *Prober) tlsConfig(pr *fleet.Probe, alpn string, expiry *time.Time) (*tls.Config, error) {
 	name := pr.TLSName
 	if name == "" {
 		name = pr.Host
@@ -112,7 +127,7 @@ func (p *Prober) tlsConfig(pr *fleet.Probe, expiry *time.Time) (*tls.Config, err
 		}
 	}
 	return &tls.Config{
-		ServerName: name, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		ServerName: name, MinVersion: tls.VersionTLS12, NextProtos: []string{alpn},
 		InsecureSkipVerify: true, // VerifyConnection does it
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			*expiry = earliest(cs.PeerCertificates)

@@ -1,5 +1,6 @@
 // Package probe runs one fleet.Probe and says what came of it: a TCP
-// handshake (rtt, tcp), an HTTP request (http, https) or a DNS query (dns).
+// handshake (rtt, tcp), an HTTP request (http, https), a gRPC health check
+// (grpc, grpcs) or a DNS query (dns).
 // The synthetic prober, the gateway's and layer 4's health checks all use it,
 // through an interface of their own.
 //
@@ -58,6 +59,8 @@ func (p *Prober) Probe(ctx context.Context, pr fleet.Probe) fleet.ProbeResult {
 		err = p.connect(ctx, &pr)
 	case "http", "https":
 		out.Expiry, err = p.request(ctx, &pr)
+	case "grpc", "grpcs":
+		out.Expiry, err = p.serving(ctx, &pr)
 	case "dns":
 		err = p.query(ctx, &pr)
 	default:

@@ -203,8 +203,8 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// serve starts an HTTPS server with a certificate for name that ends at notAfter.
-func (a *authority) serve(t *testing.T, name string, notAfter time.Time) netip.AddrPort {
+// issue makes a certificate for name that ends at notAfter.
+func (a *authority) issue(t *testing.T, name string, notAfter time.Time) *tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -216,12 +216,18 @@ func (a *authority) serve(t *testing.T, name string, notAfter time.Time) netip.A
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// serve starts an HTTPS server with a certificate for name that ends at notAfter.
+func (a *authority) serve(t *testing.T, name string, notAfter time.Time) netip.AddrPort {
+	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 {
 			w.WriteHeader(505)
 		}
 	}))
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{*a.issue(t, name, notAfter)}}
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = nil
 	s.StartTLS()

@@ -2,6 +2,7 @@ package synthetic
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -150,15 +151,31 @@ func (p *planner) service(t fleet.Target, svc *fleet.Service, family string, vip
 			}
 			base.Check = "tcp"
 			p.add(t, "tcp"+name, pr.Interval, base)
-			if svc.Protocol.Gateway() {
-				base.Check, base.Host, base.Path = string(svc.Protocol), hostOf(svc), pr.Path
-				if svc.Protocol == fleet.HTTPS {
-					base.CA = p.ca
-				}
+			if p.ask(svc, &base) {
 				p.add(t, base.Check+name, pr.Interval, base)
 			}
 		}
 	}
+}
+
+// ask makes the probe one of what the service is asked; false where a
+// handshake is all.
+func (p *planner) ask(svc *fleet.Service, base *fleet.Probe) bool {
+	own := &svc.Probe
+	kind := own.Kind(svc.Protocol)
+	base.Check, base.Host = string(kind), cmp.Or(own.Host, hostOf(svc))
+	switch kind {
+	case fleet.ProbeTCP:
+		return false
+	case fleet.ProbeHTTP, fleet.ProbeHTTPS:
+		base.Path, base.Expect = cmp.Or(own.Path, p.s.Spec.Probes.Path), own.Expect
+	default:
+		base.Path = own.Name
+	}
+	if kind == fleet.ProbeHTTPS || kind == fleet.ProbeGRPCS {
+		base.CA = p.ca
+	}
+	return true
 }
 
 // hostOf gives a host name that the service answers to: its first, with a

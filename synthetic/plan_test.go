@@ -113,6 +113,30 @@ func TestPlanLeavesOutFamiliesTheNodeHasNot(t *testing.T) {
 	}
 }
 
+// A service may be asked otherwise than its protocol says: HTTPS or gRPC
+// behind layer 4, another path, or no more than a handshake.
+func TestPlanAsksAsTheServiceSays(t *testing.T) {
+	for probe, want := range map[string]string{
+		"{type: grpc, name: shop.Cart}":         "service/db@b grpc4:5433 every 1s: grpc 192.0.2.2:5433 shop.Cart",
+		"{type: grpcs, host: grpc.example.org}": "service/db@b grpcs4 every 1s: grpcs 192.0.2.2:5432 grpc.example.org",
+		"{type: https, path: /deep, host: h}":   "service/db@b https4 every 1s: https 192.0.2.2:5432 h/deep",
+		"{type: http}":                          "service/db@b http4 every 1s: http 192.0.2.2:5432 /well",
+	} {
+		doc := strings.Replace(planDoc, "ports: [5432, 5433],", "ports: [5432, 5433], probe: "+probe+",", 1)
+		plan, err := planOf(compiled(t, doc), "b-1", "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := text(plan); !strings.Contains(got, want+"\n") || !strings.Contains(got, "service/db@b tcp4 ") {
+			t.Errorf("%s gives\n%s", probe, got)
+		}
+	}
+	plan, err := planOf(compiled(t, strings.Replace(planDoc, "protocol: https,", "protocol: https, probe: {type: tcp},", 1)), "b-1", "b")
+	if got := text(plan); err != nil || strings.Contains(got, "https4") || !strings.Contains(got, "service/web@a tcp4") {
+		t.Errorf("%v, got\n%s", err, got)
+	}
+}
+
 func TestPlanNeedsItsAuthorities(t *testing.T) {
 	w := compiled(t, strings.Replace(planDoc, "path: /well", "path: /well, ca: \"file:ca.pem\"", 1))
 	if _, err := planOf(w, "a-1", "a"); err == nil || !strings.Contains(err.Error(), "probes.ca: the authorities are missing") {
