@@ -56,12 +56,16 @@ func signedWorld(t testing.TB, policy string, variants bool) *fleet.World {
 	}
 	o := sign.Options{State: &state, Policy: p, Serial: 8, Now: now}
 	if variants {
-		all, err := Variants(w.Snapshot, spec)
+		exports, err := NewExports(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := exports.Variants(spec, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, v := range all {
-			o.Variants = append(o.Variants, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets})
+			o.Variants = append(o.Variants, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets, Export: v.Export})
 		}
 	}
 	z, _, err := sign.Sign(mustZone(t, spec.Zone, spec.Records), &o)

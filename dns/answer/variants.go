@@ -16,10 +16,11 @@ import (
 // NameVariants is everything that a steered name can answer with for one
 // type, whatever health, shifts and clients are.
 type NameVariants struct {
-	Name  fleet.Name   // absolute
-	Type  uint16       // A, AAAA or HTTPS
-	Empty bool         // the type may be absent: NODATA
-	Sets  []zone.RRset // all different, none empty, records in canonical order (RFC 4034 section 6.3), with the name's TTL
+	Name   fleet.Name   // absolute
+	Type   uint16       // A, AAAA or HTTPS
+	Empty  bool         // the type may be absent: NODATA
+	Sets   []zone.RRset // all different, none empty, records in canonical order (RFC 4034 section 6.3), with the name's TTL
+	Export []byte       // from Exports: Data of the one of Sets that transfers show; empty for none
 }
 
 // Variants gives what the steered names of a zone can answer with, for the
@@ -60,9 +61,6 @@ func variantsOf(s *fleet.Snapshot, st *fleet.Steered) ([]NameVariants, error) {
 		v := NameVariants{Type: typeOf(f)}
 		for _, o := range list {
 			v.add(addressSet(s.Spec, o.Regions, o.Anycast, f), ttl)
-		}
-		if set := exportSet(st, v.Type); set.Count > 0 {
-			v.add(set, ttl)
 		}
 		out = append(out, v)
 	}

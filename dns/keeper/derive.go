@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"meridian/dns/answer"
 	"meridian/dns/sign"
 	"meridian/fleet"
 )
@@ -50,6 +51,8 @@ type run struct {
 	hold map[fleet.Name]bool // zones that could not be made
 
 	again map[fleet.Name]bool // zones to be made again; guarded by k.mu
+
+	exports func() (*answer.Exports, error) // of w, read once
 }
 
 // workers bounds how many zones are made at a time. Each uses all cores to
@@ -59,6 +62,7 @@ const workers = 8
 func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 	k := r.k
 	r.hold, r.again, r.at = map[fleet.Name]bool{}, map[fleet.Name]bool{}, map[fleet.ObjectKey]int{}
+	r.exports = sync.OnceValues(func() (*answer.Exports, error) { return answer.NewExports(r.w) })
 	full := r.prepare()
 	if full {
 		r.resetSignals()

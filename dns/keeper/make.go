@@ -12,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"meridian/dns/answer"
 	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
@@ -212,17 +211,24 @@ func (j *job) collect() error {
 		j.records = append(j.records, rec)
 		j.drop = append(j.drop, sign.Drop{Owner: string(rec.Owner), Type: rec.Type})
 	}
-	if j.policy == nil && j.z.state == nil {
-		j.z.now, j.z.before = nil, nil
-		return nil
-	}
-	list, err := answer.Variants(j.w.Snapshot, j.spec)
-	if err != nil {
-		return err
-	}
+	signed := j.policy != nil || j.z.state != nil
 	var now []sign.Variants
-	for _, v := range list {
-		now = append(now, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets})
+	if len(j.spec.Steered) > 0 {
+		exports, err := j.exports()
+		if err != nil {
+			return err
+		}
+		list, err := exports.Variants(j.spec, signed)
+		if err != nil {
+			return err
+		}
+		for _, v := range list {
+			now = append(now, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets, Export: v.Export})
+		}
+	}
+	if !signed {
+		j.z.now, j.z.before = now, nil
+		return nil
 	}
 	if j.z.now == nil || !sameVariants(now, j.z.now) {
 		j.z.before, j.z.now = j.z.now, now
@@ -232,7 +238,7 @@ func (j *job) collect() error {
 
 func sameVariants(a, b []sign.Variants) bool {
 	return slices.EqualFunc(a, b, func(x, y sign.Variants) bool {
-		return string(x.Owner) == string(y.Owner) && x.Type == y.Type && x.Empty == y.Empty &&
+		return string(x.Owner) == string(y.Owner) && x.Type == y.Type && x.Empty == y.Empty && string(x.Export) == string(y.Export) &&
 			slices.EqualFunc(x.Sets, y.Sets, func(p, q zone.RRset) bool { return p.TTL == q.TTL && string(p.Data) == string(q.Data) })
 	})
 }
@@ -294,7 +300,7 @@ func (j *job) fingerprint() string {
 	}
 	for _, list := range [][]sign.Variants{j.z.now, j.z.before} {
 		for _, v := range list {
-			_, _ = fmt.Fprintf(h, "%q %d %v\n", v.Owner, v.Type, v.Empty)
+			_, _ = fmt.Fprintf(h, "%q %d %v %q\n", v.Owner, v.Type, v.Empty, v.Export)
 			for _, s := range v.Sets {
 				_, _ = fmt.Fprintf(h, "%d %q\n", s.TTL, s.Data)
 			}
@@ -346,7 +352,7 @@ func (j *job) derive(changed bool) error {
 func (j *job) sign(base *zone.Zone, changed bool) (*zone.Zone, sign.Stats, error) {
 	o := sign.Options{State: j.z.state, Policy: j.signingPolicy(), Now: j.now, Old: j.old,
 		Records: j.records, Drop: j.drop, ZONEMD: j.set.ZONEMD == fleet.ZONEMDGenerate, Each: parallel}
-	if j.z.state != nil {
+	if o.Variants = j.z.now; j.z.state != nil {
 		o.Variants = j.variants()
 	}
 	if j.old == nil {

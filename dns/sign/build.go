@@ -18,7 +18,11 @@ func (m *maker) build() (*zone.Zone, error) {
 		if it.set.Type != zone.TypeZONEMD {
 			continue
 		}
-		digest, err := z.ZONEMD(zone.ZONEMDSHA384)
+		shown, err := z.Exported()
+		if err != nil {
+			return nil, err
+		}
+		digest, err := shown.ZONEMD(zone.ZONEMDSHA384)
 		if err != nil {
 			return nil, err
 		}
@@ -35,12 +39,13 @@ func (m *maker) build() (*zone.Zone, error) {
 // assemble puts sets and signatures into a zone.
 func (m *maker) assemble() (*zone.Zone, error) {
 	b := zone.NewBuilder(m.base.Name)
+	b.Exports = len(m.Variants) > 0
 	for _, it := range m.items {
 		owner := []byte(it.owner)
 		if it.variant || len(it.lacks) > 0 {
 			set := it.set
 			set.Sigs = it.sigs
-			if err := b.AddVariant(owner, zone.Variant{Set: set, Lacks: it.lacks}); err != nil {
+			if err := b.AddVariant(owner, zone.Variant{Set: set, Lacks: it.lacks, Export: it.export}); err != nil {
 				return nil, fmt.Errorf("%s: %w", zone.Text(owner), err)
 			}
 			continue

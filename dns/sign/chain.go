@@ -38,17 +38,27 @@ func (m *maker) types(o *owner, more ...uint16) []uint16 {
 	return slices.Compact(out)
 }
 
-// absent gives every set of types that a steered name may lack at one time
-// though denial tells of them.
-func (o *owner) absent() [][]uint16 {
-	var may []uint16
+// absence is one set of types that a steered name may lack at one time though
+// denial tells of them.
+type absence struct {
+	lacks  []uint16
+	export bool // transfers show the name without just these
+}
+
+// absent gives every absence of a name.
+func (o *owner) absent() []absence {
+	var may, hidden []uint16
 	for _, st := range o.steered {
 		if st.Empty && len(st.Sets) > 0 {
 			may = append(may, st.Type)
+			if len(st.Export) == 0 {
+				hidden = append(hidden, st.Type)
+			}
 		}
 	}
 	slices.Sort(may)
-	var out [][]uint16
+	slices.Sort(hidden)
+	var out []absence
 	for mask := 1; mask < 1<<len(may); mask++ {
 		var lacks []uint16
 		for i, t := range may {
@@ -56,7 +66,7 @@ func (o *owner) absent() [][]uint16 {
 				lacks = append(lacks, t)
 			}
 		}
-		out = append(out, lacks)
+		out = append(out, absence{lacks, slices.Equal(lacks, hidden)})
 	}
 	return out
 }
@@ -95,9 +105,9 @@ func (m *maker) chainNSEC() {
 		types := m.types(o, zone.TypeRRSIG, zone.TypeNSEC)
 		data := append([]byte(next), bitmap(types)...)
 		m.add(o, newSet(zone.TypeNSEC, m.negTTL, data), byZone)
-		for _, lacks := range o.absent() {
-			data := append([]byte(next), bitmap(without(types, lacks))...)
-			m.items = append(m.items, &item{owner: o.name, set: newSet(zone.TypeNSEC, m.absentTTL(o), data), by: byZone, lacks: lacks})
+		for _, a := range o.absent() {
+			data := append([]byte(next), bitmap(without(types, a.lacks))...)
+			m.items = append(m.items, &item{owner: o.name, set: newSet(zone.TypeNSEC, m.absentTTL(o), data), by: byZone, lacks: a.lacks, export: a.export})
 		}
 	}
 }
@@ -129,9 +139,9 @@ func (m *maker) chainNSEC3() {
 			return append(out, bitmap(types)...)
 		}
 		m.items = append(m.items, &item{owner: string(name), set: newSet(zone.TypeNSEC3, m.negTTL, rdata(h.types)), by: byZone, hash: h.hash})
-		for _, lacks := range h.owner.absent() {
-			set := newSet(zone.TypeNSEC3, m.absentTTL(h.owner), rdata(without(h.types, lacks)))
-			m.items = append(m.items, &item{owner: string(name), set: set, by: byZone, lacks: lacks})
+		for _, a := range h.owner.absent() {
+			set := newSet(zone.TypeNSEC3, m.absentTTL(h.owner), rdata(without(h.types, a.lacks)))
+			m.items = append(m.items, &item{owner: string(name), set: set, by: byZone, lacks: a.lacks, export: a.export})
 		}
 	}
 }

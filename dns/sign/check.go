@@ -25,8 +25,5 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 		if set.DNSSEC != "" && set.Serial == fleet.SerialKeep && len(set.Transfer)+len(set.Notify) > 0 {
 			errs.Addf(at+".serial", "keep does not go with dnssec and transfers: secondaries would not see that signatures are made anew")
 		}
-		if set.ZONEMD == fleet.ZONEMDGenerate && len(z.Steered) > 0 {
-			errs.Addf(at+".zonemd", "generate does not go with steered names: what a zone holds depends on who asks")
-		}
 	}
 }

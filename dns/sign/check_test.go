@@ -18,8 +18,6 @@ func TestCheckRefusesWhatCannotBeSigned(t *testing.T) {
 	refused(t, "dns: {dnssec: [{policy: default, ksk_lifetime: 20h}]}", "dns.dnssec[0].ksk_lifetime", "less than parent_ttl")
 	refused(t, "dns: {dnssec: [{policy: default, ksk_lifetime: 1000h, revoke: true}]}", "dns.dnssec[0].ksk_lifetime", "with revoke")
 	refused(t, zone+", serial: keep, transfer: [10.0.0.0/8]}]", "zones[0].serial", "keep does not go with dnssec")
-	refused(t, zone+", zonemd: generate, steered: [{name: www, service: web}]}]\nservices: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: '10.0.0.1:80'}]}]}]",
-		"zones[0].zonemd", "does not go with steered names")
 	if _, err := fleet.Compile([]byte("fleet: test\n"+minimal+zone+", zonemd: generate, serial: date}]"), 0, Check); err != nil {
 		t.Error(err)
 	}

@@ -23,7 +23,7 @@ type Options struct {
 	Variants []Variants // what the steered names can answer with
 	Records  []Record   // further records
 	Drop     []Drop     // records of the content that Records stand in place of
-	ZONEMD   bool       // add a digest of the zone (RFC 8976)
+	ZONEMD   bool       // add a digest of the zone as transfers show it (RFC 8976)
 
 	// Each calls do for each of 0 to n-1, several at a time if it likes, and
 	// returns when all are done; nil for one after another.
@@ -32,10 +32,11 @@ type Options struct {
 
 // Variants is everything that a steered name can answer with for one type.
 type Variants struct {
-	Owner []byte       // wire form, lower case
-	Type  uint16       // A, AAAA or HTTPS
-	Empty bool         // the type may be absent: NODATA
-	Sets  []zone.RRset // records in canonical order
+	Owner  []byte       // wire form, lower case
+	Type   uint16       // A, AAAA or HTTPS
+	Empty  bool         // the type may be absent: NODATA
+	Sets   []zone.RRset // records in canonical order
+	Export []byte       // Data of the one of Sets that transfers show; empty for none, which needs Empty
 }
 
 // Record is one record.
@@ -129,6 +130,7 @@ type item struct {
 	by      signedBy
 	lacks   []uint16 // of an alternative NSEC or NSEC3
 	variant bool
+	export  bool   // lacks, variant: transfers show it
 	hash    string // of an NSEC3
 	sigs    []byte
 	made    int
@@ -269,7 +271,7 @@ func (m *maker) collect() error {
 		o.steered = append(o.steered, st)
 		for _, set := range v.Sets {
 			set.Sigs = nil
-			it := &item{owner: o.name, set: set, by: byZone, variant: true}
+			it := &item{owner: o.name, set: set, by: byZone, variant: true, export: bytes.Equal(set.Data, v.Export)}
 			st.items = append(st.items, it)
 			m.items = append(m.items, it)
 		}
@@ -288,7 +290,7 @@ func (m *maker) ours(n *zone.Node, t uint16) bool {
 	case zone.TypeDNSKEY:
 		return m.base.Signed && n.Name == m.apex
 	case zone.TypeZONEMD:
-		return n.Name == m.apex && (m.ZONEMD || m.base.Serial != m.Serial || len(m.signers) > 0)
+		return n.Name == m.apex && (m.ZONEMD || m.base.Serial != m.Serial || len(m.signers) > 0 || len(m.Variants) > 0)
 	}
 	return false
 }

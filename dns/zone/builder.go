@@ -24,6 +24,8 @@ type Builder struct {
 	chunks   [][]byte // RDATA of recs, each in one piece
 	variants map[variantKey][]Variant
 	report   report
+
+	Exports bool // see Zone.Exports
 }
 
 type ownerRef struct {
@@ -193,7 +195,7 @@ func (b *Builder) rdata(r *record) []byte {
 // Build gives the zone. All that breaks the rules of zones is told at once.
 // The Builder must not be used afterwards.
 func (b *Builder) Build() (*Zone, error) {
-	z := &Zone{Name: b.name, variants: b.variants}
+	z := &Zone{Name: b.name, variants: b.variants, Exports: b.Exports}
 	nodes, nsec3 := b.gather()
 	if len(nodes) == 0 || nodes[0].Name != string(b.apex) {
 		nodes = slices.Insert(nodes, 0, Node{Name: string(b.apex)})
@@ -202,6 +204,9 @@ func (b *Builder) Build() (*Zone, error) {
 	z.nsec3 = nsec3
 	if err := z.finish(&b.report); err != nil {
 		return nil, err
+	}
+	if !z.checkExports() {
+		return nil, errors.New("what is exported is wrong")
 	}
 	return z, nil
 }

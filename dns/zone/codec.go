@@ -54,8 +54,10 @@ func (z *Zone) Encode() []byte {
 			for _, t := range v.Lacks {
 				e.numbers(int(t))
 			}
+			e.flag(v.Export)
 		}
 	}
+	e.flag(z.Exports)
 	return e.out
 }
 
@@ -79,6 +81,14 @@ func (e *encoder) numbers(list ...int) {
 	for _, n := range list {
 		e.out = binary.AppendUvarint(e.out, uint64(n))
 	}
+}
+
+func (e *encoder) flag(b bool) {
+	n := 0
+	if b {
+		n = 1
+	}
+	e.numbers(n)
 }
 
 func (e *encoder) bytes(b []byte) {
@@ -119,6 +129,7 @@ func decode(name fleet.Name, data []byte) (*Zone, error) {
 	nodes := d.nodes(full, sets)
 	z.nsec3 = d.nsec3s(hashes)
 	z.variants = d.variants(variants)
+	z.Exports = d.flag()
 	if d.err == nil && len(d.in) > 0 {
 		d.err = errors.New("octets are left over")
 	}
@@ -128,6 +139,9 @@ func decode(name fleet.Name, data []byte) (*Zone, error) {
 	z.assemble(nodes)
 	if err := z.finish(&report{}); err != nil {
 		return nil, err
+	}
+	if !z.checkExports() {
+		return nil, errors.New("what is exported is wrong")
 	}
 	return z, nil
 }
@@ -156,6 +170,8 @@ func (d *decoder) number(limit uint64) int {
 	d.in = d.in[n:]
 	return int(v)
 }
+
+func (d *decoder) flag() bool { return d.number(1) == 1 }
 
 // count reads how many things of at least size octets each follow.
 func (d *decoder) count(size int) int { return d.number(uint64(len(d.in) / size)) }
@@ -277,11 +293,12 @@ func (d *decoder) variants(count int) map[variantKey][]Variant {
 	out := make(map[variantKey][]Variant, count)
 	for range count {
 		owner := string(d.name(nil))
-		for i := range d.count(5) {
+		for i := range d.count(6) {
 			v := Variant{Set: d.set()}
 			for range d.count(1) {
 				v.Lacks = append(v.Lacks, uint16(d.number(1<<16-1)))
 			}
+			v.Export = d.flag()
 			k := variantKey{owner, v.Set.Type}
 			if i == 0 && len(out[k]) > 0 || i > 0 && len(out[k]) == 0 {
 				d.fail("variants are out of order")

@@ -81,7 +81,12 @@ func roundTrips(t *testing.T, z *Zone) {
 	if err != nil || !bytes.Equal(back.Encode(), want) {
 		t.Fatalf("decoded: %v", err)
 	}
-	if back.Records() != z.Records() || back.Signed != z.Signed || back.Denial != z.Denial || back.Serial != z.Serial {
+	if _, err := z.Exported(); z.Exports && err == nil {
+		if _, err := back.Exported(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if back.Records() != z.Records() || back.Exports != z.Exports || back.Signed != z.Signed || back.Denial != z.Denial || back.Serial != z.Serial {
 		t.Fatal("the decoded zone differs")
 	}
 	var text bytes.Buffer
@@ -99,7 +104,8 @@ func roundTrips(t *testing.T, z *Zone) {
 
 func FuzzDecode(f *testing.F) {
 	variant := built(f, func(b *Builder) {
-		v := Variant{Set: RRset{Type: TypeA, TTL: 30, Count: 1, Data: []byte{0, 4, 192, 0, 2, 1}}, Lacks: []uint16{1}}
+		b.Exports = true
+		v := Variant{Set: RRset{Type: TypeA, TTL: 30, Count: 1, Data: []byte{0, 4, 192, 0, 2, 1}}, Lacks: []uint16{1}, Export: true}
 		if err := b.AddVariant(Wire("x.example.test."), v); err != nil {
 			f.Fatal(err)
 		}

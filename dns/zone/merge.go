@@ -19,7 +19,7 @@ func (e *edit) build() (*Zone, error) {
 	}
 	fresh, hashes := b.gather()
 	b.report.lookup = nil
-	out := &Zone{Name: e.z.Name, variants: e.z.variants, steered: e.z.steered, nsec3: e.z.nsec3}
+	out := &Zone{Name: e.z.Name, variants: e.z.variants, steered: e.z.steered, nsec3: e.z.nsec3, Exports: e.z.Exports}
 	touched := func(n NSEC3) bool { _, ok := e.owners[n.Name]; return ok }
 	if len(hashes) > 0 || slices.ContainsFunc(e.z.nsec3, touched) {
 		out.nsec3 = append(slices.DeleteFunc(slices.Clone(e.z.nsec3), touched), hashes...)

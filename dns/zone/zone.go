@@ -48,6 +48,7 @@ type Zone struct {
 	Signed   bool        // the apex has signatures: answers to DO queries carry DNSSEC
 	Denial   Denial      // how a signed zone proves what does not exist
 	Param    *NSEC3Param // DenyNSEC3: parameters of the chain in use
+	Exports  bool        // the variants tell what transfers show of steered names; see Exported
 
 	nodes    []Node // canonical order; the apex is the first
 	index    index  // nodes by name
@@ -223,8 +224,9 @@ func (z *Zone) Steered() []fleet.Steered { return z.steered }
 // Variant is what a steered name may answer with, in place of the zone's own
 // data, or an NSEC or NSEC3 that lacks types which not every answer has.
 type Variant struct {
-	Set   RRset
-	Lacks []uint16 // NSEC, NSEC3: types that the record's bitmap lacks
+	Set    RRset
+	Lacks  []uint16 // NSEC, NSEC3: types that the record's bitmap lacks
+	Export bool     // transfers show it; for a name and type at most one
 }
 
 type variantKey struct {
