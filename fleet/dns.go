@@ -155,7 +155,7 @@ type TSIGKey struct {
 type DNSSECPolicy struct {
 	Policy      string          `json:"policy" doc:"Unique name of the policy."`
 	Algorithm   DNSSECAlgorithm `json:"algorithm,omitempty" doc:"ecdsap256sha256 or ed25519." default:"ecdsap256sha256"`
-	Denial      Denial          `json:"denial,omitempty" doc:"nsec or nsec3 (no salt, 0 iterations, RFC 9276)." default:"nsec"`
+	Denial      Denial          `json:"denial,omitempty" doc:"nsec, nsec3 (no salt, 0 iterations, RFC 9276), or compact (RFC 9824): absence is signed when it is asked for, in one record that tells of no other name. For this alone nameservers get a key, the ZSK; does not go with single_key." default:"nsec"`
 	OptOut      bool            `json:"opt_out,omitempty" doc:"For nsec3: leave insecure delegations out of the chain."`
 	SingleKey   bool            `json:"single_key,omitempty" doc:"One key signs all (CSK), in place of KSK and ZSK."`
 	ZSKLifetime *Duration       `json:"zsk_lifetime,omitempty" doc:"Age at which a ZSK is rolled; 0 for never." default:"720h"`

@@ -283,5 +283,8 @@ func (c *checker) dnssec() {
 		if p.OptOut && p.Denial != DenialNSEC3 {
 			c.errs.Addf(at+".opt_out", "is for denial nsec3")
 		}
+		if p.SingleKey && p.Denial == DenialCompact {
+			c.errs.Addf(at+".denial", "compact does not go with single_key: every nameserver would hold the key that the parent's DS names")
+		}
 	}
 }

@@ -64,16 +64,17 @@ func (DNSSECAlgorithm) Values() []string { return []string{"ecdsap256sha256", "e
 // Denial is how the absence of names is proven.
 type Denial string
 
-// The ways (RFC 4034, RFC 5155 with RFC 9276). Compact denial (RFC 9824) is
-// none of them: it signs a record for the very name that is asked for, when it
-// is asked for, and nameservers hold no keys.
+// The ways (RFC 4034, RFC 5155 with RFC 9276, RFC 9824). Compact denial signs a
+// record for the very name that is asked for, when it is asked for: it is the
+// one way by which nameservers hold a key, the zone's ZSK.
 const (
-	DenialNSEC  Denial = "nsec"
-	DenialNSEC3 Denial = "nsec3"
+	DenialNSEC    Denial = "nsec"
+	DenialNSEC3   Denial = "nsec3"
+	DenialCompact Denial = "compact"
 )
 
 // Values lists the ways.
-func (Denial) Values() []string { return []string{"nsec", "nsec3"} }
+func (Denial) Values() []string { return []string{"nsec", "nsec3", "compact"} }
 
 // CDSMode is when CDS and CDNSKEY are published (RFC 7344, RFC 8078).
 type CDSMode string

@@ -96,6 +96,8 @@ type Worker struct {
 	scratch  scratch
 	cookie   [cookieLen]byte
 	daily    daily
+	online   online
+	compact  bool // a zone with compact denial had a part in the answer, and DNSSEC is wanted
 
 	zone    *served // that answered the name asked for
 	steered *target // the steered name that answered, for Explain
@@ -124,6 +126,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		limit = min(r.size, PayloadUDP)
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
+	w.online.made, w.online.now, w.compact = p.made, c.Now, false
 	w.scratch.turn++
 	w.dnssec, w.brief = r.do, math.MaxUint32
 	w.tail = p.optLen(r)

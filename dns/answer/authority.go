@@ -89,6 +89,10 @@ func (w *Worker) denyName(z *served, name []byte, encloser *zone.Node) {
 	if !w.proving(z) {
 		return
 	}
+	if z.online != nil {
+		w.put(inAuthority, owner{name: name}, w.compactMissing(z, name))
+		return
+	}
 	if z.Denial == zone.DenyNSEC3 {
 		encloser := w.proveEncloser(z, name, len(encloser.Name))
 		w.proveHash(z, w.wildcardAt(name[len(name)-encloser:]))
@@ -103,6 +107,10 @@ func (w *Worker) denyName(z *served, name []byte, encloser *zone.Node) {
 // to 7.2.5).
 func (w *Worker) denyType(z *served, name []byte, n *zone.Node, wild bool) {
 	if !w.proving(z) {
+		return
+	}
+	if z.online != nil {
+		w.put(inAuthority, owner{name: name}, w.compactAt(z, name, n, wild))
 		return
 	}
 	if z.Denial != zone.DenyNSEC3 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
 	"meridian/geo"
@@ -98,8 +99,10 @@ type job struct {
 	spec *fleet.Zone
 	obj  fleet.Object
 	had  *served // of that name; may be nil
-	out  *zone.Zone
-	err  error
+
+	out    *zone.Zone
+	online *sign.Online
+	err    error
 }
 
 // compileZones brings the zones in line with the World. Where it has the
@@ -233,7 +236,7 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 			continue
 		}
 		s := p.serve(jobs[i].out, fromWorld)
-		s.object = jobs[i].obj
+		s.object, s.online = jobs[i].obj, jobs[i].online
 		if had := jobs[i].had; had == nil || !had.same(s) {
 			e.set(s)
 			if had != nil {
@@ -264,6 +267,13 @@ func (j *job) read(s *fleet.Snapshot) {
 	}
 	if j.err == nil {
 		j.err = checkSigned(s, j.spec, j.out)
+	}
+	switch {
+	case j.err != nil:
+	case had == j.out:
+		j.online = j.had.online
+	default:
+		j.online, j.err = sign.OpenOnline(j.out)
 	}
 	if j.err != nil {
 		j.err = fmt.Errorf("zone %s: %w", j.spec.Zone, j.err)

@@ -8,10 +8,11 @@
 //
 // Signed zones are answered with the signatures that they hold, those of
 // everything that steered names can answer among them: nothing is signed here,
-// and there are no keys. For this reason compact denial (RFC 9824) is not
-// made, whose proofs are signed with the question known; its NXNAME is known
-// as a type that cannot be asked for, and its flag CO is passed over.
+// and there are no keys. The exception are zones with compact denial (RFC 9824),
+// whose proofs can only be signed with the question known: what dns/sign makes
+// for them is kept for the hour, and only what was not asked for before costs a
+// signature, and allocates.
 //
-// Pure floor: it imports fleet, geo, steer and dns/zone. Sockets are those of
-// dns/server.
+// Pure floor: it imports fleet, geo, steer, dns/zone and dns/sign. Sockets are
+// those of dns/server.
 package answer

@@ -71,6 +71,9 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	if r.do {
 		o.b[7] = 0x80
 	}
+	if w.compact && r.co {
+		o.b[7] |= 0x40
+	}
 	p.clientOptions(&o, w, c, rcode)
 	if w.ede != edeNone {
 		if b, ok := o.option(optionEDE, 2); ok {

@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"meridian/dns/zone"
+	"meridian/fleet"
 )
 
 // fuzzPlans are a fleet's zones with steering, and signed ones of each family,
@@ -29,7 +30,8 @@ func fuzzPlans(f testing.TB) []*Plan {
 	for _, family := range families {
 		plans = append(plans, Zones(daily, []*zone.Zone{signedZone(f, family)}))
 	}
-	return plans
+	compact, _ := compactPlan(f, fleet.Ed25519, down("order", "tyo"))
+	return append(plans, compact)
 }
 
 // clientOf makes a client of three octets.

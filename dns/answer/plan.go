@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
 	"meridian/geo"
@@ -33,7 +34,7 @@ type Client struct {
 	Stream    bool          // TCP, TLS, QUIC or HTTPS: responses may be as long as MaxStream
 	Encrypted bool          // TLS, QUIC or HTTPS: responses are padded for clients that pad (RFC 8467)
 	Idle      time.Duration // time without a query after which the server closes a TCP or TLS connection (RFC 7828); 0 elsewhere
-	Now       uint32        // seconds since 1970 (modulo 2^32), for cookies; a second or two late does no harm
+	Now       uint32        // seconds since 1970 (modulo 2^32), for cookies and for compact denial; a second or two late does no harm
 }
 
 // Plan is all that answers depend on, of one moment. It is immutable and safe
@@ -52,6 +53,7 @@ type Plan struct {
 	intent   string // of classes
 	scene    *steer.Scene
 	steering steering
+	made     *sign.Signatures // those of compact denial; plans that follow from one another share them
 }
 
 // settings are what the Spec says of answers.
@@ -68,7 +70,7 @@ type settings struct {
 // Empty gives the plan of a server that has been given nothing yet: it
 // answers SERVFAIL.
 func Empty(id Identity) *Plan {
-	return &Plan{id: &id, zones: &zoneMap{}, settings: settings{
+	return &Plan{id: &id, zones: &zoneMap{}, made: &sign.Signatures{}, settings: settings{
 		nsid: id.Node, version: id.Version, ecs: true, any: fleet.AnyOne, cookies: cookies{secret: id.Cookie}}}
 }
 
@@ -76,7 +78,7 @@ func Empty(id Identity) *Plan {
 func Zones(id Identity, zones []*zone.Zone) *Plan {
 	return Empty(id).with(func(e *zoneEdit) {
 		for _, z := range zones {
-			e.set(&served{Zone: z, apex: string(zone.Wire(z.Name))})
+			e.set(&served{Zone: z, apex: z.Apex().Name})
 		}
 	})
 }

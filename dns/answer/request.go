@@ -59,7 +59,8 @@ type request struct {
 	edns    bool
 	version uint8
 	do      bool
-	size    int // the client's UDP payload size
+	co      bool // NXDOMAIN may come with compact denial (RFC 9824 section 5.1)
+	size    int  // the client's UDP payload size
 
 	// What options ask for.
 	nsid        bool
@@ -185,7 +186,7 @@ func (r *request) record(q []byte, at int, additional bool, options *[]byte) (in
 		r.edns = true
 		r.size = max(512, int(binary.BigEndian.Uint16(fixed[2:])))
 		r.version = fixed[5]
-		r.do = fixed[6]&0x80 != 0
+		r.do, r.co = fixed[6]&0x80 != 0, fixed[6]&0x40 != 0
 		*options = q[at+10 : end]
 	}
 	return end, true

@@ -80,9 +80,18 @@ func (p *Plan) first(w *Worker, s *step, c *Client) (rcode uint16, more bool) {
 // answer deals with one name of a chain; more says that s now holds the next.
 func (p *Plan) answer(w *Worker, z *served, s *step, c *Client) (rcode uint16, more bool) {
 	found := z.Lookup(s.name)
+	if z.online != nil {
+		w.compact = w.dnssec
+		if w.compactAsked(z, s, found) {
+			return NoError, false
+		}
+	}
 	switch found.Kind {
 	case zone.Missing:
 		w.end = end{kind: missing, z: z, node: found.Node}
+		if z.online != nil && w.dnssec && !w.req.co {
+			return NoError, false // RFC 9824 section 3.1: the name is said to exist and to have nothing
+		}
 		return NXDomain, false
 	case zone.Redirect:
 		return w.redirect(found.Node, s)
@@ -97,8 +106,10 @@ func (p *Plan) answer(w *Worker, z *served, s *step, c *Client) (rcode uint16, m
 	}
 	n := found.Node
 	w.end = end{kind: noData, z: z, node: n, wild: found.Kind == zone.Wildcard}
-	if p.data(w, z, n, s, c) {
-		if w.end.wild {
+	w.online.expand(w, z, s)
+	ok, expanded := p.data(w, z, n, s, c), w.online.expanded()
+	if ok {
+		if w.end.wild && !expanded {
 			w.wilds[w.wildN] = wild{z, s.at, n}
 			w.wildN++
 		}
@@ -120,7 +131,7 @@ func (p *Plan) data(w *Worker, z *served, n *zone.Node, s *step, c *Client) bool
 	case n.Steer > 0 && p.tailored(w, z, n, r.qtype, s, c):
 		return true
 	case r.qtype == zone.TypeRRSIG:
-		return w.allSignatures(n, s)
+		return w.allSignatures(z, n, s)
 	}
 	set := n.Get(r.qtype)
 	if set == nil && !besideAlias(r.qtype) {
@@ -147,6 +158,9 @@ func (w *Worker) put(section int, o owner, set *zone.RRset) (target int, ok bool
 }
 
 func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (target int, ok bool) {
+	if w.online.by != nil {
+		set = w.signed(set)
+	}
 	if target, ok = w.msg.set(section, o, set, ttl, w.dnssec); !ok {
 		w.msg.tc = true
 	}
@@ -155,9 +169,12 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 
 // allSignatures answers type RRSIG with every signature at a name, or with
 // none where they do not all fit.
-func (w *Worker) allSignatures(n *zone.Node, s *step) bool {
+func (w *Worker) allSignatures(z *served, n *zone.Node, s *step) bool {
 	total, start := 0, w.msg.mark()
 	for i := range n.Sets {
+		if !z.tells(&n.Sets[i]) {
+			continue
+		}
 		count, ok := w.msg.signatures(ownerAt(s.at), &n.Sets[i], n.Sets[i].TTL)
 		if !ok {
 			w.msg.rewind(start)

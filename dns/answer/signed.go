@@ -11,8 +11,8 @@ import (
 )
 
 // checkSigned says what of all that a signed zone's steered names can answer
-// has no signature: served, it would be taken for a forgery. Nameservers hold
-// no keys, so that nothing can be done about it later.
+// has no signature: served, it would be taken for a forgery. Nothing is
+// signed later.
 func checkSigned(s *fleet.Snapshot, spec *fleet.Zone, z *zone.Zone) error {
 	if !z.Signed || len(spec.Steered) == 0 {
 		return nil

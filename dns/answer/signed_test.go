@@ -1,6 +1,8 @@
 package answer
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -48,6 +50,14 @@ zones:
 func signedWorld(t testing.TB, policy string, variants bool) *fleet.World {
 	t.Helper()
 	w := newWorld(t, steeredSigned)
+	publish(w, signedBy(t, w, policy, variants))
+	return w
+}
+
+// signedBy signs the World's first zone by a policy, with everything that it
+// can answer; where variants is false, without what is steered.
+func signedBy(t testing.TB, w *fleet.World, policy string, variants bool) *zone.Zone {
+	t.Helper()
 	spec := &w.Snapshot.Spec.Zones[0]
 	p := w.Snapshot.Spec.DNSSECPolicy(policy)
 	state, _, _, err := sign.Step(sign.State{}, spec.Zone, p, now, sign.Facts{}, rand.NewChaCha8([32]byte{1}))
@@ -72,8 +82,13 @@ func signedWorld(t testing.TB, policy string, variants bool) *fleet.World {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Zones = w.Zones.With([]fleet.Object{{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}, Version: "1", Data: z.Encode()}}, nil)
-	return w
+	return z
+}
+
+// publish puts a signed zone into the World.
+func publish(w *fleet.World, z *zone.Zone) {
+	data := z.Encode()
+	w.Zones = w.Zones.With([]fleet.Object{{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(z.Name)}, Version: fmt.Sprintf("%x", sha256.Sum256(data)), Data: data}}, nil)
 }
 
 // RFC 4035 §3.1.1: whatever health is and whoever asks, a steered answer comes with a signature that was made before.

@@ -71,14 +71,14 @@ func (p *Plan) tailor(w *Worker, z *served, n *zone.Node, qtype uint16, client n
 	}
 	w.chosen = chosen
 	if w.dnssec && z.Signed && chosen.Count > 0 {
-		w.chosen.Sigs = w.signed(z.Variants(n.Name, qtype), chosen.Data)
+		w.chosen.Sigs = w.variant(z.Variants(n.Name, qtype), chosen.Data)
 	}
 	return &w.chosen, scope
 }
 
-// signed gives the signatures of the variant that has those records, in
+// variant gives the signatures of the variant that has those records, in
 // whatever order.
-func (w *Worker) signed(variants []zone.Variant, data []byte) []byte {
+func (w *Worker) variant(variants []zone.Variant, data []byte) []byte {
 	w.scratch.canon = appendCanonical(w.scratch.canon[:0], data)
 	for i := range variants {
 		if v := &variants[i].Set; string(v.Data) == string(w.scratch.canon) {

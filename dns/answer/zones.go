@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"sync/atomic"
 
+	"meridian/dns/sign"
 	"meridian/dns/zone"
 	"meridian/fleet"
 )
@@ -19,6 +20,7 @@ type served struct {
 	from    origin
 	object  fleet.Object // fromWorld: what it was read from
 	steered []target     // by zone.Node.Steer - 1
+	online  *sign.Online // compact denial; nil for zones whose absence was signed ahead
 	static  atomic.Pointer[static]
 }
 

@@ -4,7 +4,8 @@
 // signs, and publishes what parents are to know.
 //
 // It runs where zones are written: in the control plane, or in a node that
-// works from a Spec file. Nameservers get finished zones and no keys.
+// works from a Spec file. Nameservers get finished zones and no keys,
+// but for the ZSK of zones with compact denial.
 //
 // Runtime floor: it imports fleet, identity, dns/zone, dns/sign and
 // dns/answer; cmd and the control plane's rooms meet it by its types or by

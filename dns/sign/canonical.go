@@ -46,9 +46,9 @@ func appendRData(out, rdata []byte) []byte {
 
 // labels counts the labels of an owner as RRSIG does: without the root and
 // without a leading "*" (RFC 4034 section 3.1.3).
-func labels(owner string) uint8 {
+func labels[T string | []byte](owner T) uint8 {
 	n := uint8(0)
-	for at := owner; at[0] != 0; at = parent(at) {
+	for at := owner; at[0] != 0; at = at[1+int(at[0]):] {
 		n++
 	}
 	if owner[0] == 1 && owner[1] == '*' {

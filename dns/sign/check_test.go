@@ -7,11 +7,6 @@ import (
 	"meridian/fleet"
 )
 
-// RFC 9824 §3: compact denial is not offered: its proof of a name's absence is signed when the name is asked for, and nameservers here hold no keys.
-func TestRFC9824IsNotOffered(t *testing.T) {
-	refused(t, "dns: {dnssec: [{policy: default, denial: compact}]}", "dns.dnssec[0].denial", `"compact" is unknown; expected one of nsec, nsec3`)
-}
-
 func TestCheckRefusesWhatCannotBeSigned(t *testing.T) {
 	const zone = "zones: [{zone: a.test, records: '@ SOA a b 1 2 3 4 5', dnssec: default"
 	refused(t, "dns: {dnssec: [{policy: default, zsk_lifetime: 1h}]}", "dns.dnssec[0].zsk_lifetime", "less than twice")

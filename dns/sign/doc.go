@@ -4,11 +4,12 @@
 // not there, and serials. It is run by the one who writes a zone; nameservers
 // hold no keys, and neither a query nor a change of health signs anything.
 //
-// Compact denial (RFC 9824) is not made. Its proof that a name does not exist
-// is an NSEC record whose owner is the very name that was asked for, signed
-// when the question is known: it cannot be made ahead of the query, and no
-// wildcard helps, since a validator refuses an NSEC record that was expanded
-// from one. No policy can ask for it.
+// The one exception is asked for by name: a policy with compact denial (RFC
+// 9824). Its proof that a name does not exist is an NSEC record whose owner is
+// the very name that was asked for, which cannot be signed ahead of the query.
+// Such a zone is signed ahead like any other, a chain of NSEC included, and
+// carries its ZSK in its binary form; with it, Online makes what takes the
+// place of the chain.
 //
 // Pure floor: it imports fleet and dns/zone, and miekg/dns to read what others
 // signed. Time and random octets are arguments; signatures are deterministic

@@ -91,6 +91,7 @@ func Sign(base *zone.Zone, o *Options) (*zone.Zone, Stats, error) {
 	if err != nil {
 		return nil, Stats{}, fmt.Errorf("zone %s: %w", base.Name, err)
 	}
+	z.Online = m.online()
 	return z, m.stats, nil
 }
 

@@ -12,16 +12,18 @@ import (
 )
 
 // magic begins an encoded zone. A master file has no such octets.
-const magic = "\x00gslb zone 1\n"
+const magic = "\x00gslb zone 2\n"
 
 // Encoded says whether data is what Encode gave, and no master file.
 func Encoded(data []byte) bool { return bytes.HasPrefix(data, []byte(magic)) }
 
 // Encode gives the zone in binary form: all records, signatures and variants,
-// without marks of steered names and warnings. Equal zones give equal octets.
+// and what it is signed with online, without marks of steered names and
+// warnings. Equal zones give equal octets.
 func (z *Zone) Encode() []byte {
 	e := encoder{out: []byte(magic), tail: len(z.Apex().Name)}
 	e.bytes([]byte(z.Apex().Name))
+	e.bytes(z.Online)
 	full, sets := 0, 0
 	for n := range z.Nodes() {
 		if len(n.Sets) > 0 {
@@ -125,6 +127,9 @@ func decode(name fleet.Name, data []byte) (*Zone, error) {
 		return nil, errors.New("is another zone")
 	}
 	z := &Zone{Name: name}
+	if online := d.bytes(); len(online) > 0 {
+		z.Online = online
+	}
 	full, sets, hashes, variants := d.count(4), d.count(4), d.count(4), d.count(4)
 	nodes := d.nodes(full, sets)
 	z.nsec3 = d.nsec3s(hashes)

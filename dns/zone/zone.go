@@ -50,6 +50,11 @@ type Zone struct {
 	Param    *NSEC3Param // DenyNSEC3: parameters of the chain in use
 	Exports  bool        // the variants tell what transfers show of steered names; see Exported
 
+	// Online is what the fleet's nameservers sign with when they are asked:
+	// dns/sign writes and reads it. It is secret: it is in the form of Encode
+	// alone, and in no text, transfer or change. Most zones have none.
+	Online []byte
+
 	nodes    []Node // canonical order; the apex is the first
 	index    index  // nodes by name
 	nsec     []uint32
