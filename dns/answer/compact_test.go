@@ -242,6 +242,9 @@ func TestCompactSignaturesLastADay(t *testing.T) {
 			t.Errorf("not valid at %s: %s", at, first)
 		}
 	}
+	if n := other.SignedOnline(); n != 1 || of(other, hour) == nil || other.SignedOnline() != n {
+		t.Errorf("%d signatures were made for one name", other.SignedOnline())
+	}
 	if next := of(p, hour.Add(time.Hour)); next.Inception != first.Inception+3600 {
 		t.Errorf("in the next hour: %s", next)
 	}

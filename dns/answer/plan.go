@@ -131,5 +131,9 @@ func (p *Plan) Expires(now time.Time) time.Time {
 	return next
 }
 
+// SignedOnline counts the signatures that queries to zones with compact denial
+// have cost, in this plan and those that it follows from.
+func (p *Plan) SignedOnline() uint64 { return p.made.Made() }
+
 // Ready says whether the plan has been given anything to serve.
 func (p *Plan) Ready() bool { return p.ready }

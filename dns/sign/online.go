@@ -89,8 +89,12 @@ const (
 // again is not signed again. The zero value is ready; it is safe for concurrent
 // use and holds at most 4 MB.
 type Signatures struct {
-	made [2][1 << 14]atomic.Pointer[onlineSignature] // of names that exist; of others
+	made  [2][1 << 14]atomic.Pointer[onlineSignature] // of names that exist; of others
+	count atomic.Uint64
 }
+
+// Made counts the signatures that were made.
+func (s *Signatures) Made() uint64 { return s.count.Load() }
 
 // onlineSignature is a signature, and the digest of all that it follows from.
 // Signatures of both algorithms have 64 octets.
@@ -137,6 +141,7 @@ func (o *Online) Sign(made *Signatures, dst, owner []byte, exists bool, set *zon
 			}
 			had = &onlineSignature{of, [64]byte(signature)}
 			slot.Store(had)
+			made.count.Add(1)
 		}
 		dst = append(dst, had.signature[:]...)
 		binary.BigEndian.PutUint16(dst[at:], uint16(len(dst)-at-2))
