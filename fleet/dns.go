@@ -18,16 +18,17 @@ type Zone struct {
 
 // ZoneSettings are what a zone and a template of zones have alike.
 type ZoneSettings struct {
-	Primaries []Peer       `json:"primaries,omitempty" doc:"The zone is transferred from these servers, in this order of preference, in place of a file or records."`
-	Transfer  []string     `json:"transfer,omitempty" doc:"Who may transfer the zone: prefixes, key:NAME, or PREFIX+key:NAME where both are asked for." default:"nobody"`
-	Notify    []Peer       `json:"notify,omitempty" doc:"Secondaries that are told of changes (RFC 1996)."`
-	Updates   []UpdateRule `json:"updates,omitempty" doc:"Who may change the zone by dynamic update (RFC 2136)." default:"nobody"`
-	DNSSEC    string       `json:"dnssec,omitempty" doc:"Sign the zone by this DNSSEC policy." default:"unsigned, or as the file is"`
-	Serial    SerialPolicy `json:"serial,omitempty" doc:"How the served SOA serial is made: keep (the content's own), increment, unixtime, date (YYYYMMDDnn)." default:"unixtime where the zone is signed, dynamic or has aliases, else keep"`
-	ZONEMD    ZONEMDMode   `json:"zonemd,omitempty" doc:"off, verify (refuse a transferred or loaded zone whose digest is wrong), generate (RFC 8976)." default:"verify"`
-	Catalog   *Catalog     `json:"catalog,omitempty" doc:"The zone is a catalog (RFC 9432): its members are served too." default:"no catalog"`
-	MemberOf  Name         `json:"member_of,omitempty" doc:"List the zone in this catalog zone, which the fleet makes." default:"none"`
-	Group     string       `json:"group,omitempty" doc:"Group property of the zone in member_of." default:"none"`
+	Primaries  []Peer       `json:"primaries,omitempty" doc:"The zone is transferred from these servers, in this order of preference, in place of a file or records."`
+	Transfer   []string     `json:"transfer,omitempty" doc:"Who may transfer the zone: prefixes, key:NAME, or PREFIX+key:NAME where both are asked for; with ! before it who may not. The first that fits decides." default:"nobody"`
+	Notify     []Peer       `json:"notify,omitempty" doc:"Secondaries that are told of changes (RFC 1996)."`
+	Updates    []UpdateRule `json:"updates,omitempty" doc:"Who may change the zone by dynamic update (RFC 2136)." default:"nobody"`
+	UpdateFrom []string     `json:"update_from,omitempty" doc:"Where updates may come from, as transfer has it." default:"anywhere"`
+	DNSSEC     string       `json:"dnssec,omitempty" doc:"Sign the zone by this DNSSEC policy." default:"unsigned, or as the file is"`
+	Serial     SerialPolicy `json:"serial,omitempty" doc:"How the served SOA serial is made: keep (the content's own), increment, unixtime, date (YYYYMMDDnn)." default:"unixtime where the zone is signed, dynamic or has aliases, else keep"`
+	ZONEMD     ZONEMDMode   `json:"zonemd,omitempty" doc:"off, verify (refuse a transferred or loaded zone whose digest is wrong), generate (RFC 8976)." default:"verify"`
+	Catalog    *Catalog     `json:"catalog,omitempty" doc:"The zone is a catalog (RFC 9432): its members are served too." default:"no catalog"`
+	MemberOf   Name         `json:"member_of,omitempty" doc:"List the zone in this catalog zone, which the fleet makes." default:"none"`
+	Group      string       `json:"group,omitempty" doc:"Group property of the zone in member_of." default:"none"`
 }
 
 // Peer is another nameserver, from which zones come or which is told of them.
@@ -100,7 +101,7 @@ type DNS struct {
 	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
 	Version    string           `json:"version,omitempty" doc:"What version.bind says (class CH)." default:"refused"`
 	Any        AnyMode          `json:"any,omitempty" doc:"Answer to type ANY over UDP (RFC 8482): one RRset, hinfo, or truncated to move it to TCP." default:"one"`
-	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class and scope. It is not signed, so that it may not lie in a zone that is." default:"none"`
+	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class, scope and the epoch of the answer. It is not signed, so that it may not lie in a zone that is." default:"none"`
 	ErrorsTo   Name             `json:"errors_to,omitempty" doc:"Agent domain of the error-reporting channel (RFC 9567); zones that it lies in do not name it." default:"none"`
 	Cookies    Cookies          `json:"cookies" doc:"DNS cookies (RFC 7873, RFC 9018)."`
 	RateLimit  RateLimit        `json:"rate_limit" doc:"Response rate limiting over UDP, by prefix."`

@@ -3,9 +3,7 @@ package fleet
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -105,15 +103,8 @@ func (c *checker) zoneSettings(s *ZoneSettings, at string) {
 	for i := range s.Notify {
 		c.peer(&s.Notify[i], fmt.Sprintf("%s.notify[%d]", at, i))
 	}
-	for i, t := range s.Transfer {
-		path := fmt.Sprintf("%s.transfer[%d]", at, i)
-		_, key, err := ParseAccess(t)
-		if err != nil {
-			c.errs.Addf(path, "%s", err)
-		} else if key != "" {
-			c.key(key, path)
-		}
-	}
+	c.access(s.Transfer, at+".transfer")
+	c.access(s.UpdateFrom, at+".update_from")
 	for i, u := range s.Updates {
 		path := fmt.Sprintf("%s.updates[%d]", at, i)
 		if u.Key == "" {
@@ -136,30 +127,16 @@ func (c *checker) zoneSettings(s *ZoneSettings, at string) {
 	}
 }
 
-// ParseAccess reads who may transfer: PREFIX or address, key:NAME, or both
-// joined by "+".
-func ParseAccess(s string) (netip.Prefix, Name, error) {
-	var from netip.Prefix
-	var key Name
-	for part := range strings.SplitSeq(s, "+") {
-		name, isKey := strings.CutPrefix(part, "key:")
-		var err error
-		switch {
-		case isKey:
-			key, err = ParseName(name)
-		case strings.Contains(part, "/"):
-			from, err = netip.ParsePrefix(part)
-		default:
-			var a netip.Addr
-			if a, err = netip.ParseAddr(part); err == nil {
-				from = netip.PrefixFrom(a, a.BitLen())
-			}
-		}
+func (c *checker) access(list []string, at string) {
+	for i, text := range list {
+		path := fmt.Sprintf("%s[%d]", at, i)
+		a, err := ParseAccess(text)
 		if err != nil {
-			return from, key, fmt.Errorf("%q is not PREFIX, key:NAME or PREFIX+key:NAME", s)
+			c.errs.Addf(path, "%s", err)
+		} else if a.Key != "" {
+			c.key(a.Key, path)
 		}
 	}
-	return from, key, nil
 }
 
 func (c *checker) key(name Name, path string) {

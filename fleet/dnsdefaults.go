@@ -108,6 +108,7 @@ func (s *ZoneSettings) fill(t *ZoneSettings) {
 	fillList(&s.Transfer, t.Transfer)
 	fillList(&s.Notify, t.Notify)
 	fillList(&s.Updates, t.Updates)
+	fillList(&s.UpdateFrom, t.UpdateFrom)
 	def(&s.DNSSEC, t.DNSSEC)
 	def(&s.Serial, t.Serial)
 	def(&s.ZONEMD, t.ZONEMD)

@@ -13,7 +13,7 @@ type Spec struct {
 	Services     []Service     `json:"services,omitempty" doc:"What users reach."`
 	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
-	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates of the gateways, chosen by server name."`
+	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
 }

@@ -255,7 +255,7 @@ func (n *bind) access(s *statement, deep int) []string {
 		case len(e.block) > 0 && w == "" && deep < maxInclude:
 			out = append(out, n.access(e, deep+1)...)
 		default:
-			if from, _, err := fleet.ParseAccess(w); err != nil || !from.IsValid() {
+			if a, err := fleet.ParseAccess(w); err != nil || !a.From.IsValid() {
 				n.r.note(e.at, strings.Join(e.words, " "), "is not an address, network or key that is known; it is left out")
 				continue
 			}

@@ -224,7 +224,7 @@ func (t *Transfer) handleUpdate(ctx context.Context, a *asked) {
 		rcode, ede = rcodeNotAuth, edeNotAuthoritative
 	case updater == nil:
 		rcode = rcodeNotImp
-	case !p.dynamic || update.Rules(name, p.Updates, a.key()) == nil:
+	case !p.dynamic || !p.takesUpdates(a.client, a.key()) || update.Rules(name, p.Updates, a.key()) == nil:
 		rcode, ede = rcodeRefused, edeProhibited
 		t.note("an update is refused", "zone", name, "client", a.Client, "key", a.key())
 	default:

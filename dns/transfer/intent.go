@@ -24,15 +24,10 @@ type intent struct {
 type policy struct {
 	fleet.ZoneSettings
 	dynamic   bool
-	access    []access
+	access    []fleet.Access // who may transfer it
+	from      []fleet.Access // where updates may come from; none: anywhere
 	primaries []peer
 	notify    []peer
-}
-
-// access lets a client transfer a zone.
-type access struct {
-	from netip.Prefix // zero: from anywhere
-	key  fleet.Name   // "": unsigned
 }
 
 // peer is another nameserver with what it takes to talk to it.
@@ -42,15 +37,9 @@ type peer struct {
 	tls *tls.Config // nil: plain
 }
 
-// allows says whether a client with a verified key ("" for none) may transfer
-// the zone.
-func (p *policy) allows(client netip.Addr, key fleet.Name) bool {
-	for _, a := range p.access {
-		if (!a.from.IsValid() || a.from.Contains(client)) && (a.key == "" || a.key == key) {
-			return true
-		}
-	}
-	return false
+// takesUpdates says whether updates may come from a client with that key.
+func (p *policy) takesUpdates(client netip.Addr, key fleet.Name) bool {
+	return len(p.from) == 0 || fleet.Allowed(p.from, client, key)
 }
 
 // readIntent reads a World; all errors are given at once. What does not
@@ -128,14 +117,13 @@ func (r *policyReader) member(catalog *policy, template string) (*policy, error)
 
 func (r *policyReader) read(s fleet.ZoneSettings) (*policy, error) {
 	p := &policy{ZoneSettings: s}
-	for _, text := range s.Transfer {
-		from, key, err := fleet.ParseAccess(text)
-		if err != nil {
-			return nil, fmt.Errorf("transfer: %w", err)
-		}
-		p.access = append(p.access, access{from, key})
-	}
 	var err error
+	if p.access, err = accessList(s.Transfer); err != nil {
+		return nil, fmt.Errorf("transfer: %w", err)
+	}
+	if p.from, err = accessList(s.UpdateFrom); err != nil {
+		return nil, fmt.Errorf("update_from: %w", err)
+	}
 	if p.primaries, err = r.peers(s.Primaries); err != nil {
 		return nil, fmt.Errorf("primaries: %w", err)
 	}
@@ -143,6 +131,17 @@ func (r *policyReader) read(s fleet.ZoneSettings) (*policy, error) {
 		return nil, fmt.Errorf("notify: %w", err)
 	}
 	return p, nil
+}
+
+func accessList(list []string) (out []fleet.Access, err error) {
+	for _, text := range list {
+		a, err := fleet.ParseAccess(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 func (r *policyReader) peers(list []fleet.Peer) ([]peer, error) {

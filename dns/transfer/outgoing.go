@@ -28,7 +28,7 @@ func (t *Transfer) handleTransfer(ctx context.Context, a *asked) {
 	case a.question.class != classIN, p == nil:
 		result = "unknown"
 		a.refuse(rcodeNotAuth, edeNotAuthoritative)
-	case !p.allows(a.client, a.key()):
+	case !fleet.Allowed(p.access, a.client, a.key()):
 		result = "refused"
 		t.note("a transfer is refused", "zone", name, "client", a.Client, "key", a.key())
 		a.refuse(rcodeRefused, edeProhibited)

@@ -122,6 +122,11 @@ zones: [{zone: example.test, file: f, transfer: [%s]}]
 		{`"192.0.2.0/24+key:k.test"`, "192.0.2.1", signed, true},
 		{`"192.0.2.0/24+key:k.test"`, "192.0.2.1", plain, false},
 		{`"192.0.2.0/24+key:k.test"`, "198.51.100.1", signed, false},
+		{`"!192.0.2.1", 192.0.2.0/24`, "192.0.2.1", plain, false},
+		{`"!192.0.2.1", 192.0.2.0/24`, "192.0.2.2", plain, true},
+		{`192.0.2.0/24, "!192.0.2.1"`, "192.0.2.1", plain, true},
+		{`"!192.0.2.0/24+key:k.test", 192.0.2.1`, "192.0.2.1", signed, false},
+		{`"!192.0.2.1"`, "192.0.2.2", plain, false},
 	} {
 		got := access(c.list).ask1(c.msg, c.client, true)
 		if len(got) != 1 {

@@ -49,7 +49,7 @@ func TestRFC8945Tools(t *testing.T) {
 
 // RFC 2136 §3: nsupdate changes a zone here, and is refused what its key may not.
 func TestRFC2136Nsupdate(t *testing.T) {
-	n := updatable(t, fmt.Sprintf(`{key: %s, types: [A]}`, keyName))
+	n := updatable(t, fmt.Sprintf(`updates: [{key: %s, types: [A]}]`, keyName))
 	if out := nsupdate(t, n.addr, "prereq yxdomain h0.example.test\nprereq nxrrset h0.example.test AAAA\nupdate add fresh.example.test. 60 A 192.0.2.200\nupdate delete h0.example.test. A\n"); out != "" {
 		t.Error(out)
 	}

@@ -42,12 +42,12 @@ func (u localUpdater) Update(_ context.Context, name, key fleet.Name, msg []byte
 }
 
 // updatable is a node whose zone example.test takes updates.
-func updatable(t *testing.T, rules string) *node {
+func updatable(t *testing.T, settings string) *node {
 	t.Helper()
 	doc := fmt.Sprintf(`
 dns: {keys: [{name: %[1]s, secret: "env:KEY"}, {name: other.key, secret: "env:OTHER"}]}
-zones: [{zone: example.test, dynamic: true, transfer: ["127.0.0.1"], updates: [%[2]s], records: %[3]q}]
-`, keyName, rules, zoneText(1, 3, ""))
+zones: [{zone: example.test, dynamic: true, transfer: ["127.0.0.1"], %[2]s, records: %[3]q}]
+`, keyName, settings, zoneText(1, 3, ""))
 	n := serve(t, "", 0, makeWorld(t, doc, nil))
 	n.SetUpdater(localUpdater{n})
 	return n
@@ -75,7 +75,7 @@ func sendUpdate(t testing.TB, addr netip.AddrPort, m *dns.Msg, key string) int {
 // RFC 3007 §2: updates without a signature, or by a key without a rule, are refused.
 // RFC 2136 §3.3: a key changes only the names and types that its rules tell.
 func TestRFC3007OnlySignedUpdates(t *testing.T) {
-	n := updatable(t, fmt.Sprintf(`{key: %s, names: [dyn, "*.dyn"], types: [A, TXT]}`, keyName))
+	n := updatable(t, fmt.Sprintf(`updates: [{key: %s, names: [dyn, "*.dyn"], types: [A, TXT]}]`, keyName))
 	ask := func(key, rr string) int {
 		m := new(dns.Msg)
 		m.SetUpdate("example.test.")
@@ -112,12 +112,31 @@ func TestRFC3007OnlySignedUpdates(t *testing.T) {
 	}
 }
 
+// RFC 2136 §3.3: where update_from says from where updates may come, those from elsewhere are refused, whatever their key.
+func TestRFC2136UpdatesFromElsewhere(t *testing.T) {
+	for from, want := range map[string]int{
+		"[127.0.0.0/8]":                     dns.RcodeSuccess,
+		"[192.0.2.0/24]":                    dns.RcodeRefused,
+		`["!127.0.0.1", 127.0.0.0/8]`:       dns.RcodeRefused,
+		`["127.0.0.1+key:other.key"]`:       dns.RcodeRefused,
+		`["127.0.0.1+key:` + keyName + `"]`: dns.RcodeSuccess,
+	} {
+		n := updatable(t, fmt.Sprintf("updates: [{key: %s}], update_from: %s", keyName, from))
+		m := new(dns.Msg)
+		m.SetUpdate("example.test.")
+		m.RemoveName([]dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: "gone.example.test."}}})
+		if got := sendUpdate(t, n.addr, m, keyName); got != want {
+			t.Errorf("%s: RCODE %d, want %d", from, got, want)
+		}
+	}
+}
+
 // RFC 2136 §3: a thousand random updates have the same RCODE and leave the same zone in BIND and here.
 func TestRFC2136UpdatesAsBIND(t *testing.T) {
 	p := newPeer(t)
 	p.write(t, "example.test.zone", zoneText(1, 3, ""))
 	bind(t, p, "check-names primary ignore; check-integrity no; check-mx ignore;", fmt.Sprintf(`zone "example.test" { type primary; file "example.test.zone"; allow-transfer { any; }; allow-update { key %s; }; };`, keyName))
-	n := updatable(t, fmt.Sprintf("{key: %s}", keyName))
+	n := updatable(t, fmt.Sprintf("updates: [{key: %s}]", keyName))
 	eventually(t, "BIND serves", func() bool { return serialAt(p.addr, "example.test.") == 1 })
 	r := rand.New(rand.NewPCG(2136, 1))
 	for i := range 1000 {
