@@ -90,6 +90,9 @@ func (c *ControlPlane) ZoneInfo(name fleet.Name) (ZoneInfo, error) {
 	if told.State != "" {
 		info.State = told.State
 	}
+	if spec != nil {
+		info.Warnings = slices.Concat(info.Warnings, w.Snapshot.Spec.Advice(spec))
+	}
 	return info, nil
 }
 

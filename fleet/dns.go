@@ -24,7 +24,7 @@ type ZoneSettings struct {
 	Updates    []UpdateRule `json:"updates,omitempty" doc:"Who may change the zone by dynamic update (RFC 2136)." default:"nobody"`
 	UpdateFrom []string     `json:"update_from,omitempty" doc:"Where updates may come from, as transfer has it." default:"anywhere"`
 	DNSSEC     string       `json:"dnssec,omitempty" doc:"Sign the zone by this DNSSEC policy." default:"unsigned, or as the file is"`
-	Serial     SerialPolicy `json:"serial,omitempty" doc:"How the served SOA serial is made: keep (the content's own), increment, unixtime, date (YYYYMMDDnn)." default:"unixtime where the zone is signed, dynamic or has aliases, else keep"`
+	Serial     SerialPolicy `json:"serial,omitempty" doc:"How the served SOA serial is made: keep (the content's own), increment, unixtime, date (YYYYMMDDnn)." default:"unixtime where the zone is signed, dynamic, has aliases, or has steered names and transfer or notify; else keep"`
 	ZONEMD     ZONEMDMode   `json:"zonemd,omitempty" doc:"off, verify (refuse a transferred or loaded zone whose digest is wrong), generate (RFC 8976)." default:"verify"`
 	Catalog    *Catalog     `json:"catalog,omitempty" doc:"The zone is a catalog (RFC 9432): its members are served too." default:"no catalog"`
 	MemberOf   Name         `json:"member_of,omitempty" doc:"List the zone in this catalog zone, which the fleet makes." default:"none"`

@@ -28,6 +28,8 @@ type summary struct {
 	Services     int    `json:"services"`
 	Zones        int    `json:"zones"`
 	Certificates int    `json:"certificates"`
+
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func runCheck(_ context.Context, args []string) error {
@@ -50,10 +52,18 @@ func runCheck(_ context.Context, args []string) error {
 		return located(file, err)
 	}
 	s := w.Snapshot.Spec
-	sum := summary{file, s.Fleet, w.Snapshot.Hash, len(s.Regions), len(s.Nodes), len(s.Services), len(s.Zones), len(s.Certificates)}
+	sum := summary{file, s.Fleet, w.Snapshot.Hash, len(s.Regions), len(s.Nodes), len(s.Services), len(s.Zones), len(s.Certificates), nil}
+	for i := range s.Zones {
+		for _, text := range s.Advice(&s.Zones[i]) {
+			sum.Warnings = append(sum.Warnings, fmt.Sprintf("zone %s: %s", s.Zones[i].Zone, text))
+		}
+	}
 	return out.show(os.Stdout, sum, func(w io.Writer) {
 		fmt.Fprintf(w, "%s is good: fleet %s with %d regions, %d nodes, %d services, %d zones, %d certificates (hash %s)\n",
 			file, sum.Fleet, sum.Regions, sum.Nodes, sum.Services, sum.Zones, sum.Certificates, sum.Hash[:12])
+		for _, text := range sum.Warnings {
+			fmt.Fprintln(w, "warning:", text)
+		}
 	})
 }
 

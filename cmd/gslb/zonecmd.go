@@ -231,6 +231,11 @@ func listZones(ctx context.Context, z *zoneFlags, fs *flag.FlagSet, rest []strin
 			rows = append(rows, []string{string(i.Zone), i.Source, fmt.Sprint(i.Serial), fmt.Sprint(i.Records), fmt.Sprint(i.Signed), i.State})
 		}
 		table(w, rows)
+		for _, i := range all {
+			for _, text := range i.Warnings {
+				fmt.Fprintf(w, "warning: zone %s: %s\n", i.Zone, text)
+			}
+		}
 	})
 }
 

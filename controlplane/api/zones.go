@@ -118,7 +118,10 @@ func (s *Server) zoneInfo(name fleet.Name) (controlplane.ZoneInfo, error) {
 	}
 	if s.cfg.Served != nil {
 		if z := s.cfg.Served.Zone(name); z != nil {
-			info.Serial, info.Records, info.Signed, info.Warnings, err = z.Serial, z.Records(), z.Signed, z.Warnings, nil
+			info.Serial, info.Records, info.Signed, err = z.Serial, z.Records(), z.Signed, nil
+			if len(info.Warnings) == 0 {
+				info.Warnings = z.Warnings
+			}
 			if info.Source == "primaries" || info.State == "empty" {
 				info.State = "ok"
 			}

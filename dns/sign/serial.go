@@ -9,8 +9,9 @@ import (
 // NextSerial gives the serial of a zone whose content has changed, after old.
 // It always comes after old in the sense of RFC 1982 section 3.2, by 1 where
 // the policy's own number does not. content is the serial that the content
-// has, which policy keep serves as it is; first is true where the zone has not
-// been served before.
+// has, which policy keep serves as it is; first is true where nothing was made
+// of the content before: then it may have been served as it is, and old is left
+// aside.
 func NextSerial(policy fleet.SerialPolicy, old, content uint32, first bool, now time.Time) uint32 {
 	var want uint32
 	switch policy {
@@ -27,7 +28,10 @@ func NextSerial(policy fleet.SerialPolicy, old, content uint32, first bool, now 
 		}
 		want = content
 	}
-	if first || SerialAfter(want, old) {
+	if first {
+		old = content
+	}
+	if SerialAfter(want, old) {
 		return want
 	}
 	if old+1 == 0 {

@@ -359,6 +359,8 @@ func TestRFC1982NextSerial(t *testing.T) {
 		{fleet.SerialUnixtime, 7, 0, false, unix}, {fleet.SerialUnixtime, unix, 0, false, unix + 1}, {fleet.SerialUnixtime, unix + 5, 0, false, unix + 6},
 		{fleet.SerialDate, 7, 0, true, date}, {fleet.SerialDate, date, 0, false, date + 1}, {fleet.SerialDate, date + 99, 0, false, date + 100},
 		{fleet.SerialDate, 4e9, 0, false, 4e9 + 1},
+		// What was served as its content has it was known by that serial.
+		{fleet.SerialUnixtime, 0, 2026112207, true, 2026112208}, {fleet.SerialUnixtime, 0, 7, true, unix}, {fleet.SerialDate, 0, date + 5, true, date + 6},
 	} {
 		if got := NextSerial(c.policy, c.old, c.content, c.first, now); got != c.want {
 			t.Errorf("%s after %d with content %d: %d, want %d", c.policy, c.old, c.content, got, c.want)
