@@ -98,7 +98,7 @@ func (c *ControlPlane) find(name fleet.Name, base string) (*present, error) {
 		}
 	}
 	if !p.spec.Dynamic {
-		return nil, fmt.Errorf("%w: %s does, as the Spec says", ErrOtherWriter, sourceOf(p.world.Snapshot.Spec, p.spec))
+		return nil, fmt.Errorf("%w: the Spec has it from its %s", ErrOtherWriter, sourceOf(p.world.Snapshot.Spec, p.spec))
 	}
 	o, ok := p.st.Zones.Get(name)
 	if !ok { // the Spec may have its first content

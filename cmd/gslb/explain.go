@@ -112,6 +112,9 @@ func parseQuestion(fs *flag.FlagSet, args []string, client string) (question, er
 		}
 		q.qtype = t
 	}
+	if client == "" {
+		return q, cli.Usagef(fs, "gslb explain: --client is needed: the answer depends on who asks")
+	}
 	if q.client, err = parseClient(client); err != nil {
 		return q, cli.Usagef(fs, "gslb explain: --client: %q is not an address or prefix", client)
 	}

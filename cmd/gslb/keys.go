@@ -348,7 +348,7 @@ func (f *keysFlags) restore(ctx context.Context, fs *flag.FlagSet, rest []string
 	if err != nil {
 		return err
 	}
-	return f.show(os.Stdout, names, func(w io.Writer) { fmt.Fprintf(w, "restored the keys of %d zones\n", len(names)) })
+	return f.show(os.Stdout, names, func(w io.Writer) { fmt.Fprintf(w, "keys restored; zones: %d\n", len(names)) })
 }
 
 // verified is what verify says of a zone.
