@@ -45,7 +45,7 @@ type deriver struct {
 func (d *deriver) Derive(ctx context.Context, w *fleet.World, contents, old *fleet.Zones, now time.Time) ([]fleet.Object, []fleet.Name, time.Time, error) {
 	d.resolver.Use(w.Snapshot.Spec.DNS.Resolvers)
 	if d.fromFile && several(w.Snapshot.Spec) {
-		return nil, nil, time.Time{}, fmt.Errorf("%w: zones that are signed, dynamic, have aliases or a serial other than keep (the default with steered names and transfer or notify) have one writer: with several nodes of the role dns, run a control plane in place of --spec", controlplane.ErrRefused)
+		return nil, nil, time.Time{}, fmt.Errorf("%w: zones that are signed, dynamic, listed in a catalog (member_of), have aliases or a serial other than keep (unixtime is the default with steered names and transfer or notify) have one writer: with several nodes of the role dns, run a control plane in place of --spec", controlplane.ErrRefused)
 	}
 	return d.Keeper.Derive(ctx, w, contents, old, now)
 }
@@ -65,7 +65,7 @@ func several(spec *fleet.Spec) bool {
 	for i := range spec.Zones {
 		z := &spec.Zones[i]
 		set := spec.Settings(z)
-		if z.Dynamic || len(z.Aliases) > 0 || set.DNSSEC != "" || set.Serial != fleet.SerialKeep && len(set.Primaries) == 0 {
+		if z.Dynamic || len(z.Aliases) > 0 || set.DNSSEC != "" || set.MemberOf != "" || set.Serial != fleet.SerialKeep && len(set.Primaries) == 0 {
 			return true
 		}
 	}

@@ -101,7 +101,7 @@ func (r *run) prepare() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.index == nil || k.indexOf != r.w.Snapshot {
-		k.index, k.indexOf = map[fleet.Name]*fleet.Zone{}, r.w.Snapshot
+		k.index, k.indexOf, k.listing = map[fleet.Name]*fleet.Zone{}, r.w.Snapshot, newListing(r.w.Snapshot.Spec)
 		for i := range r.w.Snapshot.Spec.Zones {
 			z := &r.w.Snapshot.Spec.Zones[i]
 			k.index[z.Zone] = z
@@ -145,6 +145,7 @@ func (r *run) candidates(full bool) []fleet.Name {
 		}
 	} else {
 		put, gone := r.contents.Since(k.contents)
+		r.listAgain(put, gone)
 		for _, o := range put {
 			add(fleet.Name(o.Key.ID))
 		}

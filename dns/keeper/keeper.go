@@ -79,6 +79,7 @@ type Keeper struct {
 	polled   fleet.Name            // the last zone whose version was looked at
 	index    map[fleet.Name]*fleet.Zone
 	indexOf  *fleet.Snapshot
+	listing  *listing // of indexOf
 	look     lookups
 }
 

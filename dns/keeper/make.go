@@ -53,7 +53,9 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 	if j.set.DNSSEC != "" {
 		j.policy = r.w.Snapshot.Spec.DNSSECPolicy(j.set.DNSSEC)
 	}
-	if !j.content() {
+	if made, err := j.catalog(); err != nil {
+		return obj, true, err
+	} else if !made && !j.content() {
 		return obj, false, nil
 	}
 	if err := j.loadState(); err != nil {

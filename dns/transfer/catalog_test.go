@@ -49,7 +49,7 @@ zone:
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPeer(t)
+			p, maker := newPeer(t), newMaker(t)
 			world := func(zones ...string) *fleet.World {
 				doc, objects := fmt.Sprintf(`
 dns:
@@ -62,7 +62,7 @@ zones:
 					doc += fmt.Sprintf("- {zone: %s, template: out, file: f, member_of: catalog.test, group: web}\n", z)
 					objects[fleet.ObjectKey{Kind: fleet.ObjectZone, ID: z + "."}] = small(z+".", 1)
 				}
-				return makeWorld(t, doc, objects)
+				return maker.derive(t, makeWorld(t, doc, objects))
 			}
 			n := serve(t, t.TempDir(), 0, world("a.test", "b.test"))
 			start(t, p, n.addr)
@@ -81,6 +81,40 @@ zones:
 				t.Error("the catalog changed without a change")
 			}
 		})
+	}
+}
+
+// RFC 9432 §4: nodes of the fleet give one catalog, with one serial: a secondary that asks now this one and now that one goes back to no older list.
+func TestRFC9432NodesGiveOneCatalog(t *testing.T) {
+	p, maker := newPeer(t), newMaker(t)
+	world := func(zones ...string) *fleet.World {
+		doc, objects := "zones:\n- {zone: catalog.test, transfer: [127.0.0.1]}\n", map[fleet.ObjectKey]string{}
+		for _, z := range zones {
+			doc += fmt.Sprintf("- {zone: %s, transfer: [127.0.0.1], file: f, member_of: catalog.test}\n", z)
+			objects[fleet.ObjectKey{Kind: fleet.ObjectZone, ID: z + "."}] = small(z+".", 1)
+		}
+		return maker.derive(t, makeWorld(t, doc, objects))
+	}
+	first := world("a.test")
+	one, two := serve(t, t.TempDir(), 0, first), serve(t, t.TempDir(), 0, first)
+	bind(t, p, fmt.Sprintf(`allow-transfer { any; }; catalog-zones { zone "catalog.test" default-primaries { 127.0.0.1 port %d; 127.0.0.1 port %d; } in-memory yes min-update-interval 1; };`, one.addr.Port(), two.addr.Port()),
+		fmt.Sprintf(`zone "catalog.test" { type secondary; file "catalog"; primaries { 127.0.0.1 port %d; 127.0.0.1 port %d; }; };`, one.addr.Port(), two.addr.Port()))
+	eventually(t, "the peer serves a", func() bool { return serialAt(p.addr, "a.test.") == 1 })
+	again := serve(t, t.TempDir(), 0, first) // a node without memory
+	for _, list := range [][]string{{"a.test", "b.test"}, {"b.test"}, {"b.test", "c.test"}} {
+		w := world(list...)
+		one.apply(t, w)
+		if serialAt(one.addr, "catalog.test.") <= serialAt(two.addr, "catalog.test.") {
+			t.Error("the node that has the change is not ahead")
+		}
+		two.apply(t, w)
+		again.apply(t, w)
+		want := axfr(t, one.addr, "catalog.test.", "")
+		compare(t, want, axfr(t, two.addr, "catalog.test.", ""))
+		compare(t, want, axfr(t, again.addr, "catalog.test.", ""))
+		if n := len(want) - 3; n != len(list) {
+			t.Errorf("%d members of %d", n, len(list))
+		}
 	}
 }
 

@@ -1,9 +1,7 @@
 package transfer
 
 import (
-	"cmp"
 	"slices"
-	"time"
 
 	"meridian/dns/catalog"
 	"meridian/dns/zone"
@@ -148,89 +146,4 @@ func (t *Transfer) stop(gone []fleet.Name) {
 		t.forget(name)
 		t.log.Info("zone removed", "zone", name)
 	}
-}
-
-// makeCatalogs makes the catalog zones that list the fleet's zones, where
-// their content has changed.
-func (t *Transfer) makeCatalogs(last, next *intent) {
-	if last != nil && last.world.Snapshot == next.world.Snapshot {
-		if next.unnamed.MemberOf == "" || sameNames(last.world.Zones, next.world.Zones) {
-			return
-		}
-	}
-	lists := map[fleet.Name][]catalog.Member{}
-	if c := next.unnamed.MemberOf; c != "" {
-		lists[c] = nil // it may list nothing yet
-	}
-	list := func(name fleet.Name, p *policy) {
-		if p.MemberOf != "" && p.MemberOf != name {
-			lists[p.MemberOf] = append(lists[p.MemberOf], catalog.Member{Zone: name, Groups: []string{p.Group}})
-		}
-	}
-	for name, p := range next.zones {
-		list(name, p)
-	}
-	for o := range next.world.Zones.All() {
-		if name := fleet.Name(o.Key.ID); next.zones[name] == nil {
-			list(name, next.unnamed)
-		}
-	}
-	t.mu.Lock()
-	for name := range t.made {
-		if next.zones[name] == nil {
-			delete(t.made, name)
-		}
-	}
-	t.mu.Unlock()
-	for name, members := range lists {
-		if err := t.makeCatalog(name, members); err != nil {
-			t.log.Error("making a catalog", "catalog", name, "err", err)
-		}
-	}
-}
-
-// sameNames says whether two sets hold zones of the same names.
-func sameNames(a, b *fleet.Zones) bool {
-	put, gone := b.Since(a)
-	return len(gone) == 0 && !slices.ContainsFunc(put, func(o fleet.Object) bool {
-		_, had := a.Get(fleet.Name(o.Key.ID))
-		return !had
-	})
-}
-
-// makeCatalog serves a catalog; its serial is the time of the change, and at
-// least one more than before.
-func (t *Transfer) makeCatalog(name fleet.Name, members []catalog.Member) error {
-	t.mu.Lock()
-	old := t.made[name]
-	t.mu.Unlock()
-	if old == nil {
-		var err error
-		if old, _, err = t.disk.load(name); err != nil {
-			t.log.Error("reading a catalog's copy", "catalog", name, "err", err)
-		}
-	}
-	serial := uint32(time.Now().Unix())
-	if old != nil {
-		serial = old.Serial
-	}
-	slices.SortFunc(members, func(a, b catalog.Member) int { return cmp.Compare(a.Zone, b.Zone) })
-	z, err := catalog.Make(name, members, serial)
-	if err != nil {
-		return err
-	}
-	if old != nil && len(zone.Diff(old, z)) > 0 {
-		serial = uint32(time.Now().Unix())
-		if !newer(serial, old.Serial) {
-			serial = old.Serial + 1
-		}
-		if z, err = catalog.Make(name, members, serial); err != nil {
-			return err
-		}
-	}
-	t.mu.Lock()
-	t.made[name] = z
-	t.mu.Unlock()
-	t.cfg.Zones.SetZone(z)
-	return t.disk.save(z, time.Now())
 }

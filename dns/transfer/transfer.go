@@ -90,7 +90,6 @@ type Transfer struct {
 	unreachable map[netip.AddrPort]time.Time
 	catalogs    map[fleet.Name]*consumed
 	members     map[fleet.Name]*member
-	made        map[fleet.Name]*zone.Zone // catalogs that the fleet makes, as they were set
 }
 
 // New checks the configuration; it opens nothing.
@@ -109,7 +108,7 @@ func New(cfg Config) (*Transfer, error) {
 		strangers: rate.NewLimiter(5, 50),
 		pending:   map[fleet.Name]bool{}, awake: make(chan struct{}, 1), updater: cfg.Updater,
 		secondaries: map[fleet.Name]*secondary{}, wake: make(chan struct{}, 1), unreachable: map[netip.AddrPort]time.Time{},
-		catalogs: map[fleet.Name]*consumed{}, members: map[fleet.Name]*member{}, made: map[fleet.Name]*zone.Zone{},
+		catalogs: map[fleet.Name]*consumed{}, members: map[fleet.Name]*member{},
 	}
 	t.versions.init()
 	t.notifier = newNotifier(t.log, t.metrics)
@@ -156,7 +155,6 @@ func (t *Transfer) Apply(w *fleet.World) error {
 
 	t.stop(gone)
 	t.start(fresh)
-	t.makeCatalogs(last, next)
 	t.look(last, next)
 	return nil
 }

@@ -51,6 +51,12 @@ func (m *maker) world(t testing.TB, doc string) *fleet.World {
 	}
 	w := &fleet.World{Snapshot: s, Objects: rules.Inline(s)}
 	w.Objects[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: "env:KEY"}] = fleet.Object{Data: []byte(secretText)}
+	return m.derive(t, w)
+}
+
+// derive gives a World the zones that the fleet writes.
+func (m *maker) derive(t testing.TB, w *fleet.World) *fleet.World {
+	t.Helper()
 	put, gone, _, err := m.k.Derive(t.Context(), w, nil, m.made, time.Now())
 	if err != nil {
 		t.Fatal(err)
