@@ -12,8 +12,10 @@ import (
 const receiveBuffer = 8 << 20
 
 // controlUDP sets what a socket needs before it is bound: several sockets for
-// one address, the address that each query came to (answers leave from it),
-// and no fragments (RFC 9715 section 3.1).
+// one address, the address that each query came to (answers leave from it), and
+// no path MTU (RFC 9715 section 3.1): what forged ICMP says of it neither makes
+// fragments of our answers, which are short enough for any path, nor has them
+// refused. To set DF on Linux is to listen to it, which that RFC warns of.
 func controlUDP(v6 bool) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var err error

@@ -32,6 +32,7 @@ func name(t testing.TB, s string) []byte {
 // RFC 1034 §4.2.1: what lies at or below a delegation is not the zone's own.
 // RFC 2181 §6.1: glue and other data below a delegation is not authoritative.
 // RFC 4592 §2.2.2: an empty non-terminal exists, and blocks the wildcard.
+// RFC 4592 §2.1.1: an asterisk that is not the leftmost label makes no names.
 // RFC 4592 §3.3.1: a wildcard makes names at the closest encloser alone.
 // RFC 4592 §2.3: the wildcard's own name may be asked for, and names below it are not made.
 // RFC 8020 §2: a name that is missing has no names below it.
@@ -48,6 +49,8 @@ child NS ns.child
 child NS ns.other
 ns.child A 192.0.2.3
 x.child TXT "occluded"
+*.child TXT "occluded"
+a.*.wild TXT "no wildcard"
 other NS ns.other
 ns.other A 192.0.2.4
 old DNAME new.example.
@@ -70,6 +73,9 @@ old DNAME new.example.
 		{"RFC 4592 no synthesis past an empty non-terminal", "x.ent.wild.example.test", Missing, "ent.wild.example.test."},
 		{"RFC 4592 2.3 the wildcard asked literally", "*.wild.example.test", Found, "*.wild.example.test."},
 		{"RFC 4592 the asterisk as a label in between", "x.*.wild.example.test", Missing, "*.wild.example.test."},
+		{"RFC 4592 2.1.1 an asterisk within makes nothing", "a.b.wild.example.test", Wildcard, "*.wild.example.test."},
+		{"RFC 4592 2.1.1 and is found as it is written", "a.*.wild.example.test", Found, "a.*.wild.example.test."},
+		{"RFC 4592 a wildcard below a delegation is occluded", "*.child.example.test", Delegation, "child.example.test."},
 		{"RFC 1034 4.3.2 delegation", "child.example.test", Delegation, "child.example.test."},
 		{"RFC 1034 4.3.2 below a delegation", "foo.child.example.test", Delegation, "child.example.test."},
 		{"RFC 2181 6.1 glue is not authoritative", "ns.child.example.test", Delegation, "child.example.test."},
