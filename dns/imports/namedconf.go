@@ -126,15 +126,11 @@ func (p *named) statements(depth int, closed bool) ([]statement, error) {
 			if len(s.words) == 0 && s.block == nil {
 				continue
 			}
-			if strings.EqualFold(s.word(0), "include") && s.block == nil && len(s.words) == 2 {
-				inner, err := p.include(s.words[1], depth)
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, inner...)
-			} else {
-				out = append(out, s)
+			all, err := p.included(s, depth)
+			if err != nil {
+				return nil, err
 			}
+			out = append(out, all...)
 			s = statement{}
 		case '{':
 			p.at++
@@ -160,6 +156,14 @@ func (p *named) statements(depth int, closed bool) ([]statement, error) {
 			s.words = append(s.words, w)
 		}
 	}
+}
+
+// included gives a statement, or those of the file that it includes.
+func (p *named) included(s statement, depth int) ([]statement, error) {
+	if strings.EqualFold(s.word(0), "include") && s.block == nil && len(s.words) == 2 {
+		return p.include(s.words[1], depth)
+	}
+	return []statement{s}, nil
 }
 
 func (p *named) include(name string, depth int) ([]statement, error) {
