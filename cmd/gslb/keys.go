@@ -33,6 +33,7 @@ const keysSynopsis = `gslb keys COMMAND [flags]
   roll ZONE ksk|zsk|csk    replace keys as soon as that is safe
   ds ZONE                  the DS and CDS records for the parent
   parent ZONE TAG seen|gone  say of a parent that cannot be asked that it has a key's DS, or has it no more
+  new ZONE                 make new keys for a zone without, though its parent has a DS of others
   export ZONE --out DIR    write keys as BIND reads them
   import ZONE FILE...      take in keys of BIND (.key and .private) or Knot (.pem, with --role)
   backup FILE              all keys in one file, sealed with the fleet key
@@ -69,7 +70,7 @@ func runKeys(ctx context.Context, args []string) error {
 		return cli.Usagef(fs, "gslb keys: expected a command")
 	}
 	run := map[string]func(context.Context, *flag.FlagSet, []string) error{
-		"list": f.list, "roll": f.roll, "ds": f.ds, "parent": f.parent, "export": f.export, "import": f.importKeys,
+		"list": f.list, "roll": f.roll, "ds": f.ds, "parent": f.parent, "new": f.newKeys, "export": f.export, "import": f.importKeys,
 		"backup": f.backup, "restore": f.restore, "verify": f.verify,
 	}[rest[0]]
 	if run == nil {
@@ -182,6 +183,9 @@ func printKeys(w io.Writer, zones ...keeper.ZoneKeys) {
 		for _, r := range z.Rolling {
 			fmt.Fprintf(w, "%s: a new %s is asked for and not made yet\n", z.Zone, r)
 		}
+		if z.New {
+			fmt.Fprintf(w, "%s: new keys are made when it is to be signed, whatever DS its parent has\n", z.Zone)
+		}
 		if z.Leaving {
 			fmt.Fprintf(w, "%s: is being unsigned; waits until the parent has no DS and no cache has one\n", z.Zone)
 		}
@@ -218,6 +222,18 @@ func (f *keysFlags) parent(ctx context.Context, fs *flag.FlagSet, rest []string)
 		return err
 	}
 	return f.showZone(keys.Parent(ctx, name, uint16(tag), sign.HandCheck(rest[2])))
+}
+
+func (f *keysFlags) newKeys(ctx context.Context, fs *flag.FlagSet, rest []string) error {
+	name, err := zoneArg(fs, rest, 0, "new ZONE")
+	if err != nil {
+		return err
+	}
+	keys, err := f.keys()
+	if err != nil {
+		return err
+	}
+	return f.showZone(keys.New(ctx, name))
 }
 
 func (f *keysFlags) ds(ctx context.Context, fs *flag.FlagSet, rest []string) error {

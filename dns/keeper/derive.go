@@ -33,6 +33,9 @@ type kept struct {
 	failed  bool
 	changed bool   // its inputs have changed since it was made last
 	why     string // why it could not be made, as it was logged
+
+	bar      error // why it gets no keys
+	barredAt time.Time
 }
 
 // run is one Derive.
@@ -53,6 +56,7 @@ type run struct {
 	again map[fleet.Name]bool // zones to be made again; guarded by k.mu
 
 	exports func() (*answer.Exports, error) // of w, read once
+	guard   guard
 }
 
 // workers bounds how many zones are made at a time. Each uses all cores to

@@ -337,6 +337,9 @@ func (j *job) derive(changed bool) error {
 		return errors.New("is signed with keys that are lost, and with new ones it would be bogus: gslb keys restore or import them" +
 			" (to begin anew once the parent has no DS: apply the Spec without the zone's dnssec, then with it)")
 	}
+	if err := j.barred(); err != nil {
+		return err
+	}
 	j.z.maxTTL = maxTTL(base, j.z.now)
 	next, err := j.step()
 	if err != nil {

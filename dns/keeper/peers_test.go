@@ -370,6 +370,15 @@ zones:
 	if !k.Matches("example.test.", got.All[0]) {
 		t.Errorf("%v is not of %s", got.All[0], k)
 	}
+	if list, err := asker.DS(t.Context(), "example.test."); err != nil || len(list) != 1 || list[0] != got.All[0] {
+		t.Errorf("as resolvers tell: %v %v", list, err)
+	}
+	if list, err := asker.DS(t.Context(), "www.example.test."); err != nil || len(list) != 0 {
+		t.Errorf("of a name without: %v %v", list, err)
+	}
+	if _, err := asker.DS(t.Context(), "a.nowhere."); err == nil {
+		t.Error("the DS of a zone that nobody knows is known")
+	}
 	if _, err := asker.ParentDS(t.Context(), "a.nowhere."); err == nil {
 		t.Error("a parent that nobody serves was found")
 	}
