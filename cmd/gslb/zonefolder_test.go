@@ -18,8 +18,18 @@ import (
 type plainZones map[fleet.Name]*zone.Zone
 
 func (p plainZones) Zone(n fleet.Name) *zone.Zone { return p[n] }
-func (p plainZones) SetZone(z *zone.Zone)         { p[z.Name] = z }
 func (p plainZones) RemoveZone(n fleet.Name)      { delete(p, n) }
+func (p plainZones) LoadFiles(dir string, files []string) (changed []fleet.Name, err error) {
+	for _, file := range files {
+		name := fleet.Name(strings.TrimSuffix(file, "zone"))
+		z, err := zone.LoadFS(name, os.DirFS(dir), file, dir)
+		if delete(p, name); err == nil {
+			p[name] = z
+		}
+		changed = append(changed, name)
+	}
+	return changed, nil
+}
 func (p plainZones) ZoneNames() (out []fleet.Name) {
 	for n := range p {
 		out = append(out, n)
@@ -49,7 +59,7 @@ func TestZonesOfAFolderAreWrittenBack(t *testing.T) {
 	if err != nil || tag == "" {
 		t.Fatal(err)
 	}
-	served.SetZone(z)
+	served[z.Name] = z
 	info, err := f.WriteZone(t.Context(), "a.test.", tag, adding("www", "192.0.2.1"))
 	if err != nil || info.Serial != 6 || info.ETag == tag || served["a.test."].Serial != 6 {
 		t.Fatalf("%+v, %v", info, err)

@@ -47,6 +47,7 @@ type Config struct {
 	Control   Control                                      // nil on a node without the role control
 	Agent     func() node.Status                           // this node's
 	Ready     func() error                                 // why this node cannot do its work
+	Problem   func() string                                // what else is wrong, on a node without Control; "" for nothing
 	World     func() *fleet.World                          // that the node works with
 	View      func() *fleet.View                           // the node's
 	Explain   func(q url.Values, spec []byte) (any, error) // errors are the caller's fault; spec: to suppose in place of the present one, or nil

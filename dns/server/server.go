@@ -72,8 +72,9 @@ type Server struct {
 	retired [HTTPS + 1]counters
 	running *group // nil while Run does not run
 
-	loading sync.Mutex        // guards files
-	files   map[string]loaded // by name, those of LoadDir
+	loading sync.Mutex  // held while zone files are read
+	loaded  atomic.Bool // a zone was read from a file
+	files   zoneFiles
 }
 
 // moment is the plan in use and what it was compiled from.
