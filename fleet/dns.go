@@ -12,7 +12,7 @@ type Zone struct {
 	Dynamic  bool      `json:"dynamic,omitempty" doc:"The admin API and dynamic updates (RFC 2136) write the zone; file or records, if given, are its first content alone."`
 	Template string    `json:"template,omitempty" doc:"Settings that are not given here are those of this template." default:"none"`
 	Steered  []Steered `json:"steered,omitempty" doc:"Names whose addresses are steered."`
-	Aliases  []Alias   `json:"aliases,omitempty" doc:"Names that have the addresses of a name outside of the fleet (ALIAS), the apex too."`
+	Aliases  []Alias   `json:"aliases,omitempty" doc:"Names that have the addresses of a name outside of the fleet (ALIAS), the apex too. A service of the fleet goes under steered."`
 	ZoneSettings
 }
 
