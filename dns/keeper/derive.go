@@ -33,6 +33,7 @@ type kept struct {
 	failed  bool
 	changed bool   // its inputs have changed since it was made last
 	why     string // why it could not be made, as it was logged
+	problem string // what Problems tells of it
 
 	bar      error // why it gets no keys
 	barredAt time.Time
@@ -225,7 +226,12 @@ func (r *run) one(name fleet.Name) {
 	obj, wanted, err := r.make(name, z)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	z.failed = err != nil
+	z.failed, z.problem = err != nil, ""
+	if err != nil {
+		z.problem = "not made anew: " + err.Error()
+	} else if lost := z.strays(name); len(lost) > 0 {
+		z.problem = "bogus to resolvers that validate: the parent's DS (" + tags(lost) + ") is of none of its keys"
+	}
 	switch {
 	case err != nil:
 		z.next = r.now.Add(retry)
@@ -279,7 +285,7 @@ func (k *Keeper) note(name fleet.Name, z *kept) {
 	if delete(k.timed, name); !z.next.IsZero() {
 		k.timed[name] = z
 	}
-	sh := shows{failed: z.failed}
+	sh := shows{failed: z.failed, problem: z.problem}
 	if z.state != nil {
 		sh.signed, sh.expires = true, z.stats.Expires
 		for i := range z.state.Keys {

@@ -102,13 +102,14 @@ func (g *guard) first() bool {
 
 // strays gives the DS of a zone's parent, where it has some and none is of the
 // zone's keys: for resolvers that validate, the zone is bogus.
-func strays(zone fleet.Name, s *sign.State, list []sign.DS) []sign.DS {
-	for _, d := range list {
-		for i := range s.Keys {
-			if s.Keys[i].Matches(zone, d) {
-				return nil
-			}
+func (z *kept) strays(name fleet.Name) []sign.DS {
+	if z.state == nil || len(z.state.Keys) == 0 {
+		return nil
+	}
+	for _, d := range z.state.Parent {
+		if slices.ContainsFunc(z.state.Keys, func(k sign.Key) bool { return k.Matches(name, d) }) {
+			return nil
 		}
 	}
-	return list
+	return z.state.Parent
 }

@@ -65,6 +65,33 @@ func TestNoFirstKeysWhereTheParentHasADS(t *testing.T) {
 	}
 }
 
+// That a parent has a DS of none of a zone's keys, the resolvers take it for
+// bogus: that is told until it is so no longer.
+func TestAParentsForeignDSIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, signedZone+records(plain))
+		b.now = time.Now()
+		b.ok() // nobody can be asked
+		go func() { _ = b.k.Run(t.Context()) }()
+		look := func(ds []sign.DS, want string) {
+			t.Helper()
+			b.net.mu.Lock()
+			b.net.ds = map[fleet.Name][]sign.DS{"example.test.": ds}
+			b.net.mu.Unlock()
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			b.now = time.Now()
+			b.ok()
+			if got := b.k.Problems()["example.test."]; (want == "") != (got == "") || !strings.Contains(got, want) {
+				t.Errorf("told %q, want %q", got, want)
+			}
+		}
+		look(foreign, "tag 4711")
+		look(nil, "")
+		look([]sign.DS{foreign[0], b.k.zones["example.test."].state.DSKeys()[0].DSFor("example.test.")}, "")
+	})
+}
+
 // Keys that are there already are not held to what the parent has.
 func TestImportedKeysAreTakenWhateverTheParentHas(t *testing.T) {
 	from := newBench(t, signedZone+records(plain)).ok()

@@ -157,6 +157,14 @@ func TestDeriveWithTheKeyStoreAway(t *testing.T) {
 	if b.zone("other.test.").Node(zone.Wire("more.other.test.")) == nil {
 		t.Error("the other zone was not made")
 	}
+	if told := b.k.Problems(); len(told) != 1 || !strings.HasPrefix(told["example.test."], "not made anew: ") {
+		t.Errorf("told: %v", told)
+	}
+	r := prometheus.NewRegistry()
+	b.k.Register(r)
+	if families, err := r.Gather(); err != nil || !strings.Contains(fmt.Sprint(families), `name:"meridian_keeper_zone_problem"`) {
+		t.Errorf("no metric tells: %v", err)
+	}
 }
 
 // What somebody has just made impossible is told as an error, so that it is
