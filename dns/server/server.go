@@ -50,6 +50,7 @@ type Server struct {
 	plan     atomic.Pointer[moment]
 	settings atomic.Pointer[settings]
 	changed  chan struct{} // holds one token when the plan has changed
+	another  chan struct{} // holds one token when settings have changed before Run could listen
 	clients  clients
 
 	exchanges sync.Pool     // of *exchange
@@ -95,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Identity.Each == nil {
 		cfg.Identity.Each = each
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1),
+	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), another: make(chan struct{}, 1),
 		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams),
 		fair: shares{each: specialClient}}
 	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
@@ -123,9 +124,9 @@ func each(n int, do func(i int)) {
 func (s *Server) SetSpecial(h Handler) { s.cfg.Special = h }
 
 // Run serves until ctx ends, and returns when all its goroutines are gone. It
-// opens the sockets where Open has not.
+// opens the sockets where Open has not; those of a Spec as soon as it can.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.Open(ctx); err != nil {
+	if err := s.listenAtLast(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
