@@ -151,7 +151,7 @@ func (s *Server) Recent(f RecentFilter) []QueryRecord {
 	s.opening.Lock()
 	all := slices.Clone(s.stats)
 	s.opening.Unlock()
-	var out []QueryRecord
+	out := []QueryRecord{}
 	for _, st := range all {
 		out = append(out, st.ring.list(f)...)
 	}
