@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +26,9 @@ const (
 	belated = 50 * time.Millisecond
 	// noticesKept is how many notices may wait to be taken.
 	noticesKept = 4096
+	// many is when changed files are left to the look at all files, which may
+	// last: what changes meanwhile is read between.
+	many = 256
 	// maxTold bounds the errors and names in the log of one reload.
 	maxTold = 20
 )
@@ -143,7 +148,7 @@ func (r *reloader) Run(ctx context.Context) error {
 			}
 			wake()
 		case err := <-lost:
-			r.log.Warn("the kernel has not told of all changes of zone files", "error", err)
+			r.log.Info("the kernel has not told of all changes of zone files", "error", err)
 			r.missed = r.missed || r.eager
 			wake()
 		case o := <-r.look:
@@ -220,6 +225,10 @@ func (r *reloader) read(all bool) {
 	if len(files) == 0 {
 		return
 	}
+	if len(files) > many {
+		r.missed = true
+		return
+	}
 	changed, err := r.server.LoadFiles(r.dir, files)
 	if len(changed) > 0 || err != nil {
 		r.tell("zones reloaded", outcome{changed, err, time.Since(begun)})
@@ -256,7 +265,7 @@ func (r *reloader) follow() (more bool) {
 		if err == nil {
 			err = r.watcher.Add(where)
 		}
-		if err != nil && r.unwatched[folder] == nil && folder != "." {
+		if err != nil && r.unwatched[folder] == nil && !errors.Is(err, fs.ErrNotExist) && folder != "." {
 			r.log.Warn("changed files are found by looking at all of them only", "folder", where, "error", err)
 		}
 		if r.unwatched[folder] = err; err == nil {
@@ -297,7 +306,7 @@ func logFiles(log *slog.Logger, err error, told map[string]bool) {
 			more++
 		default:
 			told[text] = true
-			log.Error("zone file not usable; the zone stays as it was", "error", text)
+			log.Error("zones not usable; what is served stays as it was", "error", text)
 		}
 	}
 	if walk(err); more > 0 {

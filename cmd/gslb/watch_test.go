@@ -61,7 +61,7 @@ const rigZone = "$TTL 60\n@ SOA ns h %d 2 3 4 5\n@ NS ns\nns A 192.0.2.53\n"
 // includes sub/hosts.
 func newWatchRig(t testing.TB, eager bool) *watchRig {
 	t.Helper()
-	w := &watchRig{t: t, dir: filepath.Join(t.TempDir(), "zones"), log: new(bytes.Buffer), live: make(chan string, 1000),
+	w := &watchRig{t: t, dir: filepath.Join(t.TempDir(), "zones"), log: new(bytes.Buffer), live: make(chan string, 1000000),
 		noted: make(chan string, 1000), looks: make(chan string, 1000)}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	var err error
@@ -216,6 +216,23 @@ func TestChangesAreReadWhenAskedForOrWatched(t *testing.T) {
 	w.expect(w.live, "c.test. 1")
 	w.do(os.Remove(w.path("b.test.zone")))
 	w.expect(w.live, "b.test. gone")
+}
+
+// While many changed files are being read, one more is not held up.
+func TestOneChangeIsNotHeldUpByMany(t *testing.T) {
+	w := newWatchRig(t, false).begin()
+	for i := range many + 1 {
+		w.write(fmt.Sprintf("z%d.test.zone", i), fmt.Sprintf(rigZone, 1))
+	}
+	w.expect(w.noted, fmt.Sprintf("z%d.test.zone", many))
+	w.hold = make(chan struct{})
+	w.r.Reload()
+	w.expect(w.looks, "begun")
+	w.write("a.test.zone", fmt.Sprintf(rigZone, 2))
+	w.r.Reload()
+	w.expect(w.live, "a.test. 2")
+	w.hold <- struct{}{}
+	w.expect(w.live, fmt.Sprintf("z%d.test. 1", many))
 }
 
 // What the kernel does not tell of is found by the look at all files that

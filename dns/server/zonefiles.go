@@ -178,21 +178,14 @@ func zoneName(file string) (fleet.Name, error) {
 // loadFile reads a zone of which old is known; z is nil where its files have
 // the content that they had. With an error, l is what remains known.
 func loadFile(dir, file string, old *loaded) (z *zone.Zone, l *loaded, err error) {
-	where := filepath.Join(dir, file)
 	name, err := zoneName(file)
 	if err != nil {
-		return nil, &loaded{broken: true}, fmt.Errorf("%s: %w", where, err)
+		return nil, &loaded{broken: true}, fmt.Errorf("%s: %w", filepath.Join(dir, file), err)
+	}
+	if parts := readAgain(dir, old.parts); parts != nil {
+		return nil, &loaded{parts: parts, wants: included(parts)}, nil
 	}
 	fsys := &notingFS{dir: dir}
-	if unchanged(dir, old.parts, true) {
-		// The same content, written again: only the stamps are new.
-		for _, p := range old.parts {
-			if _, err := fsys.ReadFile(p.file); err != nil {
-				return nil, &loaded{old.parts, old.wants, true}, fmt.Errorf("%s: %w", where, err)
-			}
-		}
-		return nil, &loaded{parts: fsys.parts, wants: included(fsys.parts)}, nil
-	}
 	if z, err = zone.LoadFS(name, fsys, file, dir); err != nil {
 		return nil, &loaded{old.parts, included(fsys.asked), true}, err
 	}
@@ -211,26 +204,28 @@ func included(parts []part) []string {
 	return slices.Compact(out)
 }
 
-// unchanged says whether the files are as they were, by size and time or by
-// content; no files are not.
-func unchanged(dir string, parts []part, content bool) bool {
-	if len(parts) == 0 {
-		return false
-	}
+// unchanged says whether the files are as they were, by size and time; no
+// files are not.
+func unchanged(dir string, parts []part) bool {
 	for _, p := range parts {
-		where := filepath.Join(dir, p.file)
-		if content {
-			data, err := os.ReadFile(where)
-			if err != nil || sha256.Sum256(data) != p.sum {
-				return false
-			}
-			continue
-		}
-		if info, err := os.Stat(where); err != nil || p.hot || info.Size() != p.size || !info.ModTime().Equal(p.time) {
+		info, err := os.Stat(filepath.Join(dir, p.file))
+		if err != nil || p.hot || info.Size() != p.size || !info.ModTime().Equal(p.time) {
 			return false
 		}
 	}
-	return true
+	return len(parts) > 0
+}
+
+// readAgain gives the files as they are where they have the content that they
+// had and only their stamps are new; else nil.
+func readAgain(dir string, parts []part) []part {
+	fsys := &notingFS{dir: dir}
+	for i, p := range parts {
+		if _, err := fsys.ReadFile(p.file); err != nil || fsys.parts[i].sum != p.sum {
+			return nil
+		}
+	}
+	return fsys.parts
 }
 
 // notingFS is a folder that notes the files that are read.

@@ -104,7 +104,7 @@ func (s *Server) load(dir string, files []string, done *atomic.Int64) (changed [
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, file := range files {
 		old := s.files.get(file)
-		if !old.broken && unchanged(dir, old.parts, false) { // by one goroutine: queries go first
+		if !old.broken && unchanged(dir, old.parts) { // by one goroutine: queries go first
 			done.Add(1)
 			continue
 		}

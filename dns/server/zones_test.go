@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,6 +171,37 @@ func TestLoadFilesThatZonesInclude(t *testing.T) {
 	load("a.test.zone", "[a.test.]")
 	if dirs := s.IncludeFolders(); len(dirs) > 0 || s.ReadsFile("sub/hosts") {
 		t.Errorf("zones include still from %v", dirs)
+	}
+}
+
+// What is written while files are looked at is served after the next look.
+func TestFilesWrittenWhileTheyAreLookedAt(t *testing.T) {
+	s := start(t, nil)
+	f := folder{t, t.TempDir()}
+	f.write("a.test.zone", fmt.Sprintf(plainZone, 10)+"$INCLUDE hosts\n")
+	f.write("hosts", "www TXT 1000\n")
+	if _, err := s.LoadDir(f.dir); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1001; i < 1200; i++ {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 5 {
+				_, _ = s.LoadDir(f.dir)
+			}
+		})
+		f.write("new", fmt.Sprintf("www TXT %d\n", i))
+		if err := os.Rename(filepath.Join(f.dir, "new"), filepath.Join(f.dir, "hosts")); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if _, err := s.LoadDir(f.dir); err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		if err := s.Zone("a.test.").WriteText(&text); err != nil || !strings.Contains(text.String(), fmt.Sprint(i)) {
+			t.Fatalf("%d is not served: %v", i, err)
+		}
 	}
 }
 
