@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,10 +37,14 @@ type holding struct {
 
 	// waiting is a Snapshot whose objects have not all come yet.
 	waiting *discovery.DeltaDiscoveryResponse
+
+	// held are zones that do not fit the Snapshot in use and were made for one
+	// that is to come: they are applied with it.
+	held map[fleet.Name]fleet.Object
 }
 
 func newHolding(node string, apply func(*fleet.World) error) *holding {
-	return &holding{node: node, apply: apply, objects: map[string]resource{}}
+	return &holding{node: node, apply: apply, objects: map[string]resource{}, held: map[fleet.Name]fleet.Object{}}
 }
 
 // adopt starts from a World that has been applied, as the node kept it on disk,
@@ -59,6 +65,7 @@ func (h *holding) adopt(w *fleet.World) {
 // what is there.
 func (h *holding) subscribe() []*discovery.DeltaDiscoveryRequest {
 	h.waiting = nil
+	clear(h.held)
 	revision := uint64(0)
 	if h.world != nil {
 		revision = h.world.Snapshot.Revision
@@ -143,7 +150,8 @@ func (h *holding) takeObjects(r *discovery.DeltaDiscoveryResponse) error {
 }
 
 // takeZones applies zones without waiting for a Snapshot. Of several that come
-// together, those that are refused do not keep the others from being applied.
+// together, those that are refused do not keep the others from being applied;
+// those that were made for a Snapshot that is to come wait for it.
 func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
 	var errs []error
 	var put []fleet.Object
@@ -159,13 +167,22 @@ func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
 	for _, name := range r.GetRemovedResources() {
 		gone = append(gone, fleet.Name(name))
 	}
-	return errors.Join(append(errs, h.changeZones(put, gone)...)...)
+	revision, _ := strconv.ParseUint(r.GetSystemVersionInfo(), 10, 64) // 0 where it is none
+	early := h.world != nil && revision > h.world.Snapshot.Revision
+	return errors.Join(append(errs, h.changeZones(put, gone, early)...)...)
 }
 
 // changeZones applies zones, all at once or, where that is refused, in halves.
-func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name) []error {
+// early says that their Snapshot is to come.
+func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name, early bool) []error {
 	if len(put)+len(gone) == 0 {
 		return nil
+	}
+	for _, o := range put {
+		delete(h.held, fleet.Name(o.Key.ID))
+	}
+	for _, n := range gone {
+		delete(h.held, n)
 	}
 	zones := h.zones.With(put, gone)
 	if h.world == nil {
@@ -180,9 +197,12 @@ func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name) []error {
 		h.world, h.zones = &next, zones
 		return nil
 	case len(gone) > 0 && len(put) > 0:
-		return append(h.changeZones(put, nil), h.changeZones(nil, gone)...)
+		return append(h.changeZones(put, nil, early), h.changeZones(nil, gone, early)...)
 	case len(put) > 1:
-		return append(h.changeZones(put[:len(put)/2], nil), h.changeZones(put[len(put)/2:], nil)...)
+		return append(h.changeZones(put[:len(put)/2], nil, early), h.changeZones(put[len(put)/2:], nil, early)...)
+	case len(put) == 1 && early:
+		h.held[fleet.Name(put[0].Key.ID)] = put[0]
+		return nil
 	case len(put) == 1:
 		err = fmt.Errorf("zone %s: %w", put[0].Key.ID, err)
 	}
@@ -273,10 +293,14 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
 	w.Zones = h.zones
+	if len(h.held) > 0 {
+		w.Zones = h.zones.With(slices.Collect(maps.Values(h.held)), nil)
+	}
 	if err := h.apply(w); err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
-	h.world, h.snap, h.adopted = w, res, false
+	h.world, h.snap, h.adopted, h.zones = w, res, false, w.Zones
+	clear(h.held)
 	return nil
 }
 
