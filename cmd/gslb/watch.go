@@ -87,7 +87,7 @@ func (r *reloader) Load() error {
 		r.log.Warn("changed zone files are found by looking at all of them only", "error", unwatched)
 	}
 	r.tell("zones loaded", outcome{changed, err, time.Since(begun)})
-	r.missed = r.follow() && r.eager
+	r.missed = r.follow(false) && r.eager
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (r *reloader) watch() (err error) {
 		r.watcher = nil
 		return err
 	}
-	r.follow()
+	r.follow(true)
 	return r.unwatched["."]
 }
 
@@ -188,7 +188,7 @@ func (r *reloader) catchUp(all bool) {
 		}
 	}
 	r.read(all)
-	more := r.follow()
+	more := r.follow(false)
 	if r.missed = r.missed || more && r.eager; r.missed && r.look == nil {
 		r.lookAtAll()
 	}
@@ -237,6 +237,7 @@ func (r *reloader) read(all bool) {
 
 // lookAtAll begins to look at all files.
 func (r *reloader) lookAtAll() {
+	r.follow(true)
 	r.missed = false
 	ended, done := make(chan outcome, 1), r.looking()
 	r.look = ended
@@ -249,19 +250,28 @@ func (r *reloader) lookAtAll() {
 }
 
 // follow watches the folders that files are read from, and says whether one
-// was not watched before.
-func (r *reloader) follow() (more bool) {
+// was not watched before. With again, it looks at those it knows too: a watch
+// may be gone, or of a folder that another one took the place of.
+func (r *reloader) follow(again bool) (more bool) {
 	if r.watcher == nil {
 		return false
 	}
-	live := r.watcher.WatchList()
+	live := map[string]bool{}
+	if again {
+		for _, where := range r.watcher.WatchList() {
+			live[where] = true
+		}
+	}
 	for _, folder := range append(r.server.IncludeFolders(), ".") {
-		where := filepath.Join(r.dir, folder)
-		now, err := os.Stat(where)
-		if err == nil && os.SameFile(r.watched[folder], now) && slices.Contains(live, where) {
+		if !again && (r.watched[folder] != nil || r.unwatched[folder] != nil) {
 			continue
 		}
-		_ = r.watcher.Remove(where) // of another folder that was in its place
+		where := filepath.Join(r.dir, folder)
+		now, err := os.Stat(where)
+		if err == nil && live[where] && os.SameFile(r.watched[folder], now) {
+			continue
+		}
+		_ = r.watcher.Remove(where)
 		if err == nil {
 			err = r.watcher.Add(where)
 		}
