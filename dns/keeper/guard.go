@@ -22,9 +22,11 @@ type guard struct {
 	told  bool      // logged
 }
 
-// guardLimit is for how long one Derive asks, whatever the number of zones:
-// somebody waits for it.
-const guardLimit = 4 * time.Second
+// Bounds on asking: somebody waits for it.
+const (
+	guardLimit = 4 * time.Second // for one Derive, whatever the number of zones
+	guardPause = time.Minute     // after one in which nobody answered
+)
 
 // barred says why the zone is not to get its first keys: its parent has a DS,
 // which is of keys that are elsewhere, or were lost with the store. Resolvers
@@ -39,7 +41,7 @@ func (j *job) barred() error {
 		return z.bar // asked a moment ago
 	}
 	z.bar = nil
-	list, err := j.guard.ask(j.ctx, j.k.cfg.Resolver, j.name)
+	list, err := j.guard.ask(j.ctx, j.k, j.name)
 	if err != nil {
 		if j.guard.first() {
 			j.k.log.Warn("whether the parent of a zone that is signed for the first time has a DS for it cannot be asked; it is signed", "zone", j.name, "error", err)
@@ -69,10 +71,13 @@ var errNotAsked = errors.New("others could not be asked")
 
 // ask asks for a zone's DS, unless nobody has answered so far or too much time
 // has gone into it.
-func (g *guard) ask(ctx context.Context, r Resolver, zone fleet.Name) ([]sign.DS, error) {
+func (g *guard) ask(ctx context.Context, k *Keeper, zone fleet.Name) ([]sign.DS, error) {
 	g.mu.Lock()
 	if g.until.IsZero() {
 		g.until = time.Now().Add(guardLimit)
+		k.mu.Lock()
+		g.deaf = time.Now().Before(k.deafUntil)
+		k.mu.Unlock()
 	}
 	until, deaf := g.until, g.deaf || !time.Now().Before(g.until)
 	g.mu.Unlock()
@@ -83,11 +88,15 @@ func (g *guard) ask(ctx context.Context, r Resolver, zone fleet.Name) ([]sign.DS
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, firstWait)
 	defer stop()
-	list, err := r.DS(ctx, zone)
+	list, err := k.cfg.Resolver.DS(ctx, zone)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.heard = g.heard || err == nil
-	g.deaf = !g.heard && ctx.Err() != nil
+	if g.deaf = !g.heard && ctx.Err() != nil; g.deaf {
+		k.mu.Lock()
+		k.deafUntil = time.Now().Add(guardPause)
+		k.mu.Unlock()
+	}
 	return list, err
 }
 

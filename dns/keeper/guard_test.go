@@ -65,6 +65,32 @@ func TestNoFirstKeysWhereTheParentHasADS(t *testing.T) {
 	}
 }
 
+// Where keys are lost and somebody says that new ones are wanted, the zone is
+// signed with them.
+func TestNewKeysInPlaceOfLostOnes(t *testing.T) {
+	b := newBench(t, signedZone+records(plain)).ok()
+	had := b.zone("example.test.")
+	b.store = NewDirStore(t.TempDir()+"/keys", newIdentity(t))
+	b.restart()
+	b.k.cfg.Rand = rand.NewChaCha8([32]byte{2}) // other keys than before
+	b.now = b.now.Add(time.Minute)
+	if b.ok(); len(b.put) > 0 || !strings.Contains(b.k.Problems()["example.test."], "gslb keys new example.test.") {
+		t.Errorf("made %d zones; told %v", len(b.put), b.k.Problems())
+	}
+	admin := &Admin{Store: b.store, Changed: b.k.Invalidate}
+	if _, err := admin.New(t.Context(), "example.test."); err != nil {
+		t.Fatal(err)
+	}
+	b.ok()
+	z := b.zone("example.test.")
+	if err := sign.Verify(z, b.now); err != nil || !sign.SerialAfter(z.Serial, had.Serial) {
+		t.Errorf("serial %d after %d: %v", z.Serial, had.Serial, err)
+	}
+	if len(b.k.Problems()) > 0 {
+		t.Errorf("told still: %v", b.k.Problems())
+	}
+}
+
 // That a parent has a DS of none of a zone's keys, the resolvers take it for
 // bogus: that is told until it is so no longer.
 func TestAParentsForeignDSIsTold(t *testing.T) {
@@ -166,6 +192,16 @@ func TestFirstKeysWhereThereIsNoDS(t *testing.T) {
 		}
 		if !b.zone("z39.test.").Signed {
 			t.Error("not signed")
+		}
+		b.spec(spec + "- {zone: more.test, dnssec: default, records: \"@ SOA a b 1 2 3 4 5\\n@ NS a\"}\n")
+		asked := b.net.guarded
+		if b.ok(); b.net.guarded != asked {
+			t.Error("asked again at once, where nobody answers")
+		}
+		<-time.After(2 * guardPause)
+		b.spec(spec + "- {zone: again.test, dnssec: default, records: \"@ SOA a b 1 2 3 4 5\\n@ NS a\"}\n")
+		if b.ok(); b.net.guarded == asked {
+			t.Error("never asked again")
 		}
 	})
 }

@@ -83,6 +83,8 @@ type Keeper struct {
 	indexOf  *fleet.Snapshot
 	listing  *listing // of indexOf
 	look     lookups
+
+	deafUntil time.Time // until when resolvers are not asked for the DS of zones without keys
 }
 
 // New checks the configuration.
