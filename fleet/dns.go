@@ -98,7 +98,7 @@ type DNS struct {
 	Proxies    []netip.Prefix   `json:"proxies,omitempty" doc:"Networks from which PROXY protocol v2 is expected before a stream or in a datagram; all others may not send it." default:"none"`
 	TTL        TTL              `json:"ttl" doc:"Bounds on TTLs."`
 	ECS        *bool            `json:"ecs,omitempty" doc:"Use EDNS Client Subnet (RFC 7871)." default:"true"`
-	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
+	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001); id.server and hostname.bind (class CH) tell it too." default:"NODE@REGION"`
 	Version    string           `json:"version,omitempty" doc:"What version.bind says (class CH)." default:"refused"`
 	Any        AnyMode          `json:"any,omitempty" doc:"Answer to type ANY over UDP (RFC 8482): one RRset, hinfo, or truncated to move it to TCP." default:"one"`
 	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class, scope and the epoch of the answer. It is not signed, so that it may not lie in a zone that is." default:"none"`
