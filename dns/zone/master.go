@@ -2,6 +2,7 @@ package zone
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (p *parser) record(line uint32) error {
 		err = CheckRDATA(t, p.rdata)
 	}
 	if err == nil && (t == TypeSVCB || t == TypeHTTPS) {
-		err = checkMandatory(p.rdata)
+		err = cmp.Or(checkMandatory(p.rdata), checkALPN(p.rdata))
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", Text(p.owner), TypeName(t), err)

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -256,8 +257,36 @@ func TestRFC9460Parameters(t *testing.T) {
 		"x SVCB 1 . alpn=h2 alpn=h3\n":                     "x.example.test. SVCB:",
 		"x SVCB 1 . mandatory=port alpn=h2\n":              "mandatory names key 3, which is not there",
 		"x SVCB 1 . port=x\n":                              "x.example.test. SVCB:",
+		"x SVCB 1 . alpn=\n":                               "alpn names no protocol, or an empty one",
+		`x SVCB 1 . alpn="h2,,h3"` + "\n":                  "x.example.test. SVCB:",
 		`x SVCB \# 13 0001000000000200000001026832` + "\n": "x.example.test. SVCB:",
 	})
+}
+
+// RFC 9460 §7.1.1: commas and backslashes in alpn are escaped, for the list and then for the master file, as in the vectors of appendix D.2.
+func TestRFC9460Vectors(t *testing.T) {
+	for text, want := range map[string]string{
+		"0 foo.example.com.":                       "0000 03666f6f 076578616d706c65 03636f6d 00",
+		"1 .":                                      "0001 00",
+		"16 foo.example.com. port=53":              "0010 03666f6f 076578616d706c65 03636f6d 00 0003 0002 0035",
+		"1 foo.example.com. key667=hello":          "0001 03666f6f 076578616d706c65 03636f6d 00 029b 0005 68656c6c6f",
+		`1 foo.example.com. key667="hello\210qoo"`: "0001 03666f6f 076578616d706c65 03636f6d 00 029b 0009 68656c6c6fd2716f6f",
+		`1 foo.example.com. ( ipv6hint="2001:db8::1,2001:db8::53:1" )`:                     "0001 03666f6f 076578616d706c65 03636f6d 00 0006 0020 20010db8000000000000000000000001 20010db8000000000000000000530001",
+		`1 example.com. ( ipv6hint="2001:db8:122:344::192.0.2.33" )`:                       "0001 076578616d706c65 03636f6d 00 0006 0010 20010db8012203440000000 0c0000221",
+		"16 foo.example.org. ( alpn=h2,h3-19 mandatory=ipv4hint,alpn ipv4hint=192.0.2.1 )": "0010 03666f6f 076578616d706c65 036f7267 00 0000 0004 0001 0004 0001 0009 02 6832 05 68332d3139 0004 0004 c0000201",
+		`16 foo.example.org. alpn="f\\\\oo\\,bar,h2"`:                                      "0010 03666f6f 076578616d706c65 036f7267 00 0001 000c 08 665c6f6f2c626172 02 6832",
+		`16 foo.example.org. alpn=f\\\092oo\092,bar,h2`:                                    "0010 03666f6f 076578616d706c65 036f7267 00 0001 000c 08 665c6f6f2c626172 02 6832",
+	} {
+		z, err := Load("example.test.", []byte(top+"x SVCB "+text+"\n"), "")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		rdata, _ := Next(z.Node(Wire("x.example.test.")).Get(TypeSVCB).Data)
+		if got := hex.EncodeToString(rdata); got != strings.ReplaceAll(want, " ", "") {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
 }
 
 // compiled gives what BIND makes of a master file, or nil where it refuses it.
