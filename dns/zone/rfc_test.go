@@ -258,6 +258,7 @@ func TestRFC9460Parameters(t *testing.T) {
 		"x SVCB 1 . mandatory=port alpn=h2\n":              "mandatory names key 3, which is not there",
 		"x SVCB 1 . port=x\n":                              "x.example.test. SVCB:",
 		"x SVCB 1 . alpn=\n":                               "alpn names no protocol, or an empty one",
+		"x SVCB 1 . port\n":                                `x.example.test. SVCB: not understood: "port"`,
 		`x SVCB 1 . alpn="h2,,h3"` + "\n":                  "x.example.test. SVCB:",
 		`x SVCB \# 13 0001000000000200000001026832` + "\n": "x.example.test. SVCB:",
 	})
