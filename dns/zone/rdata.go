@@ -38,6 +38,10 @@ func layout(t uint16) string {
 		return "n*"
 	case 13: // HINFO
 		return "SS"
+	case 19: // X25
+		return "S"
+	case 27: // GPOS
+		return "SSS"
 	case TypeTXT, 99, 258: // SPF, AVC
 		return "T"
 	case TypeNSEC:

@@ -87,6 +87,8 @@ func (p *parser) readField(dst []byte, f byte) ([]byte, error) {
 		return appendNumber(dst, n, v), nil
 	case 'n':
 		return appendName(dst, tok, p.origin)
+	case 'h':
+		return appendGroups(dst, tok)
 	case 'i':
 		a, ok := parseIPv4(tok)
 		if !ok {

@@ -264,6 +264,28 @@ func TestRFC9460Parameters(t *testing.T) {
 	})
 }
 
+// RFC 6742 §2: NID and L64 are four groups as in IPv6, L32 is an IPv4 address, LP a name.
+// RFC 1712 §3: GPOS is three strings.
+// RFC 1183 §3.1: the data of X25 is a string.
+func TestRFC6742Locators(t *testing.T) {
+	reads(t, map[string]string{
+		"x NID 10 0014:4fff:ff20:ee64\n":               "x. 300 NID 10 14:4fff:ff20:ee64\n",
+		"x NID 10 14:4fff:ff20:ee64\n":                 "x. 300 NID 10 14:4fff:ff20:ee64\n",
+		"x L64 10 2001:0DB8:1140:0\n":                  "x. 300 L64 10 2001:db8:1140:0\n",
+		"x L32 10 10.1.2.0\n":                          "x. 300 L32 10 10.1.2.0\n",
+		"x LP 10 y\n":                                  "x. 300 LP 10 y.example.test.\n",
+		"x GPOS -32.6882 \"116.8652\" 10.0\n":          "x. 300 GPOS \"-32.6882\" \"116.8652\" \"10.0\"\n",
+		"x X25 311061700956\nx X25 \"311061700956\"\n": "x. 300 X25 \"311061700956\"\n",
+	})
+	refuses(t, map[string]string{
+		"x NID 10 1:2:3\n":          "is not four groups",
+		"x NID 10 1:2:3:4:5\n":      "is not four groups",
+		"x L64 10 00001:2:3:4\n":    "is not four groups",
+		"x L64 10 2001:db8::1140\n": "is not four groups",
+		"x L64 10 g:2:3:4\n":        "is not four groups",
+	})
+}
+
 // RFC 9460 §7.1.1: commas and backslashes in alpn are escaped, for the list and then for the master file, as in the vectors of appendix D.2.
 func TestRFC9460Vectors(t *testing.T) {
 	for text, want := range map[string]string{
