@@ -22,7 +22,7 @@ const (
 	// asked for: editors and generators write in steps.
 	settle = 20 * time.Millisecond
 	// belated is how long after SIGHUP the kernel's notices of what was done
-	// before it may come.
+	// before it may come; then the look at all files begins.
 	belated = 50 * time.Millisecond
 	// noticesKept is how many notices may wait to be taken.
 	noticesKept = 4096
@@ -87,6 +87,7 @@ func (r *reloader) Load() error {
 		r.log.Warn("changed zone files are found by looking at all of them only", "error", unwatched)
 	}
 	r.tell("zones loaded", outcome{changed, err, time.Since(begun)})
+	clear(r.told)
 	r.missed = r.follow(false) && r.eager
 	return nil
 }
@@ -141,9 +142,13 @@ func (r *reloader) Run(ctx context.Context) error {
 		case <-r.asked:
 			asked, r.missed = time.Now(), true
 			r.catchUp(true)
+			if !armed { // the look comes after: it takes a processor
+				armed = true
+				next.Reset(belated)
+			}
 		case e := <-r.events():
-			// Not by a timer, which may be late while the program is busy.
-			if r.note(e); r.look != nil && time.Since(asked) < belated {
+			// Not by the timer, which may be late while the program is busy.
+			if r.note(e); time.Since(asked) < belated {
 				r.catchUp(true)
 			}
 			wake()
@@ -153,12 +158,16 @@ func (r *reloader) Run(ctx context.Context) error {
 			wake()
 		case o := <-r.look:
 			r.tell("all zone files looked at", o)
+			clear(r.told)
 			if r.look = nil; r.missed {
 				r.lookAtAll()
 			}
 		case <-next.C:
 			armed = false
-			if r.catchUp(false); len(r.changed) > 0 {
+			if r.catchUp(false); r.missed && r.look == nil {
+				r.lookAtAll()
+			}
+			if len(r.changed) > 0 {
 				wake()
 			}
 		}
@@ -173,10 +182,9 @@ func (r *reloader) events() chan fsnotify.Event {
 	return r.watcher.Events
 }
 
-// catchUp reads the changed files, all or those that are quiet, and then begins
-// to look at all files where that is due.
+// catchUp reads the changed files, all or those that are quiet.
 func (r *reloader) catchUp(all bool) {
-	if r.look == nil {
+	if r.look == nil && !r.missed {
 		clear(r.told)
 	}
 	for drained := false; !drained; {
@@ -189,9 +197,7 @@ func (r *reloader) catchUp(all bool) {
 	}
 	r.read(all)
 	more := r.follow(false)
-	if r.missed = r.missed || more && r.eager; r.missed && r.look == nil {
-		r.lookAtAll()
-	}
+	r.missed = r.missed || more && r.eager
 }
 
 // note keeps what the kernel tells of: files that zones are read from, and
