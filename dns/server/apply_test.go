@@ -28,17 +28,6 @@ func with(t testing.TB, more string, objects map[fleet.ObjectKey]fleet.Object) *
 	return w
 }
 
-// freePort gives a port that nobody listens on.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
-}
-
 // A server that cannot listen where the Spec says goes on trying, and takes
 // another Spec that says otherwise.
 func TestAnAddressThatIsTakenIsWaitedFor(t *testing.T) {
@@ -68,7 +57,7 @@ func TestAnAddressThatIsTakenIsWaitedFor(t *testing.T) {
 	if s.Listening() {
 		t.Error("the server listens where another does")
 	}
-	apply(freePort(t))
+	apply(testkit.FreePort(t, "127.0.0.1"))
 	for !s.Listening() {
 		runtime.Gosched()
 	}
@@ -108,7 +97,7 @@ func TestWaitingForAnAddressEnds(t *testing.T) {
 // Listeners follow the Spec while the server runs; queries on those that stay
 // go on.
 func TestListenersFollowTheSpec(t *testing.T) {
-	one, two := freePort(t), freePort(t)
+	one, two := testkit.FreePort(t, "127.0.0.1"), testkit.FreePort(t, "127.0.0.1")
 	s := start(t, func(c *Config) { c.Listen = nil; c.DNS.Listen = []string{fmt.Sprintf("127.0.0.1:%d", one)} })
 	listen := func(addrs ...string) string { return "listen: ['" + strings.Join(addrs, "', '") + "']" }
 	at := func(ip string, port uint16) string { return fmt.Sprintf("%s:%d", ip, port) }

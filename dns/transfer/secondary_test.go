@@ -16,6 +16,7 @@ import (
 
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // primary is a node of ours that serves example.test to all of loopback.
@@ -45,7 +46,7 @@ func timers(serial, expire int) string {
 // RFC 1982 §3.2: a primary whose serial is older than our copy's is not followed; the copy stays, and a log line says so.
 func TestRFC1034Refresh(t *testing.T) {
 	p, set := primary(t, timers(10, 86400))
-	dead := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
+	dead := netip.AddrPortFrom(p.addr.Addr(), testkit.FreePort(t, "127.0.0.1"))
 	n := serve(t, "", 0, secondaryOf(t, dead, p.addr))
 	eventually(t, "the second primary is used", func() bool { return serialAt(n.addr, "example.test.") == 10 })
 	if s := n.Status()[0]; s.Primary != p.addr || s.State != Current || s.Serial != 10 || !s.Expires.After(time.Now().Add(80000*time.Second)) {
@@ -77,7 +78,7 @@ func TestRFC1035Expire(t *testing.T) {
 	n := serve(t, dir, 0, secondaryOf(t, p.addr))
 	eventually(t, "the zone is there", func() bool { return serialAt(n.addr, "example.test.") == 1 })
 	n.stop()
-	dead := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
+	dead := netip.AddrPortFrom(p.addr.Addr(), testkit.FreePort(t, "127.0.0.1"))
 	d := disk{dir}
 
 	n = serve(t, dir, 0, secondaryOf(t, dead))
