@@ -117,4 +117,4 @@ func (w *Worker) compactAsked(z *served, s *step, found zone.Result) bool {
 
 // tells says whether a set of the zone may be shown: the NSECs that link its
 // names are for those who transfer it.
-func (z *served) tells(set *zone.RRset) bool { return z.online == nil || set.Type != zone.TypeNSEC }
+func (z *served) tells(set zone.RRset) bool { return z.online == nil || set.Type != zone.TypeNSEC }

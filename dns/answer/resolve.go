@@ -172,7 +172,7 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 func (w *Worker) allSignatures(z *served, n *zone.Node, s *step) bool {
 	total, start := 0, w.msg.mark()
 	for i := range n.Sets {
-		if !z.tells(&n.Sets[i]) {
+		if !z.tells(n.Sets[i]) {
 			continue
 		}
 		count, ok := w.msg.signatures(ownerAt(s.at), &n.Sets[i], n.Sets[i].TTL)

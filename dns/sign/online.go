@@ -1,7 +1,6 @@
 package sign
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -22,7 +21,7 @@ type Online struct {
 }
 
 // OpenOnline gives the means of a zone to be signed online, which Sign put into
-// it; nil where it has none. Keys that the zone does not publish are refused.
+// it; nil where it has none. Keys that do not sign the zone are refused.
 func OpenOnline(z *zone.Zone) (*Online, error) {
 	const size = 1 + 32 // algorithm and private key
 	if len(z.Online) == 0 {
@@ -44,23 +43,12 @@ func OpenOnline(z *zone.Zone) (*Online, error) {
 		if err != nil {
 			return nil, fmt.Errorf("keys to sign online: %w", err)
 		}
-		if !publishes(z, s) {
-			return nil, fmt.Errorf("keys to sign online: %s is not in the DNSKEY set", k)
+		if !s.signs(z, zone.TypeSOA) { // while the algorithm is rolled, a key signs that is in no DNSKEY set (RFC 6781 section 4.1.4)
+			return nil, fmt.Errorf("keys to sign online: %s is not one that signs the zone", k)
 		}
 		o.signers = append(o.signers, s)
 	}
 	return o, nil
-}
-
-func publishes(z *zone.Zone, s *signer) bool {
-	if set := z.Apex().Get(zone.TypeDNSKEY); set != nil {
-		for rdata := range each(set.Data) {
-			if bytes.Equal(rdata, s.key.RData()) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // online gives the keys that nameservers sign with: for compact denial, the

@@ -106,3 +106,31 @@ func TestOnlineKeysFollowTheRollOver(t *testing.T) {
 		t.Error("the key was not rolled")
 	}
 }
+
+// RFC 6781 §4.1.4: while the algorithm is rolled, what is signed online too has signatures by keys that are not in the DNSKEY set yet, or any more.
+func TestRFC6781OnlineAlgorithmRollOver(t *testing.T) {
+	compact := func(p *fleet.DNSSECPolicy) { p.Denial = fleet.DenialCompact }
+	w := newWorld(t, policy(t, compact))
+	w.days(10)
+	w.policy = policy(t, func(p *fleet.DNSSECPolicy) { compact(p); p.Algorithm = fleet.Ed25519 })
+	hidden := 0
+	for range 40 {
+		w.days(0.25)
+		z, _, err := Sign(load(t, everything), &Options{State: &w.state, Policy: w.policy, Serial: 8, Now: w.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := OpenOnline(z)
+		if err != nil {
+			t.Fatalf("at %s: %v", w.now, err)
+		}
+		for _, s := range o.signers {
+			if i := slices.IndexFunc(w.state.Keys, func(k Key) bool { return bytes.Equal(k.Private, s.key.Private) }); !w.state.Keys[i].DNSKEY.published() {
+				hidden++
+			}
+		}
+	}
+	if hidden < 2 || len(w.state.Keys) != 2 {
+		t.Errorf("%d moments with a key that is not in the DNSKEY set, and keys %v", hidden, w.state.Keys)
+	}
+}

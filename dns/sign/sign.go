@@ -190,12 +190,17 @@ func (m *maker) knows(s *signer) bool {
 	if !s.key.RRSIG.published() {
 		t = zone.TypeDNSKEY
 	}
-	set := m.Old.Apex().Get(t)
+	return s.signs(m.Old, t)
+}
+
+// signs says whether a set at the apex has a signature of the signer's.
+func (s *signer) signs(z *zone.Zone, t uint16) bool {
+	set := z.Apex().Get(t)
 	if set == nil {
 		return false
 	}
 	for sig := range each(set.Sigs) {
-		if head, ok := s.head(sig); ok && s.verify(signedData(head, m.apex, set), sig[len(head):]) {
+		if head, ok := s.head(sig); ok && s.verify(signedData(head, z.Apex().Name, set), sig[len(head):]) {
 			return true
 		}
 	}
