@@ -39,8 +39,13 @@ type holding struct {
 	waiting *discovery.DeltaDiscoveryResponse
 
 	// held are zones that do not fit the Snapshot in use and were made for one
-	// that is to come: they are applied with it.
-	held map[fleet.Name]fleet.Object
+	// that is to come: they are applied with it. heldBy is the nonce of the
+	// response that brought the last of them.
+	held   map[fleet.Name]fleet.Object
+	heldBy string
+
+	// refused are errors of zones that were held, and not told of yet.
+	refused []error
 }
 
 func newHolding(node string, apply func(*fleet.World) error) *holding {
@@ -122,6 +127,10 @@ func (h *holding) take(r *discovery.DeltaDiscoveryResponse) []*discovery.DeltaDi
 			out = append(out, answer(w, err))
 		}
 	}
+	if len(h.refused) > 0 {
+		out = append(out, answer(&discovery.DeltaDiscoveryResponse{TypeUrl: typeZone, Nonce: h.heldBy}, errors.Join(h.refused...)))
+		h.refused = nil
+	}
 	return out
 }
 
@@ -169,7 +178,11 @@ func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
 	}
 	revision, _ := strconv.ParseUint(r.GetSystemVersionInfo(), 10, 64) // 0 where it is none
 	early := h.world != nil && revision > h.world.Snapshot.Revision
-	return errors.Join(append(errs, h.changeZones(put, gone, early)...)...)
+	errs = append(errs, h.changeZones(put, gone, early)...)
+	if len(h.held) > 0 {
+		h.heldBy = r.GetNonce()
+	}
+	return errors.Join(errs...)
 }
 
 // changeZones applies zones, all at once or, where that is refused, in halves.
@@ -292,16 +305,35 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 	if err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
-	w.Zones = h.zones
-	if len(h.held) > 0 {
-		w.Zones = h.zones.With(slices.Collect(maps.Values(h.held)), nil)
-	}
-	if err := h.apply(w); err != nil {
+	if w, err = h.applyHeld(w); err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
 	h.world, h.snap, h.adopted, h.zones = w, res, false, w.Zones
-	clear(h.held)
+	if left := slices.Collect(maps.Values(h.held)); len(left) > 0 {
+		h.refused = h.changeZones(left, nil, false)
+	}
 	return nil
+}
+
+// applyHeld applies a World with the zones that were held for it, which are
+// then held no longer; or without them where that alone is taken: a zone that
+// is no good keeps nothing else out.
+func (h *holding) applyHeld(w *fleet.World) (*fleet.World, error) {
+	w.Zones = h.zones
+	if len(h.held) == 0 {
+		return w, h.apply(w)
+	}
+	all := *w
+	all.Zones = h.zones.With(slices.Collect(maps.Values(h.held)), nil)
+	err := h.apply(&all)
+	if err == nil {
+		clear(h.held)
+		return &all, nil
+	}
+	if h.apply(w) != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // refused says whether the error means that nothing could be reached, or that
