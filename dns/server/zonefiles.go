@@ -104,6 +104,29 @@ func (f *zoneFiles) besides(files []string) []string {
 	})
 }
 
+// sameZones gives the known files of the zones that the given ones are of.
+func (f *zoneFiles) sameZones(files []string) map[fleet.Name]string {
+	fold := func(file string) string { // what names of the same zone have in common
+		return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(file, ".zone"), "."))
+	}
+	wanted := map[string]bool{}
+	for _, file := range files {
+		wanted[fold(file)] = true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[fleet.Name]string{}
+	for file := range f.read {
+		if !wanted[fold(file)] {
+			continue
+		}
+		if name, err := zoneName(file); err == nil {
+			out[name] = file
+		}
+	}
+	return out
+}
+
 // affected lists the zone files among files and those that include any of them.
 func (f *zoneFiles) affected(files []string) []string {
 	f.mu.Lock()

@@ -72,22 +72,43 @@ func (s *Server) LoadFiles(dir string, files []string) (changed []fleet.Name, er
 }
 
 // drop serves the zones no longer whose files are not there; others it leaves.
-func (s *Server) drop(dir string, files []string) (dropped []fleet.Name, err error) {
+// A zone that another file has too, as after a renaming, is read from that one.
+func (s *Server) drop(dir string, files []string) (changed []fleet.Name, err error) {
+	changed, again, err := s.forget(dir, files)
+	if len(again) == 0 {
+		return changed, err
+	}
+	read, readErr := s.load(dir, again, new(atomic.Int64))
+	return append(changed, read...), errors.Join(err, readErr)
+}
+
+// forget is drop without the reading; again are the files to be read.
+func (s *Server) forget(dir string, files []string) (dropped []fleet.Name, again []string, err error) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	files = slices.DeleteFunc(files, func(file string) bool { return there(dir, file) })
+	if len(files) == 0 {
+		return nil, nil, nil
+	}
 	slices.Sort(files)
-	if len(files) > 0 && len(s.files.besides(files)) == 0 {
-		return nil, fmt.Errorf("zones: %s holds %w", dir, ErrNoZoneFile)
+	if len(s.files.besides(files)) == 0 {
+		return nil, nil, fmt.Errorf("zones: %s holds %w", dir, ErrNoZoneFile)
 	}
 	for _, file := range files {
 		s.files.note(file, nil, nil)
-		if name, err := zoneName(file); err == nil && s.Zone(name) != nil {
+	}
+	others := s.files.sameZones(files)
+	for _, file := range files {
+		name, err := zoneName(file)
+		if other, ok := others[name]; err == nil && ok {
+			s.files.note(other, &loaded{}, nil)
+			again = append(again, other)
+		} else if err == nil && s.Zone(name) != nil {
 			s.RemoveZone(name)
 			dropped = append(dropped, name)
 		}
 	}
-	return dropped, nil
+	return dropped, again, nil
 }
 
 // load reads those of the files that have changed, several at a time; files

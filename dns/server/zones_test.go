@@ -247,6 +247,57 @@ func TestBrokenZoneFiles(t *testing.T) {
 	}
 }
 
+// A file that is named otherwise, of the same zone, takes the place of the one
+// before, as does the other of two when one goes.
+func TestRenamedZoneFile(t *testing.T) {
+	f := folder{t, t.TempDir()}
+	s := start(t, nil)
+	load := map[string]func(...string) error{
+		"LoadFiles": func(files ...string) error { _, err := s.LoadFiles(f.dir, files); return err },
+		"LoadDir":   func(...string) error { _, err := s.LoadDir(f.dir); return err },
+	}
+	f.write("other.zone", fmt.Sprintf(plainZone, 1))
+	serial := uint32(0)
+	for what, read := range load {
+		expect := func(when string) {
+			t.Helper()
+			if z := s.Zone("demo.test."); z == nil || z.Serial != serial {
+				t.Fatalf("%s, %s: %v is served, not serial %d", what, when, z, serial)
+			}
+		}
+		serial++
+		f.write("Demo.test.zone", fmt.Sprintf(plainZone, serial))
+		if err := read("Demo.test.zone", "other.zone"); err != nil {
+			t.Fatal(err)
+		}
+		expect("at first")
+		if err := os.Rename(filepath.Join(f.dir, "Demo.test.zone"), filepath.Join(f.dir, "demo.test.zone")); err != nil {
+			t.Fatal(err)
+		}
+		if err := read("Demo.test.zone", "demo.test.zone"); err != nil {
+			t.Fatal(err)
+		}
+		expect("renamed")
+		f.write("DEMO.test.zone", fmt.Sprintf(plainZone, 100))
+		if err := read("DEMO.test.zone"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(f.dir, "DEMO.test.zone")); err != nil {
+			t.Fatal(err)
+		}
+		if err := read("DEMO.test.zone"); err != nil {
+			t.Fatal(err)
+		}
+		expect("one of two has gone")
+		if err := os.Remove(filepath.Join(f.dir, "demo.test.zone")); err != nil {
+			t.Fatal(err)
+		}
+		if err := read("demo.test.zone"); err != nil || s.Zone("demo.test.") != nil {
+			t.Errorf("%s: without a file it is served: %v", what, err)
+		}
+	}
+}
+
 // A folder without a zone file is a mistake, or away: what was served stays.
 func TestLastZoneFileIsNotGivenUp(t *testing.T) {
 	s := start(t, nil)
