@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -51,15 +52,23 @@ func OpenOnline(z *zone.Zone) (*Online, error) {
 	return o, nil
 }
 
-// online gives the keys that nameservers sign with: for compact denial, the
-// ZSKs that sign the zone.
+// compact says whether nameservers sign absence: by compact denial, and once
+// ZSKs alone sign the zone. Before that, NSEC3 denies: a CSK is not given to
+// nameservers, and a chain of NSEC would tell all names.
+func (m *maker) compact() bool {
+	return m.Policy.Denial == fleet.DenialCompact && !slices.ContainsFunc(m.signers, func(s *signer) bool {
+		return s.key.RRSIG.published() && s.key.Role != ZSK
+	})
+}
+
+// online gives the keys that nameservers sign with: those that sign the zone.
 func (m *maker) online() []byte {
-	if m.Policy == nil || m.Policy.Denial != fleet.DenialCompact {
+	if len(m.signers) == 0 || !m.compact() {
 		return nil
 	}
 	var out []byte
 	for _, s := range m.signers {
-		if s.key.Role == ZSK && s.key.RRSIG.published() {
+		if s.key.RRSIG.published() {
 			out = append(append(out, s.key.Algorithm), s.key.Private...)
 		}
 	}
