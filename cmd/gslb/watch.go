@@ -35,7 +35,7 @@ const (
 
 // folderReader is the nameserver that reads a folder of zones.
 type folderReader interface {
-	LoadDir(dir string) (changed []fleet.Name, err error)
+	LoadDir(ctx context.Context, dir string) (changed []fleet.Name, err error)
 	LoadFiles(dir string, files []string) (changed []fleet.Name, err error)
 	ReadsFile(file string) bool
 	IncludeFolders() []string
@@ -73,13 +73,17 @@ func newReloader(dir string, s folderReader, eager bool, looking func() (done fu
 
 // Load begins to watch the folder and reads it for the first time. Zones that
 // are not usable are logged; the error is that of a folder without a usable one.
-func (r *reloader) Load() error {
+// Where ctx ends meanwhile, Run returns at once.
+func (r *reloader) Load(ctx context.Context) error {
 	unwatched := r.watch()
 	if unwatched != nil && r.eager {
 		return fmt.Errorf("--watch: %w", unwatched)
 	}
 	begun := time.Now()
-	changed, err := r.server.LoadDir(r.dir)
+	changed, err := r.server.LoadDir(ctx, r.dir)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if len(changed) == 0 && err != nil {
 		return err
 	}
@@ -157,15 +161,18 @@ func (r *reloader) Run(ctx context.Context) error {
 			r.missed = r.missed || r.eager
 			wake()
 		case o := <-r.look:
+			if r.look = nil; ctx.Err() != nil {
+				return nil
+			}
 			r.tell("all zone files looked at", o)
 			clear(r.told)
-			if r.look = nil; r.missed {
-				r.lookAtAll()
+			if r.missed {
+				r.lookAtAll(ctx)
 			}
 		case <-next.C:
 			armed = false
 			if r.catchUp(false); r.missed && r.look == nil {
-				r.lookAtAll()
+				r.lookAtAll(ctx)
 			}
 			if len(r.changed) > 0 {
 				wake()
@@ -242,14 +249,14 @@ func (r *reloader) read(all bool) {
 }
 
 // lookAtAll begins to look at all files.
-func (r *reloader) lookAtAll() {
+func (r *reloader) lookAtAll(ctx context.Context) {
 	r.follow(true)
 	r.missed = false
 	ended, done := make(chan outcome, 1), r.looking()
 	r.look = ended
 	go func() {
 		begun := time.Now()
-		changed, err := r.server.LoadDir(r.dir)
+		changed, err := r.server.LoadDir(ctx, r.dir)
 		done()
 		ended <- outcome{changed, err, time.Since(begun)}
 	}()

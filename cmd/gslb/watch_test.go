@@ -38,11 +38,11 @@ type watchRig struct {
 	stop  func()
 }
 
-func (w *watchRig) LoadDir(dir string) ([]fleet.Name, error) {
+func (w *watchRig) LoadDir(ctx context.Context, dir string) ([]fleet.Name, error) {
 	if w.hold != nil {
 		<-w.hold
 	}
-	return w.Server.LoadDir(dir)
+	return w.Server.LoadDir(ctx, dir)
 }
 
 func (w *watchRig) ReadsFile(file string) bool {
@@ -85,7 +85,7 @@ func newWatchRig(t testing.TB, eager bool) *watchRig {
 // begin reads the folder and keeps it in step until the test's end.
 func (w *watchRig) begin() *watchRig {
 	w.t.Helper()
-	w.do(w.r.Load())
+	w.do(w.r.Load(w.t.Context()))
 	w.run()
 	return w
 }
@@ -241,7 +241,7 @@ func TestSIGHUPFindsWhatTheKernelDoesNotTell(t *testing.T) {
 	two := fmt.Sprintf(rigZone, 2)
 	t.Run("no watch is to be had", func(t *testing.T) {
 		w := newWatchRig(t, false)
-		w.do(w.r.Load())
+		w.do(w.r.Load(w.t.Context()))
 		w.do(w.r.watcher.Close())
 		w.r.watcher = nil
 		w.run()

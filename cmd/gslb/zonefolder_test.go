@@ -38,7 +38,7 @@ func TestZonesOfAFolderAreWrittenBack(t *testing.T) {
 	if err := os.WriteFile(path, []byte(folderZone), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := served.LoadDir(dir); err != nil {
+	if _, err := served.LoadDir(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	_, tag, err := f.Zone("a.test.")

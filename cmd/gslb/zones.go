@@ -37,7 +37,7 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	zones := newReloader(f.Zones, s, f.Watch, self.Reload, log)
-	if err := zones.Load(); err != nil {
+	if err := zones.Load(ctx); err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()

@@ -47,7 +47,7 @@ type zoneFile struct {
 func meridian(t testing.TB, dir string) peer {
 	t.Helper()
 	s := newServer(t)
-	if _, err := s.LoadDir(dir); err != nil {
+	if _, err := s.LoadDir(t.Context(), dir); err != nil {
 		t.Fatalf("Meridian refuses a zone of the corpus: %v", err)
 	}
 	return run(t, s)

@@ -31,8 +31,8 @@ const together = 256
 // zones than theirs are not touched. Of a file that cannot be a zone the error
 // tells file and line, and the zone of that name that was served stays; the
 // others are taken into use nevertheless. A LoadFiles that comes meanwhile need
-// not wait.
-func (s *Server) LoadDir(dir string) (changed []fleet.Name, err error) {
+// not wait. Where ctx ends before all is read, the error says so.
+func (s *Server) LoadDir(ctx context.Context, dir string) (changed []fleet.Name, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("zones: %w", err)
@@ -54,8 +54,11 @@ func (s *Server) LoadDir(dir string) (changed []fleet.Name, err error) {
 	}
 	var errs []error
 	for batch := range slices.Chunk(files, size) {
-		names, err := s.load(dir, batch, &done)
+		names, err := s.load(ctx, dir, batch, &done)
 		changed, errs = append(changed, names...), append(errs, err)
+		if ctx.Err() != nil {
+			return changed, errors.Join(append(errs, fmt.Errorf("zones: %w", ctx.Err()))...)
+		}
 	}
 	gone, err := s.drop(dir, s.files.besides(files))
 	return append(changed, gone...), errors.Join(append(errs, err)...)
@@ -66,7 +69,7 @@ func (s *Server) LoadDir(dir string) (changed []fleet.Name, err error) {
 // they are read. Files are named as from the folder.
 func (s *Server) LoadFiles(dir string, files []string) (changed []fleet.Name, err error) {
 	files = s.files.affected(files)
-	changed, err = s.load(dir, files, new(atomic.Int64))
+	changed, err = s.load(context.Background(), dir, files, new(atomic.Int64))
 	gone, dropErr := s.drop(dir, files)
 	return append(changed, gone...), errors.Join(err, dropErr)
 }
@@ -78,7 +81,7 @@ func (s *Server) drop(dir string, files []string) (changed []fleet.Name, err err
 	if len(again) == 0 {
 		return changed, err
 	}
-	read, readErr := s.load(dir, again, new(atomic.Int64))
+	read, readErr := s.load(context.Background(), dir, again, new(atomic.Int64))
 	return append(changed, read...), errors.Join(err, readErr)
 }
 
@@ -113,8 +116,8 @@ func (s *Server) forget(dir string, files []string) (dropped []fleet.Name, again
 
 // load reads those of the files that have changed, several at a time; files
 // that are gone are left to drop. The first time all zones come into use at
-// once, later each as soon as it is read.
-func (s *Server) load(dir string, files []string, done *atomic.Int64) (changed []fleet.Name, err error) {
+// once, later each as soon as it is read. It goes no further when ctx ends.
+func (s *Server) load(ctx context.Context, dir string, files []string, done *atomic.Int64) (changed []fleet.Name, err error) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	first := !s.loaded.Load()
@@ -124,6 +127,9 @@ func (s *Server) load(dir string, files []string, done *atomic.Int64) (changed [
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, file := range files {
+		if ctx.Err() != nil {
+			break
+		}
 		old := s.files.get(file)
 		if !old.broken && unchanged(dir, old.parts) { // by one goroutine: queries go first
 			done.Add(1)

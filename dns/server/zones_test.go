@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -49,14 +50,14 @@ func TestLoadDir(t *testing.T) {
 		}
 	}
 	s := start(t, nil)
-	if _, err := s.LoadDir(dir); err == nil || !strings.Contains(err.Error(), "no file that ends in .zone") {
+	if _, err := s.LoadDir(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "no file that ends in .zone") {
 		t.Errorf("an empty folder: %v", err)
 	}
 	const head = "$TTL 300\n@ SOA ns1 admin 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.53\n"
 	write("root.zone", rootZone)
 	write("demo.test.zone", head+"$INCLUDE hosts\n")
 	write("hosts", "www A 192.0.2.1\n")
-	if _, err := s.LoadDir(dir); err != nil {
+	if _, err := s.LoadDir(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	www := func() string {
@@ -70,7 +71,7 @@ func TestLoadDir(t *testing.T) {
 	}
 	write("demo.test.zone", head+"www A nonsense\n")
 	write("more.test.zone", head)
-	_, err := s.LoadDir(dir)
+	_, err := s.LoadDir(t.Context(), dir)
 	if want := filepath.Join(dir, "demo.test.zone") + ":5: "; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %q", err, want)
 	}
@@ -97,7 +98,7 @@ func TestLoadDirReadsWhatHasChanged(t *testing.T) {
 	load := func(want map[string]int) {
 		t.Helper()
 		clear(changes)
-		if _, err := s.LoadDir(f.dir); err != nil {
+		if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
 			t.Fatal(err)
 		}
 		if fmt.Sprint(changes) != fmt.Sprint(want) {
@@ -151,7 +152,7 @@ func TestLoadFilesThatZonesInclude(t *testing.T) {
 	f.write("a.test.zone", fmt.Sprintf(plainZone, 1)+"$INCLUDE sub/hosts\n")
 	f.write("sub/hosts", "$INCLUDE more\n")
 	f.write("b.test.zone", fmt.Sprintf(plainZone, 1))
-	if _, err := s.LoadDir(f.dir); err == nil || s.Zone("a.test.") != nil {
+	if _, err := s.LoadDir(t.Context(), f.dir); err == nil || s.Zone("a.test.") != nil {
 		t.Fatalf("a zone whose include is missing: %v", err)
 	}
 	if dirs := s.IncludeFolders(); fmt.Sprint(dirs) != "[sub]" || !s.ReadsFile("sub/more") || s.ReadsFile("sub/other") {
@@ -180,14 +181,14 @@ func TestFilesWrittenWhileTheyAreLookedAt(t *testing.T) {
 	f := folder{t, t.TempDir()}
 	f.write("a.test.zone", fmt.Sprintf(plainZone, 10)+"$INCLUDE hosts\n")
 	f.write("hosts", "www TXT 1000\n")
-	if _, err := s.LoadDir(f.dir); err != nil {
+	if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
 		t.Fatal(err)
 	}
 	for i := 1001; i < 1200; i++ {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for range 5 {
-				_, _ = s.LoadDir(f.dir)
+				_, _ = s.LoadDir(t.Context(), f.dir)
 			}
 		})
 		f.write("new", fmt.Sprintf("www TXT %d\n", i))
@@ -195,7 +196,7 @@ func TestFilesWrittenWhileTheyAreLookedAt(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		if _, err := s.LoadDir(f.dir); err != nil {
+		if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
 			t.Fatal(err)
 		}
 		var text strings.Builder
@@ -217,7 +218,7 @@ func TestBrokenZoneFiles(t *testing.T) {
 	f.age("a.test.zone")
 	broken := func(want ...string) {
 		t.Helper()
-		_, err := s.LoadDir(f.dir)
+		_, err := s.LoadDir(t.Context(), f.dir)
 		if (err == nil) != (len(want) == 0) {
 			t.Errorf("loading: %v", err)
 		}
@@ -247,6 +248,29 @@ func TestBrokenZoneFiles(t *testing.T) {
 	}
 }
 
+// Whoever ends while zones are read does not wait for all of them.
+func TestLoadDirEndsWithItsContext(t *testing.T) {
+	f := folder{t, t.TempDir()}
+	s := start(t, nil)
+	for i := range together + 1 {
+		f.write(fmt.Sprintf("z%d.test.zone", i), fmt.Sprintf(plainZone, 1))
+	}
+	if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
+		t.Fatal(err)
+	}
+	for i := range together + 1 {
+		f.write(fmt.Sprintf("z%d.test.zone", i), fmt.Sprintf(plainZone, 2))
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if changed, err := s.LoadDir(ended, f.dir); len(changed) > 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d zones were read, %v", len(changed), err)
+	}
+	if changed, err := s.LoadDir(t.Context(), f.dir); len(changed) != together+1 || err != nil {
+		t.Errorf("then %d zones were read, %v", len(changed), err)
+	}
+}
+
 // A file that is named otherwise, of the same zone, takes the place of the one
 // before, as does the other of two when one goes.
 func TestRenamedZoneFile(t *testing.T) {
@@ -254,7 +278,7 @@ func TestRenamedZoneFile(t *testing.T) {
 	s := start(t, nil)
 	load := map[string]func(...string) error{
 		"LoadFiles": func(files ...string) error { _, err := s.LoadFiles(f.dir, files); return err },
-		"LoadDir":   func(...string) error { _, err := s.LoadDir(f.dir); return err },
+		"LoadDir":   func(...string) error { _, err := s.LoadDir(t.Context(), f.dir); return err },
 	}
 	f.write("other.zone", fmt.Sprintf(plainZone, 1))
 	serial := uint32(0)
@@ -303,13 +327,13 @@ func TestLastZoneFileIsNotGivenUp(t *testing.T) {
 	s := start(t, nil)
 	f := folder{t, t.TempDir()}
 	f.write("a.test.zone", fmt.Sprintf(plainZone, 1))
-	if _, err := s.LoadDir(f.dir); err != nil {
+	if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(f.dir, "a.test.zone")); err != nil {
 		t.Fatal(err)
 	}
-	_, all := s.LoadDir(f.dir)
+	_, all := s.LoadDir(t.Context(), f.dir)
 	_, one := s.LoadFiles(f.dir, []string{"a.test.zone"})
 	if !errors.Is(all, ErrNoZoneFile) || !errors.Is(one, ErrNoZoneFile) || s.Zone("a.test.") == nil {
 		t.Errorf("%v, %v", all, one)
@@ -330,7 +354,7 @@ func BenchmarkChangeAmongMany(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := s.LoadDir(f.dir); err != nil {
+	if _, err := s.LoadDir(b.Context(), f.dir); err != nil {
 		b.Fatal(err)
 	}
 	serial := 1
@@ -349,5 +373,5 @@ func BenchmarkChangeAmongMany(b *testing.B) {
 	b.Run("LoadFiles", func(b *testing.B) {
 		change(b, func() error { _, err := s.LoadFiles(f.dir, []string{"z7.test.zone"}); return err })
 	})
-	b.Run("LoadDir", func(b *testing.B) { change(b, func() error { _, err := s.LoadDir(f.dir); return err }) })
+	b.Run("LoadDir", func(b *testing.B) { change(b, func() error { _, err := s.LoadDir(b.Context(), f.dir); return err }) })
 }
