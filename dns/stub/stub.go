@@ -8,6 +8,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -288,6 +289,12 @@ func merge(zone fleet.Name, answers []*dns.Msg) *sign.ParentDS {
 			out.TTL = max(out.TTL, ds.Hdr.Ttl)
 		}
 	}
+	// Nameservers give them in an order that changes, and what is made of them
+	// is compared.
+	slices.SortFunc(out.Any, func(a, b sign.DS) int {
+		return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.Algorithm, b.Algorithm),
+			cmp.Compare(a.DigestType, b.DigestType), cmp.Compare(a.Digest, b.Digest))
+	})
 	for _, d := range out.Any {
 		if count[d] == servers {
 			out.All = append(out.All, d)
