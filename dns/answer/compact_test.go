@@ -219,6 +219,23 @@ func TestRFC9824TellsNoNames(t *testing.T) {
 	}
 }
 
+// RFC 9824 §3: since every bitmap has RRSIG, type RRSIG is no NODATA at any name, missing or empty: a validator would refuse that.
+func TestRFC9824AskedForSignatures(t *testing.T) {
+	p, _ := compactPlan(t, fleet.Ed25519, down("order", "tyo"))
+	for _, name := range []string{"nothing", "b.ent", "www", "order", "x.many", "x.any", "plain", "alias", "x.old"} {
+		m := askAt(t, p, now, name+".signed.test.", dns.TypeRRSIG, do)
+		covers := map[uint16]int{}
+		for _, rr := range m.Answer {
+			if s, ok := rr.(*dns.RRSIG); ok {
+				covers[s.TypeCovered]++
+			}
+		}
+		if covers[dns.TypeNSEC] != 1 || len(m.Ns) > 0 || m.Rcode != 0 {
+			t.Errorf("%s:\n%v", name, m)
+		}
+	}
+}
+
 // RFC 8482 §4.1: type ANY over UDP gets one set of a name, and not its NSEC, which may come before all others.
 func TestRFC8482CompactAny(t *testing.T) {
 	p, z := compactPlan(t, fleet.Ed25519, nil)
