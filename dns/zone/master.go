@@ -2,7 +2,6 @@ package zone
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -109,9 +108,6 @@ func (p *parser) record(line uint32) error {
 	p.rdata, err = p.readRDATA(p.rdata[:0], t)
 	if err == nil {
 		err = CheckRDATA(t, p.rdata)
-	}
-	if err == nil && (t == TypeSVCB || t == TypeHTTPS) {
-		err = cmp.Or(checkMandatory(p.rdata), checkALPN(p.rdata))
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", Text(p.owner), TypeName(t), err)

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -200,6 +201,9 @@ func CheckRDATA(t uint16, rdata []byte) error {
 	}
 	if at != len(rdata) {
 		return errRDATA
+	}
+	if t == TypeSVCB || t == TypeHTTPS {
+		return cmp.Or(checkMandatory(rdata), checkALPN(rdata))
 	}
 	return nil
 }
