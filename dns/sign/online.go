@@ -52,6 +52,20 @@ func OpenOnline(z *zone.Zone) (*Online, error) {
 	return o, nil
 }
 
+// signs says whether a set at the apex has a signature of the signer's.
+func (s *signer) signs(z *zone.Zone, t uint16) bool {
+	set := z.Apex().Get(t)
+	if set == nil {
+		return false
+	}
+	for sig := range each(set.Sigs) {
+		if head, ok := s.head(sig); ok && s.verify(signedData(head, z.Apex().Name, set), sig[len(head):]) {
+			return true
+		}
+	}
+	return false
+}
+
 // compact says whether nameservers sign absence: by compact denial, and once
 // ZSKs alone sign the zone. Before that, NSEC3 denies: a CSK is not given to
 // nameservers, and a chain of NSEC would tell all names.

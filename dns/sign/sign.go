@@ -193,20 +193,6 @@ func (m *maker) knows(s *signer) bool {
 	return s.signs(m.Old, t)
 }
 
-// signs says whether a set at the apex has a signature of the signer's.
-func (s *signer) signs(z *zone.Zone, t uint16) bool {
-	set := z.Apex().Get(t)
-	if set == nil {
-		return false
-	}
-	for sig := range each(set.Sigs) {
-		if head, ok := s.head(sig); ok && s.verify(signedData(head, z.Apex().Name, set), sig[len(head):]) {
-			return true
-		}
-	}
-	return false
-}
-
 // head gives an RRSIG RDATA up to the signature, if it has the signer's
 // algorithm and tag.
 func (s *signer) head(sig []byte) ([]byte, bool) {
