@@ -83,6 +83,7 @@ func (n *notifier) changed(z *zone.Zone, peers []peer) {
 			x.timer.item = x
 			n.notices[key] = x
 		}
+		delete(n.byID, replyKey{x.peer.Address, x.id}) // an answer to the news of before is none to these
 		x.peer, x.soa, x.tries = p, soaOf(z), 0
 		n.due.put(&x.timer, time.Now())
 	}
