@@ -45,25 +45,7 @@ zone:
 `, us.Port(), keyName, p.dir))
 		},
 		func(t *testing.T, p *peerServer, us netip.AddrPort) {
-			knot(t, p, fmt.Sprintf(`
-remote:
-- id: us
-  address: 127.0.0.1@%d
-  key: %[2]s
-acl:
-- id: news
-  address: 127.0.0.1
-  action: [notify, transfer]
-- id: signed
-  key: %[2]s
-  action: [notify, transfer]
-zone:
-- domain: example.test
-  storage: %[3]s
-  file: copy
-  master: us
-  acl: [news, signed]
-`, us.Port(), keyName, p.dir))
+			knotSecondary(t, p, us, "")
 		}},
 	{"nsd",
 		func(t *testing.T, p *peerServer, us netip.AddrPort) {
@@ -154,4 +136,30 @@ func compare(t *testing.T, want, got []string) {
 			t.Errorf("has beyond it %.200s", r)
 		}
 	}
+}
+
+// knotSecondary starts Knot as a secondary of us; more is what its zone has
+// besides, a line of its configuration.
+func knotSecondary(t *testing.T, p *peerServer, us netip.AddrPort, more string) {
+	t.Helper()
+	knot(t, p, fmt.Sprintf(`
+remote:
+- id: us
+  address: 127.0.0.1@%d
+  key: %[2]s
+acl:
+- id: news
+  address: 127.0.0.1
+  action: [notify, transfer]
+- id: signed
+  key: %[2]s
+  action: [notify, transfer]
+zone:
+- domain: example.test
+  storage: %[3]s
+  file: copy
+  master: us
+  acl: [news, signed]
+  %[4]s
+`, us.Port(), keyName, p.dir, more))
 }

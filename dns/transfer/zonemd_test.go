@@ -142,26 +142,7 @@ func TestRFC8976SteeredZoneVerifiesAtSecondaries(t *testing.T) {
 // digest.
 func knotVerifying(t *testing.T, p *peerServer, us netip.AddrPort) {
 	t.Helper()
-	knot(t, p, fmt.Sprintf(`
-remote:
-- id: us
-  address: 127.0.0.1@%d
-  key: %[2]s
-acl:
-- id: news
-  address: 127.0.0.1
-  action: [notify, transfer]
-- id: signed
-  key: %[2]s
-  action: [notify, transfer]
-zone:
-- domain: example.test
-  storage: %[3]s
-  file: copy
-  master: us
-  zonemd-verify: on
-  acl: [news, signed]
-`, us.Port(), keyName, p.dir))
+	knotSecondary(t, p, us, "zonemd-verify: on")
 }
 
 // checkDigest compares the ZONEMD of an answer with the one transferred.
