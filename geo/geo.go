@@ -132,9 +132,9 @@ func Carried(a netip.Addr) netip.Addr {
 			continue
 		}
 		switch c.mark {
-		case inSixToFour:
+		case InSixToFour:
 			return addr4(uint32(n.hi >> 16))
-		case inTeredo:
+		case InTeredo:
 			return addr4(^uint32(n.lo))
 		default:
 			return addr4(uint32(n.lo))

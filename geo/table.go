@@ -1,7 +1,6 @@
 package geo
 
 import (
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/bits"
@@ -9,93 +8,59 @@ import (
 	"slices"
 )
 
-// Class numbers a set of places that every policy ranks alike.
+// Class numbers a set of places that every policy ranks alike. There are
+// fewer than InSixToFour.
 type Class uint32
 
-// Spaces of IPv6 addresses that carry an IPv4 address, which alone says where
-// the client is. In the table they are marked by a class of their own above
-// maxClass.
+// The classes of IPv6 addresses that carry an IPv4 address, which alone says
+// where the client is.
 const (
-	maxClass    Class = 0xFFFFFF00
-	inSixToFour Class = 0xFFFFFF01 // 2002::/16 (RFC 3056): bits 16 to 47
-	inTeredo    Class = 0xFFFFFF02 // 2001::/32 (RFC 4380): the last 32 bits, inverted
-	inLast32    Class = 0xFFFFFF03 // ::ffff:0:0/96 and 64:ff9b::/96 (RFC 6052): the last 32 bits
+	InSixToFour Class = 0xFFFF01 // 2002::/16 (RFC 3056): bits 16 to 47
+	InTeredo    Class = 0xFFFF02 // 2001::/32 (RFC 4380): the last 32 bits, inverted
+	InLast32    Class = 0xFFFF03 // ::ffff:0:0/96 and 64:ff9b::/96 (RFC 6052): the last 32 bits
+
+	maxClass = InSixToFour - 1
 )
 
 var carriers = [...]struct {
 	prefix netip.Prefix
 	mark   Class
 }{
-	{netip.MustParsePrefix("::ffff:0:0/96"), inLast32},
-	{netip.MustParsePrefix("64:ff9b::/96"), inLast32},
-	{netip.MustParsePrefix("2001::/32"), inTeredo},
-	{netip.MustParsePrefix("2002::/16"), inSixToFour},
+	{netip.MustParsePrefix("::ffff:0:0/96"), InLast32},
+	{netip.MustParsePrefix("64:ff9b::/96"), InLast32},
+	{netip.MustParsePrefix("2001::/32"), InTeredo},
+	{netip.MustParsePrefix("2002::/16"), InSixToFour},
 }
 
 // Table gives every address its class and scope. It partitions the space of
 // both families into disjoint blocks, each the largest one with a single
 // class. It is immutable, safe for concurrent use, and looked up without
 // allocation.
-//
-// It keeps, per family, the first address of each run of one class; the block
-// around an address follows from where its run begins and ends.
 type Table struct {
-	v4      []uint32 // first address of each run; v4[0] is 0
-	v4Class []Class
-	v4Index []uint32 // by the upper bits: the run that holds the first such address
-	v4Shift uint     // how many bits are not among those
-	v6      []u128
-	v6Class []Class
-	v6Index []uint32
-	v6Shift uint // of the upper 64
+	blocks []Block // in order of address, IPv4 first
+	first6 int     // the first of IPv6
+	v4, v6 Index
 }
 
-// u128 is an IPv6 address as a number.
-type u128 struct{ hi, lo uint64 }
-
-func (a u128) less(b u128) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
-
-// next gives a+1, and false past the end of the space.
-func (a u128) next() (u128, bool) {
-	lo, carry := bits.Add64(a.lo, 1, 0)
-	hi, over := bits.Add64(a.hi, 0, carry)
-	return u128{hi, lo}, over == 0
+// Layout is a table as flat slices, to be copied into the kernel's maps.
+type Layout struct {
+	Blocks []Block // by number; in order of address, IPv4 first
+	First6 int     // number of the first block of IPv6
+	V4, V6 Index
 }
 
-func (a u128) prev() u128 {
-	lo, borrow := bits.Sub64(a.lo, 1, 0)
-	return u128{a.hi - borrow, lo}
-}
-
-// common is the number of leading bits that a and b share.
-func (a u128) common(b u128) int {
-	if x := a.hi ^ b.hi; x != 0 {
-		return bits.LeadingZeros64(x)
+// Layout gives the table with roots that take so many bits of an address, up
+// to 24; with 24 for IPv4 one load finds the block of all prefixes up to /24.
+// The caller does not change it.
+func (t *Table) Layout(bits4, bits6 int) Layout {
+	l := Layout{t.blocks, t.first6, t.v4, t.v6}
+	if bits4 != t.v4.Bits {
+		l.V4 = newIndex(t.blocks[:t.first6], 0, bits4)
 	}
-	return 64 + bits.LeadingZeros64(a.lo^b.lo)
-}
-
-func (a u128) addr() netip.Addr {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], a.hi)
-	binary.BigEndian.PutUint64(b[8:], a.lo)
-	return netip.AddrFrom16(b)
-}
-
-func number(a netip.Addr) u128 {
-	b := a.As16()
-	return u128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
-}
-
-func number4(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
-func addr4(n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], n)
-	return netip.AddrFrom4(b)
+	if bits6 != t.v6.Bits {
+		l.V6 = newIndex(t.blocks[t.first6:], t.first6, bits6)
+	}
+	return l
 }
 
 // Compile builds the table from a database's networks, in ascending order
@@ -120,44 +85,21 @@ func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classi
 	}
 	c.v4.finish()
 	c.v6.finish()
-	t := &Table{v4: make([]uint32, len(c.v4.out.first)), v4Class: slices.Clip(c.v4.out.class)}
-	for i, a := range c.v4.out.first {
-		t.v4[i] = uint32(a.lo)
-	}
-	t.v6, t.v6Class = overlay(c.v6.out.first, c.v6.out.class, c.carriers())
-	t.index()
+	t := &Table{}
+	t.blocks = c.v4.out.blocks(t.blocks, 32)
+	t.first6 = len(t.blocks)
+	v6 := overlay(c.v6.out, c.carriers())
+	t.blocks = slices.Clip(v6.blocks(t.blocks, 128))
+	t.v4 = newIndex(t.blocks[:t.first6], 0, rootBits(t.first6))
+	t.v6 = newIndex(t.blocks[t.first6:], t.first6, rootBits(len(t.blocks)-t.first6))
 	return t, nil
 }
 
-// Merge gives a table with other classes: addresses whose classes become equal
-// share blocks. to gives the new class of an old one.
-func (t *Table) Merge(to func(Class) Class) *Table {
-	out := &Table{}
-	for i, k := range t.v4Class {
-		if k = to(k); i == 0 || out.v4Class[len(out.v4Class)-1] != k {
-			out.v4, out.v4Class = append(out.v4, t.v4[i]), append(out.v4Class, k)
-		}
-	}
-	for i, k := range t.v6Class {
-		switch {
-		case k <= maxClass:
-			k = to(k)
-		case len(out.v4Class) == 1:
-			k = out.v4Class[0]
-		}
-		if i == 0 || out.v6Class[len(out.v6Class)-1] != k {
-			out.v6, out.v6Class = append(out.v6, t.v6[i]), append(out.v6Class, k)
-		}
-	}
-	out.v4, out.v4Class = slices.Clip(out.v4), slices.Clip(out.v4Class)
-	out.v6, out.v6Class = slices.Clip(out.v6), slices.Clip(out.v6Class)
-	out.index()
-	return out
-}
+// rootBits gives how many bits the root of an index of so many blocks takes.
+func rootBits(blocks int) int { return min(18, max(4, bits.Len(uint(blocks)))) }
 
-// Size is the number of runs that the table holds, of 8 octets each for IPv4
-// and 20 for IPv6.
-func (t *Table) Size() (v4, v6 int) { return len(t.v4), len(t.v6) }
+// Size is the number of blocks of each family.
+func (t *Table) Size() (v4, v6 int) { return t.first6, len(t.blocks) - t.first6 }
 
 type compiler struct {
 	classify func(Place) Class
@@ -245,6 +187,26 @@ func (r *classed) start(first u128, k Class) {
 	}
 }
 
+// blocks appends the runs as blocks of addresses of so many bits.
+func (r *classed) blocks(to []Block, width int) []Block {
+	for i, k := range r.class {
+		var behind u128 // the first address behind the run; 0 past the end of the space
+		if i+1 < len(r.first) {
+			behind = r.first[i+1]
+		} else if width < 64 {
+			behind.lo = 1 << width
+		}
+		for at := r.first[i]; ; {
+			size := min(at.zeros(), behind.minus(at).log2(), width)
+			to = append(to, Block(k)<<lengthBits|Block(width-size))
+			if at = at.after(128 - size); at == behind {
+				break
+			}
+		}
+	}
+	return to
+}
+
 // span is a stretch of IPv6 space with one class, both ends included.
 type span struct {
 	first, last u128
@@ -265,21 +227,20 @@ func (c *compiler) carriers() []span {
 }
 
 // overlay lays spans, in order and disjoint, over runs.
-func overlay(first []u128, class []Class, spans []span) ([]u128, []Class) {
-	out := classed{}
-	for i := 0; i < len(first); {
-		if len(spans) == 0 || first[i].less(spans[0].first) {
-			out.start(first[i], class[i])
+func overlay(r classed, spans []span) (out classed) {
+	for i := 0; i < len(r.first); {
+		if len(spans) == 0 || r.first[i].less(spans[0].first) {
+			out.start(r.first[i], r.class[i])
 			i++
 			continue
 		}
-		i = out.lay(spans[0], first, class, i)
+		i = out.lay(spans[0], r.first, r.class, i)
 		spans = spans[1:]
 	}
 	for _, s := range spans {
-		out.lay(s, first, class, len(first))
+		out.lay(s, r.first, r.class, len(r.first))
 	}
-	return out.first, out.class
+	return out
 }
 
 // lay puts one span, after which the run that it interrupted goes on. i is
@@ -295,109 +256,45 @@ func (r *classed) lay(s span, first []u128, class []Class, i int) int {
 	return i
 }
 
-// index notes for each value of an address's upper bits the run in which the
-// first such address lies; a table of few runs needs few bits.
-func (t *Table) index() {
-	bits4, bits6 := indexBits(len(t.v4)), indexBits(len(t.v6))
-	t.v4Shift, t.v6Shift = 32-bits4, 64-bits6
-	t.v4Index, t.v6Index = make([]uint32, 1<<bits4), make([]uint32, 1<<bits6)
-	run := 0
-	for i := range t.v4Index {
-		for run+1 < len(t.v4) && t.v4[run+1] <= uint32(i)<<t.v4Shift {
-			run++
-		}
-		t.v4Index[i] = uint32(run)
-	}
-	run = 0
-	for i := range t.v6Index {
-		for run+1 < len(t.v6) && !(u128{uint64(i) << t.v6Shift, 0}).less(t.v6[run+1]) {
-			run++
-		}
-		t.v6Index[i] = uint32(run)
-	}
+// Spot is where an address lies in a Table.
+type Spot struct {
+	Block   uint32 // number of the block that says the address's class
+	Carrier uint32 // of an IPv6 address that carries an IPv4 one: number of its block of IPv6
+	Before  uint8  // and how many bits stand before the IPv4 address; 0 for all other addresses
 }
 
-func indexBits(runs int) uint { return uint(min(16, max(1, bits.Len(uint(runs))))) }
-
-// Lookup gives the class of an address and the length of the block around it
-// in which every address has that class. The length counts in the family of
-// the address as given: for an IPv6 address that carries an IPv4 one it says
-// how much of the IPv6 address matters.
-func (t *Table) Lookup(a netip.Addr) (Class, int) {
+// Find gives where an address lies.
+func (t *Table) Find(a netip.Addr) Spot {
 	if a.Is4() {
-		return t.lookup4(number4(a))
+		return Spot{Block: t.find4(number4(a))}
 	}
 	n := number(a)
-	k, scope := t.lookup6(n)
-	switch k {
-	case inSixToFour:
-		k, scope = t.lookup4(uint32(n.hi >> 16))
-		return k, 16 + scope
-	case inTeredo:
-		k, scope = t.lookup4(^uint32(n.lo))
-		return k, 96 + scope
-	case inLast32:
-		k, scope = t.lookup4(uint32(n.lo))
-		return k, 96 + scope
+	b := t.v6.find(t.v6.Root[n.hi>>(64-t.v6.Bits)], n)
+	switch t.blocks[b].Class() {
+	case InSixToFour:
+		return Spot{t.find4(uint32(n.hi >> 16)), b, 16}
+	case InTeredo:
+		return Spot{t.find4(^uint32(n.lo)), b, 96}
+	case InLast32:
+		return Spot{t.find4(uint32(n.lo)), b, 96}
 	}
-	return k, scope
+	return Spot{Block: b}
 }
 
-func (t *Table) lookup4(a uint32) (Class, int) {
-	top := int(a >> t.v4Shift)
-	lo, hi := int(t.v4Index[top]), len(t.v4)-1
-	if top+1 < len(t.v4Index) {
-		hi = int(t.v4Index[top+1])
-	}
-	for lo < hi { // the last run that begins at or before a
-		if mid := (lo + hi + 1) / 2; t.v4[mid] <= a {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	// The block must hold neither the address before the run nor the one behind.
-	scope := 0
-	if lo > 0 {
-		scope = bits.LeadingZeros32(a^(t.v4[lo]-1)) + 1
-	}
-	if lo+1 < len(t.v4) {
-		scope = max(scope, bits.LeadingZeros32(a^t.v4[lo+1])+1)
-	}
-	return t.v4Class[lo], scope
+func (t *Table) find4(a uint32) uint32 {
+	return t.v4.find(t.v4.Root[a>>(32-t.v4.Bits)], u128{uint64(a) << 32, 0})
 }
 
-func (t *Table) lookup6(a u128) (Class, int) {
-	top := int(a.hi >> t.v6Shift)
-	lo, hi := int(t.v6Index[top]), len(t.v6)-1
-	if top+1 < len(t.v6Index) {
-		hi = int(t.v6Index[top+1])
-	}
-	for lo < hi {
-		if mid := (lo + hi + 1) / 2; !a.less(t.v6[mid]) {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	scope := 0
-	if lo > 0 {
-		scope = a.common(t.v6[lo].prev()) + 1
-	}
-	if lo+1 < len(t.v6) {
-		scope = max(scope, a.common(t.v6[lo+1])+1)
-	}
-	return t.v6Class[lo], scope
-}
+// Class gives the class of the addresses at a spot.
+func (t *Table) Class(s Spot) Class { return t.blocks[s.Block].Class() }
 
-// lastOf gives the last address of an IPv6 prefix.
-func lastOf(p netip.Prefix) u128 {
-	a := number(p.Addr())
-	if n := 128 - p.Bits(); n > 64 {
-		return u128{a.hi | (uint64(1)<<(n-64) - 1), ^uint64(0)}
-	} else if n == 64 {
-		return u128{a.hi, ^uint64(0)}
-	} else {
-		return u128{a.hi, a.lo | (uint64(1)<<n - 1)}
-	}
+// Scope gives the length of the block of one class around an address, counted
+// in the family of the address as given: for an IPv6 address that carries an
+// IPv4 one it says how much of the IPv6 address matters.
+func (t *Table) Scope(s Spot) int { return t.blocks[s.Block].Bits() + int(s.Before) }
+
+// Lookup gives the class of an address and its scope.
+func (t *Table) Lookup(a netip.Addr) (Class, int) {
+	s := t.Find(a)
+	return t.Class(s), t.Scope(s)
 }

@@ -245,7 +245,7 @@ func BenchmarkLookup(b *testing.B) {
 func (t *Table) Blocks() iter.Seq2[netip.Prefix, Class] {
 	return func(yield func(netip.Prefix, Class) bool) {
 		for a := uint64(0); a < 1<<32; {
-			k, scope := t.lookup4(uint32(a))
+			k, scope := t.Lookup(addr4(uint32(a)))
 			if !yield(netip.PrefixFrom(addr4(uint32(a)), scope), k) {
 				return
 			}
@@ -253,9 +253,14 @@ func (t *Table) Blocks() iter.Seq2[netip.Prefix, Class] {
 		}
 		a, ok := u128{}, true
 		for ok {
-			k, scope := t.lookup6(a)
-			p := netip.PrefixFrom(a.addr(), scope)
-			if k <= maxClass && !yield(p, k) {
+			at := t.Find(a.addr())
+			if at.Before > 0 {
+				a, ok = a.after(t.blocks[at.Carrier].Bits()), true
+				continue
+			}
+			b := t.blocks[at.Block]
+			p := netip.PrefixFrom(a.addr(), b.Bits())
+			if !yield(p, b.Class()) {
 				return
 			}
 			a, ok = lastOf(p).next()

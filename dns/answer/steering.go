@@ -41,7 +41,7 @@ type state struct {
 	outcomes []outcome
 	sets     []zone.RRset // A and AAAA: by outcome
 	uniform  bool         // all clients get one answer
-	wide     *geo.Table   // address to entry, each block as wide as one answer goes; nil until settled
+	wide     geo.Scopes   // as wide as one answer goes; nil until settled
 }
 
 // inSlots marks an entry that depends on the slot.
@@ -58,7 +58,7 @@ type steering struct {
 	needed [][answerKinds]bool   // by service
 	states [][answerKinds]*state // by service; those needed
 	cache  map[stateKey]*state
-	wide   map[string]*geo.Table // by kind of ranking and entries
+	wide   map[string]geo.Scopes // by kind of ranking and entries
 	data   [2][][]byte           // by family and region: its addresses as records; the anycast ones come last
 
 	latency     *steer.LatencyMap // nil for none
@@ -213,16 +213,14 @@ func (p *Plan) appendRecords(data []byte, family int, c *steer.Choice) []byte {
 // from the entry what the answer is made of. index is that of the outcome in
 // outcomes, or -1.
 func (p *Plan) lookup(st *state, client netip.Addr) (o outcome, index, scope int) {
-	var id uint32
-	if st.wide != nil {
-		class, bits := st.wide.Lookup(client)
-		id, scope = uint32(class), bits
-	} else {
-		class, bits := p.table.Lookup(client)
-		id, scope = st.entries[st.of[class]], bits
-	}
-	if st.uniform {
-		scope = 0
+	at := p.table.Find(client)
+	id := st.entries[st.of[p.table.Class(at)]]
+	switch {
+	case st.uniform:
+	case st.wide != nil:
+		scope = st.wide.Scope(at)
+	default:
+		scope = p.table.Scope(at)
 	}
 	if id&inSlots == 0 {
 		return st.outcomes[id], int(id), scope
@@ -321,19 +319,19 @@ func (p *Plan) Settle() *Plan {
 	out := *p
 	s := &out.steering
 	had := s.wide
-	s.wide = map[string]*geo.Table{}
+	s.wide = map[string]geo.Scopes{}
 	settled := map[*state]*state{}
 	for _, st := range s.cache {
 		key := wideKey(p.classes.Kind(st.service), st.entries)
-		table := s.wide[key]
-		if table == nil {
-			if table = had[key]; table == nil {
-				table = p.table.Merge(func(c geo.Class) geo.Class { return geo.Class(st.entries[st.of[c]]) })
+		scopes := s.wide[key]
+		if scopes == nil {
+			if scopes = had[key]; scopes == nil {
+				scopes = p.table.Widen(func(c geo.Class) uint32 { return st.entries[st.of[c]] })
 			}
-			s.wide[key] = table
+			s.wide[key] = scopes
 		}
 		next := *st
-		next.wide = table
+		next.wide = scopes
 		settled[st] = &next
 	}
 	s.cache = make(map[stateKey]*state, len(p.steering.cache))
