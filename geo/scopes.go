@@ -22,62 +22,54 @@ func (b Block) Bits() int { return int(b & (1<<lengthBits - 1)) }
 // scope of the IPv6 block.
 type Scopes []uint8
 
+// noAnswer is what Widen's to never holds.
+const noAnswer = 1<<32 - 1
+
 // Widen gives the scopes of a decision that makes one answer of all addresses
-// whose classes have the same value of to.
-func (t *Table) Widen(to func(Class) uint32) Scopes {
+// whose classes have the same value in to, which is by class.
+func (t *Table) Widen(to []uint32) Scopes {
 	out := make(Scopes, len(t.blocks))
-	v4 := t.blocks[:t.first6]
-	widen(v4, out, 32, to)
-	if out[0] != 0 { // the carriers' answers differ
-		widen(t.blocks[t.first6:], out[t.first6:], 128, func(k Class) uint32 {
-			if k > maxClass {
-				return ^uint32(0)
-			}
-			return to(k)
-		})
-		return out
+	n := t.first6
+	widen(t.blocks[:n], t.borders[:n+1], out[:n], to, noAnswer)
+	carried := uint32(noAnswer) // IPv6 addresses that carry IPv4 ones have no answer in common …
+	if out[0] == 0 {
+		carried = to[t.blocks[0].Class()] // … unless all of IPv4 has
 	}
-	one := to(v4[0].Class())
-	widen(t.blocks[t.first6:], out[t.first6:], 128, func(k Class) uint32 {
-		if k > maxClass {
-			return one
-		}
-		return to(k)
-	})
+	widen(t.blocks[n:], t.borders[n:], out[n:], to, carried)
 	return out
 }
 
-// widen fills in the scopes of one family. The block around an address in
-// which all is of one answer holds neither the address before the run of
-// blocks with that answer nor the one behind: it is one bit longer than what
-// it shares with the nearer of them. What addresses share is what they share
-// across each border between them, at the least.
-func widen(blocks []Block, out Scopes, width int, to func(Class) uint32) {
-	var at u128
-	var shared uint8 // one bit more than with the address before the run; 0 at the space's beginning
-	had := uint32(0)
-	borders := make([]uint8, len(blocks)+1) // one bit more than what is shared across the border before a block; 0 at the ends
-	for i, b := range blocks {
-		if i > 0 {
-			borders[i] = uint8(width - at.zeros())
+// widen fills in the scopes of one family. The largest block of one answer
+// around an address holds neither the address before the run of blocks with
+// that answer nor the one behind: it is one bit longer than what it shares with
+// the nearer of them. What two addresses share is the least that is shared
+// across the borders between them.
+func widen(blocks []Block, borders, out []uint8, to []uint32, carried uint32) {
+	answer := func(b Block) uint32 {
+		if k := b.Class(); k <= maxClass {
+			return to[k]
 		}
-		k := to(b.Class())
-		if i == 0 || k != had {
-			shared, had = borders[i], k
-		} else {
+		return carried
+	}
+	k := answer(blocks[0])
+	for first := 0; first < len(blocks); {
+		shared, next := borders[first], k
+		i := first
+		for next == k {
+			shared = min(shared, borders[i])
+			out[i] = shared
+			if i++; i == len(blocks) {
+				break
+			}
+			next = answer(blocks[i])
+		}
+		begin := first
+		first, k = i, next
+		for shared = borders[i]; i > begin; {
+			i--
+			out[i] = max(out[i], shared)
 			shared = min(shared, borders[i])
 		}
-		out[i] = shared
-		at = at.after(128 - width + b.Bits())
-	}
-	for i := len(blocks) - 1; i >= 0; i-- {
-		k := to(blocks[i].Class())
-		if i == len(blocks)-1 || k != had {
-			shared, had = borders[i+1], k
-		} else {
-			shared = min(shared, borders[i+1])
-		}
-		out[i] = max(out[i], shared)
 	}
 }
 

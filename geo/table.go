@@ -37,9 +37,10 @@ var carriers = [...]struct {
 // class. It is immutable, safe for concurrent use, and looked up without
 // allocation.
 type Table struct {
-	blocks []Block // in order of address, IPv4 first
-	first6 int     // the first of IPv6
-	v4, v6 Index
+	blocks  []Block // in order of address, IPv4 first
+	borders []uint8 // before each block and behind the last: one bit more than the addresses on both sides share; 0 at the ends of each space
+	first6  int     // the first of IPv6
+	v4, v6  Index
 }
 
 // Layout is a table as flat slices, to be copied into the kernel's maps.
@@ -90,9 +91,23 @@ func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classi
 	t.first6 = len(t.blocks)
 	v6 := overlay(c.v6.out, c.carriers())
 	t.blocks = slices.Clip(v6.blocks(t.blocks, 128))
+	t.borders = make([]uint8, len(t.blocks)+1)
+	borders(t.borders[:t.first6], t.blocks[:t.first6], 32)
+	borders(t.borders[t.first6:len(t.blocks)], t.blocks[t.first6:], 128)
 	t.v4 = newIndex(t.blocks[:t.first6], 0, rootBits(t.first6))
 	t.v6 = newIndex(t.blocks[t.first6:], t.first6, rootBits(len(t.blocks)-t.first6))
 	return t, nil
+}
+
+// borders fills in the borders of one family.
+func borders(out []uint8, blocks []Block, width int) {
+	var at u128
+	for i, b := range blocks {
+		if i > 0 {
+			out[i] = uint8(width - at.zeros())
+		}
+		at = at.after(128 - width + b.Bits())
+	}
 }
 
 // rootBits gives how many bits the root of an index of so many blocks takes.

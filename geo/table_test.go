@@ -223,22 +223,6 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func BenchmarkLookup(b *testing.B) {
-	w := randomWorld(rand.New(rand.NewPCG(1, 1)))
-	table, err := Compile(w.Networks(), byCountry)
-	if err != nil {
-		b.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(3, 3))
-	addrs := make([]netip.Addr, 1<<12)
-	for i := range addrs {
-		addrs[i] = addr4(r.Uint32())
-	}
-	for i := 0; b.Loop(); i++ {
-		table.Lookup(addrs[i&(1<<12-1)])
-	}
-}
-
 // Blocks gives the whole partition in ascending order, IPv4 first. The parts
 // of IPv6 that carry IPv4 addresses are left out: there the partition of IPv4
 // holds.

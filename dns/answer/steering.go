@@ -326,7 +326,7 @@ func (p *Plan) Settle() *Plan {
 		scopes := s.wide[key]
 		if scopes == nil {
 			if scopes = had[key]; scopes == nil {
-				scopes = p.table.Widen(func(c geo.Class) uint32 { return st.entries[st.of[c]] })
+				scopes = p.table.Widen(st.byClass())
 			}
 			s.wide[key] = scopes
 		}
@@ -347,6 +347,15 @@ func (p *Plan) Settle() *Plan {
 		}
 	}
 	return &out
+}
+
+// byClass gives the entry of each class.
+func (st *state) byClass() []uint32 {
+	out := make([]uint32, len(st.of))
+	for class, ranking := range st.of {
+		out[class] = st.entries[ranking]
+	}
+	return out
 }
 
 // WithScopes gives the plan with the scopes of a settled one, where both have
