@@ -284,12 +284,13 @@ func network(kind string, a netip.AddrPort) string {
 }
 
 func (s *Server) openUDP(ctx context.Context, o *opened, a netip.AddrPort) error {
-	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6())}
+	anywhere := a.Addr().IsUnspecified()
+	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6(), anywhere)}
 	c, err := lc.ListenPacket(ctx, network("udp", a), a.String())
 	if err != nil {
 		return err
 	}
-	u, err := newUDPSocket(c.(*net.UDPConn), o.newStats(UDP))
+	u, err := newUDPSocket(c.(*net.UDPConn), anywhere, o.newStats(UDP))
 	if err != nil {
 		c.Close()
 		return err

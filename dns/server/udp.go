@@ -22,6 +22,7 @@ const (
 	batch       = 32   // messages a system call
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
+	apart       = 64   // octets between buffers, which would else compete for the same lines of the cache
 )
 
 // mmsghdr is that of recvmmsg(2).
@@ -35,39 +36,49 @@ type mmsghdr struct {
 // reads and writes many messages a system call, and waits by the runtime's
 // poller.
 type udpSocket struct {
-	conn  *net.UDPConn
-	raw   syscall.RawConn
-	stats *stats
+	conn     *net.UDPConn
+	raw      syscall.RawConn
+	stats    *stats
+	anywhere bool // bound to no address, so that each message tells the one it came to
 
 	in, out  [batch]mmsghdr
 	inVec    [batch]unix.Iovec
 	outVec   [batch]unix.Iovec
 	names    [batch][unix.SizeofSockaddrInet6]byte
 	controls [batch][controlSize]byte
-	queries  [batch][maxQuery]byte
+	queries  [batch][maxQuery + apart]byte
 	answers  [batch][answer.PayloadUDP]byte
 	work     answer.Worker
+	tally    tally
 	receive  func(fd uintptr) bool // method values, made once
 	transmit func(fd uintptr) bool
 	second   int64 // in which notes were begun
 	notes    int   // records that may still be kept in it
-	n        int   // messages received, or to be sent from sent on
+	received int
+	n        int // messages to be sent, from sent on
 	sent     int
 	errno    syscall.Errno
 }
 
-func newUDPSocket(c *net.UDPConn, st *stats) (*udpSocket, error) {
+func newUDPSocket(c *net.UDPConn, anywhere bool, st *stats) (*udpSocket, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	u := &udpSocket{conn: c, raw: raw, stats: st}
+	u := &udpSocket{conn: c, raw: raw, stats: st, anywhere: anywhere, received: batch}
 	for i := range batch {
 		u.inVec[i].Base = &u.queries[i][0]
 		u.inVec[i].SetLen(maxQuery)
-		u.in[i].hdr.Iov = &u.inVec[i]
-		u.in[i].hdr.SetIovlen(1)
+		h := &u.in[i].hdr
+		h.Iov, h.Name = &u.inVec[i], &u.names[i][0]
+		h.SetIovlen(1)
+		if anywhere {
+			h.Control = &u.controls[i][0]
+		}
 		u.outVec[i].Base = &u.answers[i][0]
+		h = &u.out[i].hdr
+		h.Iov = &u.outVec[i]
+		h.SetIovlen(1)
 	}
 	u.receive, u.transmit = u.recvmmsg, u.sendmmsg
 	return u, nil
@@ -78,13 +89,7 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
 	defer stop()
 	for {
-		for i := range batch {
-			h := &u.in[i].hdr
-			h.Name, h.Namelen = &u.names[i][0], unix.SizeofSockaddrInet6
-			h.Control = &u.controls[i][0]
-			h.SetControllen(controlSize)
-			h.Flags = 0
-		}
+		u.makeRoom()
 		if err := u.raw.Read(u.receive); err != nil || u.errno != 0 {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
@@ -103,13 +108,25 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 	}
 }
 
+// makeRoom takes back what the kernel said of the messages received last.
+func (u *udpSocket) makeRoom() {
+	for i := range u.received {
+		h := &u.in[i].hdr
+		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+		if u.anywhere {
+			h.SetControllen(controlSize)
+		}
+	}
+	u.received = 0
+}
+
 // recvmmsg takes what there is; false where there is nothing yet.
 func (u *udpSocket) recvmmsg(fd uintptr) bool {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			u.n, u.errno = int(n), 0
+			u.received, u.errno = int(n), 0
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
@@ -128,12 +145,13 @@ func (u *udpSocket) answerAll(s *Server) {
 		u.second, u.notes = sec, ringRate
 	}
 	sends := 0
-	for i := range u.n {
+	for i := range u.received {
 		if n := u.answer(s, p, set, now, i, sends); n > 0 {
 			u.put(i, sends, n)
 			sends++
 		}
 	}
+	u.stats.countAll(&u.tally)
 	u.n, u.sent = sends, 0
 	for u.sent < u.n {
 		if err := u.raw.Write(u.transmit); err != nil {
@@ -179,7 +197,7 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 		}
 		return 0
 	}
-	u.stats.count(outcome)
+	u.tally.add(u.stats, outcome)
 	what := answered
 	if set.limiter != nil && n > 0 && !outcome.Cookie {
 		n, what = u.limit(set.limiter, client.Addr(), now, out[:n])
@@ -211,17 +229,14 @@ func (u *udpSocket) limit(l *limit.Limiter, client netip.Addr, now time.Time, ou
 func (u *udpSocket) put(i, to, n int) {
 	m, o := &u.in[i], &u.out[to].hdr
 	u.outVec[to].SetLen(n)
-	o.Iov = &u.outVec[to]
-	o.SetIovlen(1)
 	o.Name, o.Namelen = m.hdr.Name, m.hdr.Namelen
 	o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
-	o.Flags = 0
 }
 
 // sendmmsg sends the rest of the batch; false where the socket is full.
 func (u *udpSocket) sendmmsg(fd uintptr) bool {
 	for u.sent < u.n {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			u.sent += int(n)
