@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Numbers of the protocols (IANA, IEEE 802) and our own limits. */
+#pragma once
+
+#define ETH_IPV4 0x0800
+#define ETH_IPV6 0x86DD
+#define ETH_VLAN 0x8100  /* IEEE 802.1Q */
+#define ETH_QINQ 0x88A8  /* IEEE 802.1ad */
+
+#define PROTO_UDP 17
+#define IPV4_DF 0x4000
+#define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define HOPS 64              /* TTL and hop limit of answers */
+
+#define DNS_HEADER 12
+#define DNS_NOT_PLAIN 0xf8   /* of the flags' first octet: QR and opcode */
+#define DNS_RD 0x0100
+#define DNS_QR 0x8000
+#define PAYLOAD 1232         /* dns/answer's PayloadUDP: no answer is longer */
+#define PAYLOAD_PLAIN 512    /* without EDNS (RFC 1035 section 4.2.1) */
+
+#define CLASS_IN 1
+#define TYPE_KEY 25
+#define TYPE_OPT 41
+#define TYPE_RRSIG 46
+#define TYPE_NSEC 47
+#define TYPE_NXNAME 128
+#define TYPE_META 249        /* TKEY; the first of those that are no data, up to ANY */
+#define TYPE_ANY 255
+
+#define OPTION_NSID 3
+#define OPTION_ECS 8
+#define OPTION_COOKIE 10
+#define OPTION_KEEPALIVE 11
+#define OPTION_VERSION 19
+#define EDNS_DO 0x80         /* of the third octet of the OPT's TTL */
+
+#define NAME_WORDS 16        /* longest name answered here, in words of 8 octets */
+#define MAX_CUTS 10          /* labels taken off a name to find its closest encloser */
+#define MAX_OPTIONS 8        /* EDNS options read */
+#define MAX_KINDS 20         /* types that a name has answers of its own for */
+#define MAX_RELOCS 48        /* compression pointers of an answer that depend on the name's length */
+#define MAX_TAIL 104         /* octets of EDNS options that an answer brings */
+#define MAX_OFFSET 2048      /* of anything in a packet: a bound for the verifier */
+
+/* Records lie in blocks that are small enough for the kernel to take them
+ * from its direct map, which has large pages: a block with the head of its map
+ * is not larger than 32 KiB. A record begins where ROOM octets follow. */
+#define BLOCK_SIZE 32256
+#define RECORD_ROOM 1600
+#define LAST_RECORD (BLOCK_SIZE - RECORD_ROOM)
+
+#define WAYS 8               /* entries of a bucket: a cache line */
+#define PROBES 4             /* buckets searched */
+#define LISTEN_SLOTS 1024
+#define LISTEN_PROBES 8
+
+#define OPT_ROOM 224         /* the largest OPT written, and some octets more */
+
+#define SECRETS 4            /* of cookies, by day */
+#define FIXED_SECRETS 4      /* in their place, the newest first */
+#define COOKIE_LIFE 3600     /* seconds (RFC 9018 section 4.3) */
+#define COOKIE_RENEW 1800
+#define COOKIE_FUTURE 300

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The maps, and what is fixed when the programs are loaded. */
+#pragma once
+
+volatile const __u64 hash_key;
+volatile const __u32 bucket_mask; /* buckets less one; a power of two less one */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} self SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct moment);
+} moments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SECRETS + FIXED_SECRETS);
+	__type(key, __u32);
+	__type(value, struct secret);
+} secrets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading: bucket_mask + 1 */
+	__type(key, __u32);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+struct block_value {
+	__u64 word[BLOCK_SIZE / 8];
+};
+
+struct block {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct block_value);
+} block_template SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__array(values, struct block);
+} blocks SEC(".maps");
+
+struct listen_table {
+	struct listen slot[LISTEN_SLOTS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LISTEN_SLOTS);
+	__type(key, __u32);
+	__type(value, struct listen);
+} listens SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct query);
+} queries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(enum reason r)
+{
+	__u32 key = r;
+	__u64 *n = bpf_map_lookup_elem(&counters, &key);
+
+	if (n)
+		(*n)++;
+}
+
+/* record gives the record at a place, of which RECORD_ROOM octets may be
+ * read, or NULL. */
+static __always_inline void *record(ref r)
+{
+	__u32 zero = 0, number = r >> 12;
+	__u64 offset = (r & 0xfff) << 3;
+	void *block, *value;
+
+	if (r < FIRST_REF)
+		return 0;
+	block = bpf_map_lookup_elem(&blocks, &number);
+	if (!block)
+		return 0;
+	value = bpf_map_lookup_elem(block, &zero);
+	if (!value || offset > LAST_RECORD)
+		return 0;
+	return value + offset;
+}

@@ -1,0 +1,377 @@
+package xdp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"meridian/dns/answer"
+	"meridian/dns/zone"
+)
+
+// typeOther is the first of those for private use: what one of them gets that a
+// name has not stands for all types that the name has not.
+const (
+	typeOther = 65280
+	typeCAA   = 257
+)
+
+// aliasTypes are those that are made ready for names whose answer leads on to
+// another name: what is there depends on the type.
+var aliasTypes = []uint16{zone.TypeA, zone.TypeAAAA, zone.TypeHTTPS, zone.TypeCNAME, zone.TypeMX, zone.TypeTXT,
+	zone.TypeNS, zone.TypeSRV, zone.TypeSOA, zone.TypeDS, typeCAA, zone.TypePTR}
+
+// commonTypes come first where a name has more types than the program looks
+// through.
+var commonTypes = []uint16{zone.TypeA, zone.TypeAAAA, zone.TypeHTTPS, zone.TypeNS, zone.TypeSOA, zone.TypeMX, zone.TypeTXT, zone.TypeDNSKEY, zone.TypeDS}
+
+// maxCuts is MAX_CUTS of the program.
+const maxCuts = 10
+
+// compiler asks a plan for all that the program may answer.
+type compiler struct {
+	plan *answer.Plan
+	w    answer.Worker
+	key  uint64
+	out  [answer.PayloadUDP]byte
+
+	arena  arena
+	nodes  map[uint64]ref
+	clash  bool                // two names have one hash
+	seen   map[shown]bool      // answers whose names have been looked at
+	ghosts map[string]struct{} // names that do not exist, and that answers mention
+	queue  []ghost
+}
+
+// shown is an answer that stands below names of a zone.
+type shown struct {
+	zone   *zone.Zone
+	answer ref
+}
+
+// ghost is a name in a zone that does not exist.
+type ghost struct {
+	zone *zone.Zone
+	name []byte
+}
+
+// image is what the maps hold.
+type image struct {
+	blocks    [][]byte
+	directory *directory
+	names     int
+}
+
+// compile makes the image of a plan; key is the hash's.
+func compile(p *answer.Plan, key uint64) (*image, error) {
+	for {
+		c := &compiler{plan: p, key: key, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
+			seen: map[shown]bool{}, ghosts: map[string]struct{}{}}
+		c.all()
+		if !c.clash {
+			d, err := newDirectory(key, c.nodes)
+			if err == nil {
+				return &image{c.arena.blocks, d, len(c.nodes)}, nil
+			}
+		}
+		key = key*0x9e3779b97f4a7c15 + 1
+	}
+}
+
+func (c *compiler) all() {
+	c.stub(c.plan.Fast().Whoami)
+	for apex := range c.plan.Unavailable() {
+		c.stub([]byte(apex))
+	}
+	for z := range c.plan.Zones() {
+		for n := range z.Nodes() {
+			if name := []byte(n.Name); c.holds(z, name) {
+				c.exists(z, n, name)
+			}
+		}
+		for len(c.queue) > 0 {
+			g := c.queue[len(c.queue)-1]
+			c.queue = c.queue[:len(c.queue)-1]
+			c.missing(g.zone, g.name)
+		}
+	}
+}
+
+// holds says whether names at a node of a zone are that zone's, and not those
+// of one below it, and whether the program knows such long ones.
+func (c *compiler) holds(z *zone.Zone, name []byte) bool {
+	return len(name) <= maxName && c.plan.Deepest(name) == z
+}
+
+// stub makes all at and below a name the sockets'.
+func (c *compiler) stub(name []byte) {
+	if name != nil && len(name) <= maxName {
+		c.node(name, [2]ref{}, pad(kindsRecord(nil, [2]ref{})))
+	}
+}
+
+// node places one; kinds is its record.
+func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
+	h := hashOf(c.key, name)
+	if _, had := c.nodes[h]; had {
+		c.clash = c.clash || !c.isStub(name)
+		return
+	}
+	rec := make([]byte, 16, 16+len(name)+8+len(kinds))
+	rec[0], rec[1] = byte(dnsWhatWHAT_NODE), byte(len(name))
+	binary.NativeEndian.PutUint32(rec[4:], below[0])
+	binary.NativeEndian.PutUint32(rec[8:], below[1])
+	c.nodes[h] = c.arena.put(append(pad(append(rec, name...)), kinds...))
+}
+
+// isStub says whether a name was given away before it was looked at.
+func (c *compiler) isStub(name []byte) bool { return string(name) == string(c.plan.Fast().Whoami) }
+
+// kind is what a type gets, without and with DO.
+type kind struct {
+	rtype uint16
+	refs  [2]ref
+}
+
+// kindsRecord is struct kinds of the program.
+func kindsRecord(list []kind, other [2]ref) []byte {
+	ne := binary.NativeEndian
+	out := []byte{byte(dnsWhatWHAT_KINDS), byte(len(list)), 0, 0}
+	out = ne.AppendUint32(ne.AppendUint32(out, other[0]), other[1])
+	for _, k := range list {
+		out = ne.AppendUint16(ne.AppendUint16(out, k.rtype), 0)
+		out = ne.AppendUint32(ne.AppendUint32(out, k.refs[0]), k.refs[1])
+	}
+	return pad(out)
+}
+
+// exists places a name of a zone.
+func (c *compiler) exists(z *zone.Zone, n *zone.Node, name []byte) {
+	asked := c.exact(name)
+	c.node(name, c.below(z, name), c.kinds(n, asked))
+}
+
+// missing places a name that does not exist, but that an answer mentions:
+// queries for it, and below it, are answered with other compression.
+func (c *compiler) missing(z *zone.Zone, name []byte) {
+	asked := c.exact(name)
+	found := z.Lookup(name)
+	below := c.below(z, name)
+	if found.Kind == zone.Wildcard {
+		c.node(name, below, c.kinds(found.Node, asked))
+		return
+	}
+	c.node(name, below, c.kinds(nil, asked))
+}
+
+// below gives what names below one get that have no node.
+func (c *compiler) below(z *zone.Zone, name []byte) (refs [2]ref) {
+	probe := c.probes(z, name)
+	if probe == nil {
+		return refs
+	}
+	found := z.Lookup(probe[0])
+	asked := c.varied(z, name, probe, found.Kind != zone.Delegation)
+	switch found.Kind {
+	case zone.Delegation:
+		return asked(zone.TypeA)
+	case zone.Missing:
+		if refs = asked(zone.TypeA); z.Online != nil { // there every name has an NSEC
+			r := c.arena.share(kindsRecord(nil, refs))
+			refs = [2]ref{r, r}
+		}
+	case zone.Wildcard:
+		r := c.arena.share(c.kinds(found.Node, asked))
+		refs = [2]ref{r, r}
+	}
+	return refs
+}
+
+// asking gives the places of the answers to a type.
+type asking func(rtype uint16) [2]ref
+
+// kinds gives the record of what a name gets by type. n is where its records
+// are, or nil.
+func (c *compiler) kinds(n *zone.Node, ask asking) []byte {
+	absent := uint16(typeOther)
+	for n != nil && n.Get(absent) != nil {
+		absent++
+	}
+	other := ask(absent)
+	types := []uint16{zone.TypeDS}
+	if n != nil {
+		for i := range n.Sets {
+			types = append(types, n.Sets[i].Type)
+		}
+		if n.Steer > 0 {
+			types = append(types, zone.TypeA, zone.TypeAAAA, zone.TypeHTTPS)
+		}
+	}
+	if c.alias(other) {
+		other = [2]ref{}
+		types = append(types, aliasTypes...)
+	}
+	slices.SortStableFunc(types, func(a, b uint16) int { return commonness(a) - commonness(b) })
+	var list []kind
+	for i, t := range types {
+		if slices.Contains(types[:i], t) {
+			continue
+		}
+		if refs := ask(t); refs != other || t == zone.TypeNSEC || t == zone.TypeKEY {
+			list = append(list, kind{t, refs})
+		}
+	}
+	if len(list) > maxKinds {
+		list, other = list[:maxKinds], [2]ref{}
+	}
+	return kindsRecord(list, other)
+}
+
+func commonness(t uint16) int {
+	if i := slices.Index(commonTypes, t); i >= 0 {
+		return i
+	}
+	return len(commonTypes)
+}
+
+// alias says whether one of the answers follows an alias, or is the sockets'
+// and may do so.
+func (c *compiler) alias(refs [2]ref) bool {
+	for _, r := range refs {
+		if r == refPass || c.arena.alias(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// exact asks for a name itself.
+func (c *compiler) exact(name []byte) asking {
+	return func(rtype uint16) (refs [2]ref) {
+		for do := range refs {
+			if t := c.ask(name, rtype, do == 1); t != nil && t.fits() {
+				refs[do] = c.place(t)
+			}
+		}
+		return refs
+	}
+}
+
+// place gives the record of an answer; equal ones share one.
+func (c *compiler) place(t *template) ref {
+	r := c.arena.share(t.record())
+	if t.alias {
+		c.arena.noteAlias(r)
+	}
+	return r
+}
+
+// varied asks for names below one that differ in length: only what is the same
+// for all, but for places, is answered by the program. proven says that a
+// signed zone's answer holds proofs about the name itself.
+func (c *compiler) varied(z *zone.Zone, encloser []byte, probe [][]byte, proven bool) asking {
+	return func(rtype uint16) (refs [2]ref) {
+		for do := range refs {
+			if do == 1 && proven && z.Signed {
+				continue
+			}
+			first := c.ask(probe[0], rtype, do == 1)
+			if first == nil || !first.fits() || first.labels+labels(encloser)+maxCuts > maxCompressed {
+				continue
+			}
+			r := c.place(first)
+			if !c.seen[shown{z, r}] {
+				if !c.sameFor(first, probe[1:], rtype, do == 1) {
+					continue
+				}
+				c.seen[shown{z, r}] = true
+				c.mentioned(z, first)
+			}
+			refs[do] = r
+		}
+		return refs
+	}
+}
+
+// maxCompressed is how many names dns/answer remembers to compress against.
+const maxCompressed = 64
+
+func (c *compiler) sameFor(t *template, names [][]byte, rtype uint16, do bool) bool {
+	for _, name := range names {
+		if o := c.ask(name, rtype, do); o == nil || !o.same(t) {
+			return false
+		}
+	}
+	return true
+}
+
+// mentioned notes names in an answer that do not exist: a query for one of
+// them would be compressed against.
+func (c *compiler) mentioned(z *zone.Zone, t *template) {
+	for _, name := range t.names {
+		for len(name) > 1 && len(name) <= maxName && c.plan.Deepest(name) == z && z.Node(name) == nil {
+			if _, had := c.ghosts[string(name)]; had {
+				break
+			}
+			c.ghosts[string(name)] = struct{}{}
+			c.queue = append(c.queue, ghost{z, name})
+			name = name[1+int(name[0]):]
+		}
+	}
+}
+
+// probeLabels begin the names that are asked for below a name.
+var probeLabels = [...]string{"\x09\xfemeridian", "\x03\xfeno\x09\xfemeridian", "\x01\xfe\x0e\xfemeridian-long"}
+
+// probes gives names right below one, or deeper, that do not exist; nil where
+// they do, or are too long.
+func (c *compiler) probes(z *zone.Zone, name []byte) [][]byte {
+	var out [][]byte
+	for _, l := range probeLabels {
+		p := append([]byte(l), name...)
+		if len(p) > 255 || z.Node(p[len(p)-len(name)-1-9:]) != nil {
+			return nil
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func labels(name []byte) int {
+	n := 0
+	for ; name[0] != 0; name = name[1+int(name[0]):] {
+		n++
+	}
+	return n
+}
+
+// nobody is who asks while the image is made: the answers do not depend on it.
+var nobody = answer.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 0})}
+
+// ask gives the answer to a question as a template; nil where the sockets are
+// to give it.
+func (c *compiler) ask(name []byte, rtype uint16, do bool) *template {
+	q := question(name, rtype, do)
+	n, o := c.plan.Answer(&c.w, q, nobody, c.out[:])
+	if n == 0 || o.Zone == nil || !c.w.Constant() || c.out[2]&0x02 != 0 {
+		return nil
+	}
+	t, err := readTemplate(c.out[:n], len(name))
+	if err != nil {
+		return nil
+	}
+	return t
+}
+
+// question makes a query with EDNS.
+func question(name []byte, rtype uint16, do bool) []byte {
+	q := make([]byte, headerLen, headerLen+len(name)+15)
+	q[5], q[11] = 1, 1
+	q = append(q, name...)
+	q = binary.BigEndian.AppendUint16(q, rtype)
+	q = append(q, 0, 1, 0, 0, typeOPT, 0xff, 0xff, 0, 0, 0, 0, 0, 0)
+	if do {
+		q[len(q)-4] = 0x80
+	}
+	return q
+}
