@@ -224,3 +224,5 @@ func (m *machine) sockets(query []byte, client netip.AddrPort) []byte {
 	}
 	return out[:n]
 }
+
+var nobodyPort = netip.MustParseAddrPort("10.1.2.3:5353")
