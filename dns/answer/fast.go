@@ -4,6 +4,9 @@ import (
 	"iter"
 
 	"meridian/dns/zone"
+	"meridian/fleet"
+	"meridian/geo"
+	"meridian/steer"
 )
 
 // Fast is what a fast path before the sockets has to know beside the answers
@@ -52,3 +55,90 @@ func (p *Plan) Unavailable() iter.Seq[string] {
 // Constant says whether the last answer follows from its question alone, not
 // from who asks or when.
 func (w *Worker) Constant() bool { return w.steered == nil && !w.compact }
+
+// Steered says by what the last answer was steered.
+type Steered struct {
+	Decision Decision
+	Rotated  fleet.Rotate // the order of records changes
+	Absent   bool         // the answer proves that there is none, and for that depends on other decisions too
+	of       target       // makes those of names that answer alike equal
+}
+
+// Decision names one that a plan makes for all clients: of which service, and
+// for what kind of answer. It is comparable.
+type Decision struct {
+	service int
+	kind    answerKind
+}
+
+// Made is what one steered answer is made of. It is comparable.
+type Made struct{ of outcome }
+
+// Steered gives that of the last answer; false where it was not steered.
+func (w *Worker) Steered() (Steered, bool) {
+	if w.steered == nil {
+		return Steered{}, false
+	}
+	kind, ok := w.steered.kindOf(w.req.qtype)
+	return Steered{Decision{w.steered.service, kind}, w.steered.rotate, w.absentN > 0, *w.steered}, ok
+}
+
+// Suppose makes all steered answers of the worker from what is given, whoever
+// asks, until Decide.
+func (w *Worker) Suppose(m Made) { w.scratch.suppose, w.scratch.supposed = true, m.of }
+
+// Decide ends Suppose.
+func (w *Worker) Decide() { w.scratch.suppose = false }
+
+// Clients is the table that finds the class of a client; nil without a fleet.
+func (p *Plan) Clients() *geo.Table { return p.table }
+
+// Decided is what a plan has decided, by class of client.
+type Decided struct {
+	p  *Plan
+	st *state
+}
+
+// Decided gives it. What two plans have decided alike may be equal.
+func (p *Plan) Decided(d Decision) Decided {
+	return Decided{p, p.steering.states[d.service][d.kind]}
+}
+
+// Decisions gives all that the plan makes.
+func (p *Plan) Decisions() iter.Seq[Decision] {
+	return func(yield func(Decision) bool) {
+		for i := range p.steering.states {
+			for kind, st := range p.steering.states[i] {
+				if st != nil && !yield(Decision{i, answerKind(kind)}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Same says whether nothing of it differs from another's.
+func (d Decided) Same(o Decided) bool { return d.st == o.st }
+
+// Classes is the number of classes.
+func (d Decided) Classes() int { return len(d.st.of) }
+
+// Of gives the number of what clients of a class get. Such numbers are below
+// Classes, or have Sliced set.
+func (d Decided) Of(class int) uint32 { return d.st.entries[d.st.of[class]] }
+
+// Sliced marks what depends on a client's slot too.
+const Sliced = inSlots
+
+// Made gives what a number stands for; slot counts for those with Sliced set.
+func (d Decided) Made(number uint32, slot steer.Slot) Made {
+	if number&Sliced == 0 {
+		return Made{d.st.outcomes[number]}
+	}
+	o, _ := d.p.choose(d.st.service, d.st.kind, d.st.rankings[number&^Sliced], slot)
+	return Made{o}
+}
+
+// Scopes gives the scopes of answers: those of the clients' blocks where nil,
+// none where uniform.
+func (d Decided) Scopes() (scopes geo.Scopes, uniform bool) { return d.st.wide, d.st.uniform }

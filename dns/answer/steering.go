@@ -236,27 +236,39 @@ type scratch struct {
 	order []byte // the same records, rotated
 	canon []byte // and in canonical order
 	turn  uint32 // queries so far, for rotation
+
+	suppose  bool // answers are made of what is supposed, and not rotated
+	supposed outcome
+}
+
+// kindOf says what a steered name answers to a type; false where the type is
+// not steered.
+func (t *target) kindOf(qtype uint16) (kind answerKind, ok bool) {
+	switch {
+	case t.service < 0:
+	case qtype == zone.TypeA:
+		return kindA, true
+	case qtype == zone.TypeAAAA:
+		return kindAAAA, true
+	case qtype == zone.TypeHTTPS && t.https != nil:
+		return httpsKind(t.https), true
+	}
+	return 0, false
 }
 
 // pick gives what a steered name holds of a type for a client and the scope
 // for which that holds; false where the type is not steered. The set lives in
 // the worker until the next one does.
 func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set zone.RRset, scope int, ok bool) {
-	var kind answerKind
-	switch {
-	case t.service < 0:
-		return set, 0, false
-	case qtype == zone.TypeA:
-		kind = kindA
-	case qtype == zone.TypeAAAA:
-		kind = kindAAAA
-	case qtype == zone.TypeHTTPS && t.https != nil:
-		kind = httpsKind(t.https)
-	default:
+	kind, ok := t.kindOf(qtype)
+	if !ok {
 		return set, 0, false
 	}
 	st := p.steering.states[t.service][kind]
-	o, index, scope := p.lookup(st, client)
+	o, index, scope := w.supposed, -1, 0
+	if !w.suppose {
+		o, index, scope = p.lookup(st, client)
+	}
 	set.Type, set.TTL = qtype, t.ttl
 	switch {
 	case kind >= kindHTTPS:
@@ -269,7 +281,7 @@ func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set
 		w.data, set.Count = p.records(w.data[:0], kind, &o)
 		set.Data = w.data
 	}
-	if t.rotate != fleet.RotateNone && set.Count > 1 {
+	if t.rotate != fleet.RotateNone && set.Count > 1 && !w.suppose {
 		scope = max(scope, w.rotate(&set, t.rotate, client))
 	}
 	return set, scope, true
