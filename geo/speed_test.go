@@ -36,6 +36,7 @@ var cityTable = sync.OnceValue(func() *Table {
 
 // BenchmarkCompileCities makes the table of millions of networks.
 func BenchmarkCompileCities(b *testing.B) {
+	defer testkit.CPU(b)()
 	for b.Loop() {
 		var before, after runtime.MemStats
 		runtime.GC()
@@ -131,6 +132,7 @@ func BenchmarkLookup(b *testing.B) {
 func BenchmarkWiden(b *testing.B) {
 	t := cityTable()
 	to := answers(20)
+	defer testkit.CPU(b)()
 	for b.Loop() {
 		t.Widen(to)
 	}

@@ -50,6 +50,7 @@ func (c *cities) String() string                      { return "made-up cities" 
 func BenchmarkCompileCities(b *testing.B) {
 	source := newCities(200_000)
 	w := newWorld(b, fleet20(100))
+	defer testkit.CPU(b)()
 	for b.Loop() {
 		var before, after runtime.MemStats
 		runtime.GC()
@@ -79,12 +80,14 @@ func BenchmarkSettleCities(b *testing.B) {
 	}
 	v := fullView(w.Snapshot, 2, "r0")
 	b.Run("flip", func(b *testing.B) {
+		defer testkit.CPU(b)()
 		for b.Loop() {
 			p.WithView(v, now)
 		}
 	})
 	b.Run("settle", func(b *testing.B) {
 		q := p.WithView(v, now)
+		defer testkit.CPU(b)()
 		for b.Loop() {
 			q.Settle()
 		}
