@@ -19,9 +19,10 @@ sockets   Each server alone on CPU 0 with one thread, the generator (bench/dns/b
                     server can that
             subnet  www with Client Subnet, another network in each query
             do      the mix over the signed zone, DO set; static for all but Meridian
-          First with 200 queries in flight, then at half of the rate that came of it.
+          With 200 queries in flight; the mix also at half of the rate that came of it, for latency.
 veth      Servers in one network namespace, kxdpgun in another, sharing two processors:
-          Knot by sockets and by AF_XDP, Meridian by sockets and by XDP.
+          Knot by sockets and by AF_XDP, Meridian by sockets and by XDP; and an echo in XDP
+          that does no DNS, which tells what kxdpgun can send at all.
 
 Servers are started afresh for each measurement, and rounds are interleaved. CPU is user and
 system time of the server's processes for each answer. Before a measurement the machine has to be
@@ -32,7 +33,8 @@ flags:
   --seconds N        of each measurement (default 4)
   --only LIST        only these of: mix,subnet,do,veth
   --servers LIST     only these of: echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,
-                     meridian,knot-xdp,meridian-xdp
+                     meridian,echo-xdp,knot-xdp,meridian-xdp
+  --queues N         of each end of the veth pair (default 1; see bench/dns/veth.sh)
   --keep DIR         where raw figures and the servers' logs go (default a new one in /tmp)
   --rough            do not wait for a calm machine, repeat nothing
   --fifo             real-time priority for server and generator: other work hardly runs
@@ -44,11 +46,11 @@ with status 1 if a server did not start or gave wrong answers.
 END
 }
 
-rounds=3 seconds=4 only=mix,subnet,do,veth keep='' rough='' fifo=()
-servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,knot-xdp,meridian-xdp
+rounds=3 seconds=4 only=mix,subnet,do,veth keep='' queues=1 rough='' fifo=()
+servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,echo-xdp,knot-xdp,meridian-xdp
 while [ $# -gt 0 ]; do
 	case $1 in
-	--rounds | --seconds | --only | --servers | --keep)
+	--rounds | --seconds | --only | --servers | --queues | --keep)
 		[ $# -ge 2 ] || { usage >&2; exit 2; }
 		declare "${1#--}=$2"
 		shift
@@ -64,6 +66,7 @@ done
 [ "$(nproc)" -ge 2 ] || { echo 'bench/dns.sh: expected two processors' >&2; exit 1; }
 keep=${keep:-$(mktemp -d /tmp/bench-dns.XXXXXX)}
 mkdir -p "$keep"
+: >"$keep/raw.txt"
 work=$(mktemp -d)
 bin=$work/bin data=$work/data
 mkdir -p "$bin" "$data"
@@ -86,7 +89,7 @@ trap 'exit 130' INT TERM
 install() {
 	local p missing=()
 	for p in nsd knot knot-module-geoip knot-dnsutils gdnsd pdns-server pdns-backend-geoip bind9 bind9-utils bind9-dnsutils \
-		gcc libc6-dev iproute2 procps util-linux; do
+		gcc libc6-dev clang libbpf-dev iproute2 procps util-linux; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
@@ -105,6 +108,7 @@ install() {
 build() {
 	gcc -O2 -Wall -Wextra -Werror -o "$bin/blast" bench/dns/blast.c
 	gcc -O2 -Wall -Wextra -Werror -o "$bin/echo-c" bench/dns/echo.c
+	clang -O2 -g -Wall -target bpf -I"/usr/include/$(gcc -dumpmachine)" -c -o "$bin/echo-xdp.o" bench/dns/echo.bpf.c
 	go build -o "$bin/echo-go" bench/dns/echo.go
 	go build -o "$bin/make" bench/dns/make.go
 	go build -o "$bin/table" bench/dns/table.go
@@ -182,15 +186,18 @@ stop() {
 	server='' pids=''
 }
 
+# busy is the machine's CPU time in clock ticks.
+busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat; }
+
 # calm waits until other work takes less than 8 % of a processor, at most 10 minutes.
 calm() {
 	local before after i
 	[ -z "$rough" ] || return 0
 	for i in $(seq 600); do
-		before=$(awk '/^cpu / {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat)
+		before=$(busy)
 		sleep 1
-		after=$(awk '/^cpu / {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat)
-		[ $((after - before)) -ge 8 ] || return 0
+		after=$(busy)
+		[ $((after - before)) -ge $(($(getconf CLK_TCK) * 8 / 100)) ] || return 0
 	done
 	echo 'the machine does not become calm' >&2
 }
@@ -205,7 +212,7 @@ ask() {
 	for try in 1 2 3 4 5; do
 		calm
 		status=0
-		out=$("${fifo[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
+		out=$("${fifo[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -u 0.5 -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
 		[ -n "$rough" ] || [ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null || continue
 		break
 	done
@@ -228,7 +235,7 @@ sockets() {
 		if answers; then
 			ask full "${options[@]}"
 			rate=$(awk -v q="$(value qps "$last")" 'BEGIN {printf "%d", q / 2}')
-			if [ "$rate" -gt 0 ]; then ask half "${options[@]}" -r "$rate"; fi
+			if [ "$case" = mix ] && [ "$rate" -gt 0 ]; then ask half "${options[@]}" -r "$rate"; fi
 		else
 			echo "$case $name: does not start, see $keep/$case-$name.log" >&2
 			failed=1
@@ -243,6 +250,7 @@ versions
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 workers=1 addr=127.0.0.1 interface='' place=("${fifo[@]}" taskset -c 0)
 for round in $(seq "$rounds"); do
+	[ "$only" != veth ] || break
 	if wants "$only" mix; then sockets mix "$round" 'echo-c echo-go gdnsd knot nsd powerdns bind coredns meridian'; fi
 	if wants "$only" subnet; then sockets subnet "$round" 'gdnsd knot powerdns meridian'; fi
 	if wants "$only" do; then sockets do "$round" 'knot nsd bind meridian'; fi

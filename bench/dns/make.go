@@ -107,7 +107,7 @@ func writeZones(dir string) {
 	var knot, places strings.Builder
 	knot.WriteString("www.example.test:\n")
 	for _, s := range sites {
-		fmt.Fprintf(&knot, "  - geodb: \"%s\"\n    A: %v\n", s.continent, s.address)
+		fmt.Fprintf(&knot, "  - geo: \"%s\"\n    A: %v\n", s.continent, s.address)
 		fmt.Fprintf(&places, "    %s.place.example.test: [ { a: { content: %v, ttl: 60 } } ]\n", strings.ToLower(s.continent), s.address)
 	}
 	write(filepath.Join(dir, "knot.geo"), knot.String())

@@ -13,6 +13,12 @@ zone=example.test
 echo-c() { command=("$bin/echo-c" "$port"); }
 echo-go() { command=(env GOMAXPROCS="$workers" "$bin/echo-go" "$port"); }
 
+# echo-xdp runs in the kernel; the process is there to be stopped.
+echo-xdp() {
+	ip -n "$ns_server" link set dev "$interface" xdpdrv obj "$bin/echo-xdp.o" sec xdp
+	command=(sleep infinity)
+}
+
 # static FILE is the zone's file for servers that do not steer.
 static() { if [ "$case" = do ]; then echo "$data/signed.zone"; else echo "$data/plain.zone"; fi; }
 
@@ -63,6 +69,7 @@ knot() {
 		  udp-workers: $workers
 		  tcp-workers: 1
 		  background-workers: 1
+		  edns-client-subnet: on
 		  $listen
 		$xdp
 		control:

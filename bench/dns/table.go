@@ -26,7 +26,7 @@ type aim struct {
 	test, load, metric string
 	server, peer       string
 	limit              float64
-	atLeast            bool
+	atLeast            bool // the limit is a least value
 }
 
 var aims = []aim{
@@ -50,7 +50,8 @@ var columns = map[string][]struct{ metric, title, format string }{
 	"full": {{"qps", "queries/s", "%.0f"}, {"cpu_us", "CPU us/query", "%.2f"}, {"p50", "p50 us", "%.0f"}, {"p99", "p99 us", "%.0f"}, {"octets", "octets/answer", "%.0f"},
 		{"server_cpu", "server CPU %", "%.0f"}, {"other_cpu", "other work %", "%.0f"}},
 	"half": {{"qps", "queries/s", "%.0f"}, {"cpu_us", "CPU us/query", "%.2f"}, {"p50", "p50 us", "%.0f"}, {"p99", "p99 us", "%.0f"}, {"p999", "p99.9 us", "%.0f"}},
-	"":     {{"sent", "sent/s", "%.0f"}, {"qps", "answers/s", "%.0f"}, {"percent", "answered %", "%.1f"}},
+	"":     {{"sent", "sent/s", "%.0f"}, {"qps", "answers/s", "%.0f"}, {"percent", "answered %", "%.1f"}, {"cpu_us", "CPU us/answer, all of the machine", "%.2f"}},
+	"most": {{"qps", "answers/s", "%.0f"}, {"cpu_us", "CPU us/answer, all of the machine", "%.2f"}},
 }
 
 // key says what is measured; each round has one value of each metric.
@@ -149,7 +150,7 @@ func (f *figures) show(test string) {
 		if !ok {
 			cols = columns[""]
 		}
-		titles := map[string]string{"full": "200 in flight", "half": "half of that rate", "most": "as much as kxdpgun sends"}
+		titles := map[string]string{"full": "200 in flight", "half": "half of that rate", "most": "the most of all rates"}
 		fmt.Printf("\n%s, %s (median; smallest to largest of the rounds)\n\n| server |", test, cmp.Or(titles[load], load))
 		for _, c := range cols {
 			fmt.Printf(" %s |", c.title)
