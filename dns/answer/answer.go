@@ -77,6 +77,7 @@ type Outcome struct {
 type Worker struct {
 	req      request
 	msg      message
+	lower    [256]byte    // the name asked for
 	names    [2][256]byte // the name looked up, and another one
 	wildcard [258]byte
 	seen     [maxChain]int
@@ -118,6 +119,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 	}
 	r := &w.req
 	rcode := r.parse(query, &p.settings)
+	r.lower = w.lower[:zone.CopyLower(w.lower[:], r.qname)]
 	limit := 512
 	switch {
 	case c.Stream:
@@ -135,12 +137,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 	if rcode == NoError {
 		rcode = p.respond(w, &c, cookie)
 	}
-	n := p.finish(w, &c, rcode)
-	o := Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Special: r.special(), Cookie: cookie}
-	if w.zone != nil {
-		o.Zone = w.zone.Zone
-	}
-	return n, o
+	return p.finish(w, &c, rcode), Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Zone: w.zone.content(), Special: r.special(), Cookie: cookie}
 }
 
 // respond answers a query that is well formed.
@@ -165,7 +162,7 @@ func (p *Plan) respond(w *Worker, c *Client, cookie bool) uint16 {
 		return ServFail
 	case r.qtype == typeAXFR || r.qtype == typeIXFR:
 		return w.refuse(edeProhibited)
-	case p.settings.whoami != nil && string(r.lower[:len(r.qname)]) == string(p.settings.whoami):
+	case p.settings.whoami != nil && string(r.lower) == string(p.settings.whoami):
 		return p.whoami(w, c)
 	}
 	rcode := p.resolve(w, c)
@@ -190,14 +187,16 @@ func (p *Plan) finish(w *Worker, c *Client, rcode uint16) int {
 	if m.tc {
 		flags |= 0x0200
 	}
-	binary.BigEndian.PutUint16(m.buf, r.id)
-	binary.BigEndian.PutUint16(m.buf[2:], flags)
 	if r.edns {
 		p.opt(w, c, rcode)
 		m.counts[inAdditional]++
 	}
-	for i, n := range m.counts {
-		binary.BigEndian.PutUint16(m.buf[4+2*i:], n)
-	}
+	head := m.buf[:headerLen]
+	binary.BigEndian.PutUint16(head, r.id)
+	binary.BigEndian.PutUint16(head[2:], flags)
+	binary.BigEndian.PutUint16(head[4:], m.counts[0])
+	binary.BigEndian.PutUint16(head[6:], m.counts[inAnswer])
+	binary.BigEndian.PutUint16(head[8:], m.counts[inAuthority])
+	binary.BigEndian.PutUint16(head[10:], m.counts[inAdditional])
 	return m.n
 }

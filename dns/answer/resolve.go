@@ -43,7 +43,7 @@ type wild struct {
 // as far as zones are served here.
 func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 	r := &w.req
-	s := step{name: r.lower[:len(r.qname)], at: headerLen}
+	s := step{name: r.lower, at: headerLen}
 	w.end, w.wildN, w.once.n, w.absentN = end{}, 0, 0, 0
 	rcode, more := p.first(w, &s, c)
 	for more && !w.msg.tc {
@@ -170,12 +170,12 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 // allSignatures answers type RRSIG with every signature at a name, or with
 // none where they do not all fit.
 func (w *Worker) allSignatures(z *served, n *zone.Node, s *step) bool {
-	total, start := 0, w.msg.mark()
+	total, start, o := 0, w.msg.mark(), ownerAt(s.at)
 	for i := range n.Sets {
 		if !z.tells(&n.Sets[i]) {
 			continue
 		}
-		count, ok := w.msg.signatures(ownerAt(s.at), &n.Sets[i], n.Sets[i].TTL)
+		count, ok := w.msg.signatures(&o, &n.Sets[i], n.Sets[i].TTL)
 		if !ok {
 			w.msg.rewind(start)
 			w.msg.tc = true
@@ -223,10 +223,7 @@ func (w *Worker) follow(s *step, target []byte, at int) bool {
 	if s.hops == maxChain {
 		return false
 	}
-	n := copy(w.names[0][:], target)
-	for i := range n {
-		w.names[0][i] = zone.Lower(w.names[0][i])
-	}
+	n := zone.CopyLower(w.names[0][:], target)
 	s.name, s.at = w.names[0][:n], at
 	return true
 }
