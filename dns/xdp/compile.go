@@ -41,6 +41,11 @@ type compiler struct {
 	seen   map[shown]bool      // answers whose names have been looked at
 	ghosts map[string]struct{} // names that do not exist, and that answers mention
 	queue  []ghost
+
+	deciding *decider
+	variants []ref             // of all faces
+	faces    map[faceKey]ref   // the records of those that several names share
+	direct   map[directKey]ref // likewise, before they are made
 }
 
 // shown is an answer that stands below names of a zone.
@@ -60,18 +65,21 @@ type image struct {
 	blocks    [][]byte
 	directory *directory
 	names     int
+	variants  []ref
+	compiler  *compiler // for what comes later
 }
 
 // compile makes the image of a plan; key is the hash's.
 func compile(p *answer.Plan, key uint64) (*image, error) {
 	for {
 		c := &compiler{plan: p, key: key, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
-			seen: map[shown]bool{}, ghosts: map[string]struct{}{}}
+			seen: map[shown]bool{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
+			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
 		c.all()
 		if !c.clash {
 			d, err := newDirectory(key, c.nodes)
 			if err == nil {
-				return &image{c.arena.blocks, d, len(c.nodes)}, nil
+				return &image{c.arena.blocks, d, len(c.nodes), c.variants, c}, nil
 			}
 		}
 		key = key*0x9e3779b97f4a7c15 + 1
@@ -147,14 +155,14 @@ func kindsRecord(list []kind, other [2]ref) []byte {
 
 // exists places a name of a zone.
 func (c *compiler) exists(z *zone.Zone, n *zone.Node, name []byte) {
-	asked := c.exact(name)
+	asked := c.exact(z, name)
 	c.node(name, c.below(z, name), c.kinds(n, asked))
 }
 
 // missing places a name that does not exist, but that an answer mentions:
 // queries for it, and below it, are answered with other compression.
 func (c *compiler) missing(z *zone.Zone, name []byte) {
-	asked := c.exact(name)
+	asked := c.exact(z, name)
 	found := z.Lookup(name)
 	below := c.below(z, name)
 	if found.Kind == zone.Wildcard {
@@ -246,64 +254,75 @@ func (c *compiler) alias(refs [2]ref) bool {
 }
 
 // exact asks for a name itself.
-func (c *compiler) exact(name []byte) asking {
-	return func(rtype uint16) (refs [2]ref) {
-		for do := range refs {
-			if t := c.ask(name, rtype, do == 1); t != nil && t.fits() {
-				refs[do] = c.place(t)
-			}
-		}
-		return refs
-	}
-}
-
-// place gives the record of an answer; equal ones share one.
-func (c *compiler) place(t *template) ref {
-	r := c.arena.share(t.record())
-	if t.alias {
-		c.arena.noteAlias(r)
-	}
-	return r
+func (c *compiler) exact(z *zone.Zone, name []byte) asking {
+	return c.asking(questions{zone: z, names: [][]byte{name}}, false)
 }
 
 // varied asks for names below one that differ in length: only what is the same
 // for all, but for places, is answered by the program. proven says that a
 // signed zone's answer holds proofs about the name itself.
 func (c *compiler) varied(z *zone.Zone, encloser []byte, probe [][]byte, proven bool) asking {
+	return c.asking(questions{zone: z, names: probe, labels: labels(encloser) + maxCuts}, proven && z.Signed)
+}
+
+func (c *compiler) asking(q questions, proven bool) asking {
 	return func(rtype uint16) (refs [2]ref) {
 		for do := range refs {
-			if do == 1 && proven && z.Signed {
-				continue
+			if do == 0 || !proven {
+				q.rtype, q.do = rtype, do == 1
+				refs[do] = c.answer(&q)
 			}
-			first := c.ask(probe[0], rtype, do == 1)
-			if first == nil || !first.fits() || first.labels+labels(encloser)+maxCuts > maxCompressed {
-				continue
-			}
-			r := c.place(first)
-			if !c.seen[shown{z, r}] {
-				if !c.sameFor(first, probe[1:], rtype, do == 1) {
-					continue
-				}
-				c.seen[shown{z, r}] = true
-				c.mentioned(z, first)
-			}
-			refs[do] = r
 		}
 		return refs
 	}
 }
 
-// maxCompressed is how many names dns/answer remembers to compress against.
-const maxCompressed = 64
+// questions are those whose answers are one record: for a name, or for several
+// that stand for all below another.
+type questions struct {
+	zone   *zone.Zone
+	names  [][]byte
+	labels int // that the names may have; 0 for one name
+	rtype  uint16
+	do     bool
+}
 
-func (c *compiler) sameFor(t *template, names [][]byte, rtype uint16, do bool) bool {
-	for _, name := range names {
-		if o := c.ask(name, rtype, do); o == nil || !o.same(t) {
-			return false
+// answer gives the record of what is answered, or refPass.
+func (c *compiler) answer(q *questions) ref {
+	t := c.ask(q.names[0], q.rtype, q.do)
+	if by, ok := c.w.Steered(); ok {
+		return c.steered(q, by)
+	}
+	if t == nil || !c.w.Constant() {
+		return refPass
+	}
+	return c.constant(q, t)
+}
+
+// constant places an answer that is the same for all clients.
+func (c *compiler) constant(q *questions, t *template) ref {
+	if !t.fits() || q.labels > 0 && t.labels+q.labels > maxCompressed {
+		return refPass
+	}
+	r := c.arena.share(t.record())
+	if t.alias {
+		c.arena.noteAlias(r)
+	}
+	if q.labels == 0 || c.seen[shown{q.zone, r}] {
+		return r
+	}
+	for _, name := range q.names[1:] {
+		if o := c.ask(name, q.rtype, q.do); o == nil || !o.same(t) {
+			return refPass
 		}
 	}
-	return true
+	c.seen[shown{q.zone, r}] = true
+	c.mentioned(q.zone, t)
+	return r
 }
+
+// maxCompressed is how many names dns/answer remembers to compress against.
+const maxCompressed = 64
 
 // mentioned notes names in an answer that do not exist: a query for one of
 // them would be compressed against.
@@ -353,7 +372,7 @@ var nobody = answer.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 0})}
 func (c *compiler) ask(name []byte, rtype uint16, do bool) *template {
 	q := question(name, rtype, do)
 	n, o := c.plan.Answer(&c.w, q, nobody, c.out[:])
-	if n == 0 || o.Zone == nil || !c.w.Constant() || c.out[2]&0x02 != 0 {
+	if n == 0 || o.Zone == nil || c.out[2]&0x02 != 0 {
 		return nil
 	}
 	t, err := readTemplate(c.out[:n], len(name))

@@ -23,6 +23,19 @@ type dnsBucket struct {
 	Entry [8]uint64
 }
 
+type dnsGeoNode struct {
+	_      structs.HostLayout
+	Kids   uint64
+	Starts uint64
+	Kid    uint32
+	Leaf   uint32
+}
+
+type dnsHalves struct {
+	_    structs.HostLayout
+	Half [32]uint16
+}
+
 type dnsListen struct {
 	_    structs.HostLayout
 	Addr struct {
@@ -37,7 +50,12 @@ type dnsListen struct {
 type dnsMoment struct {
 	_    structs.HostLayout
 	Now  uint32
-	Zero uint32
+	Live uint32
+}
+
+type dnsOctets struct {
+	_     structs.HostLayout
+	Octet [64]uint8
 }
 
 type dnsQuery struct {
@@ -60,7 +78,7 @@ type dnsQuery struct {
 	Valid    uint8
 	Octets   uint8
 	Source   uint8
-	_        [1]byte
+	Scope    uint8
 	Family   uint16
 	_        [2]byte
 	Cursor   uint32
@@ -117,6 +135,12 @@ const (
 	dnsSpecialRefFIRST_REF     dnsSpecialRef = 8
 )
 
+type dnsState struct {
+	_       structs.HostLayout
+	Entries uint32
+	Scopes  uint32
+}
+
 type dnsWhat uint32
 
 const (
@@ -126,6 +150,11 @@ const (
 	dnsWhatWHAT_STEERED dnsWhat = 4
 )
 
+type dnsWords struct {
+	_    structs.HostLayout
+	Word [16]uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -134,20 +163,33 @@ const (
 	dnsMapBlocks        = "blocks"
 	dnsMapBuckets       = "buckets"
 	dnsMapCounters      = "counters"
+	dnsMapEntries       = "entries"
+	dnsMapGeoBlocks     = "geo_blocks"
+	dnsMapGeoLeaves     = "geo_leaves"
+	dnsMapGeoNodes      = "geo_nodes"
+	dnsMapGeoRoot4      = "geo_root4"
+	dnsMapGeoRoot6      = "geo_root6"
 	dnsMapListens       = "listens"
 	dnsMapMoments       = "moments"
 	dnsMapQueries       = "queries"
+	dnsMapScopes        = "scopes"
 	dnsMapSecrets       = "secrets"
 	dnsMapSelf          = "self"
+	dnsMapSlots         = "slots"
+	dnsMapStates        = "states"
+	dnsMapVariants      = "variants"
 	dnsProgDns          = "dns"
 	dnsVarBtfAnswer     = "btf_answer"
 	dnsVarBtfKinds      = "btf_kinds"
 	dnsVarBtfNode       = "btf_node"
 	dnsVarBtfReason     = "btf_reason"
 	dnsVarBtfSpecialRef = "btf_special_ref"
+	dnsVarBtfSteered    = "btf_steered"
 	dnsVarBtfWhat       = "btf_what"
 	dnsVarBucketMask    = "bucket_mask"
 	dnsVarHashKey       = "hash_key"
+	dnsVarRootBits4     = "root_bits4"
+	dnsVarRootBits6     = "root_bits6"
 )
 
 // loadDns returns the embedded CollectionSpec for dns.
@@ -203,11 +245,21 @@ type dnsMapSpecs struct {
 	Blocks        *ebpf.MapSpec `ebpf:"blocks"`
 	Buckets       *ebpf.MapSpec `ebpf:"buckets"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Entries       *ebpf.MapSpec `ebpf:"entries"`
+	GeoBlocks     *ebpf.MapSpec `ebpf:"geo_blocks"`
+	GeoLeaves     *ebpf.MapSpec `ebpf:"geo_leaves"`
+	GeoNodes      *ebpf.MapSpec `ebpf:"geo_nodes"`
+	GeoRoot4      *ebpf.MapSpec `ebpf:"geo_root4"`
+	GeoRoot6      *ebpf.MapSpec `ebpf:"geo_root6"`
 	Listens       *ebpf.MapSpec `ebpf:"listens"`
 	Moments       *ebpf.MapSpec `ebpf:"moments"`
 	Queries       *ebpf.MapSpec `ebpf:"queries"`
+	Scopes        *ebpf.MapSpec `ebpf:"scopes"`
 	Secrets       *ebpf.MapSpec `ebpf:"secrets"`
 	Self          *ebpf.MapSpec `ebpf:"self"`
+	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	States        *ebpf.MapSpec `ebpf:"states"`
+	Variants      *ebpf.MapSpec `ebpf:"variants"`
 }
 
 // dnsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -219,9 +271,12 @@ type dnsVariableSpecs struct {
 	BtfNode       *ebpf.VariableSpec `ebpf:"btf_node"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
 	BtfSpecialRef *ebpf.VariableSpec `ebpf:"btf_special_ref"`
+	BtfSteered    *ebpf.VariableSpec `ebpf:"btf_steered"`
 	BtfWhat       *ebpf.VariableSpec `ebpf:"btf_what"`
 	BucketMask    *ebpf.VariableSpec `ebpf:"bucket_mask"`
 	HashKey       *ebpf.VariableSpec `ebpf:"hash_key"`
+	RootBits4     *ebpf.VariableSpec `ebpf:"root_bits4"`
+	RootBits6     *ebpf.VariableSpec `ebpf:"root_bits6"`
 }
 
 // dnsObjects contains all objects after they have been loaded into the kernel.
@@ -248,11 +303,21 @@ type dnsMaps struct {
 	Blocks        *ebpf.Map `ebpf:"blocks"`
 	Buckets       *ebpf.Map `ebpf:"buckets"`
 	Counters      *ebpf.Map `ebpf:"counters"`
+	Entries       *ebpf.Map `ebpf:"entries"`
+	GeoBlocks     *ebpf.Map `ebpf:"geo_blocks"`
+	GeoLeaves     *ebpf.Map `ebpf:"geo_leaves"`
+	GeoNodes      *ebpf.Map `ebpf:"geo_nodes"`
+	GeoRoot4      *ebpf.Map `ebpf:"geo_root4"`
+	GeoRoot6      *ebpf.Map `ebpf:"geo_root6"`
 	Listens       *ebpf.Map `ebpf:"listens"`
 	Moments       *ebpf.Map `ebpf:"moments"`
 	Queries       *ebpf.Map `ebpf:"queries"`
+	Scopes        *ebpf.Map `ebpf:"scopes"`
 	Secrets       *ebpf.Map `ebpf:"secrets"`
 	Self          *ebpf.Map `ebpf:"self"`
+	Slots         *ebpf.Map `ebpf:"slots"`
+	States        *ebpf.Map `ebpf:"states"`
+	Variants      *ebpf.Map `ebpf:"variants"`
 }
 
 func (m *dnsMaps) Close() error {
@@ -261,11 +326,21 @@ func (m *dnsMaps) Close() error {
 		m.Blocks,
 		m.Buckets,
 		m.Counters,
+		m.Entries,
+		m.GeoBlocks,
+		m.GeoLeaves,
+		m.GeoNodes,
+		m.GeoRoot4,
+		m.GeoRoot6,
 		m.Listens,
 		m.Moments,
 		m.Queries,
+		m.Scopes,
 		m.Secrets,
 		m.Self,
+		m.Slots,
+		m.States,
+		m.Variants,
 	)
 }
 
@@ -278,9 +353,12 @@ type dnsVariables struct {
 	BtfNode       *ebpf.Variable `ebpf:"btf_node"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
 	BtfSpecialRef *ebpf.Variable `ebpf:"btf_special_ref"`
+	BtfSteered    *ebpf.Variable `ebpf:"btf_steered"`
 	BtfWhat       *ebpf.Variable `ebpf:"btf_what"`
 	BucketMask    *ebpf.Variable `ebpf:"bucket_mask"`
 	HashKey       *ebpf.Variable `ebpf:"hash_key"`
+	RootBits4     *ebpf.Variable `ebpf:"root_bits4"`
+	RootBits6     *ebpf.Variable `ebpf:"root_bits6"`
 }
 
 // dnsPrograms contains all programs after they have been loaded into the kernel.

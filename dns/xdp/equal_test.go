@@ -12,6 +12,7 @@ import (
 
 	"meridian/dns/answer"
 	"meridian/dns/zone"
+	"meridian/fleet"
 )
 
 // asker makes queries of all shapes about a plan's names.
@@ -204,15 +205,11 @@ func text(b []byte) string {
 	return m.String()
 }
 
-// Whatever is asked, the kernel answers as the sockets do, or passes it on to
-// them.
-func TestAnswersAreTheSockets(t *testing.T) {
-	m := newMachine(t, newPlan(t, spec, nil))
-	a := newAsker(m.plan, 1)
-	answered, total := 0, 200_000
-	if testing.Short() {
-		total = 20_000
-	}
+// agree asks both many queries.
+func (m *machine) agree(t *testing.T, seed uint64, total int) {
+	t.Helper()
+	a := newAsker(m.plan, seed)
+	answered := 0
 	for i := range total {
 		q := a.query()
 		if i%4 == 0 {
@@ -226,13 +223,42 @@ func TestAnswersAreTheSockets(t *testing.T) {
 			answered++
 		}
 	}
-	t.Logf("%d of %d answered in the kernel", answered, total)
 	counters, err := m.counters()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(counters)
+	t.Logf("%d of %d answered in the kernel; %v", answered, total, counters)
 	if answered < total/4 {
 		t.Errorf("only %d of %d answered in the kernel", answered, total)
+	}
+}
+
+// many is how many queries a test asks.
+func many() int {
+	if testing.Short() {
+		return 5_000
+	}
+	return 50_000
+}
+
+// Whatever is asked, the kernel answers as the sockets do, or passes it on to
+// them.
+func TestAnswersAreTheSockets(t *testing.T) {
+	newMachine(t, newPlan(t, spec, nil)).agree(t, 1, many())
+}
+
+// So it is when health changes, before scopes are as wide as answers go and
+// after.
+func TestHealthFlips(t *testing.T) {
+	m := newMachine(t, newPlan(t, spec, nil))
+	for i, v := range []*fleet.View{down("web", "fra"), down("web", "fra", "tyo"), nil, down("order", "gru", "fra"), down("split", "tyo"), nil} {
+		for _, p := range []*answer.Plan{m.plan.WithView(v, now), m.plan.WithView(v, now).Settle()} {
+			ok, err := m.steer(m.image, p)
+			if err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			m.plan = p
+			m.agree(t, uint64(i), many()/10)
+		}
 	}
 }

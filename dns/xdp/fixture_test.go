@@ -177,8 +177,9 @@ func down(service string, regions ...string) *fleet.View {
 // machine is a loaded program with the answers of a plan.
 type machine struct {
 	*kernel
-	plan *answer.Plan
-	work answer.Worker
+	image *image
+	plan  *answer.Plan
+	work  answer.Worker
 }
 
 func newMachine(t testing.TB, p *answer.Plan) *machine {
@@ -188,7 +189,7 @@ func newMachine(t testing.TB, p *answer.Plan) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := load(im)
+	k, err := load(im, now)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
@@ -196,7 +197,7 @@ func newMachine(t testing.TB, p *answer.Plan) *machine {
 	if err := errors.Join(k.configure(p.Fast()), k.setDays(p.Fast(), now), k.tick(now), k.listen([]netip.AddrPort{server4, server6})); err != nil {
 		t.Fatal(err)
 	}
-	return &machine{kernel: k, plan: p}
+	return &machine{kernel: k, image: im, plan: p}
 }
 
 // run gives a frame to the program. It gives the verdict and what came out.

@@ -18,12 +18,17 @@ import (
 // kernel is a loaded program and its maps, which hold one image.
 type kernel struct {
 	dnsObjects
-	reasons []string // names of enum reason, by value
+	reasons   []string // names of enum reason, by value
+	block     *ebpf.MapSpec
+	first     *ebpf.Map // block 0
+	room      int       // blocks
+	now       time.Time
+	decisions decisions
 }
 
 // load brings a program with an image into the kernel. Errors say what right
 // or feature is missing.
-func load(im *image) (*kernel, error) {
+func load(im *image, now time.Time) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("dns xdp: lift the limit on locked memory: %w", err)
 	}
@@ -35,36 +40,96 @@ func load(im *image) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
+	c := im.compiler
+	clients := newClients(c.plan.Clients())
+	decided := c.deciding.decide(c.plan)
+	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: len(im.blocks) + len(im.blocks)/4 + spareBlocks,
+		now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
 	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
-	spec.Maps[dnsMapBlocks].MaxEntries = uint32(len(im.blocks))
+	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
+	clients.size(spec)
+	k.decisions.size(spec, len(c.variants))
 	if err := errors.Join(spec.Variables[dnsVarHashKey].Set(im.directory.key),
-		spec.Variables[dnsVarBucketMask].Set(uint32(len(im.directory.buckets)-1))); err != nil {
+		spec.Variables[dnsVarBucketMask].Set(uint32(len(im.directory.buckets)-1)),
+		spec.Variables[dnsVarRootBits4].Set(uint32(rootBits)), spec.Variables[dnsVarRootBits6].Set(uint32(rootBits))); err != nil {
 		return nil, fmt.Errorf("dns xdp: set the program's constants: %w", err)
 	}
-	k := &kernel{reasons: names}
-	inner := spec.Maps[dnsMapBlocks].InnerMap.Copy()
 	if err := spec.LoadAndAssign(&k.dnsObjects, nil); err != nil {
 		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
 	}
-	if err := errors.Join(k.fillBlocks(im, inner), k.fillBuckets(im.directory)); err != nil {
+	if err := k.fill(im, &clients, decided); err != nil {
 		k.Close()
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
 	return k, nil
 }
 
-// fillBlocks makes a map of each block.
-func (k *kernel) fillBlocks(im *image, spec *ebpf.MapSpec) error {
-	for i, b := range im.blocks {
-		m, err := ebpf.NewMap(spec)
-		if err != nil {
-			return fmt.Errorf("block %d of %d: %w", i, len(im.blocks), err)
+// Close takes all out of the kernel.
+func (k *kernel) Close() error {
+	if k.first != nil {
+		k.first.Close()
+	}
+	return k.dnsObjects.Close()
+}
+
+func (k *kernel) fill(im *image, clients *clients, decided *decided) error {
+	if err := k.setBlocks(0, im.blocks); err != nil {
+		return err
+	}
+	if err := errors.Join(k.fillBuckets(im.directory), k.fillClients(clients), writeWords(k.Variants, 0, im.compiler.variants)); err != nil {
+		return err
+	}
+	return k.flip(decided)
+}
+
+// spareBlocks is for answers that come later.
+const spareBlocks = 64
+
+// blockBatch is how many blocks are put in place at a time, each batch of
+// which waits for all queries under way.
+const blockBatch = 256
+
+// setBlocks puts the records of blocks in place from a number on; records that
+// are there stay what they are.
+func (k *kernel) setBlocks(from int, blocks [][]byte) error {
+	for len(blocks) > 0 {
+		n := min(len(blocks), blockBatch)
+		if err := k.setBatch(from, blocks[:n]); err != nil {
+			return fmt.Errorf("blocks from %d on: %w", from, err)
 		}
-		err = errors.Join(m.Put(uint32(0), b[:blockSize]), k.Blocks.Put(uint32(i), m))
-		m.Close() // the outer map holds its own reference
-		if err != nil {
-			return fmt.Errorf("block %d: %w", i, err)
+		from, blocks = from+n, blocks[n:]
+	}
+	return nil
+}
+
+func (k *kernel) setBatch(from int, blocks [][]byte) error {
+	var numbers, fds []uint32
+	var made []*ebpf.Map
+	defer func() {
+		for _, m := range made {
+			if m != k.first {
+				m.Close() // the outer map holds its own reference
+			}
 		}
+	}()
+	for i, b := range blocks {
+		m, err := ebpf.NewMap(k.block)
+		if err != nil {
+			return err
+		}
+		made, numbers, fds = append(made, m), append(numbers, uint32(from+i)), append(fds, uint32(m.FD()))
+		if err := m.Put(uint32(0), b[:blockSize]); err != nil {
+			return err
+		}
+	}
+	if _, err := k.Blocks.BatchUpdate(numbers, fds, nil); err != nil {
+		return err
+	}
+	if from == 0 {
+		if k.first != nil {
+			k.first.Close()
+		}
+		k.first = made[0]
 	}
 	return nil
 }
@@ -125,9 +190,10 @@ func (k *kernel) setDays(f answer.Fast, now time.Time) error {
 	return nil
 }
 
-// tick says what time it is.
+// tick says what time it is, and which half is in force, in one write.
 func (k *kernel) tick(now time.Time) error {
-	return k.Moments.Put(uint32(0), &dnsMoment{Now: uint32(now.Unix())})
+	k.now = now
+	return k.Moments.Put(uint32(0), &dnsMoment{Now: uint32(now.Unix()), Live: uint32(k.decisions.live)})
 }
 
 func flag(b bool) uint32 {

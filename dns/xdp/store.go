@@ -64,8 +64,8 @@ func (a *arena) noteAlias(r ref) {
 
 func (a *arena) alias(r ref) bool { return a.follow[r] }
 
-// octets is what the records take, blocks not full counted whole.
-func (a *arena) octets() int { return len(a.blocks) * blockSize }
+// used is where the next record goes.
+func (a *arena) used() int { return len(a.blocks)*blockSize + len(a.blocks[len(a.blocks)-1]) }
 
 // hashOf is mix() and hash_from() of the program: the hash of a name in wire
 // form and lower case.

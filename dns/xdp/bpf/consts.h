@@ -62,3 +62,23 @@
 #define COOKIE_LIFE 3600     /* seconds (RFC 9018 section 4.3) */
 #define COOKIE_RENEW 1800
 #define COOKIE_FUTURE 300
+
+#define ROW 64               /* octets of a row of small entries: a cache line */
+#define ROW_WORDS (ROW / 4)
+#define ROW_HALVES (ROW / 2)
+#define ROW_OCTETS ROW
+
+#define SLOTS 16384          /* steer.Slots */
+#define MAX_STATES 4096      /* decisions: services by kinds of answer */
+#define ENTRY_PASS 0xffff    /* the socket answers */
+#define ENTRY_SLICED 0x8000  /* the client's slot says what it gets, by a table */
+
+/* Rows of scopes that stand for something else. */
+#define SCOPES_NONE 0xffffffff      /* all clients get one answer: 0 */
+#define SCOPES_OF_BLOCKS 0xfffffffe /* those of the clients' blocks */
+#define SCOPES_PASS 0xfffffffd      /* not known here */
+
+/* Classes of IPv6 addresses that carry IPv4 ones (geo.Class). */
+#define IN_SIX_TO_FOUR 0xffff01
+#define IN_TEREDO 0xffff02
+#define IN_LAST_32 0xffff03

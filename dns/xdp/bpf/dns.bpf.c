@@ -11,6 +11,8 @@
 #include "edns.h"
 #include "cookie.h"
 #include "find.h"
+#include "clients.h"
+#include "steer.h"
 #include "write.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -36,13 +38,14 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 	if (!read_edns(ctx, q, set))
 		return PASS_OPTIONS;
 	a = record(find_answer(q));
-	if (!a)
-		return PASS_ANSWER;
-	if (a->what != WHAT_ANSWER)
+	q->scope = 0;
+	if (a && a->what == WHAT_STEERED)
+		a = record(steer(q, (void *)a, m->live));
+	if (!a || a->what != WHAT_ANSWER)
 		return PASS_ANSWER;
 	if (q->cookie && !bake(q, set, m->now))
 		return PASS_COOKIE;
-	return respond(ctx, q, a, 0);
+	return respond(ctx, q, a);
 }
 
 SEC("xdp")

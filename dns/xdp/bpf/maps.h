@@ -3,6 +3,7 @@
 #pragma once
 
 volatile const __u64 hash_key;
+volatile const __u32 root_bits4, root_bits6;
 volatile const __u32 bucket_mask; /* buckets less one; a power of two less one */
 
 struct {
@@ -53,9 +54,92 @@ struct {
 	__array(values, struct block);
 } blocks SEC(".maps");
 
-struct listen_table {
-	struct listen slot[LISTEN_SLOTS];
-};
+/* By first bits of an IPv4 address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading, as those below are */
+	__type(key, __u32);
+	__type(value, struct words);
+} geo_root4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct words);
+} geo_root6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct geo_node);
+} geo_nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct words);
+} geo_leaves SEC(".maps");
+
+/* Class << 8 | length, by number of block. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct words);
+} geo_blocks SEC(".maps");
+
+/* By block, as many rows for each decision. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct octets);
+} scopes SEC(".maps");
+
+/* By state and class. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct halves);
+} entries SEC(".maps");
+
+/* By table and slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct halves);
+} slots SEC(".maps");
+
+/* Places of answers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loading */
+	__type(key, __u32);
+	__type(value, struct words);
+} variants SEC(".maps");
+
+/* Two halves, of which one is in force. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * MAX_STATES);
+	__type(key, __u32);
+	__type(value, struct state);
+} states SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -89,6 +89,50 @@ struct answer {
 	__u64 octets[];
 };
 
+/* Answers of which the client's gets one, by what is decided. */
+struct steered {
+	__u8 what;
+	__u8 zero;
+	__u16 count;         /* answers */
+	__u32 state;         /* index in states, of the first half */
+	__u32 base;          /* index in variants, of the first answer */
+	__u32 zero2;
+};
+
+/* What is decided of one service and kind of answer. */
+struct state {
+	__u32 entries;       /* index of its first entry, which go by class */
+	__u32 scopes;        /* its first row of scopes, or one of SCOPES_ */
+};
+
+struct words {
+	__u32 word[ROW_WORDS];
+};
+
+struct halves {
+	__u16 half[ROW_HALVES];
+};
+
+struct octets {
+	__u8 octet[ROW_OCTETS];
+};
+
+/* geo.Node. */
+struct geo_node {
+	__u64 kids;
+	__u64 starts;
+	__u32 kid;
+	__u32 leaf;
+};
+
+/* Whom a decision is for: an address with its first bit foremost; an IPv4 one
+ * is the upper half of hi. */
+struct client {
+	__u64 hi, lo;
+	__u32 v6;
+	__u32 zero;
+};
+
 struct bucket {
 	__u64 entry[WAYS];   /* upper half of the name's hash << 32 | ref; 0: free */
 };
@@ -114,7 +158,7 @@ struct settings {
 /* What changes while the rest stays. It is written by mmap. */
 struct moment {
 	__u32 now;           /* seconds since 1970 */
-	__u32 zero;
+	__u32 live;          /* half of states that is in force */
 };
 
 /* A secret of cookies: SipHash's key. */
@@ -143,6 +187,7 @@ struct query {
 	__u8 valid;          /* the cookie shown is */
 	__u8 octets;         /* of the subnet's address */
 	__u8 source;
+	__u8 scope;
 	__u16 family;
 	__u32 cursor;        /* of loops: kept here, where the verifier does not follow it */
 	struct address client;
@@ -158,3 +203,4 @@ const enum what *btf_what __attribute__((unused));
 const struct node *btf_node __attribute__((unused));
 const struct kinds *btf_kinds __attribute__((unused));
 const struct answer *btf_answer __attribute__((unused));
+const struct steered *btf_steered __attribute__((unused));

@@ -4,7 +4,7 @@
 
 /* make_opt writes the OPT in the order of dns/answer's edns.go: Client Subnet,
  * cookie, and what the answer brings. It gives its length. */
-static __always_inline __u32 make_opt(struct query *q, const struct answer *a, const __u64 *tail, __u8 scope)
+static __always_inline __u32 make_opt(struct query *q, const struct answer *a, const __u64 *tail)
 {
 	__u8 *b = (__u8 *)q->opt;
 	__u32 n = sizeof(struct opt_header);
@@ -14,7 +14,7 @@ static __always_inline __u32 make_opt(struct query *q, const struct answer *a, c
 	q->opt[1] = 0;
 	if (q->ecs) {
 		*(__u64 *)(b + n) = bpf_cpu_to_be64((__u64)OPTION_ECS << 48 | (__u64)(4 + q->octets) << 32 |
-						    (__u64)q->family << 16 | q->source << 8 | scope);
+						    (__u64)q->family << 16 | q->source << 8 | q->scope);
 		*(__u64 *)(b + n + 8) = bpf_cpu_to_be64(q->subnet[0]);
 		*(__u64 *)(b + n + 16) = bpf_cpu_to_be64(q->subnet[1]);
 		n += 8 + (q->octets & 31);
@@ -169,7 +169,7 @@ static __always_inline int seal(struct xdp_md *ctx, struct query *q)
 #define SHORT_ANSWER 16 /* words that are copied one by one */
 
 /* respond makes the query its answer. */
-static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, const struct answer *a, __u8 scope)
+static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, const struct answer *a)
 {
 	__u32 body = q->dns + DNS_HEADER + q->length + 4; /* in the frame */
 	__u32 size = a->size, relocs = a->relocs, len, opt = 0, i;
@@ -180,7 +180,7 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 		return PASS_ROOM;
 	behind = a->octets + (size + 7) / 8;
 	if (q->edns)
-		opt = make_opt(q, a, behind + (relocs + 3) / 4, scope);
+		opt = make_opt(q, a, behind + (relocs + 3) / 4);
 	len = DNS_HEADER + q->length + 4 + size;
 	if (len + q->reserved > q->limit || len + opt > q->limit)
 		return PASS_ROOM;
