@@ -51,8 +51,8 @@ func newTable(blocks4, blocks6 []Block) *Table {
 	t.borders = make([]uint8, len(t.blocks)+1)
 	borders(t.borders[:n], t.blocks[:n], 32)
 	borders(t.borders[n:len(t.blocks)], t.blocks[n:], 128)
-	t.v4 = newIndex(t.blocks[:n], 0, rootBits(n))
-	t.v6 = newIndex(t.blocks[n:], n, rootBits(len(t.blocks)-n))
+	t.v4 = newIndex(t.blocks[:n], 0, rootBits(n, false))
+	t.v6 = newIndex(t.blocks[n:], n, rootBits(len(t.blocks)-n, true))
 	return t
 }
 

@@ -72,30 +72,3 @@ func TestMarksEnterThePartition(t *testing.T) {
 		}
 	}
 }
-
-// Scopes are as wide as a table goes that was compiled for that decision alone.
-func TestWiden(t *testing.T) {
-	for seed := range uint64(10) {
-		w := randomWorld(rand.New(rand.NewPCG(seed, 6)))
-		table := compile(t, w)
-		scopes := table.Widen([]uint32{0, 1, 0, 1})
-		direct, err := Compile(w.Networks(), func(p Place) Class { return byCountry(p) & 1 })
-		if err != nil {
-			t.Fatal(err)
-		}
-		for p, k := range direct.Blocks() {
-			for _, a := range []netip.Addr{p.Addr(), lastAddr(p)} {
-				at := table.Find(a)
-				if got, scope := table.Class(at)&1, scopes.Scope(at); got != k || scope != p.Bits() {
-					t.Fatalf("seed %d: %s has class %d scope %d, want %d and %d", seed, a, got, scope, k, p.Bits())
-				}
-			}
-		}
-		one := table.Widen([]uint32{7, 7, 7, 7})
-		for _, a := range []string{"192.0.2.1", "2001:db8::1", "2002::1", "64:ff9b::1"} {
-			if scope := one.Scope(table.Find(netip.MustParseAddr(a))); scope != 0 {
-				t.Errorf("seed %d: %s has scope %d where all is one", seed, a, scope)
-			}
-		}
-	}
-}

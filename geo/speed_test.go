@@ -57,39 +57,38 @@ func BenchmarkCompileCities(b *testing.B) {
 // octets is the memory of an index.
 func (x *Index) octets() int { return 4*len(x.Root) + 24*len(x.Nodes) + 4*len(x.Leaves) }
 
-// BenchmarkIndex looks up IPv4 addresses by roots of different sizes: one after
-// the other, each depending on the one before; a few again and again, all kinds,
-// and all kinds with the caches full of other things.
+// BenchmarkIndex looks up addresses by roots of different sizes, one after the
+// other, each depending on the one before: a few again and again, many, and
+// many with the caches full of other things.
 func BenchmarkIndex(b *testing.B) {
 	t := cityTable()
+	v4, v6 := randomAddrs(1 << 16)
 	for _, bits := range []int{8, 12, 14, 16, 18, 20, 22, 24} {
-		l := t.Layout(bits, t.v6.Bits)
+		l := t.Layout(bits, bits)
 		u := &Table{blocks: l.Blocks, first6: l.First6, v4: l.V4, v6: l.V6}
 		for _, c := range []struct {
 			name  string
-			few   uint32
+			addrs []netip.Addr
 			flush int
-		}{{"few", 1<<10 - 1, 0}, {"all", ^uint32(0), 0}, {"cold", ^uint32(0), 64}, {"nothing but cold", 0, 64}} {
-			b.Run(fmt.Sprintf("root %d/%.1f MB/%s", bits, float64(l.V4.octets())/1e6, c.name), func(b *testing.B) {
-				chain4(b, u, c.few, c.flush)
+		}{{"few", v4[:1<<10], 0}, {"many", v4, 0}, {"cold", v4, 64}, {"nothing but cold", nil, 64}} {
+			b.Run(fmt.Sprintf("v4/root %d/%.1f MB/%s", bits, float64(l.V4.octets())/1e6, c.name), func(b *testing.B) {
+				chain(b, u, c.addrs, c.flush)
 			})
 		}
+		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/few", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, v6[:1<<10], 0) })
+		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/many", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, v6, 0) })
 	}
 }
 
 var other = sync.OnceValue(func() []uint64 { return make([]uint64, 64<<20/8*4) })
 
-func chain4(b *testing.B, t *Table, few uint32, flush int) {
+func chain(b *testing.B, t *Table, addrs []netip.Addr, flush int) {
 	memory := other()
 	x, sum := uint64(1), uint32(0)
 	for b.Loop() {
 		x = x*6364136223846793005 + 1442695040888963407 + uint64(sum&1)
-		if few != 0 {
-			n := uint32(x>>32) & few
-			if few != ^uint32(0) {
-				n *= 0x9e3779b1
-			}
-			sum += uint32(t.Class(Spot{Block: t.find4(n)}))
+		if len(addrs) > 0 {
+			sum += uint32(t.Class(t.Find(addrs[x>>32&uint64(len(addrs)-1)])))
 		}
 		y := x
 		for range flush {

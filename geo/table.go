@@ -1,9 +1,6 @@
 package geo
 
-import (
-	"math/bits"
-	"net/netip"
-)
+import "net/netip"
 
 // Class numbers a set of places that every policy ranks alike. There are
 // fewer than InSixToFour.
@@ -41,8 +38,23 @@ func (t *Table) Layout(bits4, bits6 int) Layout {
 	return l
 }
 
-// rootBits gives how many bits the root of an index of so many blocks takes.
-func rootBits(blocks int) int { return min(18, max(4, bits.Len(uint(blocks)))) }
+// rootBits gives how many bits the root of an index of so many blocks takes:
+// the more, the fewer nodes lie on the way, and the more of the cache the root
+// itself wants. Roots and strides end where prefixes often do: IPv4 at 24 and
+// IPv6 at 32, or thereabouts. See BenchmarkIndex.
+func rootBits(blocks int, v6 bool) int {
+	switch {
+	case blocks < 1<<10:
+		return 8
+	case blocks < 1<<18 && !v6:
+		return 12
+	case blocks < 1<<20 && v6:
+		return 14
+	case blocks < 1<<20:
+		return 18
+	}
+	return 20
+}
 
 // Size is the number of blocks of each family.
 func (t *Table) Size() (v4, v6 int) { return t.first6, len(t.blocks) - t.first6 }
