@@ -14,6 +14,7 @@ type online struct {
 	by     *sign.Online // while what a wildcard stands for is written; else nil
 	name   []byte       // that the wildcard stands for
 	failed bool
+	used   bool   // something of the answer was signed, or not, because it was asked for
 
 	set  zone.RRset
 	data []byte
@@ -46,6 +47,7 @@ func (o *online) expanded() bool {
 // signed gives a set of the wildcard with the signatures of the name.
 func (w *Worker) signed(set *zone.RRset) *zone.RRset {
 	o := &w.online
+	o.used = true
 	o.set = *set
 	if set == &w.chosen { // in the order of the answer
 		o.data = appendCanonical(o.data[:0], set.Data)
@@ -66,6 +68,7 @@ func (w *Worker) signed(set *zone.RRset) *zone.RRset {
 // signed it has no signature, and validators ask elsewhere.
 func (w *Worker) compactNSEC(z *served, name []byte, exists bool, bits []byte, ttl uint32) *zone.RRset {
 	o := &w.online
+	o.used = true
 	o.data = z.online.AppendDenial(o.data[:0], name, bits)
 	o.set = zone.RRset{Type: zone.TypeNSEC, TTL: ttl, Count: 1, Data: o.data}
 	if w.dnssec {

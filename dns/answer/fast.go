@@ -53,8 +53,8 @@ func (p *Plan) Unavailable() iter.Seq[string] {
 }
 
 // Constant says whether the last answer follows from its question alone, not
-// from who asks or when.
-func (w *Worker) Constant() bool { return w.steered == nil && !w.compact }
+// from who asks or when. (What CO changes in an OPT it changes in others too.)
+func (w *Worker) Constant() bool { return w.steered == nil && !w.online.used }
 
 // Steered says by what the last answer was steered.
 type Steered struct {
@@ -99,7 +99,7 @@ type Decided struct {
 	st *state
 }
 
-// Decided gives it. What two plans have decided alike may be equal.
+// Decided gives it.
 func (p *Plan) Decided(d Decision) Decided {
 	return Decided{p, p.steering.states[d.service][d.kind]}
 }
@@ -117,8 +117,9 @@ func (p *Plan) Decisions() iter.Seq[Decision] {
 	}
 }
 
-// Same says whether nothing of it differs from another's.
-func (d Decided) Same(o Decided) bool { return d.st == o.st }
+// Key is equal for what is decided alike, by the same plan or by plans that
+// follow from one another. It is comparable.
+func (d Decided) Key() any { return d.st }
 
 // Classes is the number of classes.
 func (d Decided) Classes() int { return len(d.st.of) }

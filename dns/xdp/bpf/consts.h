@@ -33,7 +33,8 @@
 #define OPTION_COOKIE 10
 #define OPTION_KEEPALIVE 11
 #define OPTION_VERSION 19
-#define EDNS_DO 0x80         /* of the third octet of the OPT's TTL */
+#define EDNS_DO 0x8000       /* of the second half of the OPT's TTL */
+#define EDNS_CO 0x4000       /* RFC 9824 section 5.1 */
 
 #define NAME_WORDS 16        /* longest name answered here, in words of 8 octets */
 #define MAX_CUTS 10          /* labels taken off a name to find its closest encloser */

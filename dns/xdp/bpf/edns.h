@@ -107,11 +107,11 @@ static __always_inline int read_edns(struct xdp_md *ctx, struct query *q, const 
 	if (!q->edns)
 		return from == q->end;
 	opt = at(ctx, from, sizeof(*opt));
-	if (!opt || opt->name || opt->type != bpf_htons(TYPE_OPT) || opt->version)
+	if (!opt || opt->name || opt->type != bpf_htons(TYPE_OPT) || opt->version || (opt->flags & bpf_htons(EDNS_CO)))
 		return 0;
 	n = bpf_ntohs(opt->size);
 	q->limit = n < PAYLOAD_PLAIN ? PAYLOAD_PLAIN : n > PAYLOAD ? PAYLOAD : n;
-	q->dnssec = !!(opt->flags & bpf_htons(EDNS_DO << 8));
+	q->dnssec = !!(opt->flags & bpf_htons(EDNS_DO));
 	q->cursor = from + sizeof(*opt);
 	if (q->cursor + bpf_ntohs(opt->len) != q->end)
 		return 0;

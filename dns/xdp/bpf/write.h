@@ -10,7 +10,7 @@ static __always_inline __u32 make_opt(struct query *q, const struct answer *a, c
 	__u32 n = sizeof(struct opt_header);
 	int i;
 
-	q->opt[0] = bpf_cpu_to_be64((__u64)TYPE_OPT << 40 | (__u64)PAYLOAD << 24 | (q->dnssec ? EDNS_DO : 0));
+	q->opt[0] = bpf_cpu_to_be64((__u64)TYPE_OPT << 40 | (__u64)PAYLOAD << 24 | (q->dnssec ? 0x80 : 0));
 	q->opt[1] = 0;
 	if (q->ecs) {
 		*(__u64 *)(b + n) = bpf_cpu_to_be64((__u64)OPTION_ECS << 48 | (__u64)(4 + q->octets) << 32 |
