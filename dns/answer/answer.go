@@ -128,7 +128,7 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		limit = min(r.size, PayloadUDP)
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
-	w.online.made, w.online.now, w.compact = p.made, c.Now, false
+	w.online.made, w.online.now, w.online.used, w.compact = p.made, c.Now, false, false
 	w.scratch.turn++
 	w.dnssec, w.brief = r.do, math.MaxUint32
 	w.tail = p.optLen(r)
