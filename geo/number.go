@@ -33,14 +33,6 @@ func (a u128) prev() u128 {
 	return u128{a.hi - borrow, lo}
 }
 
-// common is the number of leading bits that a and b share.
-func (a u128) common(b u128) int {
-	if x := a.hi ^ b.hi; x != 0 {
-		return bits.LeadingZeros64(x)
-	}
-	return 64 + bits.LeadingZeros64(a.lo^b.lo)
-}
-
 // zeros is the number of trailing bits that are zero; 128 of zero.
 func (a u128) zeros() int {
 	if a.lo != 0 {
