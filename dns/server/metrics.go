@@ -39,6 +39,10 @@ func (s *Server) sums() *[HTTPS + 1]counters {
 	for _, st := range s.stats {
 		st.addTo(&out[st.transport])
 	}
+	if s.cfg.Fast != nil {
+		a := s.cfg.Fast.Answered()
+		a.addTo(&out[UDP])
+	}
 	return out
 }
 

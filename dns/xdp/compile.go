@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"meridian/dns/answer"
 	"meridian/dns/zone"
+	"meridian/fleet"
 )
 
 // typeOther is the first of those for private use: what one of them gets that a
@@ -37,6 +39,8 @@ type compiler struct {
 
 	arena  arena
 	nodes  map[uint64]ref
+	zones  *zoneNumbers
+	zone   uint16              // number of the zone at hand
 	clash  bool                // two names have one hash
 	seen   map[shown]bool      // answers whose names have been looked at
 	ghosts map[string]struct{} // names that do not exist, and that answers mention
@@ -69,10 +73,42 @@ type image struct {
 	compiler  *compiler // for what comes later
 }
 
+// zoneNumbers are what zones are counted by, for as long as counts last.
+type zoneNumbers struct {
+	mu      sync.Mutex
+	numbers map[fleet.Name]uint16
+	names   []fleet.Name // by number; 0 stands for zones that have none
+}
+
+// maxZones is MAX_ZONES of the program.
+const maxZones = 1024
+
+func newZoneNumbers() *zoneNumbers {
+	return &zoneNumbers{numbers: map[fleet.Name]uint16{}, names: []fleet.Name{""}}
+}
+
+func (z *zoneNumbers) of(name fleet.Name) uint16 {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	n, ok := z.numbers[name]
+	if !ok && len(z.names) < maxZones {
+		n = uint16(len(z.names))
+		z.numbers[name], z.names = n, append(z.names, name)
+	}
+	return n
+}
+
+// list gives the names by number.
+func (z *zoneNumbers) list() []fleet.Name {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.names[:len(z.names):len(z.names)]
+}
+
 // compile makes the image of a plan; key is the hash's.
-func compile(p *answer.Plan, key uint64) (*image, error) {
+func compile(p *answer.Plan, key uint64, zones *zoneNumbers) (*image, error) {
 	for {
-		c := &compiler{plan: p, key: key, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
+		c := &compiler{plan: p, key: key, zones: zones, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
 			seen: map[shown]bool{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
 			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
 		c.all()
@@ -92,6 +128,7 @@ func (c *compiler) all() {
 		c.stub([]byte(apex))
 	}
 	for z := range c.plan.Zones() {
+		c.zone = c.zones.of(z.Name)
 		for n := range z.Nodes() {
 			if name := []byte(n.Name); c.holds(z, name) {
 				c.exists(z, n, name)
@@ -127,6 +164,7 @@ func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
 	}
 	rec := make([]byte, 16, 16+len(name)+8+len(kinds))
 	rec[0], rec[1] = byte(dnsWhatWHAT_NODE), byte(len(name))
+	binary.NativeEndian.PutUint16(rec[2:], c.zone)
 	binary.NativeEndian.PutUint32(rec[4:], below[0])
 	binary.NativeEndian.PutUint32(rec[8:], below[1])
 	c.nodes[h] = c.arena.put(append(pad(append(rec, name...)), kinds...))

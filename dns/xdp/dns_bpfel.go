@@ -80,9 +80,10 @@ type dnsQuery struct {
 	Source   uint8
 	Scope    uint8
 	Family   uint16
+	Zone     uint16
+	Rcode    uint16
 	_        [2]byte
 	Cursor   uint32
-	_        [4]byte
 	Client   struct {
 		_     structs.HostLayout
 		Octet [16]uint8
@@ -177,6 +178,7 @@ const (
 	dnsMapSelf          = "self"
 	dnsMapSlots         = "slots"
 	dnsMapStates        = "states"
+	dnsMapTallies       = "tallies"
 	dnsMapVariants      = "variants"
 	dnsProgDns          = "dns"
 	dnsVarBtfAnswer     = "btf_answer"
@@ -259,6 +261,7 @@ type dnsMapSpecs struct {
 	Self          *ebpf.MapSpec `ebpf:"self"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	States        *ebpf.MapSpec `ebpf:"states"`
+	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
 	Variants      *ebpf.MapSpec `ebpf:"variants"`
 }
 
@@ -317,6 +320,7 @@ type dnsMaps struct {
 	Self          *ebpf.Map `ebpf:"self"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	States        *ebpf.Map `ebpf:"states"`
+	Tallies       *ebpf.Map `ebpf:"tallies"`
 	Variants      *ebpf.Map `ebpf:"variants"`
 }
 
@@ -340,6 +344,7 @@ func (m *dnsMaps) Close() error {
 		m.Self,
 		m.Slots,
 		m.States,
+		m.Tallies,
 		m.Variants,
 	)
 }

@@ -185,16 +185,16 @@ type machine struct {
 func newMachine(t testing.TB, p *answer.Plan) *machine {
 	t.Helper()
 	testkit.Root(t)
-	im, err := compile(p, 0x1234567)
+	im, err := compile(p, 0x1234567, newZoneNumbers())
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := load(im, now)
+	k, err := load(im, now, nil)
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
 	t.Cleanup(func() { k.Close() })
-	if err := errors.Join(k.configure(p.Fast()), k.setDays(p.Fast(), now), k.tick(now), k.listen([]netip.AddrPort{server4, server6})); err != nil {
+	if err := errors.Join(k.setDays(p.Fast(), now), k.tick(now), k.listen([]netip.AddrPort{server4, server6})); err != nil {
 		t.Fatal(err)
 	}
 	return &machine{kernel: k, image: im, plan: p}

@@ -22,13 +22,15 @@ type kernel struct {
 	block     *ebpf.MapSpec
 	first     *ebpf.Map // block 0
 	room      int       // blocks
+	names     int
 	now       time.Time
 	decisions decisions
 }
 
-// load brings a program with an image into the kernel. Errors say what right
+// load brings a program with an image into the kernel. It counts on where the
+// one before does, which may be nil. Errors say what right
 // or feature is missing.
-func load(im *image, now time.Time) (*kernel, error) {
+func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("dns xdp: lift the limit on locked memory: %w", err)
 	}
@@ -44,7 +46,7 @@ func load(im *image, now time.Time) (*kernel, error) {
 	clients := newClients(c.plan.Clients())
 	decided := c.deciding.decide(c.plan)
 	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: len(im.blocks) + len(im.blocks)/4 + spareBlocks,
-		now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
+		names: im.names, now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
 	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
 	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
 	clients.size(spec)
@@ -54,7 +56,11 @@ func load(im *image, now time.Time) (*kernel, error) {
 		spec.Variables[dnsVarRootBits4].Set(uint32(rootBits)), spec.Variables[dnsVarRootBits6].Set(uint32(rootBits))); err != nil {
 		return nil, fmt.Errorf("dns xdp: set the program's constants: %w", err)
 	}
-	if err := spec.LoadAndAssign(&k.dnsObjects, nil); err != nil {
+	opts := &ebpf.CollectionOptions{}
+	if before != nil {
+		opts.MapReplacements = map[string]*ebpf.Map{dnsMapCounters: before.Counters, dnsMapTallies: before.Tallies}
+	}
+	if err := spec.LoadAndAssign(&k.dnsObjects, opts); err != nil {
 		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
 	}
 	if err := k.fill(im, &clients, decided); err != nil {
@@ -77,6 +83,9 @@ func (k *kernel) fill(im *image, clients *clients, decided *decided) error {
 		return err
 	}
 	if err := errors.Join(k.fillBuckets(im.directory), k.fillClients(clients), writeWords(k.Variants, 0, im.compiler.variants)); err != nil {
+		return err
+	}
+	if err := k.configure(im.compiler.plan.Fast()); err != nil {
 		return err
 	}
 	return k.flip(decided)
@@ -254,21 +263,6 @@ func enumNames(spec *ebpf.CollectionSpec, name string) ([]string, error) {
 	out := make([]string, len(e.Values)-1)
 	for i := range out {
 		out[i] = strings.ToLower(e.Values[i].Name)
-	}
-	return out, nil
-}
-
-// counters sums each reason's packets over all CPUs.
-func (k *kernel) counters() (map[string]uint64, error) {
-	out := make(map[string]uint64, len(k.reasons))
-	for i, name := range k.reasons {
-		var perCPU []uint64
-		if err := k.Counters.Lookup(uint32(i), &perCPU); err != nil {
-			return nil, fmt.Errorf("read counter %s: %w", name, err)
-		}
-		for _, n := range perCPU {
-			out[name] += n
-		}
 	}
 	return out, nil
 }

@@ -83,3 +83,9 @@
 #define IN_SIX_TO_FOUR 0xffff01
 #define IN_TEREDO 0xffff02
 #define IN_LAST_32 0xffff03
+
+/* Tallies of what is answered: by RCODE, by type, by zone. */
+#define TALLY_TYPES 16
+#define TALLY_OTHER_TYPE (TALLY_TYPES + 258)
+#define TALLY_ZONES 512
+#define MAX_ZONES 1024       /* that are counted one by one, less one: 0 stands for the rest */

@@ -45,6 +45,7 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 		return PASS_ANSWER;
 	if (q->cookie && !bake(q, set, m->now))
 		return PASS_COOKIE;
+	q->rcode = a->flags;
 	return respond(ctx, q, a);
 }
 
@@ -58,6 +59,6 @@ int dns(struct xdp_md *ctx)
 	if (!q)
 		return XDP_PASS;
 	r = handle(ctx, q);
-	count(r);
+	count(q, r);
 	return r < TX_ANSWER ? XDP_PASS : r == TX_ANSWER ? XDP_TX : XDP_DROP;
 }

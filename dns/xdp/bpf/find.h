@@ -123,11 +123,13 @@ static __always_inline ref find_answer(struct query *q)
 		n = record(r);
 		if (!n)
 			return REF_PASS;
+		q->zone = n->zone;
 		return of_type((void *)(n->name + (n->length + 7) / 8), q);
 	}
 	n = record(encloser(q));
 	if (!n)
 		return REF_PASS;
+	q->zone = n->zone;
 	r = n->below[q->dnssec & 1];
 	k = record(r);
 	if (!k)

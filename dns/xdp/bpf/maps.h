@@ -162,13 +162,30 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-static __always_inline void count(enum reason r)
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TALLY_ZONES + MAX_ZONES);
+	__type(key, __u32);
+	__type(value, __u64);
+} tallies SEC(".maps");
+
+static __always_inline void add_one(void *map, __u32 key)
 {
-	__u32 key = r;
-	__u64 *n = bpf_map_lookup_elem(&counters, &key);
+	__u64 *n = bpf_map_lookup_elem(map, &key);
 
 	if (n)
 		(*n)++;
+}
+
+/* count counts a packet by what became of it, and an answer by what it is. */
+static __always_inline void count(const struct query *q, enum reason r)
+{
+	add_one(&counters, r);
+	if (r != TX_ANSWER)
+		return;
+	add_one(&tallies, q->rcode & 15);
+	add_one(&tallies, q->type < TALLY_OTHER_TYPE - TALLY_TYPES ? TALLY_TYPES + q->type : TALLY_OTHER_TYPE);
+	add_one(&tallies, TALLY_ZONES + q->zone);
 }
 
 /* record gives the record at a place, of which RECORD_ROOM octets may be

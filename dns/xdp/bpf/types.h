@@ -69,7 +69,7 @@ struct kinds {
 struct node {
 	__u8 what;
 	__u8 length;         /* of the name */
-	__u16 zero;
+	__u16 zone;          /* number that queries are counted by */
 	ref below[2];        /* what names below it answer that have no node: an answer, or kinds */
 	__u32 zero2;
 	__u64 name[];
@@ -189,6 +189,8 @@ struct query {
 	__u8 source;
 	__u8 scope;
 	__u16 family;
+	__u16 zone;          /* that the name belongs to */
+	__u16 rcode;
 	__u32 cursor;        /* of loops: kept here, where the verifier does not follow it */
 	struct address client;
 	__u64 subnet[2];     /* address, host order, first bits foremost */

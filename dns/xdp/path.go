@@ -1,0 +1,256 @@
+package xdp
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+
+	"meridian/dns/answer"
+	"meridian/dns/server"
+)
+
+// Mode is how a program is attached to a device.
+type Mode string
+
+// The modes. Auto is native where the device can, else generic.
+const (
+	Auto    Mode = ""
+	Native  Mode = "native"
+	Generic Mode = "generic"
+)
+
+// Config is what a Path needs.
+type Config struct {
+	Device string
+	Mode   Mode
+	Log    *slog.Logger
+}
+
+// Path answers queries that come to a device. It implements server.Fast, and
+// belongs to the network namespace of the goroutine that calls Serve.
+type Path struct {
+	cfg   Config
+	key   uint64
+	zones *zoneNumbers
+	built chan built // holds at most the one image that is being made
+
+	building bool
+	image    *image // in use; nil before the first
+	pending  *answer.Plan
+	decided  *answer.Plan // whose decisions are in force
+	listen   []netip.AddrPort
+	link     link.Link
+	index    int // of the device that the link is at
+	retry    time.Time
+
+	mu     sync.Mutex // guards what follows
+	kernel *kernel
+	mode   Mode // while attached
+	fails  uint64
+	swaps  uint64
+}
+
+// built is an image with its program in the kernel.
+type built struct {
+	image  *image
+	kernel *kernel
+	plan   *answer.Plan
+	err    error
+}
+
+// New checks the configuration; it opens nothing.
+func New(cfg Config) (*Path, error) {
+	if cfg.Device == "" || cfg.Log == nil {
+		return nil, errors.New("dns xdp: no device or no logger")
+	}
+	if cfg.Mode != Auto && cfg.Mode != Native && cfg.Mode != Generic {
+		return nil, fmt.Errorf("dns xdp: mode %q: expected native or generic", cfg.Mode)
+	}
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return nil, fmt.Errorf("dns xdp: %w", err)
+	}
+	return &Path{cfg: cfg, key: binary.LittleEndian.Uint64(b[:]), zones: newZoneNumbers(), built: make(chan built, 1)}, nil
+}
+
+// retryAfter is how long what the kernel refused is left alone.
+const retryAfter = 30 * time.Second
+
+// Serve brings the kernel in line. Where names have changed another image is
+// made beside the one in use, and Serve is called again when it is ready;
+// what is decided of clients is in force when Serve returns.
+func (p *Path) Serve(s *server.Serving) error {
+	if s.Off != "" {
+		p.detach()
+		return errors.New(s.Off)
+	}
+	if s.Now.Before(p.retry) {
+		return p.steer(s)
+	}
+	err := errors.Join(p.take(s), p.steer(s), p.keep(s))
+	if err != nil {
+		p.mu.Lock()
+		p.fails++
+		p.mu.Unlock()
+		p.retry = s.Now.Add(retryAfter)
+	}
+	return err
+}
+
+// take has an image made where the names are others than those in use, and
+// takes into use the one that has been.
+func (p *Path) take(s *server.Serving) error {
+	select {
+	case b := <-p.built:
+		p.building = false
+		if b.err != nil {
+			p.pending = nil
+			return b.err
+		}
+		if err := p.swap(&b); err != nil {
+			b.kernel.Close()
+			return err
+		}
+	default:
+	}
+	if p.building {
+		return nil
+	}
+	if p.pending != nil {
+		if names, _ := s.Plan.Same(p.pending); names {
+			return nil
+		}
+	}
+	p.building, p.pending = true, s.Plan
+	var old *kernel
+	p.mu.Lock()
+	old = p.kernel
+	p.mu.Unlock()
+	go func(plan *answer.Plan) {
+		b := built{plan: plan}
+		if b.image, b.err = compile(plan, p.key, p.zones); b.err == nil {
+			b.kernel, b.err = load(b.image, s.Now, old)
+		}
+		p.built <- b
+		s.Again()
+	}(s.Plan)
+	return nil
+}
+
+// swap takes an image into use: no query is lost.
+func (p *Path) swap(b *built) error {
+	if p.link != nil {
+		if err := p.link.Update(b.kernel.Dns); err != nil {
+			return fmt.Errorf("dns xdp: put another program in place: %w", err)
+		}
+	}
+	p.mu.Lock()
+	old := p.kernel
+	p.kernel = b.kernel
+	p.swaps++
+	p.mu.Unlock()
+	p.image, p.decided, p.listen = b.image, b.plan, nil
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+// steer puts into force what is decided of clients, as far as it is about what
+// the image has.
+func (p *Path) steer(s *server.Serving) error {
+	if p.image == nil || p.decided == s.Plan {
+		return nil
+	}
+	if _, intent := s.Plan.Same(p.decided); !intent {
+		return nil
+	}
+	ok, err := p.kernel.steer(p.image, s.Plan)
+	if err != nil {
+		return err
+	}
+	if p.decided = s.Plan; !ok {
+		p.pending = nil // there is no room: all is made anew
+	}
+	return nil
+}
+
+// keep says what else holds now, and attaches the program where it is not.
+func (p *Path) keep(s *server.Serving) error {
+	if p.image == nil {
+		return nil
+	}
+	fast := p.decided.Fast()
+	if err := errors.Join(p.kernel.setDays(fast, s.Now), p.kernel.tick(s.Now)); err != nil {
+		return err
+	}
+	listen, err := expand(s.Listen)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(listen, p.listen) {
+		if err := p.kernel.listen(listen); err != nil {
+			return err
+		}
+		p.listen = listen
+	}
+	return p.attach()
+}
+
+// expand gives the machine's addresses in place of unspecified ones.
+func expand(listen []netip.AddrPort) ([]netip.AddrPort, error) {
+	var own []netip.Addr
+	var out []netip.AddrPort
+	for _, at := range listen {
+		if !at.Addr().IsUnspecified() {
+			out = append(out, at)
+			continue
+		}
+		if own == nil {
+			addrs, err := net.InterfaceAddrs()
+			if err != nil {
+				return nil, fmt.Errorf("dns xdp: the machine's addresses: %w", err)
+			}
+			for _, a := range addrs {
+				if n, ok := a.(*net.IPNet); ok {
+					if a, ok := netip.AddrFromSlice(n.IP); ok {
+						own = append(own, a.Unmap())
+					}
+				}
+			}
+		}
+		for _, a := range own {
+			if a.Is4() || at.Addr().Is6() {
+				out = append(out, netip.AddrPortFrom(a, at.Port()))
+			}
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out), nil
+}
+
+// Close ends it: from then on the sockets get all queries.
+func (p *Path) Close() error {
+	p.detach()
+	if p.building {
+		if b := <-p.built; b.kernel != nil {
+			b.kernel.Close()
+		}
+		p.building = false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kernel == nil {
+		return nil
+	}
+	return p.kernel.Close()
+}
