@@ -40,7 +40,7 @@ type state struct {
 	entries  []uint32 // by ranking: index in outcomes; with inSlots set, in rankings
 	outcomes []outcome
 	sets     []zone.RRset // A and AAAA: by outcome
-	uniform  bool         // all clients get one answer
+	uniform  bool         // all rankings have one entry: what clients get differs by slots at most
 	wide     geo.Scopes   // as wide as one answer goes; nil until settled
 }
 
@@ -153,7 +153,7 @@ func (p *Plan) decide(service int, kind answerKind) *state {
 			}
 		}
 		st.entries[i] = id
-		st.uniform = st.uniform && !sliced && id == st.entries[0]
+		st.uniform = st.uniform && id == st.entries[0]
 	}
 	return st
 }
@@ -334,6 +334,10 @@ func (p *Plan) Settle() *Plan {
 	s.wide = map[string]geo.Scopes{}
 	settled := map[*state]*state{}
 	for _, st := range s.cache {
+		if st.uniform {
+			settled[st] = st
+			continue
+		}
 		key := wideKey(p.classes.Kind(st.service), st.entries)
 		scopes := s.wide[key]
 		if scopes == nil {
@@ -384,7 +388,7 @@ func (p *Plan) WithScopes(settled *Plan) *Plan {
 // Settled says whether Settle would change nothing.
 func (p *Plan) Settled() bool {
 	for _, st := range p.steering.cache {
-		if st.wide == nil {
+		if st.wide == nil && !st.uniform {
 			return false
 		}
 	}

@@ -48,11 +48,14 @@ func BenchmarkCities(b *testing.B) {
 	}
 	w, records = nil, nil
 	runtime.GC()
-	var d *database
+	d, err := parse(file.Bytes(), "cities")
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.Run("open", func(b *testing.B) {
 		defer testkit.CPU(b)()
 		for b.Loop() {
-			if d, err = parse(file.Bytes(), "cities"); err != nil {
+			if _, err := parse(file.Bytes(), "cities"); err != nil {
 				b.Fatal(err)
 			}
 		}
