@@ -111,9 +111,9 @@ type atlas []struct {
 	place  geo.Place
 }
 
-func (a atlas) Networks() iter.Seq2[netip.Prefix, geo.Place] {
+func (a *atlas) Networks() iter.Seq2[netip.Prefix, geo.Place] {
 	return func(yield func(netip.Prefix, geo.Place) bool) {
-		for _, n := range a {
+		for _, n := range *a {
 			if !yield(n.prefix, n.place) {
 				return
 			}
@@ -121,8 +121,8 @@ func (a atlas) Networks() iter.Seq2[netip.Prefix, geo.Place] {
 	}
 }
 
-func (a atlas) Lookup(addr netip.Addr) (geo.Place, bool) {
-	for _, n := range a {
+func (a *atlas) Lookup(addr netip.Addr) (geo.Place, bool) {
+	for _, n := range *a {
 		if n.prefix.Contains(addr) {
 			return n.place, true
 		}
@@ -130,7 +130,7 @@ func (a atlas) Lookup(addr netip.Addr) (geo.Place, bool) {
 	return geo.Place{}, false
 }
 
-func (atlas) String() string { return "test atlas" }
+func (*atlas) String() string { return "test atlas" }
 
 func newAtlas() geo.Source {
 	var a atlas
@@ -144,7 +144,7 @@ func newAtlas() geo.Source {
 			place  geo.Place
 		}{netip.MustParsePrefix(n.prefix), c.Place()})
 	}
-	return a
+	return &a
 }
 
 func newWorld(t testing.TB, doc string, shifts ...fleet.Shift) *fleet.World {

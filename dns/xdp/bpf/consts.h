@@ -56,6 +56,8 @@
 #define LISTEN_SLOTS 1024
 #define LISTEN_PROBES 8
 
+#define MAX_HEAD 216         /* octets that a frame may grow at its beginning: XDP's headroom, less the kernel's own part */
+#define KEPT_WORDS 27        /* of a frame's beginning: all headers, and a question */
 #define OPT_ROOM 224         /* the largest OPT written, and some octets more */
 
 #define SECRETS 4            /* of cookies, by day */

@@ -166,6 +166,35 @@ static __always_inline int seal(struct xdp_md *ctx, struct query *q)
 	return 1;
 }
 
+/* make_room makes the frame longer by n octets: behind its end, or, where the
+ * driver has left no room there, before its beginning, from where what the
+ * answer keeps of the query is moved to. It gives REASONS where all is well. */
+static __always_inline enum reason make_room(struct xdp_md *ctx, int n, __u32 kept)
+{
+	__u64 *from, *to;
+	int i;
+
+	if (!bpf_xdp_adjust_tail(ctx, n))
+		return REASONS;
+	if (n < 8 || n > MAX_HEAD || bpf_xdp_adjust_head(ctx, -n))
+		return PASS_DRIVER;
+	for (i = 0; i < KEPT_WORDS; i++) { /* from the front on, and none is needed after it was written over */
+		if (8 * i + 8 > kept)
+			break;
+		from = at(ctx, n + 8 * i, 8);
+		to = at(ctx, 8 * i, 8);
+		if (!from || !to)
+			return DROP_WRITE;
+		*to = *from;
+	}
+	from = at(ctx, n + kept - 8, 8);
+	to = at(ctx, kept - 8, 8);
+	if (!from || !to)
+		return DROP_WRITE;
+	*to = *from;
+	return REASONS;
+}
+
 #define SHORT_ANSWER 16 /* words that are copied one by one */
 
 /* respond makes the query its answer. */
@@ -174,6 +203,7 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 	__u32 body = q->dns + DNS_HEADER + q->length + 4; /* in the frame */
 	__u32 size = a->size, relocs = a->relocs, len, opt = 0, i;
 	const __u64 *behind;
+	enum reason r;
 
 	asm volatile("" : "+r"(size), "+r"(relocs)); /* bounded below, and read no second time */
 	if (size < 8 || size > PAYLOAD || relocs > MAX_RELOCS)
@@ -185,8 +215,9 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 	if (len + q->reserved > q->limit || len + opt > q->limit)
 		return PASS_ROOM;
 	len += opt + sizeof(struct udp_header);
-	if (bpf_xdp_adjust_tail(ctx, (int)(body + size + opt) - (int)room(ctx)))
-		return PASS_DRIVER;
+	r = make_room(ctx, (int)(body + size + opt) - (int)room(ctx), body);
+	if (r != REASONS)
+		return r;
 	if (!turn(ctx, q, a, len))
 		return DROP_WRITE;
 	if (size <= 8 * SHORT_ANSWER) {
