@@ -37,8 +37,9 @@ flags:
   --queues N         of each end of the veth pair (default 1; see bench/dns/veth.sh)
   --keep DIR         where raw figures and the servers' logs go (default a new one in /tmp)
   --rough            do not wait for a calm machine, repeat nothing
-  --fifo             real-time priority for server and generator: other work hardly runs
-                     meanwhile, and hardly counts
+  --realtime         real-time priority for server and generator: other work hardly runs
+                     meanwhile, and hardly counts; but latencies of more than some
+                     milliseconds are then the scheduler's
   --help             this text
 
 Prints the medians of the rounds, and where Meridian stands against what it must reach. Ends
@@ -46,7 +47,7 @@ with status 1 if a server did not start or gave wrong answers.
 END
 }
 
-rounds=3 seconds=4 only=mix,subnet,do,veth keep='' queues=1 rough='' fifo=()
+rounds=3 seconds=4 only=mix,subnet,do,veth keep='' queues=1 rough='' priority=()
 servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,echo-xdp,knot-xdp,meridian-xdp
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -56,7 +57,7 @@ while [ $# -gt 0 ]; do
 		shift
 		;;
 	--rough) rough=yes ;;
-	--fifo) fifo=(chrt -f 5) ;;
+	--realtime) priority=(chrt -r 10) ;; # not -f: Go's runtime may wait for a thread that would never run
 	--help | -h) usage; exit ;;
 	*) usage >&2; exit 2 ;;
 	esac
@@ -212,7 +213,7 @@ ask() {
 	for try in 1 2 3 4 5; do
 		calm
 		status=0
-		out=$("${fifo[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -u 0.5 -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
+		out=$("${priority[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -u 0.5 -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
 		[ -n "$rough" ] || [ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null || continue
 		break
 	done
@@ -248,7 +249,7 @@ install
 build
 versions
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
-workers=1 addr=127.0.0.1 interface='' place=("${fifo[@]}" taskset -c 0)
+workers=1 addr=127.0.0.1 interface='' place=("${priority[@]}" taskset -c 0)
 for round in $(seq "$rounds"); do
 	[ "$only" != veth ] || break
 	if wants "$only" mix; then sockets mix "$round" 'echo-c echo-go gdnsd knot nsd powerdns bind coredns meridian'; fi

@@ -103,8 +103,9 @@ func read(path string) (*figures, error) {
 			f.values[k] = map[string]map[int]float64{}
 			f.order = append(f.order, k)
 		}
-		if numbers["status"] != 0 {
+		if numbers["status"] != 0 { // what wrong or lost answers cost is no figure
 			f.wrong[k] = true
+			continue
 		}
 		for name, n := range numbers {
 			if f.values[k][name] == nil {
@@ -117,6 +118,9 @@ func read(path string) (*figures, error) {
 }
 
 func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	slices.Sort(v)
 	if len(v)%2 == 1 {
 		return v[len(v)/2]
@@ -172,7 +176,7 @@ func (f *figures) show(test string) {
 				fmt.Print(" |")
 			}
 			if f.wrong[k] {
-				fmt.Print(" wrong or lost answers")
+				fmt.Print(" without a round of wrong or lost answers")
 			}
 			fmt.Println()
 		}

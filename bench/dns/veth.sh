@@ -35,7 +35,7 @@ veth_down() {
 gun() {
 	local try out=''
 	for try in 1 2 3 4 5; do
-		out=$(ip netns exec "$ns_client" "${fifo[@]}" kxdpgun -F 1 -t "$2" -Q "$1" -i "$data/mix.txt" -I "$end_client" -l 10.53.0.2 -R "$mac" -p "$port" "$addr" 2>&1) && break
+		out=$(ip netns exec "$ns_client" "${priority[@]}" kxdpgun -F 1 -t "$2" -Q "$1" -i "$data/mix.txt" -I "$end_client" -l 10.53.0.2 -R "$mac" -p "$port" "$addr" 2>&1) && break
 		sleep 1 # what the last run attached is not gone yet
 	done
 	awk -v t="$2" '
@@ -91,7 +91,7 @@ hit() {
 
 # veth measures all servers in all rounds.
 veth() {
-	local name round workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${fifo[@]}" taskset -c 0)
+	local name round workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${priority[@]}" taskset -c 0)
 	for round in $(seq "$rounds"); do
 		for name in echo-xdp knot knot-xdp meridian meridian-xdp; do
 			wants "$servers" "$name" || continue
