@@ -27,8 +27,15 @@ const rankDepth = 24
 type Ranking struct {
 	id     uint32    // within its kind
 	orders [][]uint8 // by node: positions of members, best first; nil for policies that need no place
-	near   []uint8   // the nearest regions, for vantage; empty where the place is not known
+	near   nearest   // for vantage; none where the place is not known
 	ms     []float32 // by region, for policy latency: from the latency map, or negative: minus the estimate by distance
+}
+
+// nearest are the regions nearest to a place. It lies in the Ranking itself:
+// a change of health asks for it in all rankings.
+type nearest struct {
+	at [vantages]uint8
+	n  uint8
 }
 
 // kind is all rankings that one steering, health left aside, makes.
@@ -181,7 +188,7 @@ func (r *Ranking) appendKey(b []byte) []byte {
 	for _, o := range r.orders {
 		b = append(append(b, byte(len(o))), o...)
 	}
-	b = append(append(b, r.near...), 0xff)
+	b = append(append(b, r.near.at[:r.near.n]...), 0xff)
 	for _, ms := range r.ms {
 		b = binary.BigEndian.AppendUint32(b, math.Float32bits(ms))
 	}

@@ -309,7 +309,7 @@ func (s *Scene) order(t *tree, r *Ranking, at uint8, slot Slot) []uint8 {
 
 // vantage gives the region nearest to the place that has a live prober, or -1.
 func (s *Scene) vantage(r *Ranking) int {
-	for _, i := range r.near {
+	for _, i := range r.near.at[:r.near.n] {
 		if s.probing[i] {
 			return int(i)
 		}

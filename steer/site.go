@@ -77,7 +77,8 @@ func (c *Classes) rank(t *tree, p geo.Place) *Ranking {
 // rank ranks every node's members. The ranking holds until the next call.
 func (s *site) rank(c *Classes, t *tree) *Ranking {
 	r := &s.ranking
-	*r = Ranking{orders: r.orders[:0], near: s.order[:min(vantages, len(s.order))]}
+	*r = Ranking{orders: r.orders[:0]}
+	r.near.n = uint8(copy(r.near.at[:], s.order))
 	if t.measured {
 		r.ms = c.milliseconds(t, s.place)
 	}
@@ -98,7 +99,7 @@ func (s *site) rank(c *Classes, t *tree) *Ranking {
 
 // clone gives a ranking that holds for good.
 func (r *Ranking) clone() *Ranking {
-	out := &Ranking{near: slices.Clone(r.near), ms: r.ms}
+	out := &Ranking{near: r.near, ms: r.ms}
 	for _, o := range r.orders {
 		out.orders = append(out.orders, slices.Clone(o))
 	}

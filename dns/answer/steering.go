@@ -131,8 +131,16 @@ func (p *Plan) decide(service int, kind answerKind) *state {
 	st := &state{service: service, kind: kind, of: p.classes.ByClass(k), rankings: p.classes.Rankings(k), uniform: true}
 	st.entries = make([]uint32, len(st.rankings))
 	known := map[outcome]uint32{}
-	slotted := map[string]uint32{}
+	slotted, briefs := map[string]uint32{}, map[string]uint32{}
+	var room [64]byte
 	for i, r := range st.rankings {
+		brief, plain := p.brief(room[:0], service, kind, r)
+		if plain {
+			if id, ok := briefs[string(brief)]; ok {
+				st.entries[i] = id
+				continue
+			}
+		}
 		o, sliced := p.choose(service, kind, r, 0)
 		id, ok := known[o]
 		switch {
@@ -153,9 +161,21 @@ func (p *Plan) decide(service int, kind answerKind) *state {
 			}
 		}
 		st.entries[i] = id
-		st.uniform = st.uniform && id == st.entries[0]
+		if st.uniform = st.uniform && id == st.entries[0]; plain {
+			briefs[string(brief)] = id
+		}
 	}
 	return st
+}
+
+// brief appends what a decision of one kind comes down to: see steer.Brief.
+func (p *Plan) brief(b []byte, service int, kind answerKind, r *steer.Ranking) (_ []byte, ok bool) {
+	if kind != kindAAAA {
+		if b, ok = p.scene.Brief(b, service, steer.V4, r); !ok || kind == kindA {
+			return b, ok
+		}
+	}
+	return p.scene.Brief(b, service, steer.V6, r)
 }
 
 // choose gives what an answer is made of for one ranking and slot.
