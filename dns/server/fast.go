@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"meridian/dns/answer"
+	"meridian/dns/limit"
 	"meridian/fleet"
 )
 
@@ -20,6 +21,9 @@ type Fast interface {
 	// Answered gives what it has done since it was made. It is safe for
 	// concurrent use.
 	Answered() Answered
+	// Debts gives the table that its rate limit goes by, so that the sockets'
+	// goes by it too; nil while it has none.
+	Debts() *limit.Table
 }
 
 // Serving is what is served.
@@ -28,6 +32,7 @@ type Serving struct {
 	Now    time.Time
 	Listen []netip.AddrPort // for UDP; an unspecified address stands for all of the machine's
 	Off    string           // why the sockets must see all queries; empty where they need not
+	Limit  *limit.Limiter   // of answers; nil for none
 	Again  func()           // asks for another call; safe for concurrent use
 }
 
@@ -49,6 +54,7 @@ func (s *Server) feedFast(ctx context.Context) {
 	for {
 		if err := s.cfg.Fast.Serve(s.serving()); err == nil {
 			told = ""
+			s.shareDebts()
 		} else if told != err.Error() {
 			told = err.Error()
 			s.log.Warn("the kernel answers no queries; the sockets answer all", "error", err)
@@ -68,10 +74,26 @@ func (s *Server) feedFast(ctx context.Context) {
 // serving gives what is served now.
 func (s *Server) serving() *Serving {
 	out := &Serving{Plan: s.Plan(), Now: time.Now(), Listen: s.Addrs(), Again: s.pokeFast}
-	if len(s.settings.Load().proxies) > 0 {
+	set := s.settings.Load()
+	out.Limit = set.limiter
+	if len(set.proxies) > 0 {
 		out.Off = "dns.proxies: PROXY headers are read by the sockets"
 	}
 	return out
+}
+
+// shareDebts has the sockets' rate limit go by the debts of cfg.Fast.
+func (s *Server) shareDebts() {
+	table := s.cfg.Fast.Debts()
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	set := s.settings.Load()
+	if table == nil || set.limiter == nil || set.limiter.Table() == table {
+		return
+	}
+	next := *set
+	next.limiter = limit.NewIn(set.limiter.Config(), table)
+	s.settings.Store(&next)
 }
 
 // pokeFast has cfg.Fast brought in line.

@@ -23,6 +23,11 @@ type dnsBucket struct {
 	Entry [8]uint64
 }
 
+type dnsDebts struct {
+	_   structs.HostLayout
+	Way [8]uint64
+}
+
 type dnsGeoNode struct {
 	_      structs.HostLayout
 	Kids   uint64
@@ -34,6 +39,29 @@ type dnsGeoNode struct {
 type dnsHalves struct {
 	_    structs.HostLayout
 	Half [32]uint16
+}
+
+type dnsLimits struct {
+	_       structs.HostLayout
+	On      uint32
+	Slip    uint32
+	Exempts uint32
+	Mask    uint32
+	Key     uint64
+	Network [2][5]struct {
+		_      structs.HostLayout
+		MaskHi uint64
+		MaskLo uint64
+		Bits   uint64
+		Cost   uint64
+	}
+	Exempt [32]struct {
+		_      structs.HostLayout
+		Hi     uint64
+		Lo     uint64
+		MaskHi uint64
+		MaskLo uint64
+	}
 }
 
 type dnsListen struct {
@@ -91,6 +119,9 @@ type dnsQuery struct {
 	Subnet [2]uint64
 	Shown  [3]uint64
 	Opt    [28]uint64
+	Tag    [5]uint64
+	Way    [5]uint32
+	Cut    uint32
 }
 
 type dnsReason uint32
@@ -108,8 +139,10 @@ const (
 	dnsReasonPASS_COOKIE  dnsReason = 9
 	dnsReasonPASS_DRIVER  dnsReason = 10
 	dnsReasonTX_ANSWER    dnsReason = 11
-	dnsReasonDROP_WRITE   dnsReason = 12
-	dnsReasonREASONS      dnsReason = 13
+	dnsReasonTX_TRUNCATED dnsReason = 12
+	dnsReasonDROP_LIMITED dnsReason = 13
+	dnsReasonDROP_WRITE   dnsReason = 14
+	dnsReasonREASONS      dnsReason = 15
 )
 
 type dnsSecret struct {
@@ -126,6 +159,11 @@ type dnsSettings struct {
 	Require uint32
 	Fixed   uint32
 	Reserve uint32
+}
+
+type dnsSlips struct {
+	_    structs.HostLayout
+	Over uint64
 }
 
 type dnsSpecialRef uint32
@@ -164,6 +202,7 @@ const (
 	dnsMapBlocks        = "blocks"
 	dnsMapBuckets       = "buckets"
 	dnsMapCounters      = "counters"
+	dnsMapDebts         = "debts"
 	dnsMapEntries       = "entries"
 	dnsMapGeoBlocks     = "geo_blocks"
 	dnsMapGeoLeaves     = "geo_leaves"
@@ -173,9 +212,11 @@ const (
 	dnsMapListens       = "listens"
 	dnsMapMoments       = "moments"
 	dnsMapQueries       = "queries"
+	dnsMapRate          = "rate"
 	dnsMapScopes        = "scopes"
 	dnsMapSecrets       = "secrets"
 	dnsMapSelf          = "self"
+	dnsMapSlipping      = "slipping"
 	dnsMapSlots         = "slots"
 	dnsMapStates        = "states"
 	dnsMapTallies       = "tallies"
@@ -247,6 +288,7 @@ type dnsMapSpecs struct {
 	Blocks        *ebpf.MapSpec `ebpf:"blocks"`
 	Buckets       *ebpf.MapSpec `ebpf:"buckets"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Debts         *ebpf.MapSpec `ebpf:"debts"`
 	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	GeoBlocks     *ebpf.MapSpec `ebpf:"geo_blocks"`
 	GeoLeaves     *ebpf.MapSpec `ebpf:"geo_leaves"`
@@ -256,9 +298,11 @@ type dnsMapSpecs struct {
 	Listens       *ebpf.MapSpec `ebpf:"listens"`
 	Moments       *ebpf.MapSpec `ebpf:"moments"`
 	Queries       *ebpf.MapSpec `ebpf:"queries"`
+	Rate          *ebpf.MapSpec `ebpf:"rate"`
 	Scopes        *ebpf.MapSpec `ebpf:"scopes"`
 	Secrets       *ebpf.MapSpec `ebpf:"secrets"`
 	Self          *ebpf.MapSpec `ebpf:"self"`
+	Slipping      *ebpf.MapSpec `ebpf:"slipping"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	States        *ebpf.MapSpec `ebpf:"states"`
 	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
@@ -306,6 +350,7 @@ type dnsMaps struct {
 	Blocks        *ebpf.Map `ebpf:"blocks"`
 	Buckets       *ebpf.Map `ebpf:"buckets"`
 	Counters      *ebpf.Map `ebpf:"counters"`
+	Debts         *ebpf.Map `ebpf:"debts"`
 	Entries       *ebpf.Map `ebpf:"entries"`
 	GeoBlocks     *ebpf.Map `ebpf:"geo_blocks"`
 	GeoLeaves     *ebpf.Map `ebpf:"geo_leaves"`
@@ -315,9 +360,11 @@ type dnsMaps struct {
 	Listens       *ebpf.Map `ebpf:"listens"`
 	Moments       *ebpf.Map `ebpf:"moments"`
 	Queries       *ebpf.Map `ebpf:"queries"`
+	Rate          *ebpf.Map `ebpf:"rate"`
 	Scopes        *ebpf.Map `ebpf:"scopes"`
 	Secrets       *ebpf.Map `ebpf:"secrets"`
 	Self          *ebpf.Map `ebpf:"self"`
+	Slipping      *ebpf.Map `ebpf:"slipping"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	States        *ebpf.Map `ebpf:"states"`
 	Tallies       *ebpf.Map `ebpf:"tallies"`
@@ -330,6 +377,7 @@ func (m *dnsMaps) Close() error {
 		m.Blocks,
 		m.Buckets,
 		m.Counters,
+		m.Debts,
 		m.Entries,
 		m.GeoBlocks,
 		m.GeoLeaves,
@@ -339,9 +387,11 @@ func (m *dnsMaps) Close() error {
 		m.Listens,
 		m.Moments,
 		m.Queries,
+		m.Rate,
 		m.Scopes,
 		m.Secrets,
 		m.Self,
+		m.Slipping,
 		m.Slots,
 		m.States,
 		m.Tallies,

@@ -58,7 +58,8 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	}
 	opts := &ebpf.CollectionOptions{}
 	if before != nil {
-		opts.MapReplacements = map[string]*ebpf.Map{dnsMapCounters: before.Counters, dnsMapTallies: before.Tallies}
+		opts.MapReplacements = map[string]*ebpf.Map{dnsMapCounters: before.Counters, dnsMapTallies: before.Tallies,
+			dnsMapDebts: before.Debts}
 	}
 	if err := spec.LoadAndAssign(&k.dnsObjects, opts); err != nil {
 		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"meridian/dns/answer"
+	"meridian/dns/limit"
 	"meridian/dns/server"
 )
 
@@ -48,6 +49,7 @@ type Path struct {
 	pending  *answer.Plan
 	decided  *answer.Plan // whose decisions are in force
 	listen   []netip.AddrPort
+	limiter  *limit.Limiter // that the kernel goes by
 	link     link.Link
 	index    int // of the device that the link is at
 	retry    time.Time
@@ -55,6 +57,7 @@ type Path struct {
 	mu     sync.Mutex // guards what follows
 	kernel *kernel
 	mode   Mode // while attached
+	debts  *limit.Table
 	fails  uint64
 	swaps  uint64
 }
@@ -89,6 +92,9 @@ const retryAfter = 30 * time.Second
 // made beside the one in use, and Serve is called again when it is ready;
 // what is decided of clients is in force when Serve returns.
 func (p *Path) Serve(s *server.Serving) error {
+	if s.Limit != nil && len(s.Limit.Config().Exempt) > maxExempt {
+		s.Off = fmt.Sprintf("dns.rate_limit.exempt: more than %d networks", maxExempt)
+	}
 	if s.Off != "" {
 		p.detach()
 		return errors.New(s.Off)
@@ -158,7 +164,7 @@ func (p *Path) swap(b *built) error {
 	p.kernel = b.kernel
 	p.swaps++
 	p.mu.Unlock()
-	p.image, p.decided, p.listen = b.image, b.plan, nil
+	p.image, p.decided, p.listen, p.limiter = b.image, b.plan, nil, nil
 	if old != nil {
 		old.Close()
 	}
@@ -203,7 +209,39 @@ func (p *Path) keep(s *server.Serving) error {
 		}
 		p.listen = listen
 	}
+	if err := p.setLimit(s.Limit); err != nil {
+		return err
+	}
 	return p.attach()
+}
+
+// setLimit tells the kernel the rate limit.
+func (p *Path) setLimit(l *limit.Limiter) error {
+	if l == p.limiter {
+		return nil
+	}
+	if p.Debts() == nil {
+		t, err := p.kernel.debtTable()
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.debts = t
+		p.mu.Unlock()
+	}
+	if err := p.kernel.setLimit(l, p.debts); err != nil {
+		return err
+	}
+	p.limiter = l
+	return nil
+}
+
+// Debts gives the table that the kernel's rate limit goes by, for the sockets'
+// to go by it too; nil while there is none.
+func (p *Path) Debts() *limit.Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.debts
 }
 
 // expand gives the machine's addresses in place of unspecified ones.

@@ -34,6 +34,11 @@ func (p *Path) Answered() server.Answered {
 		a.Rcodes[i] = sums[i]
 		a.Queries += sums[i]
 	}
+	counters, err := p.kernel.counters()
+	if err != nil {
+		p.cfg.Log.Error("reading what the kernel answered", "error", err)
+	}
+	a.Limited, a.Slipped = counters["drop_limited"], counters["tx_truncated"]
 	for t, n := range sums[tallyTypes:tallyOther] {
 		if n > 0 {
 			a.Types[uint16(t)] = n

@@ -91,3 +91,8 @@
 #define TALLY_OTHER_TYPE (TALLY_TYPES + 258)
 #define TALLY_ZONES 512
 #define MAX_ZONES 1024       /* that are counted one by one, less one: 0 stands for the rest */
+
+#define NETWORKS 5           /* sizes of network that are limited */
+#define MAX_EXEMPT 32        /* networks without limit */
+#define DEBT_SETS 32768      /* limit.DefaultNetworks, by WAYS */
+#define DNS_TC 0x0200

@@ -90,7 +90,6 @@ static __always_inline int bake(struct query *q, const struct settings *set, __u
 	__s32 age = now - made; /* serial arithmetic (RFC 1982) */
 	struct secret *s;
 
-	q->valid = 0;
 	if (set->fixed > FIXED_SECRETS)
 		return 0;
 	if (q->cookie == 2 && (q->shown[1] & 0xff) == 1 && age <= COOKIE_LIFE && age >= -COOKIE_FUTURE)

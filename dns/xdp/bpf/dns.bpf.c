@@ -13,6 +13,7 @@
 #include "find.h"
 #include "clients.h"
 #include "steer.h"
+#include "limit.h"
 #include "write.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -43,6 +44,7 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 		a = record(steer(q, (void *)a, m->live));
 	if (!a || a->what != WHAT_ANSWER)
 		return PASS_ANSWER;
+	q->valid = 0;
 	if (q->cookie && !bake(q, set, m->now))
 		return PASS_COOKIE;
 	q->rcode = a->flags;
@@ -60,5 +62,5 @@ int dns(struct xdp_md *ctx)
 		return XDP_PASS;
 	r = handle(ctx, q);
 	count(q, r);
-	return r < TX_ANSWER ? XDP_PASS : r == TX_ANSWER ? XDP_TX : XDP_DROP;
+	return r < TX_ANSWER ? XDP_PASS : r < DROP_LIMITED ? XDP_TX : XDP_DROP;
 }

@@ -163,6 +163,28 @@ struct {
 } counters SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct limits);
+} rate SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, DEBT_SETS);
+	__type(key, __u32);
+	__type(value, struct debts);
+} debts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slips);
+} slipping SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TALLY_ZONES + MAX_ZONES);
 	__type(key, __u32);
@@ -181,7 +203,7 @@ static __always_inline void add_one(void *map, __u32 key)
 static __always_inline void count(const struct query *q, enum reason r)
 {
 	add_one(&counters, r);
-	if (r != TX_ANSWER)
+	if (r != TX_ANSWER && r != TX_TRUNCATED && r != DROP_LIMITED)
 		return;
 	add_one(&tallies, q->rcode & 15);
 	add_one(&tallies, q->type < TALLY_OTHER_TYPE - TALLY_TYPES ? TALLY_TYPES + q->type : TALLY_OTHER_TYPE);

@@ -26,6 +26,8 @@ enum reason {
 	PASS_COOKIE,         /* a cookie is required, and none that is valid was shown */
 	PASS_DRIVER,         /* the driver left no room to answer in */
 	TX_ANSWER,
+	TX_TRUNCATED,        /* over the rate limit */
+	DROP_LIMITED,        /* likewise */
 	DROP_WRITE,          /* the answer could not be written after all: never */
 	REASONS,
 };
@@ -46,6 +48,38 @@ enum what {
 	WHAT_KINDS,
 	WHAT_ANSWER,
 	WHAT_STEERED,
+};
+
+/* A network whose answers are limited together: what an answer costs it. */
+struct network {
+	__u64 mask_hi, mask_lo;
+	__u64 bits;          /* of the prefix, IPv4 mapped into IPv6 */
+	__u64 cost;          /* ticks; 0: there are no more */
+};
+
+struct prefix {
+	__u64 hi, lo;
+	__u64 mask_hi, mask_lo;
+};
+
+/* The rate limit (dns/limit). */
+struct limits {
+	__u32 on;
+	__u32 slip;          /* every so many answers over the limit one is truncated; 0 for none */
+	__u32 exempts;
+	__u32 mask;          /* sets of debts less one */
+	__u64 key;
+	struct network network[2][NETWORKS]; /* IPv4, IPv6 */
+	struct prefix exempt[MAX_EXEMPT];
+};
+
+/* limit.Set. */
+struct debts {
+	__u64 way[WAYS];
+};
+
+struct slips {
+	__u64 over;
 };
 
 /* What is answered to a type, without and with DO. */
@@ -196,6 +230,9 @@ struct query {
 	__u64 subnet[2];     /* address, host order, first bits foremost */
 	__u64 shown[3];      /* cookie, as it came */
 	__u64 opt[OPT_ROOM / 8];
+	__u64 tag[NETWORKS]; /* of the client's networks, and where their debts are */
+	__u32 way[NETWORKS];
+	__u32 cut;           /* the answer is to be truncated */
 };
 
 /* Types that no map holds as such: named here, so that BTF keeps them for Go. */

@@ -146,9 +146,15 @@ static __always_inline int turn(struct xdp_md *ctx, struct query *q, const struc
 	udp->len = bpf_htons(len);
 	h = (void *)(udp + 1);
 	h->flags = (h->flags & bpf_htons(DNS_RD)) | bpf_htons(DNS_QR | a->flags);
-	h->counts[1] = a->counts[0];
-	h->counts[2] = a->counts[1];
-	h->counts[3] = a->counts[2] + (q->edns ? bpf_htons(1) : 0);
+	if (q->cut) {
+		h->flags |= bpf_htons(DNS_TC);
+		h->counts[3] = 0;
+	} else {
+		h->counts[1] = a->counts[0];
+		h->counts[2] = a->counts[1];
+		h->counts[3] = a->counts[2];
+	}
+	h->counts[3] += q->edns ? bpf_htons(1) : 0;
 	q->sum += (__u64)udp->src + udp->dst + 2 * udp->len + bpf_htons(PROTO_UDP) + h->id + h->flags +
 		  bpf_htons(1) + h->counts[1] + h->counts[2] + h->counts[3];
 	return 1;
@@ -204,6 +210,7 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 	__u32 size = a->size, relocs = a->relocs, len, opt = 0, i;
 	const __u64 *behind;
 	enum reason r;
+	enum fate how;
 
 	asm volatile("" : "+r"(size), "+r"(relocs)); /* bounded below, and read no second time */
 	if (size < 8 || size > PAYLOAD || relocs > MAX_RELOCS)
@@ -214,19 +221,33 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 	len = DNS_HEADER + q->length + 4 + size;
 	if (len + q->reserved > q->limit || len + opt > q->limit)
 		return PASS_ROOM;
+	q->cut = 0;
+	if (!q->valid) {
+		how = limit(q);
+		if (how == FATE_DROP)
+			return DROP_LIMITED;
+		if (how == FATE_TRUNCATE) {
+			q->cut = 1;
+			len -= size;
+			size = relocs = 0;
+		}
+	}
 	len += opt + sizeof(struct udp_header);
 	r = make_room(ctx, (int)(body + size + opt) - (int)room(ctx), body);
 	if (r != REASONS)
 		return r;
 	if (!turn(ctx, q, a, len))
 		return DROP_WRITE;
-	if (size <= 8 * SHORT_ANSWER) {
+	if (size == 0) {
+		; /* truncated */
+	} else if (size <= 8 * SHORT_ANSWER) {
 		if (!copy_words(ctx, body, a->octets, size, SHORT_ANSWER))
 			return DROP_WRITE;
 	} else if (bpf_xdp_store_bytes(ctx, body, (void *)a->octets, size)) {
 		return DROP_WRITE;
 	}
-	q->sum += swapped(a->sum, q->length);
+	if (size)
+		q->sum += swapped(a->sum, q->length);
 	if (relocs && !relocate(ctx, q, (const __u16 *)behind, relocs, body))
 		return DROP_WRITE;
 	if (opt) {
@@ -241,5 +262,7 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 		if (!copy_words(ctx, body + size, q->opt, opt, OPT_ROOM / 8))
 			return DROP_WRITE;
 	}
-	return seal(ctx, q) ? TX_ANSWER : DROP_WRITE;
+	if (!seal(ctx, q))
+		return DROP_WRITE;
+	return q->cut ? TX_TRUNCATED : TX_ANSWER;
 }
