@@ -125,7 +125,7 @@ build() {
 
 versions() {
 	{
-		echo "date $(date -u +%F), commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ', changed since')"
+		echo "date $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', changed since')"
 		echo "kernel $(uname -r), $(nproc) processors,$(sed -n '/^model name/{s/.*://p;q}' /proc/cpuinfo), $(go version | cut -d' ' -f3)"
 		dpkg-query -W nsd knot gdnsd pdns-server bind9
 		if [ -x "$bin/coredns" ]; then "$bin/coredns" -version | sed -n 1p; fi
