@@ -30,7 +30,7 @@ func BenchmarkCities(b *testing.B) {
 		c := all[i*len(all)/places]
 		records[i] = mmdbtype.Map{
 			"continent": mmdbtype.Map{"code": mmdbtype.String(c.Continent)}, "country": mmdbtype.Map{"iso_code": mmdbtype.String(c.Code)},
-			"city": mmdbtype.Map{"names": mmdbtype.Map{"en": mmdbtype.String(fmt.Sprint("City ", i))}},
+			"city":     mmdbtype.Map{"names": mmdbtype.Map{"en": mmdbtype.String(fmt.Sprint("City ", i))}},
 			"location": mmdbtype.Map{"latitude": mmdbtype.Float64(c.Latitude + r.Float64()), "longitude": mmdbtype.Float64(c.Longitude + r.Float64())},
 		}
 	}
