@@ -32,7 +32,7 @@ type quicSocket struct {
 
 func (o *opened) close() {
 	for _, u := range o.udp {
-		u.conn.Close()
+		u.close()
 	}
 	for _, l := range o.tcp {
 		l.Close()
@@ -143,7 +143,7 @@ func (s *Server) retire(o *opened) {
 	}
 	o.stop()
 	for _, u := range o.udp {
-		u.conn.Close()
+		u.stop()
 	}
 	for _, l := range o.tcp {
 		l.Close()

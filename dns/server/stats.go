@@ -101,6 +101,7 @@ type counters struct {
 	handed  atomic.Uint64 // to the Handler
 	limited atomic.Uint64 // answers dropped by the rate limit
 	slipped atomic.Uint64 // answers truncated by it
+	calls   atomic.Uint64 // system calls of a UDP socket
 	kernel  atomic.Uint64 // drops of sockets that are closed
 	rcode   [rcodes]atomic.Uint64
 	types   [len(typeNames)]atomic.Uint64
@@ -181,6 +182,7 @@ func (st *counters) add(o *counters) {
 	st.handed.Add(o.handed.Load())
 	st.limited.Add(o.limited.Load())
 	st.slipped.Add(o.slipped.Load())
+	st.calls.Add(o.calls.Load())
 	st.kernel.Add(o.kernel.Load())
 	addAll(st.rcode[:], o.rcode[:])
 	addAll(st.types[:], o.types[:])

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -22,6 +23,7 @@ const (
 	batch       = 32   // messages a system call
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
+	sendWait    = 100  // milliseconds that an answer waits for the interface
 	apart       = 64   // octets between buffers, which would else compete for the same lines of the cache
 )
 
@@ -36,8 +38,8 @@ type mmsghdr struct {
 // reads and writes many messages a system call, and waits by the runtime's
 // poller.
 type udpSocket struct {
-	conn     *net.UDPConn
-	raw      syscall.RawConn
+	waiting
+	local    net.Addr
 	stats    *stats
 	anywhere bool // bound to no address, so that each message tells the one it came to
 
@@ -50,10 +52,9 @@ type udpSocket struct {
 	answers  [batch][answer.PayloadUDP]byte
 	work     answer.Worker
 	tally    tally
-	receive  func(fd uintptr) bool // method values, made once
-	transmit func(fd uintptr) bool
-	second   int64 // in which notes were begun
-	notes    int   // records that may still be kept in it
+	receive  func(uintptr) bool // a method value, made once
+	second   int64              // in which notes were begun
+	notes    int                // records that may still be kept in it
 	received int
 	n        int // messages to be sent, from sent on
 	sent     int
@@ -61,11 +62,12 @@ type udpSocket struct {
 }
 
 func newUDPSocket(c *net.UDPConn, anywhere bool, st *stats) (*udpSocket, error) {
-	raw, err := c.SyscallConn()
+	local := c.LocalAddr()
+	wait, err := newWaiting(c)
 	if err != nil {
 		return nil, err
 	}
-	u := &udpSocket{conn: c, raw: raw, stats: st, anywhere: anywhere, received: batch}
+	u := &udpSocket{waiting: wait, local: local, stats: st, anywhere: anywhere, received: batch}
 	for i := range batch {
 		u.inVec[i].Base = &u.queries[i][0]
 		u.inVec[i].SetLen(maxQuery)
@@ -80,18 +82,18 @@ func newUDPSocket(c *net.UDPConn, anywhere bool, st *stats) (*udpSocket, error) 
 		h.Iov = &u.outVec[i]
 		h.SetIovlen(1)
 	}
-	u.receive, u.transmit = u.recvmmsg, u.sendmmsg
+	u.receive = u.recvmmsg
 	return u, nil
 }
 
 // serve answers until ctx ends.
 func (u *udpSocket) serve(ctx context.Context, s *Server) error {
-	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, u.stop)()
+	defer u.close()
 	for {
 		u.makeRoom()
-		if err := u.raw.Read(u.receive); err != nil || u.errno != 0 {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		if err := u.poll.Read(u.receive); err != nil || u.errno != 0 {
+			if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
 				return nil
 			}
 			if err == nil && (u.errno == unix.ENOMEM || u.errno == unix.ENOBUFS || u.errno == unix.ENETDOWN) {
@@ -102,7 +104,7 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 				}
 				continue
 			}
-			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), cmp.Or(err, error(u.errno)))
+			return fmt.Errorf("dns server: receiving on %s: %w", u.local, cmp.Or(err, error(u.errno)))
 		}
 		u.answerAll(s)
 	}
@@ -120,17 +122,27 @@ func (u *udpSocket) makeRoom() {
 	u.received = 0
 }
 
-// recvmmsg takes what there is; false where there is nothing yet.
-func (u *udpSocket) recvmmsg(fd uintptr) bool {
+// recvmmsg takes what there is; false where there is nothing yet, and the
+// poller will tell. It does not let another goroutine have the processor:
+// nothing in it waits, and to get it back costs more than the call.
+func (u *udpSocket) recvmmsg(set uintptr) bool {
+	u.errno = 0
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+		u.calls++
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			u.received, u.errno = int(n), 0
+			u.received = int(n)
+			if u.watched && u.received == batch {
+				u.errno = u.watch(set, false)
+			}
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return false
+			if !u.watched {
+				u.errno = u.watch(set, true)
+			}
+			return u.errno != 0
 		default:
 			u.errno = errno
 			return true
@@ -152,12 +164,10 @@ func (u *udpSocket) answerAll(s *Server) {
 		}
 	}
 	u.stats.countAll(&u.tally)
+	u.stats.calls.Store(u.calls)
 	u.n, u.sent = sends, 0
 	for u.sent < u.n {
-		if err := u.raw.Write(u.transmit); err != nil {
-			return // closed
-		}
-		if u.errno != 0 { // the first of the rest cannot be sent, as to a network that is not there
+		if !u.sendmmsg() { // the first of the rest cannot be sent, as to a network that is not there
 			u.stats.drop(dropSend)
 			u.sent++
 		}
@@ -233,22 +243,26 @@ func (u *udpSocket) put(i, to, n int) {
 	o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
 }
 
-// sendmmsg sends the rest of the batch; false where the socket is full.
-func (u *udpSocket) sendmmsg(fd uintptr) bool {
+// sendmmsg sends the rest of the batch; false where its first message cannot
+// be sent.
+func (u *udpSocket) sendmmsg() bool {
 	for u.sent < u.n {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
+		u.calls++
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, u.fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			u.sent += int(n)
 		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
+		case unix.EAGAIN: // the interface does not keep up
+			room := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLOUT}}
+			u.calls++
+			if n, err := unix.Poll(room, sendWait); n == 0 || err != nil && err != unix.EINTR {
+				return false
+			}
 		default:
-			u.errno = errno
-			return true
+			return false
 		}
 	}
-	u.errno = 0
 	return true
 }
 
