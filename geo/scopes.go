@@ -1,18 +1,5 @@
 package geo
 
-// Block is one entry of a Table: a maximal CIDR block of addresses of one
-// class.
-type Block uint32
-
-const lengthBits = 8
-
-// Class is that of all addresses in the block; of the blocks of IPv6 whose
-// addresses carry an IPv4 one, InSixToFour, InTeredo or InLast32.
-func (b Block) Class() Class { return Class(b >> lengthBits) }
-
-// Bits is the length of the block's prefix.
-func (b Block) Bits() int { return int(b & (1<<lengthBits - 1)) }
-
 // Scopes are the widest scopes that answers of one decision may claim: by
 // block, the length of the largest block of addresses that get the same answer.
 // It is immutable.

@@ -17,6 +17,19 @@ type Table struct {
 	v4, v6  Index
 }
 
+// Block is one entry of a Table: a maximal CIDR block of addresses of one
+// class.
+type Block uint32
+
+const lengthBits = 8
+
+// Class is that of all addresses in the block; of the blocks of IPv6 whose
+// addresses carry an IPv4 one, InSixToFour, InTeredo or InLast32.
+func (b Block) Class() Class { return Class(b >> lengthBits) }
+
+// Bits is the length of the block's prefix.
+func (b Block) Bits() int { return int(b & (1<<lengthBits - 1)) }
+
 // Layout is a table as flat slices, to be copied into the kernel's maps.
 type Layout struct {
 	Blocks []Block // by number; in order of address, IPv4 first
