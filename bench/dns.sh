@@ -24,6 +24,9 @@ veth      Servers in one network namespace, kxdpgun in another, sharing two proc
           Knot by sockets and by AF_XDP, Meridian by sockets and by XDP; and an echo in XDP
           that does no DNS, which tells what kxdpgun can send at all.
 
+program   Meridian's XDP program alone, run by the kernel on queries in memory
+          (BPF_PROG_RUN), net of the harness.
+
 Servers are started afresh for each measurement, and rounds are interleaved. CPU is user and
 system time of the server's processes for each answer. Before a measurement the machine has to be
 calm (other work under 8 % of a processor); one that other work took over 10 % of is repeated.
@@ -31,7 +34,7 @@ calm (other work under 8 % of a processor); one that other work took over 10 % o
 flags:
   --rounds N         rounds (default 3)
   --seconds N        of each measurement (default 4)
-  --only LIST        only these of: mix,subnet,do,veth
+  --only LIST        only these of: mix,subnet,do,veth,program
   --servers LIST     only these of: echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,
                      meridian,echo-xdp,knot-xdp,meridian-xdp
   --queues N         of each end of the veth pair (default 1; see bench/dns/veth.sh)
@@ -47,7 +50,7 @@ with status 1 if a server did not start or gave wrong answers.
 END
 }
 
-rounds=3 seconds=4 only=mix,subnet,do,veth keep='' queues=1 rough='' priority=()
+rounds=3 seconds=4 only=mix,subnet,do,veth,program keep='' queues=1 rough='' priority=()
 servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,echo-xdp,knot-xdp,meridian-xdp
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -200,7 +203,8 @@ calm() {
 		after=$(busy)
 		[ $((after - before)) -ge $(($(getconf CLK_TCK) * 8 / 100)) ] || return 0
 	done
-	echo 'the machine does not become calm' >&2
+	echo 'the machine does not become calm: measuring all the same' >&2
+	rough=yes
 }
 
 note() { echo "$*" >>"$keep/raw.txt"; }
@@ -245,19 +249,42 @@ sockets() {
 	done
 }
 
+# program measures Meridian's XDP program by its own benchmark in dns/xdp.
+program() {
+	local round name ns
+	go test -c -o "$bin/xdp.test" ./dns/xdp
+	for round in $(seq "$rounds"); do
+		calm
+		"${priority[@]}" taskset -c 0 "$bin/xdp.test" -test.run '^$' -test.bench 'Program$' -test.benchtime 1x >>"$keep/program.log" 2>&1 || {
+			echo "program: failed, see $keep/program.log" >&2
+			failed=1
+			return 0
+		}
+		while read -r name ns; do
+			note "case=program server=meridian-xdp round=$round load=$name status=0 ns=$ns"
+		done < <(awk '/^BenchmarkProgram/ {
+			sub(/^BenchmarkProgram./, "", $1)
+			sub(/-[0-9]+$/, "", $1)
+			for (i = 2; i < NF; i++) if ($(i + 1) == "ns/query") print $1, $i
+		}' "$keep/program.log" | tail -n "$(($(grep -c ns/query "$keep/program.log") / round))")
+	done
+	echo "the program alone done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
+}
+
 install
 build
 versions
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 workers=1 addr=127.0.0.1 interface='' place=("${priority[@]}" taskset -c 0)
 for round in $(seq "$rounds"); do
-	[ "$only" != veth ] || break
+	wants "$only" mix || wants "$only" subnet || wants "$only" do || break
 	if wants "$only" mix; then sockets mix "$round" 'echo-c echo-go gdnsd knot nsd powerdns bind coredns meridian'; fi
 	if wants "$only" subnet; then sockets subnet "$round" 'gdnsd knot powerdns meridian'; fi
 	if wants "$only" do; then sockets do "$round" 'knot nsd bind meridian'; fi
 	echo "round $round of sockets done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 done
 if wants "$only" veth; then veth; fi
+if wants "$only" program; then program; fi
 "$bin/table" "$keep/raw.txt" | tee "$keep/table.txt"
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 exit $failed

@@ -42,6 +42,9 @@ var aims = []aim{
 	{"p99 at half of saturation, mix", "mix", "half", "p99", "meridian", "knot", 1.0, false},
 	{"answers a second, veth", "veth", "most", "qps", "meridian-xdp", "knot", 3.5, true},
 	{"answers a second, veth", "veth", "most", "qps", "meridian-xdp", "knot-xdp", 1.9, true},
+	{"ns a query, XDP program: hot", "program", "names=1000/plain/A/queries=1", "ns", "meridian-xdp", "", 120, false},
+	{"with EDNS and Client Subnet", "program", "names=1000/EDNS+ECS/A/queries=1", "ns", "meridian-xdp", "", 150, false},
+	{"100,000 answers, 65,536 queries", "program", "names=100000/plain/A/queries=65536", "ns", "meridian-xdp", "", 450, false},
 	{"% answered of all that kxdpgun sends", "veth", "most", "percent", "meridian-xdp", "", 99.9, true},
 }
 
@@ -75,6 +78,7 @@ func main() {
 	for _, test := range []string{"mix", "subnet", "do", "veth"} {
 		f.show(test)
 	}
+	f.program()
 	f.judge()
 }
 
@@ -183,6 +187,19 @@ func (f *figures) show(test string) {
 	}
 }
 
+// program prints what the XDP program takes for each kind of query.
+func (f *figures) program() {
+	title := "\nprogram: ns a query, net of the harness (median; smallest to largest of the rounds)\n\n| zone, query, how many different ones | ns |\n| --- | ---: |\n"
+	for _, k := range f.order {
+		v := f.of(k, "ns")
+		if k.test != "program" || len(v) == 0 {
+			continue
+		}
+		fmt.Printf("%s| %s | %.0f (%.0f to %.0f) |\n", title, k.load, median(v), slices.Min(v), slices.Max(v))
+		title = ""
+	}
+}
+
 // judge prints each aim, and what was measured: the ratio of medians, and the
 // smallest and largest ratio within one round.
 func (f *figures) judge() {
@@ -193,7 +210,7 @@ func (f *figures) judge() {
 		if a.atLeast {
 			sign = "at least"
 		}
-		fmt.Printf("| %s | %s | ", a.what, cmp.Or(a.peer, "all"))
+		fmt.Printf("| %s | %s | ", a.what, cmp.Or(a.peer, "-"))
 		if len(v) == 0 || a.peer != "" && len(f.of(theirs, a.metric)) == 0 {
 			fmt.Printf("not measured | %s %g | |\n", sign, a.limit)
 			continue
