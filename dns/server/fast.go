@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -33,7 +34,20 @@ type Serving struct {
 	Listen []netip.AddrPort // for UDP; an unspecified address stands for all of the machine's
 	Off    string           // why the sockets must see all queries; empty where they need not
 	Limit  *limit.Limiter   // of answers; nil for none
+	Share  float64          // of queries that are wanted for the query log, 0 to 1; the first ones of each second are in any case
+	Seen   func(*Seen)      // takes a query with its answer; safe for concurrent use, does not keep it
 	Again  func()           // asks for another call; safe for concurrent use
+}
+
+// Seen is a query that never came to a socket.
+type Seen struct {
+	Query, Answer []byte // Answer is empty where none was sent
+	Client        netip.AddrPort
+	Rcode         uint16
+	Limited       bool // the rate limit dropped the answer, or
+	Slipped       bool // truncated it
+	Note          bool // it is one of the first of its second
+	Log           bool // it is in the query log's share
 }
 
 // Answered counts queries that never came to a socket.
@@ -76,10 +90,36 @@ func (s *Server) serving() *Serving {
 	out := &Serving{Plan: s.Plan(), Now: time.Now(), Listen: s.Addrs(), Again: s.pokeFast}
 	set := s.settings.Load()
 	out.Limit = set.limiter
+	out.Seen = s.seenFast
+	if s.cfg.Tap != nil {
+		out.Share = s.cfg.Tap.Share()
+	}
 	if len(set.proxies) > 0 {
 		out.Off = "dns.proxies: PROXY headers are read by the sockets"
 	}
 	return out
+}
+
+// seenFast takes note of a query that cfg.Fast has answered.
+func (s *Server) seenFast(q *Seen) {
+	o := observed{query: q.Query, answer: q.Answer, client: q.Client, transport: UDP, outcome: answer.Outcome{Rcode: q.Rcode}}
+	if end := endOfQuestion(q.Query); end > 0 {
+		o.outcome.Type = binary.BigEndian.Uint16(q.Query[end-4:])
+		o.outcome.Class = binary.BigEndian.Uint16(q.Query[end-2:])
+	}
+	switch {
+	case q.Limited:
+		o.fate = limited
+	case q.Slipped:
+		o.fate = slipped
+	}
+	now := time.Now()
+	if q.Note {
+		s.fastRing.add(s.plan.Load(), &o, now)
+	}
+	if q.Log && s.cfg.Tap != nil {
+		s.tap(&o, now)
+	}
 }
 
 // shareDebts has the sockets' rate limit go by the debts of cfg.Fast.

@@ -52,6 +52,7 @@ type Server struct {
 	settings    atomic.Pointer[settings]
 	changed     chan struct{} // holds one token when the plan has changed
 	fastChanged chan struct{} // likewise, for cfg.Fast
+	fastRing    ring          // of what it answered
 	clients     clients
 
 	exchanges sync.Pool     // of *exchange

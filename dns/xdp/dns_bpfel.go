@@ -41,6 +41,16 @@ type dnsHalves struct {
 	Half [32]uint16
 }
 
+type dnsKept struct {
+	_      structs.HostLayout
+	Drawn  uint64
+	Second uint32
+	Notes  uint32
+	Len    uint32
+	Zero   uint32
+	Query  [512]uint8
+}
+
 type dnsLimits struct {
 	_       structs.HostLayout
 	On      uint32
@@ -121,7 +131,10 @@ type dnsQuery struct {
 	Opt    [28]uint64
 	Tag    [5]uint64
 	Way    [5]uint32
+	Port   uint16
+	Answer uint16
 	Cut    uint32
+	_      [4]byte
 }
 
 type dnsReason uint32
@@ -145,6 +158,23 @@ const (
 	dnsReasonREASONS      dnsReason = 15
 )
 
+type dnsSample struct {
+	_      structs.HostLayout
+	Client struct {
+		_     structs.HostLayout
+		Octet [16]uint8
+	}
+	Port      uint16
+	Wanted    uint8
+	Reason    uint8
+	QueryLen  uint16
+	AnswerLen uint16
+	Rcode     uint16
+	Zero      [3]uint16
+	Query     [512]uint8
+	Answer    [1232]uint8
+}
+
 type dnsSecret struct {
 	_   structs.HostLayout
 	Key [2]uint64
@@ -159,6 +189,8 @@ type dnsSettings struct {
 	Require uint32
 	Fixed   uint32
 	Reserve uint32
+	Share   uint32
+	Zero    uint32
 }
 
 type dnsSlips struct {
@@ -209,10 +241,12 @@ const (
 	dnsMapGeoNodes      = "geo_nodes"
 	dnsMapGeoRoot4      = "geo_root4"
 	dnsMapGeoRoot6      = "geo_root6"
+	dnsMapKeeping       = "keeping"
 	dnsMapListens       = "listens"
 	dnsMapMoments       = "moments"
 	dnsMapQueries       = "queries"
 	dnsMapRate          = "rate"
+	dnsMapSamples       = "samples"
 	dnsMapScopes        = "scopes"
 	dnsMapSecrets       = "secrets"
 	dnsMapSelf          = "self"
@@ -226,6 +260,7 @@ const (
 	dnsVarBtfKinds      = "btf_kinds"
 	dnsVarBtfNode       = "btf_node"
 	dnsVarBtfReason     = "btf_reason"
+	dnsVarBtfSample     = "btf_sample"
 	dnsVarBtfSpecialRef = "btf_special_ref"
 	dnsVarBtfSteered    = "btf_steered"
 	dnsVarBtfWhat       = "btf_what"
@@ -295,10 +330,12 @@ type dnsMapSpecs struct {
 	GeoNodes      *ebpf.MapSpec `ebpf:"geo_nodes"`
 	GeoRoot4      *ebpf.MapSpec `ebpf:"geo_root4"`
 	GeoRoot6      *ebpf.MapSpec `ebpf:"geo_root6"`
+	Keeping       *ebpf.MapSpec `ebpf:"keeping"`
 	Listens       *ebpf.MapSpec `ebpf:"listens"`
 	Moments       *ebpf.MapSpec `ebpf:"moments"`
 	Queries       *ebpf.MapSpec `ebpf:"queries"`
 	Rate          *ebpf.MapSpec `ebpf:"rate"`
+	Samples       *ebpf.MapSpec `ebpf:"samples"`
 	Scopes        *ebpf.MapSpec `ebpf:"scopes"`
 	Secrets       *ebpf.MapSpec `ebpf:"secrets"`
 	Self          *ebpf.MapSpec `ebpf:"self"`
@@ -317,6 +354,7 @@ type dnsVariableSpecs struct {
 	BtfKinds      *ebpf.VariableSpec `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.VariableSpec `ebpf:"btf_node"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
+	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
 	BtfSpecialRef *ebpf.VariableSpec `ebpf:"btf_special_ref"`
 	BtfSteered    *ebpf.VariableSpec `ebpf:"btf_steered"`
 	BtfWhat       *ebpf.VariableSpec `ebpf:"btf_what"`
@@ -357,10 +395,12 @@ type dnsMaps struct {
 	GeoNodes      *ebpf.Map `ebpf:"geo_nodes"`
 	GeoRoot4      *ebpf.Map `ebpf:"geo_root4"`
 	GeoRoot6      *ebpf.Map `ebpf:"geo_root6"`
+	Keeping       *ebpf.Map `ebpf:"keeping"`
 	Listens       *ebpf.Map `ebpf:"listens"`
 	Moments       *ebpf.Map `ebpf:"moments"`
 	Queries       *ebpf.Map `ebpf:"queries"`
 	Rate          *ebpf.Map `ebpf:"rate"`
+	Samples       *ebpf.Map `ebpf:"samples"`
 	Scopes        *ebpf.Map `ebpf:"scopes"`
 	Secrets       *ebpf.Map `ebpf:"secrets"`
 	Self          *ebpf.Map `ebpf:"self"`
@@ -384,10 +424,12 @@ func (m *dnsMaps) Close() error {
 		m.GeoNodes,
 		m.GeoRoot4,
 		m.GeoRoot6,
+		m.Keeping,
 		m.Listens,
 		m.Moments,
 		m.Queries,
 		m.Rate,
+		m.Samples,
 		m.Scopes,
 		m.Secrets,
 		m.Self,
@@ -407,6 +449,7 @@ type dnsVariables struct {
 	BtfKinds      *ebpf.Variable `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.Variable `ebpf:"btf_node"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
+	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
 	BtfSpecialRef *ebpf.Variable `ebpf:"btf_special_ref"`
 	BtfSteered    *ebpf.Variable `ebpf:"btf_steered"`
 	BtfWhat       *ebpf.Variable `ebpf:"btf_what"`

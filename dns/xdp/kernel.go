@@ -25,6 +25,7 @@ type kernel struct {
 	names     int
 	now       time.Time
 	decisions decisions
+	settings  dnsSettings
 }
 
 // load brings a program with an image into the kernel. It counts on where the
@@ -59,7 +60,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	opts := &ebpf.CollectionOptions{}
 	if before != nil {
 		opts.MapReplacements = map[string]*ebpf.Map{dnsMapCounters: before.Counters, dnsMapTallies: before.Tallies,
-			dnsMapDebts: before.Debts}
+			dnsMapDebts: before.Debts, dnsMapSamples: before.Samples}
 	}
 	if err := spec.LoadAndAssign(&k.dnsObjects, opts); err != nil {
 		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
@@ -174,8 +175,9 @@ func (k *kernel) configure(f answer.Fast) error {
 			return err
 		}
 	}
-	return k.Self.Put(uint32(0), &dnsSettings{Ecs: flag(f.ECS), Nsid: flag(f.NSID), Cookies: flag(f.Cookies),
-		Require: flag(f.Require), Fixed: uint32(len(f.Fixed)), Reserve: uint32(f.Reserve)})
+	k.settings = dnsSettings{Ecs: flag(f.ECS), Nsid: flag(f.NSID), Cookies: flag(f.Cookies),
+		Require: flag(f.Require), Fixed: uint32(len(f.Fixed)), Reserve: uint32(f.Reserve)}
+	return k.Self.Put(uint32(0), &k.settings)
 }
 
 func (k *kernel) setSecret(slot uint32, s [16]byte, day int64) error {

@@ -34,6 +34,27 @@ type site struct {
 	path   *Path
 	ns     *netns.NS
 	client *netns.NS
+	tap    *countingTap
+	calls  atomic.Int64 // of Serve that are done
+}
+
+// countingTap takes all queries while it is on.
+type countingTap struct {
+	on    atomic.Bool
+	taken atomic.Int64
+}
+
+func (c *countingTap) Share() float64 {
+	if c.on.Load() {
+		return 1
+	}
+	return 0
+}
+
+func (c *countingTap) Take(query, answer []byte, client netip.AddrPort, t server.Transport, at time.Time) {
+	if len(answer) > len(query) && query[0] == answer[0] && client.Addr() == netip.MustParseAddr(siteClient4) && t == server.UDP {
+		c.taken.Add(1)
+	}
 }
 
 const (
@@ -44,10 +65,12 @@ const (
 // inside has a Path's calls made in a namespace.
 type inside struct {
 	*Path
-	ns *netns.NS
+	ns    *netns.NS
+	calls *atomic.Int64
 }
 
 func (i inside) Serve(s *server.Serving) error {
+	defer i.calls.Add(1)
 	return i.ns.Enter(func() error { return i.Path.Serve(s) })
 }
 
@@ -56,7 +79,7 @@ func (i inside) Close() error { return i.ns.Enter(i.Path.Close) }
 func newSite(t *testing.T, doc string, mode Mode) *site {
 	t.Helper()
 	testkit.Root(t)
-	s := &site{T: t}
+	s := &site{T: t, tap: new(countingTap)}
 	var err error
 	if s.ns, err = netns.New("server"); err != nil {
 		t.Fatal(err)
@@ -75,7 +98,7 @@ func newSite(t *testing.T, doc string, mode Mode) *site {
 	if s.path, err = New(Config{Device: "eth0", Mode: mode, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
-	s.server, err = server.New(server.Config{Identity: id, Geo: newAtlas(), Logger: slog.New(slog.DiscardHandler), Fast: inside{s.path, s.ns},
+	s.server, err = server.New(server.Config{Identity: id, Geo: newAtlas(), Logger: slog.New(slog.DiscardHandler), Fast: inside{s.path, s.ns, &s.calls}, Tap: s.tap,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("[::]:53")}})
 	s.must(err)
 	s.must(s.server.Apply(newWorld(t, doc)))
@@ -104,6 +127,12 @@ func (s *site) mode() Mode {
 	s.path.mu.Lock()
 	defer s.path.mu.Unlock()
 	return s.path.mode
+}
+
+func (s *site) swaps() uint64 {
+	s.path.mu.Lock()
+	defer s.path.mu.Unlock()
+	return s.path.swaps
 }
 
 // eventually polls until the deadline of anything that ought to come about.
@@ -210,6 +239,34 @@ func TestDevice(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the kernel answers is seen by those who look at recent queries, by the
+// query log and in the counters, through a change of zones.
+func TestSeen(t *testing.T) {
+	s := newSite(t, spec, Native)
+	s.tap.on.Store(true)
+	was := s.calls.Load()
+	s.eventually("told so", func() bool { return s.calls.Load() > was+1 })
+	for round := range 2 {
+		c := s.dial(siteServer4)
+		for range 10 {
+			_, err := ask(c, withOptions("mx1.demo.test", zone.TypeA, false))
+			s.must(err)
+		}
+		s.eventually("taken", func() bool { return s.tap.taken.Load() == int64(10*(round+1)) })
+		a := s.path.Answered()
+		if want := uint64(10 * (round + 1)); a.Queries != want || a.Types[zone.TypeA] != want || a.Rcodes[0] != want || a.Zones["demo.test."] != want {
+			t.Errorf("round %d: counted %+v", round, a)
+		}
+		recent := s.server.Recent(server.RecentFilter{Name: "mx1.demo.test"})
+		if len(recent) < 10 || recent[0].Type != "A" || recent[0].Rcode != "NOERROR" || recent[0].Client != c.LocalAddr().(*net.UDPAddr).AddrPort() {
+			t.Errorf("round %d: recent queries %+v", round, recent)
+		}
+		was := s.swaps()
+		s.must(s.server.Apply(newWorld(t, strings.Replace(spec, "192.0.2.25", "192.0.2.26", 1))))
+		s.eventually("swapped", func() bool { return s.swaps() > was })
 	}
 }
 

@@ -53,6 +53,7 @@ type Path struct {
 	link     link.Link
 	index    int // of the device that the link is at
 	retry    time.Time
+	samples  *samples // nil before the first image
 
 	mu     sync.Mutex // guards what follows
 	kernel *kernel
@@ -209,7 +210,7 @@ func (p *Path) keep(s *server.Serving) error {
 		}
 		p.listen = listen
 	}
-	if err := p.setLimit(s.Limit); err != nil {
+	if err := errors.Join(p.setLimit(s.Limit), p.sample(s)); err != nil {
 		return err
 	}
 	return p.attach()
@@ -279,6 +280,7 @@ func expand(listen []netip.AddrPort) ([]netip.AddrPort, error) {
 // Close ends it: from then on the sockets get all queries.
 func (p *Path) Close() error {
 	p.detach()
+	p.stopSamples()
 	if p.building {
 		if b := <-p.built; b.kernel != nil {
 			b.kernel.Close()

@@ -96,3 +96,9 @@
 #define MAX_EXEMPT 32        /* networks without limit */
 #define DEBT_SETS 32768      /* limit.DefaultNetworks, by WAYS */
 #define DNS_TC 0x0200
+
+#define QUERY_ROOM 512       /* octets of a query that are copied (dns/server's recordedSize) */
+#define NOTES 64             /* queries that a CPU copies each second in any case */
+#define WANTED_NOTE 1        /* for those who look at recent queries */
+#define WANTED_LOG 2         /* for the query log */
+#define SAMPLE_RING (1 << 20)

@@ -84,12 +84,17 @@ static __always_inline int shows_cookie(struct query *q, const struct settings *
 
 /* bake makes the cookie of the answer out of the one shown, which stays as it
  * is while it is fresh; 0: the socket is to say. */
-static __always_inline int bake(struct query *q, const struct settings *set, __u32 now)
+__noinline int bake(struct query *q, __u32 now)
 {
-	__u32 made = bpf_ntohl(q->shown[1] >> 32), slot = SECRETS;
-	__s32 age = now - made; /* serial arithmetic (RFC 1982) */
+	__u32 made, slot = SECRETS, zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&self, &zero);
 	struct secret *s;
+	__s32 age;
 
+	if (!q || !set)
+		return 0;
+	made = bpf_ntohl(q->shown[1] >> 32);
+	age = now - made; /* serial arithmetic (RFC 1982) */
 	if (set->fixed > FIXED_SECRETS)
 		return 0;
 	if (q->cookie == 2 && (q->shown[1] & 0xff) == 1 && age <= COOKIE_LIFE && age >= -COOKIE_FUTURE)

@@ -15,6 +15,7 @@
 #include "steer.h"
 #include "limit.h"
 #include "write.h"
+#include "sample.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -22,9 +23,9 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 {
 	struct settings *set;
 	struct moment *m;
-	struct answer *a;
+	__u32 zero = 0, wanted;
 	enum reason r;
-	__u32 zero = 0;
+	ref place;
 
 	r = find_message(ctx, q);
 	if (r != REASONS)
@@ -38,17 +39,20 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 		return r;
 	if (!read_edns(ctx, q, set))
 		return PASS_OPTIONS;
-	a = record(find_answer(q));
 	q->scope = 0;
-	if (a && a->what == WHAT_STEERED)
-		a = record(steer(q, (void *)a, m->live));
-	if (!a || a->what != WHAT_ANSWER)
-		return PASS_ANSWER;
 	q->valid = 0;
-	if (q->cookie && !bake(q, set, m->now))
+	place = find_answer(q);
+	if (what_of(place) == WHAT_STEERED)
+		place = steer(q, place, m->live);
+	if (what_of(place) != WHAT_ANSWER)
+		return PASS_ANSWER;
+	if (q->cookie && !bake(q, m->now))
 		return PASS_COOKIE;
-	q->rcode = a->flags;
-	return respond(ctx, q, a);
+	wanted = sample_query(ctx, q, m->now, set->share);
+	r = respond(ctx, q, place);
+	if (wanted && r >= TX_ANSWER)
+		sample_answer(ctx, q, wanted, r);
+	return r;
 }
 
 SEC("xdp")

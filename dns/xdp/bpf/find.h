@@ -113,12 +113,15 @@ static __always_inline ref of_type(const struct kinds *k, const struct query *q)
 }
 
 /* find_answer gives the place of the answer, or REF_PASS. */
-static __always_inline ref find_answer(struct query *q)
+__noinline ref find_answer(struct query *q)
 {
-	ref r = find(q, q->hash, 0);
 	struct kinds *k;
 	struct node *n;
+	ref r;
 
+	if (!q)
+		return REF_PASS;
+	r = find(q, q->hash, 0);
 	if (r != NO_NODE) {
 		n = record(r);
 		if (!n)

@@ -81,14 +81,18 @@ static __always_inline void pay(struct query *q, int i, __u64 now, __u64 cost)
 	}
 }
 
-/* limit says what becomes of an answer to the client, and counts it. */
-static __noinline enum fate limit(struct query *q)
+/* limit says what becomes of an answer to the client, and counts it (enum
+ * fate). */
+__noinline int limit(struct query *q)
 {
-	__u32 zero = 0, v6 = q->v6 & 1, i;
+	__u32 zero = 0, v6, i;
 	struct limits *l = bpf_map_lookup_elem(&rate, &zero);
 	struct slips *s;
 	__u64 now;
 
+	if (!q)
+		return FATE_DROP;
+	v6 = q->v6 & 1;
 	if (!l || !l->on || exempt(l, bpf_be64_to_cpu(q->client.half[0]), bpf_be64_to_cpu(q->client.half[1])))
 		return FATE_SEND;
 	now = bpf_ktime_get_ns() / 1000;

@@ -186,6 +186,18 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kept);
+} keeping SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SAMPLE_RING);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TALLY_ZONES + MAX_ZONES);
 	__type(key, __u32);
 	__type(value, __u64);
@@ -227,4 +239,12 @@ static __always_inline void *record(ref r)
 	if (!value || offset > LAST_RECORD)
 		return 0;
 	return value + offset;
+}
+
+/* what_of says what the record at a place is; 0: there is none. */
+static __always_inline int what_of(ref r)
+{
+	__u8 *what = record(r);
+
+	return what ? *what : 0;
 }

@@ -120,6 +120,7 @@ static __always_inline enum reason find_message(struct xdp_md *ctx, struct query
 		return PASS_HEADERS;
 	if (!listening(&h.to, h.udp->dst))
 		return PASS_OTHER;
+	q->port = h.udp->src;
 	q->end = q->dns - sizeof(*h.udp) + bpf_ntohs(h.udp->len);
 	if (h.udp->src == 0 || (h.eth->dst[0] & 1) || q->end > room(ctx))
 		return PASS_HEADERS;

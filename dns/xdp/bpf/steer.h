@@ -35,14 +35,21 @@ static __always_inline __u32 scope_at(const struct state *st, const struct spot 
 
 /* steer gives the place of the answer to a client, or REF_PASS, and its scope
  * where the query has a Client Subnet that says who the client is. */
-static __always_inline ref steer(struct query *q, const struct steered *how, __u32 live)
+__noinline ref steer(struct query *q, ref place, __u32 live)
 {
-	__u32 index = how->state + (live & 1) * MAX_STATES, base = how->base, count = how->count, slot, bits = 0;
+	const struct steered *how = record(place);
+	__u32 index, base, count, slot, bits = 0;
 	struct client c = {};
-	struct state *st = bpf_map_lookup_elem(&states, &index);
+	struct state *st;
 	struct spot s;
 	__u16 e;
 
+	if (!q || !how)
+		return REF_PASS;
+	index = how->state + (live & 1) * MAX_STATES;
+	base = how->base;
+	count = how->count;
+	st = bpf_map_lookup_elem(&states, &index);
 	if (!st)
 		return REF_PASS;
 	if (q->source && q->ecs) {

@@ -187,6 +187,32 @@ struct settings {
 	__u32 require;       /* and required */
 	__u32 fixed;         /* secrets that stand in place of those by day */
 	__u32 reserve;       /* octets of an OPT that any answer may bring, kept free in each */
+	__u32 share;         /* of queries that the log gets, of 2^32, and 1 more; 0: none */
+	__u32 zero;
+};
+
+/* What a CPU has of the query at hand, and of the present second. */
+struct kept {
+	__u64 drawn;
+	__u32 second;
+	__u32 notes;         /* queries that may still be copied in it */
+	__u32 len;
+	__u32 zero;
+	__u8 query[QUERY_ROOM] __attribute__((aligned(8)));
+};
+
+/* A query with its answer. */
+struct sample {
+	struct address client;
+	__be16 port;
+	__u8 wanted;         /* WANTED_ */
+	__u8 reason;         /* enum reason */
+	__u16 query_len;
+	__u16 answer_len;    /* 0: none was sent */
+	__u16 rcode;
+	__u16 zero[3];
+	__u8 query[QUERY_ROOM] __attribute__((aligned(8)));
+	__u8 answer[PAYLOAD];
 };
 
 /* What changes while the rest stays. It is written by mmap. */
@@ -232,6 +258,8 @@ struct query {
 	__u64 opt[OPT_ROOM / 8];
 	__u64 tag[NETWORKS]; /* of the client's networks, and where their debts are */
 	__u32 way[NETWORKS];
+	__be16 port;         /* the client's */
+	__u16 answer;        /* octets of the message sent */
 	__u32 cut;           /* the answer is to be truncated */
 };
 
@@ -243,3 +271,4 @@ const struct node *btf_node __attribute__((unused));
 const struct kinds *btf_kinds __attribute__((unused));
 const struct answer *btf_answer __attribute__((unused));
 const struct steered *btf_steered __attribute__((unused));
+const struct sample *btf_sample __attribute__((unused));

@@ -203,15 +203,20 @@ static __always_inline enum reason make_room(struct xdp_md *ctx, int n, __u32 ke
 
 #define SHORT_ANSWER 16 /* words that are copied one by one */
 
-/* respond makes the query its answer. */
-static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, const struct answer *a)
+/* respond makes the query the answer at a place (enum reason). */
+__noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 {
-	__u32 body = q->dns + DNS_HEADER + q->length + 4; /* in the frame */
-	__u32 size = a->size, relocs = a->relocs, len, opt = 0, i;
+	const struct answer *a = record(place);
+	__u32 body, size, relocs, len, opt = 0, i;
 	const __u64 *behind;
-	enum reason r;
-	enum fate how;
+	int r;
 
+	if (!q || !a || a->what != WHAT_ANSWER)
+		return PASS_ANSWER;
+	q->rcode = a->flags;
+	body = q->dns + DNS_HEADER + q->length + 4; /* in the frame */
+	size = a->size;
+	relocs = a->relocs;
 	asm volatile("" : "+r"(size), "+r"(relocs)); /* bounded below, and read no second time */
 	if (size < 8 || size > PAYLOAD || relocs > MAX_RELOCS)
 		return PASS_ROOM;
@@ -223,16 +228,18 @@ static __always_inline enum reason respond(struct xdp_md *ctx, struct query *q, 
 		return PASS_ROOM;
 	q->cut = 0;
 	if (!q->valid) {
-		how = limit(q);
-		if (how == FATE_DROP)
+		r = limit(q);
+		if (r == FATE_DROP)
 			return DROP_LIMITED;
-		if (how == FATE_TRUNCATE) {
+		if (r == FATE_TRUNCATE) {
 			q->cut = 1;
 			len -= size;
 			size = relocs = 0;
 		}
 	}
-	len += opt + sizeof(struct udp_header);
+	len += opt;
+	q->answer = len;
+	len += sizeof(struct udp_header);
 	r = make_room(ctx, (int)(body + size + opt) - (int)room(ctx), body);
 	if (r != REASONS)
 		return r;
