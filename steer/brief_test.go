@@ -10,7 +10,7 @@ import (
 )
 
 // Rankings with equal briefs are decided alike, in every slot, whatever the
-// policy, health and shifts.
+// policy, health and shifts; and so are those with equal effects.
 func TestBriefsTellDecisionsApart(t *testing.T) {
 	policies := []string{
 		`{}`, `{records: 2}`, `{records: 8}`, `{min_healthy: 0.6}`, `{bias: {fra: 500, tyo: -300}}`, `{policy: failover, regions: [iad, fra, tyo]}`,
@@ -45,8 +45,16 @@ func TestBriefsTellDecisionsApart(t *testing.T) {
 			}
 			scene := NewScene(c, view(words), shifts, now, nil)
 			for _, f := range []Family{V4, V6} {
-				known := map[string]Choice{}
+				known, effects := map[string]Choice{}, map[string]Choice{}
 				for _, rank := range rankings {
+					for slot := range Slot(3) {
+						key := fmt.Sprint(slot, scene.Effect(0, rank))
+						got := scene.Choose(0, f, rank, slot*1000)
+						if want, had := effects[key]; had && got != want {
+							t.Fatalf("%s, %s, %v: one effect in slot %d stands for %v and for %v", policy, words, shifts, slot*1000, want, got)
+						}
+						effects[key] = got
+					}
 					brief, ok := scene.Brief(nil, 0, f, rank)
 					if !ok {
 						continue
