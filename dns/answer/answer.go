@@ -75,6 +75,8 @@ type Outcome struct {
 // Worker is the scratch space of one goroutine that answers queries. The zero
 // value is ready; it is not safe for concurrent use.
 type Worker struct {
+	Outcome Outcome // of the last message
+
 	req      request
 	msg      message
 	lower    [256]byte    // the name asked for
@@ -87,13 +89,13 @@ type Worker struct {
 	brief    uint32 // the longest TTL that absence may have
 	scope    int
 	tail     int // octets kept for the OPT
+	opt      optWriter
 	end      end
 	wilds    [maxChain]wild
 	wildN    int
 	once     once
 	absent   [len(steeredTypes)]uint16 // steered types that the name lacks for this client
 	absentN  int
-	chosen   zone.RRset // what a steered name holds
 	scratch  scratch
 	cookie   [cookieLen]byte
 	daily    daily
@@ -111,11 +113,21 @@ const maxChain = 16
 // PayloadUDP octets, or MaxStream for a stream, and gives its length; 0 where
 // the message gets none.
 func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outcome) {
+	n := p.Reply(w, query, &c, out)
+	return n, w.Outcome
+}
+
+// Reply is Answer without copies: what became of the message stands in
+// w.Outcome.
+func (p *Plan) Reply(w *Worker, query []byte, c *Client, out []byte) int {
+	w.Outcome = Outcome{}
 	if len(query) < headerLen {
-		return 0, Outcome{Drop: DropShort}
+		w.Outcome.Drop = DropShort
+		return 0
 	}
 	if query[2]&0x80 != 0 {
-		return 0, Outcome{Drop: DropResponse}
+		w.Outcome.Drop = DropResponse
+		return 0
 	}
 	r := &w.req
 	rcode := r.parse(query, &p.settings)
@@ -133,11 +145,13 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 	w.dnssec, w.brief = r.do, math.MaxUint32
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)
-	cookie := p.checkCookie(w, &c)
+	o := &w.Outcome
+	o.Cookie = p.checkCookie(w, c)
 	if rcode == NoError {
-		rcode = p.respond(w, &c, cookie)
+		rcode = p.respond(w, c, o.Cookie)
 	}
-	return p.finish(w, &c, rcode), Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Zone: w.zone.content(), Special: r.special(), Cookie: cookie}
+	o.Rcode, o.Type, o.Class, o.Zone, o.Special = rcode, r.qtype, r.qclass, w.zone.content(), r.special()
+	return p.finish(w, c, rcode)
 }
 
 // respond answers a query that is well formed.

@@ -14,7 +14,7 @@ type online struct {
 	by     *sign.Online // while what a wildcard stands for is written; else nil
 	name   []byte       // that the wildcard stands for
 	failed bool
-	used   bool   // something of the answer was signed, or not, because it was asked for
+	used   bool // something of the answer was signed, or not, because it was asked for
 
 	set  zone.RRset
 	data []byte
@@ -49,7 +49,7 @@ func (w *Worker) signed(set *zone.RRset) *zone.RRset {
 	o := &w.online
 	o.used = true
 	o.set = *set
-	if set == &w.chosen { // in the order of the answer
+	if set == &w.scratch.set { // in the order of the answer
 		o.data = appendCanonical(o.data[:0], set.Data)
 		o.set.Data = o.data
 	}

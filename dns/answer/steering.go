@@ -231,8 +231,8 @@ func (p *Plan) appendRecords(data []byte, family int, c *steer.Choice) []byte {
 
 // lookup gives the entry of a client and the scope for which it holds, and
 // from the entry what the answer is made of. index is that of the outcome in
-// outcomes, or -1.
-func (p *Plan) lookup(st *state, client netip.Addr) (o outcome, index, scope int) {
+// outcomes, or -1 for one that lives in w until the next does.
+func (p *Plan) lookup(w *scratch, st *state, client netip.Addr) (o *outcome, index, scope int) {
 	at := p.table.Find(client)
 	id := st.entries[st.of[p.table.Class(at)]]
 	switch {
@@ -243,15 +243,17 @@ func (p *Plan) lookup(st *state, client netip.Addr) (o outcome, index, scope int
 		scope = p.table.Scope(at)
 	}
 	if id&inSlots == 0 {
-		return st.outcomes[id], int(id), scope
+		return &st.outcomes[id], int(id), scope
 	}
 	slot, bits := steer.SlotOf(client)
-	o, _ = p.choose(st.service, st.kind, st.rankings[id&^inSlots], slot)
-	return o, -1, max(scope, bits)
+	w.made, _ = p.choose(st.service, st.kind, st.rankings[id&^inSlots], slot)
+	return &w.made, -1, max(scope, bits)
 }
 
 // scratch is what a worker keeps to make steered RRsets in.
 type scratch struct {
+	set   zone.RRset // what a steered name holds
+	made  outcome
 	data  []byte
 	order []byte // the same records, rotated
 	canon []byte // and in canonical order
@@ -279,30 +281,31 @@ func (t *target) kindOf(qtype uint16) (kind answerKind, ok bool) {
 // pick gives what a steered name holds of a type for a client and the scope
 // for which that holds; false where the type is not steered. The set lives in
 // the worker until the next one does.
-func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set zone.RRset, scope int, ok bool) {
+func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set *zone.RRset, scope int, ok bool) {
 	kind, ok := t.kindOf(qtype)
 	if !ok {
-		return set, 0, false
+		return nil, 0, false
 	}
 	st := p.steering.states[t.service][kind]
-	o, index, scope := w.supposed, -1, 0
+	o, index, scope := &w.supposed, -1, 0
 	if !w.suppose {
-		o, index, scope = p.lookup(st, client)
+		o, index, scope = p.lookup(w, st, client)
 	}
-	set.Type, set.TTL = qtype, t.ttl
+	set = &w.set
+	set.Type, set.TTL, set.Sigs = qtype, t.ttl, nil
 	switch {
 	case kind >= kindHTTPS:
-		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, &o)
+		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, o)
 		set.Data = w.data
 		return set, scope, true
 	case index >= 0:
 		set.Data, set.Count = st.sets[index].Data, st.sets[index].Count
 	default:
-		w.data, set.Count = p.records(w.data[:0], kind, &o)
+		w.data, set.Count = p.records(w.data[:0], kind, o)
 		set.Data = w.data
 	}
 	if t.rotate != fleet.RotateNone && set.Count > 1 && !w.suppose {
-		scope = max(scope, w.rotate(&set, t.rotate, client))
+		scope = max(scope, w.rotate(set, t.rotate, client))
 	}
 	return set, scope, true
 }

@@ -150,9 +150,9 @@ type tally struct {
 	n int
 }
 
-func (t *tally) add(st *stats, o answer.Outcome) {
+func (t *tally) add(st *stats, o *answer.Outcome) {
 	for i := range t.kinds[:t.n] {
-		if k := &t.kinds[i]; k.outcome == o {
+		if k := &t.kinds[i]; k.outcome == *o {
 			k.n++
 			return
 		}
@@ -160,7 +160,7 @@ func (t *tally) add(st *stats, o answer.Outcome) {
 	if t.n == len(t.kinds) {
 		st.countAll(t)
 	}
-	t.kinds[t.n].outcome, t.kinds[t.n].n = o, 1
+	t.kinds[t.n].outcome, t.kinds[t.n].n = *o, 1
 	t.n++
 }
 

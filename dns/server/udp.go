@@ -51,6 +51,7 @@ type udpSocket struct {
 	queries  [batch][maxQuery + apart]byte
 	answers  [batch][answer.PayloadUDP]byte
 	work     answer.Worker
+	client   answer.Client
 	tally    tally
 	receive  func(uintptr) bool // a method value, made once
 	second   int64              // in which notes were begun
@@ -198,7 +199,8 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 		u.stats.drop(dropProxy)
 		return formErr(query, out)
 	}
-	n, outcome := p.Answer(&u.work, query, answer.Client{Addr: client.Addr(), Port: client.Port(), Now: uint32(u.second)}, out)
+	u.client.Addr, u.client.Port, u.client.Now = client.Addr(), client.Port(), uint32(u.second)
+	n, outcome := p.Reply(&u.work, query, &u.client, out), &u.work.Outcome
 	answerFrom(&u.controls[i], int(m.hdr.Controllen))
 	if outcome.Special && s.cfg.Special != nil {
 		u.stats.handed.Add(1)
@@ -214,10 +216,10 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 	}
 	if u.notes > 0 {
 		u.notes--
-		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, outcome, what}, now)
+		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, *outcome, what}, now)
 	}
 	if s.tapped(u.stats) {
-		s.tap(&observed{query, out[:n], client, UDP, outcome, what}, now)
+		s.tap(&observed{query, out[:n], client, UDP, *outcome, what}, now)
 	}
 	return n
 }
