@@ -45,6 +45,7 @@ type compiler struct {
 	seen   map[shown]bool      // answers whose names have been looked at
 	ghosts map[string]struct{} // names that do not exist, and that answers mention
 	queue  []ghost
+	absent map[*zone.Zone]*absence
 
 	deciding *decider
 	variants []ref             // of all faces
@@ -109,7 +110,7 @@ func (z *zoneNumbers) list() []fleet.Name {
 func compile(p *answer.Plan, key uint64, zones *zoneNumbers) (*image, error) {
 	for {
 		c := &compiler{plan: p, key: key, zones: zones, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
-			seen: map[shown]bool{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
+			seen: map[shown]bool{}, absent: map[*zone.Zone]*absence{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
 			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
 		c.all()
 		if !c.clash {
@@ -222,15 +223,58 @@ func (c *compiler) below(z *zone.Zone, name []byte) (refs [2]ref) {
 	case zone.Delegation:
 		return asked(zone.TypeA)
 	case zone.Missing:
-		if refs = asked(zone.TypeA); z.Online != nil { // there every name has an NSEC
-			r := c.arena.share(kindsRecord(nil, refs))
-			refs = [2]ref{r, r}
-		}
+		return c.nothing(z, name, asked)
 	case zone.Wildcard:
 		r := c.arena.share(c.kinds(found.Node, asked))
 		refs = [2]ref{r, r}
 	}
 	return refs
+}
+
+// absence is what is answered below names of a zone where there is nothing.
+type absence struct {
+	refs  [2]ref
+	names map[string]bool // in the zone that the answer mentions, and what is above them
+}
+
+// nothing gives what names below one get that do not exist: the same in all of
+// a zone, but below names that the answer mentions.
+func (c *compiler) nothing(z *zone.Zone, name []byte, asked asking) [2]ref {
+	apex := len(z.Apex().Name)
+	if a := c.absent[z]; a != nil {
+		mentioned := false
+		for at := name; len(at) > apex && !mentioned; at = at[1+int(at[0]):] {
+			mentioned = a.names[string(at)]
+		}
+		if !mentioned {
+			return a.refs
+		}
+	}
+	refs := asked(zone.TypeA)
+	if z.Online != nil { // there every name has an NSEC
+		r := c.arena.share(kindsRecord(nil, refs))
+		refs = [2]ref{r, r}
+	}
+	if len(name) == apex {
+		a := &absence{refs, map[string]bool{}}
+		soa, _ := zone.Next(z.Apex().Get(zone.TypeSOA).Data)
+		mname := zone.WireLen(soa)
+		for _, host := range [][]byte{soa[:mname], soa[mname : len(soa)-20]} {
+			for host = lower(host); len(host) > apex; host = host[1+int(host[0]):] {
+				a.names[string(host)] = true
+			}
+		}
+		c.absent[z] = a
+	}
+	return refs
+}
+
+func lower(name []byte) []byte {
+	name = slices.Clone(name)
+	for i := range name {
+		name[i] = zone.Lower(name[i])
+	}
+	return name
 }
 
 // asking gives the places of the answers to a type.
@@ -244,8 +288,11 @@ func (c *compiler) kinds(n *zone.Node, ask asking) []byte {
 		absent++
 	}
 	other := ask(absent)
-	types := []uint16{zone.TypeDS}
+	var types []uint16
 	if n != nil {
+		if n.Get(zone.TypeNS) != nil { // of an apex it is the parent's, of a delegation the zone's own
+			types = append(types, zone.TypeDS)
+		}
 		for i := range n.Sets {
 			types = append(types, n.Sets[i].Type)
 		}
@@ -305,11 +352,15 @@ func (c *compiler) varied(z *zone.Zone, encloser []byte, probe [][]byte, proven 
 
 func (c *compiler) asking(q questions, proven bool) asking {
 	return func(rtype uint16) (refs [2]ref) {
-		for do := range refs {
-			if do == 0 || !proven {
-				q.rtype, q.do = rtype, do == 1
-				refs[do] = c.answer(&q)
-			}
+		q.rtype, q.do = rtype, false
+		refs[0] = c.answer(&q)
+		switch {
+		case proven:
+		case !q.zone.Signed && rtype != zone.TypeDS && refs[0] != refPass && !c.arena.alias(refs[0]):
+			refs[1] = refs[0] // DO asks for what the zone has not; an alias may lead to one that has, and DS is the parent's
+		default:
+			q.do = true
+			refs[1] = c.answer(&q)
 		}
 		return refs
 	}

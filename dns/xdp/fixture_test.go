@@ -231,3 +231,12 @@ func (m *machine) sockets(query []byte, client netip.AddrPort) []byte {
 }
 
 var nobodyPort = netip.MustParseAddrPort("10.1.2.3:5353")
+
+// clientOf makes a client of either family out of a number.
+func clientOf(n uint32) netip.AddrPort {
+	port := uint16(1024 + n%60000)
+	if n&1 == 0 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(1 + n>>8%4), byte(n >> 16), byte(n >> 24)}), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(n >> 8 & 3), byte(n >> 16 & 3), 15: byte(n >> 24)}), port)
+}

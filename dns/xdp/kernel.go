@@ -22,6 +22,7 @@ type kernel struct {
 	block     *ebpf.MapSpec
 	first     *ebpf.Map // block 0
 	room      int       // blocks
+	filled    int       // of them
 	names     int
 	now       time.Time
 	decisions decisions
@@ -136,6 +137,7 @@ func (k *kernel) setBatch(from int, blocks [][]byte) error {
 	if _, err := k.Blocks.BatchUpdate(numbers, fds, nil); err != nil {
 		return err
 	}
+	k.filled = max(k.filled, from+len(blocks))
 	if from == 0 {
 		if k.first != nil {
 			k.first.Close()

@@ -242,6 +242,54 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// Where there is no such device, or the kernel refuses, the sockets answer all,
+// and it is said why.
+func TestFallback(t *testing.T) {
+	testkit.Root(t)
+	var text strings.Builder
+	path, err := New(Config{Device: "none", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := server.New(server.Config{Identity: id, Geo: newAtlas(), Logger: slog.New(slog.NewTextHandler(&text, nil)), Fast: path,
+		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Apply(newWorld(t, spec)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := d.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- d.Run(ctx) }()
+	c, err := net.Dial("udp", d.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := ask(c.(*net.UDPConn), withOptions("mx1.demo.test", zone.TypeA, false)); err != nil || len(got) < 40 {
+		t.Errorf("%x, %v", got, err)
+	}
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		path.mu.Lock()
+		fails := path.fails
+		path.mu.Unlock()
+		if fails > 0 {
+			break
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(text.String(), "device none") {
+		t.Errorf("the log says only\n%s", text.String())
+	}
+}
+
 // What the kernel answers is seen by those who look at recent queries, by the
 // query log and in the counters, through a change of zones.
 func TestSeen(t *testing.T) {
