@@ -186,8 +186,9 @@ meridian() {
 		echo '  steered: [{name: www, service: www, ttl: 60s}]'
 	} >"$dir/spec.yaml"
 	cp "$data/rest.zone" "$dir/rest.zone"
+	admin=$(free_port)
 	command=(env GOMAXPROCS="$workers" "$bin/gslb" serve --node one --roles dns --gossip off --data "$dir/data" --spec "$dir/spec.yaml"
-		--geo "$data/geo.mmdb" --listen "$addr:$port" --admin "$addr:$(free_port)" --log-level warn)
+		--geo "$data/geo.mmdb" --listen "$addr:$port" --admin "$addr:$admin" --log-level warn)
 	if [ "${1:-}" = xdp ]; then command+=(--xdp "$interface"); fi
 }
 meridian-xdp() { meridian xdp; }

@@ -45,6 +45,7 @@ var aims = []aim{
 	{"ns a query, XDP program: hot", "program", "names=1000/plain/A/queries=1", "ns", "meridian-xdp", "", 120, false},
 	{"with EDNS and Client Subnet", "program", "names=1000/EDNS+ECS/A/queries=1", "ns", "meridian-xdp", "", 150, false},
 	{"100,000 answers, 65,536 queries", "program", "names=100000/plain/A/queries=65536", "ns", "meridian-xdp", "", 450, false},
+	{"% of all queries answered in the kernel", "veth", "kernel", "share", "meridian-xdp", "", 99, true},
 	{"% answered of all that kxdpgun sends", "veth", "most", "percent", "meridian-xdp", "", 99.9, true},
 }
 
@@ -145,7 +146,7 @@ func (f *figures) show(test string) {
 	var loads []string
 	rows := map[string][]key{}
 	for _, k := range f.order {
-		if k.test != test {
+		if k.test != test || k.load == "kernel" {
 			continue
 		}
 		if rows[k.load] == nil {

@@ -63,9 +63,17 @@ volley() {
 	note "case=veth server=$name round=$round load=$1/s status=$status $last"
 }
 
+# in_kernel prints the share of all queries that Meridian answered in the kernel.
+in_kernel() {
+	ip netns exec "$ns_server" bash -c "exec 3<>/dev/tcp/$addr/$admin; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3" | awk '
+		/^meridian_dns_kernel_packets_total\{.*verdict="tx"/ {kernel += $2}
+		/^meridian_dns_queries_total\{transport="udp"/ {all += $2}
+		END {printf "%.2f\n", all ? kernel / all * 100 : 0}'
+}
+
 # hit NAME measures one server at all rates, the last more than kxdpgun can send.
 hit() {
-	local name=$1 last rate best=0 cost=0 i
+	local name=$1 last rate best=0 cost=0 i admin
 	veth_up
 	start "$name" veth
 	for i in $(seq 30); do
@@ -81,6 +89,7 @@ hit() {
 			if [ "$(value qps "$last")" -gt "$best" ]; then best=$(value qps "$last") cost=$(value cpu_us "$last"); fi
 		done
 		note "case=veth server=$name round=$round load=most status=0 qps=$best cpu_us=$cost sent=$(value sent "$last") percent=$(value percent "$last")"
+		if [ "$name" = meridian-xdp ]; then note "case=veth server=$name round=$round load=kernel status=0 share=$(in_kernel)"; fi
 	else
 		echo "veth $name: does not start or answer, see $keep/veth-$name.log" >&2
 		failed=1
