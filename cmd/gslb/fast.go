@@ -19,7 +19,7 @@ func (f *serveFlags) fastPath(log *slog.Logger) (fast server.Fast, register func
 	if f.XDPMode == "auto" {
 		mode = xdp.Auto
 	}
-	path, err := xdp.New(xdp.Config{Device: f.XDP, Mode: mode, Log: log})
+	path, err := xdp.New(xdp.Config{Device: f.XDP, Mode: mode, Memory: f.XDPMemory << 20, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"meridian/dns/answer"
 	"meridian/dns/zone"
 )
 
@@ -96,5 +97,31 @@ func TestAnsweredInTheKernel(t *testing.T) {
 				t.Errorf("%s (%s %d, DO %v): passed to the sockets", c.what, c.name, c.rtype, do)
 			}
 		}
+	}
+}
+
+// A zone that has no room is left to the sockets as a whole; the others are
+// answered in the kernel.
+func TestZonesWithoutRoom(t *testing.T) {
+	small, err := zone.Load("small.test.", []byte("$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	within, err := zone.Load("within.example.test.", []byte("$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newSmallMachine(t, answer.Zones(id, []*zone.Zone{benchZone(t, 5000), small, within}), 2)
+	if left := m.image.compiler.left; len(left) != 1 || left[0] != "example.test." {
+		t.Fatalf("left out: %v", left)
+	}
+	for name, kernel := range map[string]bool{"ns1.small.test": true, "no.small.test": true, "ns1.within.example.test": true, "no.within.example.test": true,
+		"host1.example.test": false, "no.example.test": false, "example.test": false} {
+		if got := m.compare(t, withOptions(name, zone.TypeA, false), nobodyPort); got != kernel {
+			t.Errorf("%s: answered in the kernel: %v", name, got)
+		}
+	}
+	for a, n := newAsker(m.plan, 7), 0; n < 2000; n++ {
+		m.compare(t, a.query(), a.client())
 	}
 }

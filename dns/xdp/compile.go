@@ -1,9 +1,11 @@
 package xdp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"meridian/dns/answer"
@@ -38,7 +40,10 @@ type compiler struct {
 	out  [answer.PayloadUDP]byte
 
 	arena  arena
+	room   int // blocks that may be filled
 	nodes  map[uint64]ref
+	order  []uint64     // their hashes, as they came
+	left   []fleet.Name // zones that had no room
 	zones  *zoneNumbers
 	zone   uint16              // number of the zone at hand
 	clash  bool                // two names have one hash
@@ -106,10 +111,11 @@ func (z *zoneNumbers) list() []fleet.Name {
 	return z.names[:len(z.names):len(z.names)]
 }
 
-// compile makes the image of a plan; key is the hash's.
-func compile(p *answer.Plan, key uint64, zones *zoneNumbers) (*image, error) {
+// compile makes the image of a plan, of as many blocks as there is room for; key
+// is the hash's.
+func compile(p *answer.Plan, key uint64, zones *zoneNumbers, room int) (*image, error) {
 	for {
-		c := &compiler{plan: p, key: key, zones: zones, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
+		c := &compiler{plan: p, key: key, zones: zones, room: room, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
 			seen: map[shown]bool{}, absent: map[*zone.Zone]*absence{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
 			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
 		c.all()
@@ -128,19 +134,36 @@ func (c *compiler) all() {
 	for apex := range c.plan.Unavailable() {
 		c.stub([]byte(apex))
 	}
-	for z := range c.plan.Zones() {
+	zones := slices.SortedFunc(c.plan.Zones(), func(a, b *zone.Zone) int { // so that the most of them have room
+		return cmp.Or(a.Records()-b.Records(), strings.Compare(string(a.Name), string(b.Name)))
+	})
+	for _, z := range zones {
 		c.zone = c.zones.of(z.Name)
-		for n := range z.Nodes() {
-			if name := []byte(n.Name); c.holds(z, name) {
-				c.exists(z, n, name)
-			}
-		}
-		for len(c.queue) > 0 {
-			g := c.queue[len(c.queue)-1]
-			c.queue = c.queue[:len(c.queue)-1]
-			c.missing(g.zone, g.name)
+		mark := c.mark()
+		if !c.whole(z) {
+			c.rewind(mark)
+			c.stub([]byte(z.Apex().Name))
+			c.left = append(c.left, z.Name)
 		}
 	}
+}
+
+// whole places all names of a zone; false where there is no room for them.
+func (c *compiler) whole(z *zone.Zone) bool {
+	for n := range z.Nodes() {
+		if name := []byte(n.Name); c.holds(z, name) {
+			c.exists(z, n, name)
+		}
+		if len(c.arena.blocks) > c.room {
+			return false
+		}
+	}
+	for len(c.queue) > 0 {
+		g := c.queue[len(c.queue)-1]
+		c.queue = c.queue[:len(c.queue)-1]
+		c.missing(g.zone, g.name)
+	}
+	return len(c.arena.blocks) <= c.room
 }
 
 // holds says whether names at a node of a zone are that zone's, and not those
@@ -168,6 +191,7 @@ func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
 	binary.NativeEndian.PutUint16(rec[2:], c.zone)
 	binary.NativeEndian.PutUint32(rec[4:], below[0])
 	binary.NativeEndian.PutUint32(rec[8:], below[1])
+	c.order = append(c.order, h)
 	c.nodes[h] = c.arena.put(append(pad(append(rec, name...)), kinds...))
 }
 

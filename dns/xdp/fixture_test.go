@@ -182,10 +182,13 @@ type machine struct {
 	work  answer.Worker
 }
 
-func newMachine(t testing.TB, p *answer.Plan) *machine {
+func newMachine(t testing.TB, p *answer.Plan) *machine { return newSmallMachine(t, p, 1<<15) }
+
+// newSmallMachine has room for so many blocks.
+func newSmallMachine(t testing.TB, p *answer.Plan, room int) *machine {
 	t.Helper()
 	testkit.Root(t)
-	im, err := compile(p, 0x1234567, newZoneNumbers())
+	im, err := compile(p, 0x1234567, newZoneNumbers(), room)
 	if err != nil {
 		t.Fatal(err)
 	}

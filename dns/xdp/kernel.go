@@ -24,6 +24,7 @@ type kernel struct {
 	room      int       // blocks
 	filled    int       // of them
 	names     int
+	left      int // zones that had no room
 	now       time.Time
 	decisions decisions
 	settings  dnsSettings
@@ -48,7 +49,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	clients := newClients(c.plan.Clients())
 	decided := c.deciding.decide(c.plan)
 	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: len(im.blocks) + len(im.blocks)/4 + spareBlocks,
-		names: im.names, now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
+		names: im.names, left: len(c.left), now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
 	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
 	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
 	clients.size(spec)

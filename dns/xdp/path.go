@@ -33,8 +33,12 @@ const (
 type Config struct {
 	Device string
 	Mode   Mode
+	Memory int // octets that answers may take in the kernel, but for the clients' table; 0 for DefaultMemory
 	Log    *slog.Logger
 }
+
+// DefaultMemory is that of Config.Memory.
+const DefaultMemory = 1 << 30
 
 // Path answers queries that come to a device. It implements server.Fast, and
 // belongs to the network namespace of the goroutine that calls Serve.
@@ -78,6 +82,9 @@ func New(cfg Config) (*Path, error) {
 	}
 	if cfg.Mode != Auto && cfg.Mode != Native && cfg.Mode != Generic {
 		return nil, fmt.Errorf("dns xdp: mode %q: expected native or generic", cfg.Mode)
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = DefaultMemory
 	}
 	var b [8]byte
 	if _, err := rand.Read(b[:]); err != nil {
@@ -144,7 +151,7 @@ func (p *Path) take(s *server.Serving) error {
 	p.mu.Unlock()
 	go func(plan *answer.Plan) {
 		b := built{plan: plan}
-		if b.image, b.err = compile(plan, p.key, p.zones); b.err == nil {
+		if b.image, b.err = compile(plan, p.key, p.zones, p.cfg.Memory/(32<<10)); b.err == nil {
 			b.kernel, b.err = load(b.image, s.Now, old)
 		}
 		p.built <- b
@@ -166,6 +173,9 @@ func (p *Path) swap(b *built) error {
 	p.swaps++
 	p.mu.Unlock()
 	p.image, p.decided, p.listen, p.limiter = b.image, b.plan, nil, nil
+	if left := b.image.compiler.left; len(left) > 0 {
+		p.cfg.Log.Warn("zones that have no room in the kernel are answered by the sockets", "zones", len(left), "among", left[:min(8, len(left))])
+	}
 	if old != nil {
 		old.Close()
 	}

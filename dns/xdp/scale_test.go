@@ -73,7 +73,7 @@ func BenchmarkImage(b *testing.B) {
 			p := c.plan()
 			for b.Loop() {
 				begin := time.Now()
-				im, err := compile(p, 1, newZoneNumbers())
+				im, err := compile(p, 1, newZoneNumbers(), 1<<15)
 				if err != nil {
 					b.Fatal(err)
 				}

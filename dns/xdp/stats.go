@@ -89,6 +89,10 @@ var (
 		"1 while queries are answered in the kernel, by mode.", []string{"mode"}, nil)
 	descNames = prometheus.NewDesc("meridian_dns_kernel_names",
 		"Names that the kernel has answers for.", nil, nil)
+	descLeft = prometheus.NewDesc("meridian_dns_kernel_zones_left",
+		"Zones that have no room in the kernel.", nil, nil)
+	descBlocks = prometheus.NewDesc("meridian_dns_kernel_answer_bytes",
+		"Memory that answers take in the kernel.", nil, nil)
 	descSwaps = prometheus.NewDesc("meridian_dns_kernel_images_total",
 		"Times that the kernel's answers were made anew.", nil, nil)
 	descFails = prometheus.NewDesc("meridian_dns_kernel_failures_total",
@@ -103,7 +107,7 @@ type collector Path
 
 // Describe lists the metrics.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPackets, descAttached, descNames, descSwaps, descFails} {
+	for _, d := range []*prometheus.Desc{descPackets, descAttached, descNames, descLeft, descBlocks, descSwaps, descFails} {
 		out <- d
 	}
 }
@@ -121,6 +125,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	out <- prometheus.MustNewConstMetric(descNames, prometheus.GaugeValue, float64(c.kernel.names))
+	out <- prometheus.MustNewConstMetric(descLeft, prometheus.GaugeValue, float64(c.kernel.left))
+	out <- prometheus.MustNewConstMetric(descBlocks, prometheus.GaugeValue, float64(c.kernel.filled)*(32<<10))
 	counters, err := c.kernel.counters()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(descPackets, err)
