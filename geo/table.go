@@ -62,10 +62,10 @@ func rootBits(blocks int, v6 bool) int {
 	switch {
 	case blocks < 1<<10:
 		return 8
-	case blocks < 1<<18 && !v6:
-		return 12
-	case blocks < 1<<20 && v6:
+	case v6:
 		return 14
+	case blocks < 1<<18:
+		return 12
 	case blocks < 1<<20:
 		return 18
 	}
