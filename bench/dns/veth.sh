@@ -100,11 +100,12 @@ hit() {
 
 # veth measures all servers in all rounds.
 veth() {
-	local name round workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${priority[@]}" taskset -c 0)
+	local name round help workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${priority[@]}" taskset -c 0)
+	help=$("$bin/gslb" serve --help 2>&1)
 	for round in $(seq "$rounds"); do
 		for name in echo-xdp knot knot-xdp meridian meridian-xdp; do
 			wants "$servers" "$name" || continue
-			if [ "$name" = meridian-xdp ] && ! "$bin/gslb" serve --help 2>&1 | grep -q -- '^ *-xdp '; then
+			if [ "$name" = meridian-xdp ] && ! grep -q -- '^ *-xdp ' <<<"$help"; then
 				[ "$round" != 1 ] || echo 'veth meridian-xdp: gslb serve has no flag --xdp yet: not measured'
 				continue
 			fi
