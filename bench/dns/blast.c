@@ -251,7 +251,8 @@ static int hear(int fd) {
 }
 
 // give_up takes queries that had no answer in time for lost.
-static void give_up(uint64_t t) {
+static void give_up(void) {
+	uint64_t t = now();
 	while (in_flight > 0 && (flight[oldest].query == NULL || t - flight[oldest].sent > timeout)) {
 		if (flight[oldest].query != NULL) {
 			flight[oldest].query = NULL;
@@ -298,7 +299,7 @@ static void run(int fd, uint64_t until, uint32_t window, double rate) {
 		else if (n == 0 && rate == 0)
 			pause_ns(2000);
 		if (t - checked > second / 50) {
-			give_up(t);
+			give_up();
 			checked = t;
 		}
 	}
