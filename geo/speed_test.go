@@ -58,37 +58,40 @@ func BenchmarkCompileCities(b *testing.B) {
 func (x *Index) octets() int { return 4*len(x.Root) + 24*len(x.Nodes) + 4*len(x.Leaves) }
 
 // BenchmarkIndex looks up addresses by roots of different sizes, one after the
-// other, each depending on the one before: a few again and again, many, and
-// many with the caches full of other things.
+// other, each depending on the one before: a few again and again, many, all
+// kinds, and many with the caches full of other things.
 func BenchmarkIndex(b *testing.B) {
 	t := cityTable()
 	v4, v6 := randomAddrs(1 << 16)
+	of := func(addrs []netip.Addr) func(uint32) netip.Addr {
+		return func(n uint32) netip.Addr { return addrs[n&uint32(len(addrs)-1)] }
+	}
 	for _, bits := range []int{8, 12, 14, 16, 18, 20, 22, 24} {
 		l := t.Layout(bits, bits)
 		u := &Table{blocks: l.Blocks, first6: l.First6, v4: l.V4, v6: l.V6}
 		for _, c := range []struct {
 			name  string
-			addrs []netip.Addr
+			next  func(uint32) netip.Addr
 			flush int
-		}{{"few", v4[:1<<10], 0}, {"many", v4, 0}, {"cold", v4, 64}, {"nothing but cold", nil, 64}} {
+		}{{"few", of(v4[:1<<10]), 0}, {"many", of(v4), 0}, {"all", addr4, 0}, {"cold", of(v4), 64}, {"nothing but cold", nil, 64}} {
 			b.Run(fmt.Sprintf("v4/root %d/%.1f MB/%s", bits, float64(l.V4.octets())/1e6, c.name), func(b *testing.B) {
-				chain(b, u, c.addrs, c.flush)
+				chain(b, u, c.next, c.flush)
 			})
 		}
-		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/few", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, v6[:1<<10], 0) })
-		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/many", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, v6, 0) })
+		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/few", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, of(v6[:1<<10]), 0) })
+		b.Run(fmt.Sprintf("v6/root %d/%.1f MB/many", bits, float64(l.V6.octets())/1e6), func(b *testing.B) { chain(b, u, of(v6), 0) })
 	}
 }
 
 var other = sync.OnceValue(func() []uint64 { return make([]uint64, 64<<20/8*4) })
 
-func chain(b *testing.B, t *Table, addrs []netip.Addr, flush int) {
+func chain(b *testing.B, t *Table, next func(uint32) netip.Addr, flush int) {
 	memory := other()
 	x, sum := uint64(1), uint32(0)
 	for b.Loop() {
 		x = x*6364136223846793005 + 1442695040888963407 + uint64(sum&1)
-		if len(addrs) > 0 {
-			sum += uint32(t.Class(t.Find(addrs[x>>32&uint64(len(addrs)-1)])))
+		if next != nil {
+			sum += uint32(t.Class(t.Find(next(uint32(x >> 32)))))
 		}
 		y := x
 		for range flush {

@@ -53,11 +53,11 @@ func (t *Table) Layout(bits4, bits6 int) Layout {
 
 // rootBits gives how many bits the root of an index of so many blocks takes:
 // the more, the fewer nodes lie on the way, and the more of the caches the root
-// itself wants. With 24 bits it would be the root of DIR-24-8, which on a table
-// of four million blocks is quicker than 20 only where few addresses are asked
-// for (in user space 16 ns, not 17; in the kernel 18, not 21), and slower where
-// they are of all kinds (209 ns, not 66; 229, not 175), for 77 MB, not 21: see
-// BenchmarkIndex.
+// itself wants. With 24 bits it would be the root of DIR-24-8, of 64 MiB. On a
+// table of 3.7 million blocks of IPv4 that is quicker than 20 bits only where
+// the same few addresses are asked for (15 ns against 19; in the kernel 20
+// against 23), and slower where they are of all kinds (139 against 66; 289
+// against 248). See BenchmarkIndex.
 func rootBits(blocks int, v6 bool) int {
 	switch {
 	case blocks < 1<<10:
