@@ -19,12 +19,13 @@ import (
 type asker struct {
 	*rand.Rand
 	names [][]byte
+	types []uint16
 }
 
 var someTypes = []uint16{1, 1, 1, 28, 2, 5, 6, 12, 15, 16, 33, 43, 46, 47, 25, 39, 48, 65, 64, 257, 255, 252, 128, 65280, 65281, 99}
 
 func newAsker(p *answer.Plan, seed uint64) *asker {
-	a := &asker{Rand: rand.New(rand.NewPCG(seed, 1))}
+	a := &asker{Rand: rand.New(rand.NewPCG(seed, 1)), types: someTypes}
 	for z := range p.Zones() {
 		for n := range z.Nodes() {
 			a.names = append(a.names, []byte(n.Name))
@@ -54,7 +55,7 @@ func (a *asker) name() []byte {
 	for range a.IntN(3) {
 		switch a.IntN(3) {
 		case 0:
-			l := a.pick("x", "www", "a", "ns", "ns1", "staff", "admin", "b\x00d", "*", "A-Rather-Long-Label-In-Mixed-Case", "ent")
+			l := a.pick("x", "b", "c", "mx", "www", "a", "ns", "ns1", "staff", "admin", "b\x00d", "*", "A-Rather-Long-Label-In-Mixed-Case", "ent")
 			n = append(append([]byte{byte(len(l))}, l...), n...)
 		case 1:
 			if n[0] > 0 {
@@ -86,7 +87,7 @@ func (a *asker) query() []byte {
 		q[3] = byte(a.Uint32())
 	}
 	q = append(q, a.name()...)
-	q = binary.BigEndian.AppendUint16(q, someTypes[a.IntN(len(someTypes))])
+	q = binary.BigEndian.AppendUint16(q, a.types[a.IntN(len(a.types))])
 	q = append(q, 0, 1)
 	if a.IntN(3) == 0 {
 		return q

@@ -200,10 +200,6 @@ func newSmallMachine(t testing.TB, p *answer.Plan, room int) *machine {
 	if err := errors.Join(k.setDays(p.Fast(), now), k.tick(now), k.listen([]netip.AddrPort{server4, server6})); err != nil {
 		t.Fatal(err)
 	}
-	if i, err := k.Dns.Info(); err == nil {
-		n, _ := i.VerifiedInstructions()
-		t.Logf("%d instructions verified", n)
-	}
 	return &machine{kernel: k, image: im, plan: p}
 }
 
