@@ -10,7 +10,7 @@ usage: bench/dns.sh [flags]
 Measures Meridian's nameserver beside NSD, Knot, gdnsd, PowerDNS, BIND and CoreDNS, and
 beside echoes in C and Go that do no DNS. Runs as root on Debian with Go and two
 processors; installs the peers by apt-get, their services kept from starting, and builds
-CoreDNS. Takes some 20 minutes on a calm machine.
+CoreDNS. Takes some half an hour on a calm machine.
 
 sockets   Each server alone on CPU 0 with one thread, the generator (bench/dns/blast.c) on
           CPU 1, by loopback. The same zone and queries for all, every answer checked:
@@ -32,8 +32,8 @@ system time of the server's processes for each answer. Before a measurement the 
 calm (other work under 8 % of a processor); one that other work took over 10 % of is repeated.
 
 flags:
-  --rounds N         rounds (default 3)
-  --seconds N        of each measurement (default 4)
+  --rounds N         rounds (default 5)
+  --seconds N        of each measurement (default 2)
   --only LIST        only these of: mix,subnet,do,veth,program
   --servers LIST     only these of: echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,
                      meridian,echo-xdp,knot-xdp,meridian-xdp
@@ -50,7 +50,7 @@ with status 1 if a server did not start or gave wrong answers.
 END
 }
 
-rounds=3 seconds=4 only=mix,subnet,do,veth,program keep='' queues=1 rough='' priority=()
+rounds=5 seconds=2 only=mix,subnet,do,veth,program keep='' queues=1 rough='' priority=()
 servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,echo-xdp,knot-xdp,meridian-xdp
 while [ $# -gt 0 ]; do
 	case $1 in
