@@ -15,10 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
-
 	"meridian/dns/answer"
 	"meridian/dns/server"
 	"meridian/dns/zone"
@@ -94,7 +90,9 @@ func newSite(t *testing.T, doc string, mode Mode) *site {
 		netns.End{NS: s.ns, Dev: "eth0", Addrs: []netip.Prefix{prefix(siteServer4 + "/24"), prefix(siteServer6 + "/64")}},
 		netns.End{NS: s.client, Dev: "eth0", Addrs: []netip.Prefix{prefix(siteClient4 + "/24"), prefix(siteClient6 + "/64"), prefix("10.2.0.1/24")}}, 1500))
 	s.must(s.ns.AddRoute(prefix("10.2.0.0/24"), netip.MustParseAddr(siteClient4)))
-	s.passAtPeer()
+	pass, err := s.client.PassXDP("eth0")
+	s.must(err)
+	t.Cleanup(func() { pass.Close() })
 	if s.path, err = New(Config{Device: "eth0", Mode: mode, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
@@ -124,9 +122,8 @@ func (s *site) must(err error) {
 }
 
 func (s *site) mode() Mode {
-	s.path.mu.Lock()
-	defer s.path.mu.Unlock()
-	return s.path.mode
+	m, _ := s.path.Attached()
+	return m
 }
 
 func (s *site) swaps() uint64 {
@@ -150,27 +147,6 @@ func (s *site) eventually(what string, is func() bool) {
 			s.Fatalf("not %s", what)
 		}
 	}
-}
-
-// passAtPeer puts a program at the client's device: without one, veth loses
-// what the other end transmits.
-func (s *site) passAtPeer() {
-	s.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpPass), asm.Return()}})
-	s.must(err)
-	s.Cleanup(func() { p.Close() })
-	s.must(s.client.Do(func() error {
-		dev, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: dev.Index})
-		if err == nil {
-			s.Cleanup(func() { l.Close() })
-		}
-		return err
-	}))
 }
 
 // dial opens a socket of the client's.

@@ -287,6 +287,14 @@ func expand(listen []netip.AddrPort) ([]netip.AddrPort, error) {
 	return slices.Compact(out), nil
 }
 
+// Attached gives the mode in which the program is at the device; false where it
+// is not. It is safe for concurrent use.
+func (p *Path) Attached() (Mode, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mode, p.mode != ""
+}
+
 // Close ends it: from then on the sockets get all queries.
 func (p *Path) Close() error {
 	p.detach()
