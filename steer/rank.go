@@ -156,29 +156,29 @@ func (c *Classes) Locate(p geo.Place, a netip.Addr) geo.Place {
 func (c *Classes) Of(p geo.Place) geo.Class {
 	s := &c.site
 	s.set(c, p)
-	s.ids, s.key = s.ids[:0], s.key[:0]
+	s.key = s.key[:0]
+	for _, k := range c.kinds {
+		s.key = s.rank(c, k.tree).appendKey(s.key)
+	}
+	class, ok := c.byKey[string(s.key)]
+	if ok {
+		return class
+	}
+	class = geo.Class(c.count)
+	c.count++
+	c.byKey[string(s.key)] = class
 	for _, k := range c.kinds {
 		r := s.rank(c, k.tree)
-		s.name = r.appendKey(s.name[:0])
-		id, ok := k.byID[string(s.name)]
+		s.key = r.appendKey(s.key[:0])
+		id, ok := k.byID[string(s.key)]
 		if !ok {
 			id = uint32(len(k.list))
 			r = r.clone()
 			r.id = id
-			k.byID[string(s.name)] = id
+			k.byID[string(s.key)] = id
 			k.list = append(k.list, r)
 		}
-		s.ids = append(s.ids, id)
-		s.key = binary.BigEndian.AppendUint32(s.key, id)
-	}
-	class, ok := c.byKey[string(s.key)]
-	if !ok {
-		class = geo.Class(c.count)
-		c.count++
-		c.byKey[string(s.key)] = class
-		for i, k := range c.kinds {
-			k.of = append(k.of, s.ids[i])
-		}
+		k.of = append(k.of, id)
 	}
 	return class
 }

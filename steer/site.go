@@ -20,9 +20,7 @@ type site struct {
 	at      []float64 // by member: kilometres and bias
 	ranking Ranking
 	orders  [][]uint8 // what the ranking's orders are made in
-	ids     []uint32
 	key     []byte
-	name    []byte
 }
 
 // unit gives a point of the globe as a vector of length 1.
