@@ -102,6 +102,8 @@ type Worker struct {
 	online   online
 	compact  bool // a zone with compact denial had a part in the answer, and DNSSEC is wanted
 
+	last    *served // zone found last
+	lastIn  *zoneMap
 	zone    *served // that answered the name asked for
 	steered *target // the steered name that answered, for Explain
 }

@@ -47,7 +47,7 @@ func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 	w.end, w.wildN, w.once.n, w.absentN = end{}, 0, 0, 0
 	rcode, more := p.first(w, &s, c)
 	for more && !w.msg.tc {
-		z := p.find(s.name, r.qtype)
+		z := w.find(p, s.name, r.qtype)
 		if z == nil || z.Zone == nil {
 			break // the alias leads elsewhere
 		}
@@ -64,7 +64,7 @@ func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 
 // first deals with the name asked for.
 func (p *Plan) first(w *Worker, s *step, c *Client) (rcode uint16, more bool) {
-	z := p.find(s.name, w.req.qtype)
+	z := w.find(p, s.name, w.req.qtype)
 	if z == nil {
 		return w.refuse(edeNotAuth), false
 	}

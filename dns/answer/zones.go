@@ -61,10 +61,14 @@ func (m *zoneMap) get(apex []byte) *served {
 	return m.shards[shardOf(apex)][string(apex)]
 }
 
-// at is get, faster where no zone's name is as long as that.
-func (m *zoneMap) at(name []byte) *served {
-	if m.lengths[len(name)/64%4]>>(len(name)%64)&1 == 0 {
+// at is get, faster where no zone's name is as long as that, or it is the
+// likely one.
+func (m *zoneMap) at(name []byte, likely *served) *served {
+	switch {
+	case m.lengths[len(name)/64%4]>>(len(name)%64)&1 == 0:
 		return nil
+	case likely != nil && likely.apex == string(name):
+		return likely
 	}
 	return m.get(name)
 }
@@ -210,10 +214,26 @@ func (p *Plan) with(change func(*zoneEdit)) *Plan {
 
 // find gives the zone that a name belongs to, the deepest one; a DS set
 // belongs to the parent zone (RFC 4035 section 3.1.4.1).
-func (p *Plan) find(name []byte, qtype uint16) *served {
+func (p *Plan) find(name []byte, qtype uint16) *served { return p.zones.find(name, qtype, nil) }
+
+// find is Plan.find for a worker, which is mostly asked for the zone that it
+// was asked for last.
+func (w *Worker) find(p *Plan, name []byte, qtype uint16) *served {
+	if w.lastIn != p.zones {
+		w.last, w.lastIn = nil, p.zones
+	}
+	z := p.zones.find(name, qtype, w.last)
+	if z != nil {
+		w.last = z
+	}
+	return z
+}
+
+// find does so; likely may be any of the zones, or nil.
+func (m *zoneMap) find(name []byte, qtype uint16, likely *served) *served {
 	var child *served
 	for at := name; ; at = at[1+int(at[0]):] {
-		if z := p.zones.at(at); z != nil {
+		if z := m.at(at, likely); z != nil {
 			if qtype != zone.TypeDS || len(at) != len(name) {
 				return z
 			}
