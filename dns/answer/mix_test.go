@@ -107,24 +107,51 @@ func mixQueries(t testing.TB, n int, only bool, changes ...func(*dns.Msg)) [][]b
 
 func withDO(m *dns.Msg) { m.SetEdns0(1232, true) }
 
+// mixes are the loads of bench/dns.sh: n queries each, by the denial of the zone
+// that they are asked of.
+func mixes(t testing.TB, n int) map[string]struct {
+	denial  string
+	queries [][]byte
+} {
+	type mix = struct {
+		denial  string
+		queries [][]byte
+	}
+	return map[string]mix{
+		"plain":  {"", mixQueries(t, n, false)},
+		"subnet": {"", mixQueries(t, 8*n, true)},
+		"nsec":   {"nsec", mixQueries(t, n, false, withDO)},
+		"nsec3":  {"nsec3", mixQueries(t, n, false, withDO)},
+	}
+}
+
+func TestTheMixDoesNotAllocate(t *testing.T) {
+	for name, m := range mixes(t, 128) {
+		p := mixPlan(t, m.denial)
+		out := make([]byte, PayloadUDP)
+		var w Worker
+		i := 0
+		if n := testing.AllocsPerRun(len(m.queries), func() {
+			if n, o := p.Answer(&w, m.queries[i%len(m.queries)], Client{Addr: resolver}, out); n == 0 || o.Rcode != NoError && o.Rcode != NXDomain {
+				t.Errorf("%s: %d octets, rcode %d", name, n, o.Rcode)
+			}
+			i++
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
 // BenchmarkMix answers the queries that bench/dns.sh asks, without sockets.
 func BenchmarkMix(b *testing.B) {
-	for _, c := range []struct {
-		name, denial string
-		queries      [][]byte
-	}{
-		{"plain", "", mixQueries(b, 8192, false)},
-		{"subnet", "", mixQueries(b, 65536, true)},
-		{"nsec", "nsec", mixQueries(b, 8192, false, withDO)},
-		{"nsec3", "nsec3", mixQueries(b, 8192, false, withDO)},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			p := mixPlan(b, c.denial)
+	for name, m := range mixes(b, 8192) {
+		b.Run(name, func(b *testing.B) {
+			p := mixPlan(b, m.denial)
 			out := make([]byte, PayloadUDP)
 			var w Worker
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if n, _ := p.Answer(&w, c.queries[i&(len(c.queries)-1)], Client{Addr: resolver}, out); n == 0 {
+				if p.Reply(&w, m.queries[i&(len(m.queries)-1)], &Client{Addr: resolver}, out) == 0 {
 					b.Fatal("no answer")
 				}
 			}
