@@ -59,7 +59,8 @@ func (w *Worker) Constant() bool { return w.steered == nil && !w.online.used }
 // Steered says by what the last answer was steered.
 type Steered struct {
 	Decision Decision
-	Rotated  fleet.Rotate // the order of records changes
+	Rotate   fleet.Rotate // how the order of records changes
+	Records  int          // that the answer is made of
 	Absent   bool         // the answer proves that there is none, and for that depends on other decisions too
 	of       target       // makes those of names that answer alike equal
 }
@@ -80,12 +81,15 @@ func (w *Worker) Steered() (Steered, bool) {
 		return Steered{}, false
 	}
 	kind, ok := w.steered.kindOf(w.req.qtype)
-	return Steered{Decision{w.steered.service, kind}, w.steered.rotate, w.absentN > 0, *w.steered}, ok
+	return Steered{Decision{w.steered.service, kind}, w.steered.rotate, w.scratch.set.Count, w.absentN > 0, *w.steered}, ok
 }
 
 // Suppose makes all steered answers of the worker from what is given, whoever
-// asks, until Decide.
-func (w *Worker) Suppose(m Made) { w.scratch.suppose, w.scratch.supposed = true, m.of }
+// asks, until Decide; where their records rotate, that one comes first which
+// stands so many behind the first.
+func (w *Worker) Suppose(m Made, turn int) {
+	w.scratch.suppose, w.scratch.supposed, w.scratch.supposedTurn = true, m.of, uint32(turn)
+}
 
 // Decide ends Suppose.
 func (w *Worker) Decide() { w.scratch.suppose = false }

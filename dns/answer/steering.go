@@ -259,8 +259,9 @@ type scratch struct {
 	canon []byte // and in canonical order
 	turn  uint32 // queries so far, for rotation
 
-	suppose  bool // answers are made of what is supposed, and not rotated
-	supposed outcome
+	suppose      bool // answers are made of what is supposed
+	supposed     outcome
+	supposedTurn uint32
 }
 
 // kindOf says what a steered name answers to a type; false where the type is
@@ -304,7 +305,11 @@ func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set
 		w.data, set.Count = p.records(w.data[:0], kind, o)
 		set.Data = w.data
 	}
-	if t.rotate != fleet.RotateNone && set.Count > 1 && !w.suppose {
+	switch {
+	case t.rotate == fleet.RotateNone || set.Count < 2:
+	case w.suppose:
+		w.turned(set, w.supposedTurn)
+	default:
 		scope = max(scope, w.rotate(set, t.rotate, client))
 	}
 	return set, scope, true
@@ -318,12 +323,17 @@ func (w *scratch) rotate(set *zone.RRset, by fleet.Rotate, client netip.Addr) (s
 		slot, scope = steer.SlotOf(client)
 		n = uint32(slot)
 	}
+	w.turned(set, n)
+	return scope
+}
+
+// turned puts the record first that comes so many after the first.
+func (w *scratch) turned(set *zone.RRset, n uint32) {
 	each := len(set.Data) / set.Count
 	at := int(n%uint32(set.Count)) * each
 	had := set.Data
 	w.order = append(append(w.order[:0], had[at:]...), had[:at]...)
 	set.Data = w.order
-	return scope
 }
 
 // appendHTTPS appends the HTTPS records of an outcome.

@@ -38,7 +38,7 @@ func TestConstants(t *testing.T) {
 		"ENTRY_PASS": entryPass, "ENTRY_SLICED": entrySliced, "SCOPES_NONE": scopesNone, "SCOPES_OF_BLOCKS": scopesBlocks, "SCOPES_PASS": scopesPass,
 		"IN_SIX_TO_FOUR": int(geo.InSixToFour), "IN_TEREDO": int(geo.InTeredo), "IN_LAST_32": int(geo.InLast32),
 		"MAX_ZONES": maxZones, "TALLY_TYPES": tallyTypes, "TALLY_ZONES": tallyZones, "DEBT_SETS": debtSets, "MAX_EXEMPT": maxExempt,
-		"WANTED_NOTE": wantedNote, "WANTED_LOG": wantedLog, "ROW": row, "WINDOW": int(limit.Window),
+		"WANTED_NOTE": wantedNote, "WANTED_LOG": wantedLog, "ROW": row, "TURNS": turns, "ROTATE_CLIENT": rotateClient, "ROTATE_QUERY": rotateQuery, "WINDOW": int(limit.Window),
 	} {
 		if got, ok := defined[name]; !ok || got != want {
 			t.Errorf("%s is %d in the program, %d here", name, got, want)

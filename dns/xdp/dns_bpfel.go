@@ -195,7 +195,8 @@ type dnsSettings struct {
 
 type dnsSlips struct {
 	_    structs.HostLayout
-	Over uint64
+	Over uint32
+	Turn uint32
 }
 
 type dnsSpecialRef uint32

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"meridian/dns/answer"
@@ -12,8 +13,20 @@ import (
 // that it can be made of.
 type face struct {
 	questions
-	base int // in variants
-	room int
+	base   int // in variants
+	room   int // answers
+	rotate fleet.Rotate
+}
+
+// turns is TURNS of the program: places of an answer whose records rotate.
+const turns = 8
+
+// stride is how many places each answer has.
+func (f *face) stride() int {
+	if f.rotate == fleet.RotateNone {
+		return 1
+	}
+	return turns
 }
 
 // faceRoom is how many more answers a face has room for than what is decided
@@ -42,21 +55,20 @@ type directKey struct {
 // steered places answers that depend on the client.
 func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	d := c.deciding.by[by.Decision]
-	by.Absent = false
-	if d == nil || by.Rotated != "" && by.Rotated != fleet.RotateNone {
+	by.Absent, by.Records = false, 0
+	if d == nil {
 		return refPass
 	}
 	direct := directKey{q.zone, by, q.rtype, q.do, q.labels > 0}
 	if r, ok := c.direct[direct]; ok {
 		return r
 	}
-	refs := make([]ref, len(d.made))
+	f := &face{*q, len(c.variants), len(d.made) + faceRoom, cmp.Or(by.Rotate, fleet.RotateNone)}
+	refs := make([]ref, f.room*f.stride())
 	plain := !q.do || !q.zone.Signed
 	for i, m := range d.made {
-		var t *template
-		if refs[i], t = c.supposing(q, m); t == nil || t.alias {
-			plain = false
-		}
+		t := c.look(f, m, refs[i*f.stride():][:f.stride()])
+		plain = plain && t != nil && !t.alias
 	}
 	var text []byte
 	for _, r := range refs {
@@ -65,9 +77,8 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	key := faceKey{q.zone, by, q.rtype, q.do, string(text)}
 	r, ok := c.faces[key]
 	if !ok {
-		f := &face{*q, len(c.variants), len(refs) + faceRoom}
 		d.faces = append(d.faces, f)
-		c.variants = append(append(c.variants, refs...), make([]ref, faceRoom)...)
+		c.variants = append(c.variants, refs...)
 		r = c.arena.put(f.record(d.index))
 		c.faces[key] = r
 		if len(refs) > 0 && c.arena.alias(refs[0]) {
@@ -80,22 +91,50 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	return r
 }
 
-// supposing gives the record of an answer that is made of m, and the answer;
-// refPass where the sockets are to give it.
-func (c *compiler) supposing(q *questions, m answer.Made) (ref, *template) {
-	c.w.Suppose(m)
-	defer c.w.Decide()
-	t := c.ask(q.names[0], q.rtype, q.do)
-	if by, _ := c.w.Steered(); t == nil || by.Absent {
-		return refPass, t
+// look fills in the places of an answer that is made of m, and gives the first
+// of them; the sockets give it where they stay refPass.
+func (c *compiler) look(f *face, m answer.Made, places []ref) *template {
+	first, r := c.supposing(f, m, 0)
+	places[0] = r
+	if first == nil || first.turns < 2 {
+		return first
 	}
-	return c.constant(q, t), t
+	for turn := 1; turn < first.turns; turn++ {
+		if _, places[turn] = c.supposing(f, m, turn); places[turn] == refPass {
+			places[0] = refPass
+		}
+	}
+	return first
 }
+
+// supposing gives an answer that is made of m, and its place.
+func (c *compiler) supposing(f *face, m answer.Made, turn int) (*template, ref) {
+	c.w.Suppose(m, turn)
+	defer c.w.Decide()
+	t := c.ask(f.names[0], f.rtype, f.do)
+	by, _ := c.w.Steered()
+	if t == nil || by.Absent {
+		return t, refPass
+	}
+	if f.rotate != fleet.RotateNone {
+		if t.turns = by.Records; t.turns > turns {
+			return t, refPass
+		}
+	}
+	return t, c.constant(&f.questions, t)
+}
+
+// How records rotate (bpf/consts.h).
+const (
+	rotateClient = 1
+	rotateQuery  = 2
+)
 
 // record is struct steered of the program.
 func (f *face) record(state int) []byte {
 	ne := binary.NativeEndian
-	out := ne.AppendUint16([]byte{byte(dnsWhatWHAT_STEERED), 0}, uint16(f.room))
+	rotate := map[fleet.Rotate]byte{fleet.RotateClient: rotateClient, fleet.RotateQuery: rotateQuery}[f.rotate]
+	out := ne.AppendUint16([]byte{byte(dnsWhatWHAT_STEERED), rotate}, uint16(f.room))
 	return pad(ne.AppendUint32(ne.AppendUint32(out, uint32(state)), uint32(f.base)))
 }
 
@@ -108,7 +147,7 @@ func (c *compiler) grow() bool {
 				if id >= f.room {
 					return false
 				}
-				c.variants[f.base+id], _ = c.supposing(&f.questions, d.made[id])
+				c.look(f, d.made[id], c.variants[f.base+id*f.stride():][:f.stride()])
 			}
 		}
 		d.known = len(d.made)

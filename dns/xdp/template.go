@@ -22,6 +22,7 @@ type template struct {
 	body   []byte
 	relocs []uint16 // places of the relative pointers in body
 	tail   []byte   // EDNS options
+	turns  int      // records that rotate
 
 	names  [][]byte // that the answer mentions where they may be compressed, in lower case
 	labels int      // of names, written out
@@ -179,7 +180,7 @@ func (t *template) record() []byte {
 		binary.BigEndian.PutUint16(out[6+2*i:], n)
 	}
 	ne.PutUint16(out[12:], t.sum())
-	out[14] = byte(len(t.tail))
+	out[14], out[15] = byte(len(t.tail)), byte(t.turns)
 	out = pad(append(out, t.body...))
 	for _, at := range t.relocs {
 		out = ne.AppendUint16(out, at)

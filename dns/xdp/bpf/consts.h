@@ -102,3 +102,7 @@
 #define WANTED_NOTE 1        /* for those who look at recent queries */
 #define WANTED_LOG 2         /* for the query log */
 #define SAMPLE_RING (1 << 20)
+
+#define TURNS 8              /* orders of an answer whose records rotate, at most */
+#define ROTATE_CLIENT 1      /* the client's slot says which record comes first */
+#define ROTATE_QUERY 2       /* another one in each answer */

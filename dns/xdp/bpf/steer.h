@@ -33,13 +33,26 @@ static __always_inline __u32 scope_at(const struct state *st, const struct spot 
 	return octet(&scopes, st->scopes, s->carrier);
 }
 
+/* turn_of gives the number that says which record comes first. */
+static __always_inline __u32 turn_of(__u32 rotate, __u32 slot)
+{
+	__u32 zero = 0;
+	struct slips *s;
+
+	if (rotate == ROTATE_CLIENT)
+		return slot;
+	s = bpf_map_lookup_elem(&slipping, &zero);
+	return s ? s->turn++ : 0;
+}
+
 /* steer gives the place of the answer to a client, or REF_PASS, and its scope
  * where the query has a Client Subnet that says who the client is. */
 __noinline ref steer(struct query *q, ref place, __u32 live)
 {
 	const struct steered *how = record(place);
-	__u32 index, base, count, slot, bits = 0;
+	__u32 index, base, count, rotate, slot = 0, slot_bits = 0, bits = 0;
 	struct client c = {};
+	struct answer *a;
 	struct state *st;
 	struct spot s;
 	__u16 e;
@@ -49,6 +62,7 @@ __noinline ref steer(struct query *q, ref place, __u32 live)
 	index = how->state + (live & 1) * MAX_STATES;
 	base = how->base;
 	count = how->count;
+	rotate = how->rotate;
 	st = bpf_map_lookup_elem(&states, &index);
 	if (!st)
 		return REF_PASS;
@@ -63,13 +77,26 @@ __noinline ref steer(struct query *q, ref place, __u32 live)
 	}
 	find_spot(&c, &s);
 	e = half_word(&entries, st->entries + (s.value >> 8));
-	if (e & ENTRY_SLICED) {
-		slot = slot_of(&c, &bits);
-		if (e != ENTRY_PASS)
-			e = half_word(&slots, (e & ~ENTRY_SLICED) * SLOTS + slot);
+	if ((e & ENTRY_SLICED) || rotate == ROTATE_CLIENT)
+		slot = slot_of(&c, &slot_bits);
+	if ((e & ENTRY_SLICED) && e != ENTRY_PASS) {
+		bits = slot_bits;
+		e = half_word(&slots, (e & ~ENTRY_SLICED) * SLOTS + slot);
 	}
 	if (e >= count)
 		return REF_PASS;
+	if (!rotate) {
+		place = word(&variants, base + e);
+	} else {
+		base += e * TURNS;
+		place = word(&variants, base);
+		a = record(place);
+		if (a && a->what == WHAT_ANSWER && a->turns > 1) {
+			place = word(&variants, base + turn_of(rotate, slot) % a->turns);
+			if (rotate == ROTATE_CLIENT)
+				bits = slot_bits;
+		}
+	}
 	if (q->source && q->ecs) {
 		if (st->scopes == SCOPES_PASS)
 			return REF_PASS;
@@ -77,5 +104,5 @@ __noinline ref steer(struct query *q, ref place, __u32 live)
 		if (q->scope < bits)
 			q->scope = bits;
 	}
-	return word(&variants, base + e);
+	return place;
 }

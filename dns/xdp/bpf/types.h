@@ -79,7 +79,8 @@ struct debts {
 };
 
 struct slips {
-	__u64 over;
+	__u32 over;          /* answers over the limit since the last one that was truncated */
+	__u32 turn;          /* counts answers whose records rotate */
 };
 
 /* What is answered to a type, without and with DO. */
@@ -119,14 +120,14 @@ struct answer {
 	__u16 counts[3];     /* records in ANSWER, AUTHORITY, ADDITIONAL but for the OPT; network order */
 	__u16 sum;           /* Internet checksum's sum of the octets, as if they began at an even place; relocated ones as zeros */
 	__u8 tail;           /* octets of options that stand behind the client's */
-	__u8 zero;
+	__u8 turns;          /* records that rotate; 0 or 1: none does */
 	__u64 octets[];
 };
 
 /* Answers of which the client's gets one, by what is decided. */
 struct steered {
 	__u8 what;
-	__u8 zero;
+	__u8 rotate;         /* ROTATE_; then each answer has TURNS places, as many as it has records in use */
 	__u16 count;         /* answers */
 	__u32 state;         /* index in states, of the first half */
 	__u32 base;          /* index in variants, of the first answer */
