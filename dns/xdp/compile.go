@@ -46,7 +46,8 @@ type image struct {
 	directory *directory
 	names     int
 	variants  []ref
-	compiler  *compiler // for what comes later
+	compiler  *compiler    // for what comes later
+	plan      *answer.Plan // that it was made of
 }
 
 // compile makes the image of a plan, of as many blocks as there is room for; key
@@ -60,7 +61,7 @@ func compile(p *answer.Plan, key uint64, zones *zoneNumbers, room int) (*image, 
 		if !c.clash {
 			d, err := newDirectory(key, c.nodes)
 			if err == nil {
-				return &image{c.arena.blocks, d, len(c.nodes), c.variants, c}, nil
+				return &image{c.arena.blocks, d, len(c.nodes), c.variants, c, p}, nil
 			}
 		}
 		key = key*0x9e3779b97f4a7c15 + 1

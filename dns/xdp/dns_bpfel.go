@@ -148,14 +148,15 @@ const (
 	dnsReasonPASS_TYPE    dnsReason = 5
 	dnsReasonPASS_ZONE    dnsReason = 6
 	dnsReasonPASS_ANSWER  dnsReason = 7
-	dnsReasonPASS_ROOM    dnsReason = 8
-	dnsReasonPASS_COOKIE  dnsReason = 9
-	dnsReasonPASS_DRIVER  dnsReason = 10
-	dnsReasonTX_ANSWER    dnsReason = 11
-	dnsReasonTX_TRUNCATED dnsReason = 12
-	dnsReasonDROP_LIMITED dnsReason = 13
-	dnsReasonDROP_WRITE   dnsReason = 14
-	dnsReasonREASONS      dnsReason = 15
+	dnsReasonPASS_STALE   dnsReason = 8
+	dnsReasonPASS_ROOM    dnsReason = 9
+	dnsReasonPASS_COOKIE  dnsReason = 10
+	dnsReasonPASS_DRIVER  dnsReason = 11
+	dnsReasonTX_ANSWER    dnsReason = 12
+	dnsReasonTX_TRUNCATED dnsReason = 13
+	dnsReasonDROP_LIMITED dnsReason = 14
+	dnsReasonDROP_WRITE   dnsReason = 15
+	dnsReasonREASONS      dnsReason = 16
 )
 
 type dnsSample struct {
@@ -253,6 +254,7 @@ const (
 	dnsMapSelf          = "self"
 	dnsMapSlipping      = "slipping"
 	dnsMapSlots         = "slots"
+	dnsMapStale         = "stale"
 	dnsMapStates        = "states"
 	dnsMapTallies       = "tallies"
 	dnsMapVariants      = "variants"
@@ -342,6 +344,7 @@ type dnsMapSpecs struct {
 	Self          *ebpf.MapSpec `ebpf:"self"`
 	Slipping      *ebpf.MapSpec `ebpf:"slipping"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Stale         *ebpf.MapSpec `ebpf:"stale"`
 	States        *ebpf.MapSpec `ebpf:"states"`
 	Tallies       *ebpf.MapSpec `ebpf:"tallies"`
 	Variants      *ebpf.MapSpec `ebpf:"variants"`
@@ -407,6 +410,7 @@ type dnsMaps struct {
 	Self          *ebpf.Map `ebpf:"self"`
 	Slipping      *ebpf.Map `ebpf:"slipping"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Stale         *ebpf.Map `ebpf:"stale"`
 	States        *ebpf.Map `ebpf:"states"`
 	Tallies       *ebpf.Map `ebpf:"tallies"`
 	Variants      *ebpf.Map `ebpf:"variants"`
@@ -436,6 +440,7 @@ func (m *dnsMaps) Close() error {
 		m.Self,
 		m.Slipping,
 		m.Slots,
+		m.Stale,
 		m.States,
 		m.Tallies,
 		m.Variants,

@@ -425,6 +425,32 @@ func TestFailoverUnderLoad(t *testing.T) {
 	t.Logf("%d queries, %d of them answered in the kernel", total, s.answered()-before)
 }
 
+// A zone that changes is answered as it is now at once: by the sockets, until
+// the kernel has its new answers.
+func TestChangedZonesAreNotAnsweredAsTheyWere(t *testing.T) {
+	s := newSite(t, spec, Native)
+	c := s.dial(siteServer4)
+	q := withOptions("mx1.demo.test", zone.TypeA, false)
+	for i := range 20 {
+		z, err := zone.Load("demo.test.", fmt.Appendf(nil, "$TTL 300\n@ SOA ns1 admin %d 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\nmx1 A 192.0.2.%d\n", i, 100+i), "")
+		s.must(err)
+		s.server.SetZone(z)
+		calls := s.calls.Load()
+		s.eventually("told", func() bool { return s.calls.Load() > calls })
+		got, err := ask(c, q)
+		s.must(err)
+		if got[len(got)-12] != byte(100+i) {
+			t.Fatalf("change %d: answered %x", i, got)
+		}
+	}
+	s.eventually("answered in the kernel again", func() bool {
+		before := s.answered()
+		_, err := ask(c, q)
+		s.must(err)
+		return s.answered() > before
+	})
+}
+
 // Zones that change put another image in place under load: every query is
 // answered.
 func TestImagesSwapUnderLoad(t *testing.T) {

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"meridian/dns/answer"
 	"meridian/dns/limit"
 	"meridian/dns/server"
+	"meridian/dns/zone"
 )
 
 // Mode is how a program is attached to a device.
@@ -52,6 +54,7 @@ type Path struct {
 	image    *image // in use; nil before the first
 	pending  *answer.Plan
 	decided  *answer.Plan // whose decisions are in force
+	checked  *answer.Plan // that was last looked at for zones that have changed since
 	listen   []netip.AddrPort
 	limiter  *limit.Limiter // that the kernel goes by
 	link     link.Link
@@ -108,9 +111,9 @@ func (p *Path) Serve(s *server.Serving) error {
 		return errors.New(s.Off)
 	}
 	if s.Now.Before(p.retry) {
-		return p.steer(s)
+		return errors.Join(p.expire(s.Plan), p.steer(s))
 	}
-	err := errors.Join(p.take(s), p.steer(s), p.keep(s))
+	err := errors.Join(p.take(s), p.expire(s.Plan), p.steer(s), p.keep(s))
 	if err != nil {
 		p.mu.Lock()
 		p.fails++
@@ -172,13 +175,34 @@ func (p *Path) swap(b *built) error {
 	p.kernel = b.kernel
 	p.swaps++
 	p.mu.Unlock()
-	p.image, p.decided, p.listen, p.limiter = b.image, b.plan, nil, nil
+	p.image, p.decided, p.checked, p.listen, p.limiter = b.image, b.plan, b.plan, nil, nil
 	if left := b.image.compiler.left; len(left) > 0 {
 		p.cfg.Log.Warn("zones that have no room in the kernel are answered by the sockets", "zones", len(left), "among", left[:min(8, len(left))])
 	}
 	if old != nil {
 		old.Close()
 	}
+	return nil
+}
+
+// expire leaves to the sockets what has changed since the image was made.
+func (p *Path) expire(now *answer.Plan) error {
+	if p.image == nil || p.checked == now {
+		return nil
+	}
+	made := p.image.plan
+	for was, is := range now.Changed(made) {
+		name := zone.Wire(cmp.Or(was, is).Name)
+		if was == nil { // what was above it is no longer
+			if was = made.Deepest(name); was == nil {
+				continue
+			}
+		}
+		if err := write(p.kernel.Stale, int(p.zones.of(was.Name)), []byte{1}); err != nil {
+			return fmt.Errorf("dns xdp: zones that have changed: %w", err)
+		}
+	}
+	p.checked = now
 	return nil
 }
 

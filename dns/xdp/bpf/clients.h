@@ -20,6 +20,15 @@ static __always_inline __u32 word(void *map, __u32 i)
 	return w ? w->word[i % ROW_WORDS] : 0;
 }
 
+/* octet gives one of a map of octets, from a row on. */
+static __always_inline __u8 octet(void *map, __u32 rows, __u32 i)
+{
+	__u32 row = rows + i / ROW_OCTETS;
+	struct octets *w = bpf_map_lookup_elem(map, &row);
+
+	return w ? w->octet[i % ROW_OCTETS] : 0;
+}
+
 static __always_inline __u32 ones(__u64 v)
 {
 	v -= (v >> 1) & 0x5555555555555555ULL;

@@ -41,7 +41,10 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 		return PASS_OPTIONS;
 	q->scope = 0;
 	q->valid = 0;
+	q->zone = 0;
 	place = find_answer(q);
+	if (octet(&stale, 0, q->zone))
+		return PASS_STALE;
 	if (what_of(place) == WHAT_STEERED)
 		place = steer(q, place, m->live);
 	if (what_of(place) != WHAT_ANSWER)

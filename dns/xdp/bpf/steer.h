@@ -10,14 +10,6 @@ static __always_inline __u16 half_word(void *map, __u32 i)
 	return w ? w->half[i % ROW_HALVES] : ENTRY_PASS;
 }
 
-static __always_inline __u8 octet(void *map, __u32 rows, __u32 i)
-{
-	__u32 row = rows + i / ROW_OCTETS;
-	struct octets *w = bpf_map_lookup_elem(map, &row);
-
-	return w ? w->octet[i % ROW_OCTETS] : 0;
-}
-
 /* scope_at gives the scope of what is decided for a spot. */
 static __always_inline __u32 scope_at(const struct state *st, const struct spot *s)
 {

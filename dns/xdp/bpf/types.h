@@ -22,6 +22,7 @@ enum reason {
 	PASS_TYPE,           /* of query, that only the socket answers */
 	PASS_ZONE,           /* a name of no zone that is here */
 	PASS_ANSWER,         /* a name whose answer is not here */
+	PASS_STALE,          /* a name of a zone that has changed: its answers are being made anew */
 	PASS_ROOM,           /* the answer does not fit: it is truncated by the socket */
 	PASS_COOKIE,         /* a cookie is required, and none that is valid was shown */
 	PASS_DRIVER,         /* the driver left no room to answer in */
