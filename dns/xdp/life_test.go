@@ -32,6 +32,7 @@ type site struct {
 	client *netns.NS
 	tap    *countingTap
 	calls  atomic.Int64 // of Serve that are done
+	off    atomic.Bool  // the sockets must see all queries
 }
 
 // countingTap takes all queries while it is on.
@@ -61,16 +62,18 @@ const (
 // inside has a Path's calls made in a namespace.
 type inside struct {
 	*Path
-	ns    *netns.NS
-	calls *atomic.Int64
+	site *site
 }
 
 func (i inside) Serve(s *server.Serving) error {
-	defer i.calls.Add(1)
-	return i.ns.Enter(func() error { return i.Path.Serve(s) })
+	defer i.site.calls.Add(1)
+	if i.site.off.Load() {
+		s.Off = "as the test says"
+	}
+	return i.site.ns.Enter(func() error { return i.Path.Serve(s) })
 }
 
-func (i inside) Close() error { return i.ns.Enter(i.Path.Close) }
+func (i inside) Close() error { return i.site.ns.Enter(i.Path.Close) }
 
 func newSite(t *testing.T, doc string, mode Mode) *site {
 	t.Helper()
@@ -96,7 +99,7 @@ func newSite(t *testing.T, doc string, mode Mode) *site {
 	if s.path, err = New(Config{Device: "eth0", Mode: mode, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
-	s.server, err = server.New(server.Config{Identity: id, Geo: newAtlas(), Logger: slog.New(slog.DiscardHandler), Fast: inside{s.path, s.ns, &s.calls}, Tap: s.tap,
+	s.server, err = server.New(server.Config{Identity: id, Geo: newAtlas(), Logger: slog.New(slog.DiscardHandler), Fast: inside{s.path, s}, Tap: s.tap,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("[::]:53")}})
 	s.must(err)
 	s.must(s.server.Apply(newWorld(t, doc)))
@@ -449,6 +452,31 @@ func TestChangedZonesAreNotAnsweredAsTheyWere(t *testing.T) {
 		s.must(err)
 		return s.answered() > before
 	})
+}
+
+// The program comes and goes under load: every query is answered.
+func TestAttachAndDetachUnderLoad(t *testing.T) {
+	for _, mode := range []Mode{Native, Generic} {
+		t.Run(string(mode), func(t *testing.T) {
+			s := newSite(t, spec, mode)
+			var w answer.Worker
+			want := make([]byte, answer.MaxStream)
+			q := withOptions("mx1.demo.test", zone.TypeA, false)
+			n, _ := s.server.Plan().Answer(&w, q, nobody, want)
+			stop := s.flood(q, 4, func(got []byte) error {
+				if string(got) != string(want[:n]) {
+					return fmt.Errorf("answered %x", got)
+				}
+				return nil
+			})
+			for i := range 6 {
+				s.off.Store(i%2 == 0)
+				s.server.SetView(nil) // which has Serve called
+				s.eventually("so", func() bool { return (s.mode() == "") == (i%2 == 0) })
+			}
+			t.Logf("%d queries", stop())
+		})
+	}
 }
 
 // Zones that change put another image in place under load: every query is
