@@ -12,7 +12,7 @@ var (
 	descLimited = prometheus.NewDesc("meridian_dns_rate_limited_total", "Responses over the rate limit, by what became of them.", []string{"action"}, nil)
 	descDrops   = prometheus.NewDesc("meridian_dns_dropped_total", "DNS messages and connections dropped, by transport and reason.", []string{"transport", "reason"}, nil)
 	descKernel  = prometheus.NewDesc("meridian_dns_udp_receive_drops_total", "Datagrams that the kernel dropped for lack of room in a socket.", nil, nil)
-	descCalls   = prometheus.NewDesc("meridian_dns_udp_system_calls_total", "System calls for UDP sockets: up to 32 messages each are received or sent.", nil, nil)
+	descCalls   = prometheus.NewDesc("meridian_dns_udp_system_calls_total", "System calls for UDP sockets: up to 64 messages each are received or sent.", nil, nil)
 	descConns   = prometheus.NewDesc("meridian_dns_connections", "Connections open now, by transport.", []string{"transport"}, nil)
 	descZones   = prometheus.NewDesc("meridian_dns_zones", "Zones served.", nil, nil)
 )

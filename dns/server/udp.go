@@ -20,7 +20,10 @@ import (
 )
 
 const (
-	batch       = 32   // messages a system call
+	batch       = 64   // messages a system call
+	most        = 16   // times that an empty socket is looked at again before its goroutine sleeps
+	awake       = 256  // batches after which it sleeps at once, for others to have a turn
+	busy        = 8    // messages at a time that make it worth to leave the epoll set
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
 	sendWait    = 100  // milliseconds that an answer waits for the interface
@@ -57,6 +60,8 @@ type udpSocket struct {
 	second   int64              // in which notes were begun
 	notes    int                // records that may still be kept in it
 	received int
+	looks    int // see recvmmsg
+	batches  int // since the socket's goroutine slept last
 	n        int // messages to be sent, from sent on
 	sent     int
 	errno    syscall.Errno
@@ -125,21 +130,31 @@ func (u *udpSocket) makeRoom() {
 
 // recvmmsg takes what there is; false where there is nothing yet, and the
 // poller will tell. It does not let another goroutine have the processor:
-// nothing in it waits, and to get it back costs more than the call.
+// nothing in it waits, and to get it back costs more than the call. While
+// messages follow closely on one another it looks again for the time that it
+// would take to sleep and to be woken: some microseconds.
 func (u *udpSocket) recvmmsg(set uintptr) bool {
 	u.errno = 0
-	for {
+	for looks := 0; ; looks++ {
 		u.calls++
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			u.received = int(n)
-			if u.watched && u.received == batch {
+			u.batches++
+			if looks > 0 {
+				u.looks = most
+			}
+			if u.watched && u.received >= busy {
 				u.errno = u.watch(set, false)
 			}
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
+			if looks < u.looks && u.batches < awake {
+				continue
+			}
+			u.looks, u.batches = max(1, u.looks-1), 0
 			if !u.watched {
 				u.errno = u.watch(set, true)
 			}
