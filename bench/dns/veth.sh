@@ -35,8 +35,8 @@ veth_down() {
 gun() {
 	local try out=''
 	for try in 1 2 3 4 5; do
-		out=$(ip netns exec "$ns_client" "${priority[@]}" kxdpgun -F 1 -t "$2" -Q "$1" -i "$data/mix.txt" -I "$end_client" -l 10.53.0.2 -R "$mac" -p "$port" "$addr" 2>&1) && break
-		sleep 1 # what the last run attached is not gone yet
+		out=$(ip netns exec "$ns_client" timeout -k 1 $(($2 + 10)) "${priority[@]}" kxdpgun -F 1 -t "$2" -Q "$1" -i "$data/mix.txt" -I "$end_client" -l 10.53.0.2 -R "$mac" -p "$port" "$addr" 2>&1) && break
+		sleep 1 # what the last run attached is not gone yet; and now and then kxdpgun does not end
 	done
 	awk -v t="$2" '
 		/^total queries/ {sent = $3}
