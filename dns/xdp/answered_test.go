@@ -6,36 +6,13 @@ import (
 
 	"meridian/dns/answer"
 	"meridian/dns/zone"
+	"meridian/fleet"
 )
 
 // withOptions makes a query with EDNS options.
 func withOptions(name string, rtype uint16, do bool, options ...byte) []byte {
-	q := question(zone.Wire(zone.Text(zoneName(name))), rtype, do)
+	q := question(zone.Wire(fleet.Name(name+".")), rtype, do)
 	return append(binary.BigEndian.AppendUint16(q[:len(q)-2], uint16(len(options))), options...)
-}
-
-// zoneName gives a name in wire form.
-func zoneName(name string) []byte {
-	var out []byte
-	for label := range splitSeq(name) {
-		out = append(append(out, byte(len(label))), label...)
-	}
-	return append(out, 0)
-}
-
-func splitSeq(name string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for len(name) > 0 {
-			i := 0
-			for i < len(name) && name[i] != '.' {
-				i++
-			}
-			if !yield(name[:i]) {
-				return
-			}
-			name = name[min(i+1, len(name)):]
-		}
-	}
 }
 
 // ecs4 is a Client Subnet option of a /24.

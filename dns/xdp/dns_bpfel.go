@@ -146,17 +146,16 @@ const (
 	dnsReasonPASS_NAME    dnsReason = 3
 	dnsReasonPASS_OPTIONS dnsReason = 4
 	dnsReasonPASS_TYPE    dnsReason = 5
-	dnsReasonPASS_ZONE    dnsReason = 6
-	dnsReasonPASS_ANSWER  dnsReason = 7
-	dnsReasonPASS_STALE   dnsReason = 8
-	dnsReasonPASS_ROOM    dnsReason = 9
-	dnsReasonPASS_COOKIE  dnsReason = 10
-	dnsReasonPASS_DRIVER  dnsReason = 11
-	dnsReasonTX_ANSWER    dnsReason = 12
-	dnsReasonTX_TRUNCATED dnsReason = 13
-	dnsReasonDROP_LIMITED dnsReason = 14
-	dnsReasonDROP_WRITE   dnsReason = 15
-	dnsReasonREASONS      dnsReason = 16
+	dnsReasonPASS_ANSWER  dnsReason = 6
+	dnsReasonPASS_STALE   dnsReason = 7
+	dnsReasonPASS_ROOM    dnsReason = 8
+	dnsReasonPASS_COOKIE  dnsReason = 9
+	dnsReasonPASS_DRIVER  dnsReason = 10
+	dnsReasonTX_ANSWER    dnsReason = 11
+	dnsReasonTX_TRUNCATED dnsReason = 12
+	dnsReasonDROP_LIMITED dnsReason = 13
+	dnsReasonDROP_WRITE   dnsReason = 14
+	dnsReasonREASONS      dnsReason = 15
 )
 
 type dnsSample struct {
@@ -203,9 +202,9 @@ type dnsSlips struct {
 type dnsSpecialRef uint32
 
 const (
-	dnsSpecialRefREF_PASS      dnsSpecialRef = 0
-	dnsSpecialRefREF_TOMBSTONE dnsSpecialRef = 1
-	dnsSpecialRefFIRST_REF     dnsSpecialRef = 8
+	dnsSpecialRefREF_PASS  dnsSpecialRef = 0
+	dnsSpecialRefREF_NONE  dnsSpecialRef = 1
+	dnsSpecialRefFIRST_REF dnsSpecialRef = 8
 )
 
 type dnsState struct {

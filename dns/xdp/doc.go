@@ -11,6 +11,14 @@
 // an OPT with Client Subnet, a cookie, and options that mean nothing here. All
 // else it passes to the sockets, and so what it has no answer for.
 //
+// An image is all of that for one plan: compiled beside the one in use (compile,
+// ask, kinds, below, faces), brought into maps of its own with a program of its
+// own (kernel, clients), and put in place of the other at the device, so that no
+// query is lost. What health decides changes within an image: it is written into
+// the half of the states that is not in force, and then one number says that it
+// is (deciding, flip). Zones that have changed since are left to the sockets until
+// the next image is there (path).
+//
 // Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink). It imports
-// dns/answer, dns/zone, geo and steer. Imported by cmd and lab only.
+// dns/answer, dns/server, dns/limit, dns/zone, geo and steer. Imported by cmd and lab only.
 package xdp

@@ -140,7 +140,7 @@ func (s *site) eventually(what string, is func() bool) {
 	s.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(10 * time.Second); ; {
+	for end := time.After(patience); ; {
 		if is() {
 			return
 		}
@@ -164,12 +164,16 @@ func (s *site) dial(to string) *net.UDPConn {
 	return c
 }
 
+// patience is how long anything may take on a machine that does much else: what
+// is lost does not come however long one waits.
+const patience = 30 * time.Second
+
 // ask sends a query and gives the answer.
 func ask(c *net.UDPConn, q []byte) ([]byte, error) {
 	if _, err := c.Write(q); err != nil {
 		return nil, err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
 	out := make([]byte, 4096)

@@ -20,9 +20,7 @@ static __always_inline int matches(const struct node *n, const struct query *q, 
 	return 1;
 }
 
-#define NO_NODE REF_TOMBSTONE /* no name of a node has this place */
-
-/* find gives the node that has the query's name from an octet on: NO_NODE
+/* find gives the node that has the query's name from an octet on: REF_NONE
  * where none has, REF_PASS where only the hash says that one has. */
 static __noinline ref find(const struct query *q, __u64 hash, __u32 from)
 {
@@ -44,13 +42,13 @@ static __noinline ref find(const struct query *q, __u64 hash, __u32 from)
 				break;
 		}
 		if (!e)
-			return NO_NODE;
+			return REF_NONE;
 		if (i < WAYS)
 			break;
 		b = (b + 1) & bucket_mask;
 	}
 	if (probe == PROBES)
-		return NO_NODE;
+		return REF_NONE;
 	n = record(e);
 	return n && matches(n, q, from) ? (ref)e : REF_PASS;
 }
@@ -89,7 +87,7 @@ static __always_inline ref encloser(struct query *q)
 			return REF_PASS;
 		q->cursor = from;
 		r = find(q, hash_from(q, from), from);
-		if (r != NO_NODE)
+		if (r != REF_NONE)
 			return r;
 	}
 	return REF_PASS;
@@ -122,7 +120,7 @@ __noinline ref find_answer(struct query *q)
 	if (!q)
 		return REF_PASS;
 	r = find(q, q->hash, 0);
-	if (r != NO_NODE) {
+	if (r != REF_NONE) {
 		n = record(r);
 		if (!n)
 			return REF_PASS;

@@ -20,8 +20,7 @@ enum reason {
 	PASS_NAME,           /* too long, or no name */
 	PASS_OPTIONS,        /* EDNS options that only the socket answers, or that are wrong */
 	PASS_TYPE,           /* of query, that only the socket answers */
-	PASS_ZONE,           /* a name of no zone that is here */
-	PASS_ANSWER,         /* a name whose answer is not here */
+	PASS_ANSWER,         /* a name or type whose answer is not here */
 	PASS_STALE,          /* a name of a zone that has changed: its answers are being made anew */
 	PASS_ROOM,           /* the answer does not fit: it is truncated by the socket */
 	PASS_COOKIE,         /* a cookie is required, and none that is valid was shown */
@@ -39,7 +38,7 @@ typedef __u32 ref;
 
 enum special_ref {
 	REF_PASS,            /* the socket answers */
-	REF_TOMBSTONE,       /* in a bucket: something was here */
+	REF_NONE,            /* no node has the name */
 	FIRST_REF = 8,
 };
 
