@@ -101,6 +101,8 @@ func (m *memory) set(k ItemKind) **fleet.Zones {
 		return &m.st.Zones
 	case DerivedItem:
 		return &m.st.Derived
+	case ProblemItem:
+		return &m.st.Problems
 	}
 	return &m.keys
 }

@@ -160,6 +160,9 @@ func sleep(ctx context.Context, d time.Duration) {
 // brings the leader back.
 func (c *ControlPlane) deriveNow(ctx context.Context, w *fleet.World, st Stored) (time.Time, error) {
 	items, _, next, derr := c.deriveBy(ctx, w, st.Zones, st.Derived)
+	if c.cfg.Problems != nil {
+		items = append(items, problemWrites(c.cfg.Problems(), st.Problems)...)
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit+time.Duration(len(items))*10*time.Millisecond)
 	defer cancel()
 	return next, errors.Join(derr, c.storeDerived(ctx, items))

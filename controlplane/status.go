@@ -9,16 +9,19 @@ import (
 
 // Status is what a replica knows of itself and of every node.
 type Status struct {
-	Node     string      `json:"node"`
-	Revision uint64      `json:"revision"`         // served here; 0: none yet
-	Hash     string      `json:"hash,omitempty"`   // of the complete Spec
-	Since    time.Time   `json:"since,omitzero"`   // served since
-	Source   string      `json:"source,omitempty"` // store, disk or file
-	Stored   uint64      `json:"stored"`           // current in the store, as last seen
-	Problem  string      `json:"problem,omitempty"`
-	Store    StoreHealth `json:"store"`
-	Nodes    []Ack       `json:"nodes"`
-	History  []Revision  `json:"history"`
+	Node     string    `json:"node"`
+	Revision uint64    `json:"revision"`         // served here; 0: none yet
+	Hash     string    `json:"hash,omitempty"`   // of the complete Spec
+	Since    time.Time `json:"since,omitzero"`   // served since
+	Source   string    `json:"source,omitempty"` // store, disk or file
+	Stored   uint64    `json:"stored"`           // current in the store, as last seen
+	Problem  string    `json:"problem,omitempty"`
+	// ZoneProblems are zones that could not be made anew, or that resolvers take
+	// for bogus; 100 at most.
+	ZoneProblems []ZoneProblem `json:"zone_problems,omitempty"`
+	Store        StoreHealth   `json:"store"`
+	Nodes        []Ack         `json:"nodes"`
+	History      []Revision    `json:"history"`
 }
 
 // Status gives the present state.
@@ -26,7 +29,7 @@ func (c *ControlPlane) Status() Status {
 	c.mu.Lock()
 	w := c.world
 	st := Status{Node: c.cfg.Node, Since: c.since, Source: c.source, Stored: c.stored.Revision,
-		Problem: c.problem, History: c.stored.History, Nodes: []Ack{}}
+		Problem: c.problem, ZoneProblems: zoneProblems(c.stored.Problems), History: c.stored.History, Nodes: []Ack{}}
 	c.mu.Unlock()
 	st.Store = c.cfg.Store.Health()
 	if w != nil {
@@ -82,6 +85,11 @@ func (m *metrics) register(r prometheus.Registerer, c *ControlPlane) {
 				return 1
 			}
 			return 0
+		}),
+		gauge("meridian_controlplane_zone_problems", "Zones that could not be made anew, or that resolvers take for bogus, as the leader has told.", func() float64 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return float64(c.stored.Problems.Len())
 		}),
 		gauge("meridian_controlplane_nodes_stale", "Nodes of the Spec that have not acknowledged the revision served here.", func() float64 {
 			stale := 0

@@ -72,6 +72,7 @@ type Stored struct {
 	History  []Revision   // oldest first
 	Zones    *fleet.Zones // zone items; versions are rules.ContentVersion's
 	Derived  *fleet.Zones // derived items, likewise
+	Problems *fleet.Zones // problem items, likewise
 }
 
 // StoreHealth is how a replica's connection to the store is.

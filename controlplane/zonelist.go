@@ -63,7 +63,7 @@ func (c *ControlPlane) ZoneNames() []fleet.Name {
 // ZoneInfo describes one zone; ErrNoZone where there is none of that name.
 func (c *ControlPlane) ZoneInfo(name fleet.Name) (ZoneInfo, error) {
 	c.mu.Lock()
-	w, st := c.world, c.shown
+	w, st, problems := c.world, c.shown, c.stored.Problems
 	c.mu.Unlock()
 	if w == nil {
 		return ZoneInfo{}, fmt.Errorf("%w: %s", ErrNoZone, name)
@@ -89,6 +89,9 @@ func (c *ControlPlane) ZoneInfo(name fleet.Name) (ZoneInfo, error) {
 	info.Serial, info.Records, info.Signed, info.Warnings = told.Serial, told.Records, told.Signed, told.Warnings
 	if told.State != "" {
 		info.State = told.State
+	}
+	if problem, ok := problems.Get(name); ok {
+		info.State = string(problem.Data)
 	}
 	if spec != nil {
 		info.Warnings = slices.Concat(info.Warnings, w.Snapshot.Spec.Advice(spec))

@@ -18,6 +18,7 @@ type ItemKind string
 const (
 	ZoneItem    ItemKind = "zone"    // the content of a zone that the admin API or updates write, in master-file format
 	DerivedItem ItemKind = "derived" // what nameservers get of a zone in its place: as the Deriver gives it
+	ProblemItem ItemKind = "problem" // why what nameservers get of a zone could not be made anew, as the Deriver tells; kept by the leader
 	KeysItem    ItemKind = "keys"    // the keys of a zone and how far their roll-over is; never sent to nodes
 )
 

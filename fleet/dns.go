@@ -12,7 +12,7 @@ type Zone struct {
 	Dynamic  bool      `json:"dynamic,omitempty" doc:"The admin API and dynamic updates (RFC 2136) write the zone; file or records, if given, are its first content alone."`
 	Template string    `json:"template,omitempty" doc:"Settings that are not given here are those of this template." default:"none"`
 	Steered  []Steered `json:"steered,omitempty" doc:"Names whose addresses are steered."`
-	Aliases  []Alias   `json:"aliases,omitempty" doc:"Names that have the addresses of a name outside of the fleet (ALIAS), the apex too."`
+	Aliases  []Alias   `json:"aliases,omitempty" doc:"Names that have the addresses of a name outside of the fleet (ALIAS), the apex too. A service of the fleet goes under steered."`
 	ZoneSettings
 }
 
@@ -98,7 +98,7 @@ type DNS struct {
 	Proxies    []netip.Prefix   `json:"proxies,omitempty" doc:"Networks from which PROXY protocol v2 is expected before a stream or in a datagram; all others may not send it." default:"none"`
 	TTL        TTL              `json:"ttl" doc:"Bounds on TTLs."`
 	ECS        *bool            `json:"ecs,omitempty" doc:"Use EDNS Client Subnet (RFC 7871)." default:"true"`
-	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001)." default:"the node's name"`
+	NSID       string           `json:"nsid,omitempty" doc:"Name server identifier (RFC 5001); id.server and hostname.bind (class CH) tell it too." default:"NODE@REGION"`
 	Version    string           `json:"version,omitempty" doc:"What version.bind says (class CH)." default:"refused"`
 	Any        AnyMode          `json:"any,omitempty" doc:"Answer to type ANY over UDP (RFC 8482): one RRset, hinfo, or truncated to move it to TCP." default:"one"`
 	Whoami     Name             `json:"whoami,omitempty" doc:"Name whose TXT record tells the resolver's address, its Client Subnet, class, scope and the epoch of the answer. It is not signed, so that it may not lie in a zone that is." default:"none"`

@@ -9,7 +9,7 @@ import (
 
 func (c *checker) zones(services map[string]bool) {
 	seen := map[Name]bool{}
-	made := c.madeCatalogs()
+	made, steered := c.madeCatalogs(), c.steeredNames()
 	for i := range c.spec.Zones {
 		z, at := &c.spec.Zones[i], fmt.Sprintf("zones[%d]", i)
 		if z.Zone == "" {
@@ -36,12 +36,27 @@ func (c *checker) zones(services map[string]bool) {
 		for j, a := range z.Aliases {
 			path := fmt.Sprintf("%s.aliases[%d]", at, j)
 			c.nameInZone(a.Name, z.Zone, names, path+".name")
-			if a.Target == "" {
+			if svc := steered[a.Target]; a.Target == "" {
 				c.errs.Addf(path+".target", "expected a name")
+			} else if svc != "" {
+				c.errs.Addf(path+".target", "%q is steered here: for the same answers put %q under steered, with service %q", a.Target, a.Name, svc)
 			}
 			c.within(path+".ttl", a.TTL, time.Second, time.Hour)
 		}
 	}
+}
+
+// steeredNames are all names that are steered, with their services.
+func (c *checker) steeredNames() map[Name]string {
+	out := map[Name]string{}
+	for _, z := range c.spec.Zones {
+		for _, st := range z.Steered {
+			if n, err := Under(st.Name, z.Zone); err == nil {
+				out[n] = st.Service
+			}
+		}
+	}
+	return out
 }
 
 // madeCatalogs are the catalog zones that some zone is listed in: the fleet

@@ -95,7 +95,7 @@ func (s *Spec) Settings(z *Zone) ZoneSettings {
 	}
 	if out.Serial == "" {
 		out.Serial = SerialKeep
-		shown := len(z.Steered) > 0 && len(out.Transfer)+len(out.Notify) > 0
+		shown := len(z.Steered) > 0 && len(out.Primaries) == 0 && len(out.Transfer)+len(out.Notify) > 0
 		if z.Dynamic || out.DNSSEC != "" || len(z.Aliases) > 0 || shown { // it changes without anybody writing a serial
 			out.Serial = SerialUnixtime
 		}

@@ -4,8 +4,14 @@ package fleet
 // where they are sound.
 func (s *Spec) Advice(z *Zone) []string {
 	set := s.Settings(z)
-	if set.Serial == SerialKeep && len(z.Steered) > 0 && len(set.Primaries) == 0 && len(set.Transfer)+len(set.Notify) > 0 {
-		return []string{"serial: keep with steered names: secondaries do not see that what transfers show of them has changed (export, VIPs, steering) until the content's serial is raised"}
+	const unseen = "secondaries do not see that what transfers show of steered names has changed (export, VIPs, steering) until "
+	switch {
+	case len(z.Steered) == 0 || len(set.Transfer)+len(set.Notify) == 0:
+		return nil
+	case len(set.Primaries) > 0:
+		return []string{"its primaries write the serial: " + unseen + "they raise it"}
+	case set.Serial == SerialKeep:
+		return []string{"serial: keep: " + unseen + "the content's serial is raised"}
 	}
 	return nil
 }

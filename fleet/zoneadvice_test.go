@@ -12,20 +12,25 @@ func TestAdviceOnSerialsOfSteeredNames(t *testing.T) {
 fleet: test
 regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.1]}}]
 services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: "10.0.0.1:80"}]}]}]
-zones: [{zone: a.test, records: "@ SOA a b 1 2 3 4 5", steered: [{name: www, service: web}], MORE}]
+zones: [{zone: a.test, RECORDS, steered: [{name: www, service: web}], MORE}]
 `
 	for more, want := range map[string]struct {
 		serial SerialPolicy
 		advice string
 	}{
-		"zonemd: off":                              {SerialKeep, ""},
-		"transfer: [10.0.0.0/8]":                   {SerialUnixtime, ""},
-		`notify: [{address: "10.0.0.1:53"}]`:       {SerialUnixtime, ""},
-		"transfer: [10.0.0.0/8], serial: keep":     {SerialKeep, "do not see"},
-		"transfer: [10.0.0.0/8], serial: date":     {SerialDate, ""},
-		"serial: keep, zonemd: generate, group: x": {SerialKeep, ""},
+		"zonemd: off":                                                   {SerialKeep, ""},
+		"transfer: [10.0.0.0/8]":                                        {SerialUnixtime, ""},
+		`notify: [{address: "10.0.0.1:53"}]`:                            {SerialUnixtime, ""},
+		"transfer: [10.0.0.0/8], serial: keep":                          {SerialKeep, "do not see"},
+		"transfer: [10.0.0.0/8], serial: date":                          {SerialDate, ""},
+		`transfer: [10.0.0.0/8], primaries: [{address: "10.0.0.1:53"}]`: {SerialKeep, "its primaries"},
+		"serial: keep, zonemd: generate, group: x":                      {SerialKeep, ""},
 	} {
-		s, err := Compile([]byte(strings.Replace(doc, "MORE", more, 1)), 1)
+		records := `records: "@ SOA a b 1 2 3 4 5"`
+		if strings.Contains(more, "primaries") {
+			records = "aliases: []"
+		}
+		s, err := Compile([]byte(strings.NewReplacer("MORE", more, "RECORDS", records).Replace(doc)), 1)
 		if err != nil {
 			t.Fatalf("%s: %v", more, err)
 		}

@@ -116,9 +116,7 @@ func (w *walk) root() (open bool) {
 	if !w.possible() {
 		return false
 	}
-	if w.why != nil {
-		w.why.addf(fleet.ReasonAllDown, "", "health leaves %s", w.why.tooFew(w, 0))
-	}
+	w.why.allDown(w, 0)
 	switch n.sel.AllDown {
 	case fleet.FailClosed:
 		w.why.addf(fleet.ReasonFailClose, "", "no address is served")
@@ -243,9 +241,7 @@ func (w *walk) group(at uint8, m mode) {
 		w.visit(at, healthy)
 		return
 	}
-	if w.why != nil {
-		w.why.addf(fleet.ReasonAllDown, "", "health leaves %s", w.why.tooFew(w, at))
-	}
+	w.why.allDown(w, at)
 	switch n.sel.AllDown {
 	case fleet.FailClosed:
 		w.why.addf(fleet.ReasonDown, "", "the group counts as down")

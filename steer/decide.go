@@ -90,6 +90,19 @@ func (t *trace) down(w *walk, r uint8) {
 	t.addf(fleet.ReasonDown, region.ID, "%s", detail)
 }
 
+// allDown tells of a node that health leaves too little of, and why.
+func (t *trace) allDown(w *walk, at uint8) {
+	if t == nil {
+		return
+	}
+	for _, m := range w.t.nodes[at].members {
+		if m.node == 0 && w.health.out.has(m.region) {
+			t.down(w, m.region)
+		}
+	}
+	t.addf(fleet.ReasonAllDown, "", "health leaves %s", t.tooFew(w, at))
+}
+
 func (t *trace) fallback(n *node) {
 	if t != nil {
 		t.addf(fleet.ReasonFallback, "", "%s instead", strings.Join(n.sel.Fallback, ", "))

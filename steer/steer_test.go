@@ -101,6 +101,7 @@ func TestDecisions(t *testing.T) {
 		{"a draining region takes no new clients", `{}`, country("DE"), "fra:drain", nil, V4, "tyo", "down"},
 		{"unknown is kept", `{}`, country("DE"), "tyo:up gru:up", nil, V4, "fra", "unknown"},
 		{"all down fails open", `{}`, country("DE"), "fra:down tyo:down gru:down", nil, V4, "fra", "fail_open"},
+		{"and says why each is down", `{}`, country("DE"), "fra:down tyo:down gru:down", nil, V4, "fra", "down"},
 		{"failing open passes over what an operator took out", `{}`, country("DE"), "fra:forced tyo:down gru:down", nil, V4, "tyo", "fail_open"},
 		{"all taken out by an operator: still served", `{}`, country("DE"), "fra:forced tyo:forced gru:drain", nil, V4, "fra", "fail_open"},
 		{"all down may fail closed", `{all_down: fail_closed}`, country("DE"), "fra:down tyo:down gru:down", nil, V4, "", "fail_close"},

@@ -59,7 +59,7 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	}
 	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: client, Publisher: server,
 		Disk:    node.NewDisk(filepath.Join(s.flags.Data, "control.world"), s.id),
-		Deriver: s.deriver, Woken: s.deriver.Woken(), Impact: s.impact, Notify: s.notify, Logger: s.log})
+		Deriver: s.deriver, Problems: s.deriver.Problems, Woken: s.deriver.Woken(), Impact: s.impact, Notify: s.notify, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (s *gslbNode) fileControl() ([]daemon.Part, error) {
 		return nil, err
 	}
 	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: items, Publisher: s.file,
-		Deriver: s.deriver, Woken: s.deriver.Woken(), DeriveFirst: true, Impact: s.impact, Notify: s.notify, Logger: s.log})
+		Deriver: s.deriver, Problems: s.deriver.Problems, Woken: s.deriver.Woken(), DeriveFirst: true, Impact: s.impact, Notify: s.notify, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}

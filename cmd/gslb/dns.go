@@ -45,6 +45,9 @@ func (s *gslbNode) dnsParts(b *daemon.Base) ([]daemon.Part, error) {
 		if !d.Ready() {
 			return errors.New("nothing to serve yet")
 		}
+		if !d.Listening() {
+			return errors.New("cannot listen yet")
+		}
 		return nil
 	}
 	transfers, err := s.transferPart(b, d)

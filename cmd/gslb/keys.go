@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,8 +34,9 @@ const keysSynopsis = `gslb keys COMMAND [flags]
   roll ZONE ksk|zsk|csk    replace keys as soon as that is safe
   ds ZONE                  the DS and CDS records for the parent
   parent ZONE TAG seen|gone  say of a parent that cannot be asked that it has a key's DS, or has it no more
+  new ZONE                 make new keys for a zone without, though its parent has a DS of others
   export ZONE --out DIR    write keys as BIND reads them
-  import ZONE FILE...      take in keys of BIND (.key and .private) or Knot (.pem, with --role)
+  import ZONE FILE...      take in keys of BIND (.private, with the .key beside) or Knot (.pem, with --role)
   backup FILE              all keys in one file, sealed with the fleet key
   restore FILE             put the keys of such a file in place
   verify ZONEFILE          check all signatures and the denial of a signed zone
@@ -58,7 +60,7 @@ func runKeys(ctx context.Context, args []string) error {
 	f.register(fs)
 	fs.StringVar(&f.data, "data", "", "work on the data directory `DIR` of a node that has its Spec from a file")
 	fs.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` with the fleet key; with --data (default DIR/fleet.key)")
-	fs.StringVar(&f.out, "out", "", "directory `DIR` to export to, which must not be readable by others")
+	fs.StringVar(&f.out, "out", "", "directory `DIR` to export to, made if absent; its owner alone can read the files")
 	fs.StringVar(&f.role, "role", "", "import keys as `ksk|zsk|csk`; needed for PEM")
 	fs.StringVar(&f.origin, "origin", "", "`NAME` of the zone to verify (default its file's name without .zone or .signed)")
 	rest, err := cli.Parse(fs, args)
@@ -69,7 +71,7 @@ func runKeys(ctx context.Context, args []string) error {
 		return cli.Usagef(fs, "gslb keys: expected a command")
 	}
 	run := map[string]func(context.Context, *flag.FlagSet, []string) error{
-		"list": f.list, "roll": f.roll, "ds": f.ds, "parent": f.parent, "export": f.export, "import": f.importKeys,
+		"list": f.list, "roll": f.roll, "ds": f.ds, "parent": f.parent, "new": f.newKeys, "export": f.export, "import": f.importKeys,
 		"backup": f.backup, "restore": f.restore, "verify": f.verify,
 	}[rest[0]]
 	if run == nil {
@@ -182,6 +184,9 @@ func printKeys(w io.Writer, zones ...keeper.ZoneKeys) {
 		for _, r := range z.Rolling {
 			fmt.Fprintf(w, "%s: a new %s is asked for and not made yet\n", z.Zone, r)
 		}
+		if z.New {
+			fmt.Fprintf(w, "%s: new keys are made when it is to be signed, whatever DS its parent has\n", z.Zone)
+		}
 		if z.Leaving {
 			fmt.Fprintf(w, "%s: is being unsigned; waits until the parent has no DS and no cache has one\n", z.Zone)
 		}
@@ -218,6 +223,18 @@ func (f *keysFlags) parent(ctx context.Context, fs *flag.FlagSet, rest []string)
 		return err
 	}
 	return f.showZone(keys.Parent(ctx, name, uint16(tag), sign.HandCheck(rest[2])))
+}
+
+func (f *keysFlags) newKeys(ctx context.Context, fs *flag.FlagSet, rest []string) error {
+	name, err := zoneArg(fs, rest, 0, "new ZONE")
+	if err != nil {
+		return err
+	}
+	keys, err := f.keys()
+	if err != nil {
+		return err
+	}
+	return f.showZone(keys.New(ctx, name))
 }
 
 func (f *keysFlags) ds(ctx context.Context, fs *flag.FlagSet, rest []string) error {
@@ -296,19 +313,35 @@ func (f *keysFlags) importKeys(ctx context.Context, fs *flag.FlagSet, rest []str
 			return cli.Usagef(fs, "gslb keys import: --role: %v", err)
 		}
 	}
-	var files []sign.File
-	for _, path := range rest[1:] {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files = append(files, sign.File{Name: filepath.Base(path), Text: string(b)})
+	files, err := keyFiles(rest[1:])
+	if err != nil {
+		return err
 	}
 	keys, err := f.keys()
 	if err != nil {
 		return err
 	}
 	return f.showZone(keys.Import(ctx, name, files, role))
+}
+
+// keyFiles reads files of keys, and the .key beside each .private.
+func keyFiles(paths []string) ([]sign.File, error) {
+	paths = slices.Clone(paths)
+	for _, path := range paths {
+		base, private := strings.CutSuffix(path, ".private")
+		if _, err := os.Stat(base + ".key"); private && err == nil && !slices.Contains(paths, base+".key") {
+			paths = append(paths, base+".key")
+		}
+	}
+	var files []sign.File
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, sign.File{Name: filepath.Base(path), Text: string(b)})
+	}
+	return files, nil
 }
 
 func (f *keysFlags) backup(ctx context.Context, fs *flag.FlagSet, rest []string) error {
@@ -346,7 +379,7 @@ func (f *keysFlags) restore(ctx context.Context, fs *flag.FlagSet, rest []string
 	}
 	names, err := keys.Restore(ctx, b)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	return f.show(os.Stdout, names, func(w io.Writer) { fmt.Fprintf(w, "keys restored; zones: %d\n", len(names)) })
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +146,11 @@ func TestKeysOffline(t *testing.T) {
 	if _, err := keysTry(t, "--data", third, "restore", backup); err == nil {
 		t.Error("a backup of another fleet was restored")
 	}
-	keysSay(t, append([]string{"--data", third, "import", "example.test"}, files...)...)
+	if _, err := keysTry(t, "--data", third, "restore", files[0]); err == nil || !strings.Contains(err.Error(), files[0]+": ") {
+		t.Errorf("what is no backup: %v", err)
+	}
+	private := slices.DeleteFunc(slices.Clone(files), func(f string) bool { return !strings.HasSuffix(f, ".private") })
+	keysSay(t, append([]string{"--data", third, "import", "example.test"}, private...)...) // with the .key beside them
 	if out := keysSay(t, "--data", third, "ds", "example.test"); out != keysSay(t, append(at, "ds", "example.test")...) {
 		t.Errorf("imported: %s", out)
 	}

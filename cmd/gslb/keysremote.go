@@ -47,6 +47,11 @@ func (r *remoteKeys) Parent(ctx context.Context, name fleet.Name, tag uint16, wo
 	return &out, r.post(ctx, keysAt(name, "/parent"), map[string]any{"key_tag": tag, "state": word}, &out)
 }
 
+func (r *remoteKeys) New(ctx context.Context, name fleet.Name) (*keeper.ZoneKeys, error) {
+	var out keeper.ZoneKeys
+	return &out, r.post(ctx, keysAt(name, "/new"), nil, &out)
+}
+
 func (r *remoteKeys) Export(ctx context.Context, name fleet.Name) (out []sign.File, err error) {
 	err = r.post(ctx, keysAt(name, "/export"), nil, &out)
 	return out, err

@@ -13,14 +13,14 @@ import (
 func (s *gslbNode) queries(w http.ResponseWriter, r *http.Request) {
 	d := s.dns.Load()
 	if d == nil {
-		http.Error(w, "this node is no nameserver", http.StatusNotFound)
+		refuse(w, http.StatusNotFound, "this node is no nameserver")
 		return
 	}
 	f := dnsserver.RecentFilter{Name: r.FormValue("name")}
 	if c := r.FormValue("client"); c != "" {
 		p, err := parseClient(c)
 		if err != nil {
-			http.Error(w, "client: expected an address or prefix", http.StatusBadRequest)
+			refuse(w, http.StatusBadRequest, "client: expected an address or prefix")
 			return
 		}
 		f.Client = p
@@ -28,10 +28,17 @@ func (s *gslbNode) queries(w http.ResponseWriter, r *http.Request) {
 	if n := r.FormValue("n"); n != "" {
 		var err error
 		if f.Most, err = strconv.Atoi(n); err != nil || f.Most < 1 {
-			http.Error(w, "n: expected a number above 0", http.StatusBadRequest)
+			refuse(w, http.StatusBadRequest, "n: expected a number above 0")
 			return
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(d.Recent(f)) // the client may be gone
+}
+
+// refuse answers with an error as the rest of the admin API does.
+func refuse(w http.ResponseWriter, code int, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": why}) // the client may be gone
 }

@@ -77,6 +77,14 @@ func showStatus(w io.Writer, st *standing, now time.Time) {
 	if s.Problem != "" {
 		fmt.Fprintf(w, "problem: %s\n", s.Problem)
 	}
+	const most = 10
+	for i, z := range s.ZoneProblems {
+		if i == most {
+			fmt.Fprintf(w, "and more zones with a problem; see gslb zone list\n")
+			break
+		}
+		fmt.Fprintf(w, "zone %s: %s\n", z.Zone, z.Problem)
+	}
 	if f := st.Health.Fleet; f != nil {
 		rows := [][]string{{"\nREGION", "STATE", "SINCE", "WHY"}}
 		for _, r := range f.Regions {

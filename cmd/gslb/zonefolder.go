@@ -22,7 +22,7 @@ import (
 // folderServer is the nameserver of a zoneFolder.
 type folderServer interface {
 	Zone(name fleet.Name) *zone.Zone
-	SetZone(z *zone.Zone)
+	LoadFiles(dir string, files []string) (changed []fleet.Name, err error)
 	RemoveZone(name fleet.Name)
 	ZoneNames() []fleet.Name
 }
@@ -188,8 +188,8 @@ func (f *zoneFolder) replace(cur, next *zone.Zone, file string) error {
 	if err := replaceFile(filepath.Join(f.dir, file), text); err != nil {
 		return fmt.Errorf("zone %s is not written back: %w", next.Name, err)
 	}
-	f.server.SetZone(next)
-	return nil
+	_, err = f.server.LoadFiles(f.dir, []string{file})
+	return err
 }
 
 // DeleteZone removes a zone's file and stops serving it.
@@ -206,8 +206,12 @@ func (f *zoneFolder) DeleteZone(_ context.Context, name fleet.Name, base string)
 	if err := os.Remove(filepath.Join(f.dir, file)); err != nil {
 		return fmt.Errorf("zone %s: %w", name, err)
 	}
-	f.server.RemoveZone(name)
-	return nil
+	_, err = f.server.LoadFiles(f.dir, []string{file})
+	if errors.Is(err, server.ErrNoZoneFile) { // it was the last, and is not away by mistake
+		f.server.RemoveZone(name)
+		return nil
+	}
+	return err
 }
 
 // replaceFile writes beside and renames; the new content is on disk before the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,23 +10,11 @@ import (
 	"testing"
 
 	"meridian/controlplane"
+	"meridian/dns/server"
 	"meridian/dns/zone"
 	"meridian/fleet"
 	"meridian/rules"
 )
-
-// plainZones is a nameserver that only holds zones.
-type plainZones map[fleet.Name]*zone.Zone
-
-func (p plainZones) Zone(n fleet.Name) *zone.Zone { return p[n] }
-func (p plainZones) SetZone(z *zone.Zone)         { p[z.Name] = z }
-func (p plainZones) RemoveZone(n fleet.Name)      { delete(p, n) }
-func (p plainZones) ZoneNames() (out []fleet.Name) {
-	for n := range p {
-		out = append(out, n)
-	}
-	return out
-}
 
 const folderZone = "; kept until the first change\n$TTL 60\n@ SOA ns h 5 2 3 4 5\n@ NS ns\nns A 192.0.2.53\n"
 
@@ -39,19 +28,25 @@ func adding(name, addr string) controlplane.Edit {
 }
 
 func TestZonesOfAFolderAreWrittenBack(t *testing.T) {
-	dir, served := t.TempDir(), plainZones{}
-	f := &zoneFolder{dir: dir, server: served}
+	dir := t.TempDir()
+	served, err := server.New(server.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &zoneFolder{dir: dir, server: plainServer{served}}
 	path := filepath.Join(dir, "a.test.zone")
 	if err := os.WriteFile(path, []byte(folderZone), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	z, tag, err := f.Zone("a.test.")
+	if _, err := served.LoadDir(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	_, tag, err := f.Zone("a.test.")
 	if err != nil || tag == "" {
 		t.Fatal(err)
 	}
-	served.SetZone(z)
 	info, err := f.WriteZone(t.Context(), "a.test.", tag, adding("www", "192.0.2.1"))
-	if err != nil || info.Serial != 6 || info.ETag == tag || served["a.test."].Serial != 6 {
+	if err != nil || info.Serial != 6 || info.ETag == tag || served.Zone("a.test.").Serial != 6 {
 		t.Fatalf("%+v, %v", info, err)
 	}
 	text, err := os.ReadFile(path)
@@ -87,7 +82,7 @@ func TestZonesOfAFolderAreWrittenBack(t *testing.T) {
 	if _, err := f.WriteZone(t.Context(), "inc.test.", controlplane.AnyBase, adding("y", "192.0.2.1")); !errors.Is(err, controlplane.ErrOtherWriter) {
 		t.Errorf("a file with others in it: %v", err)
 	}
-	if err := f.DeleteZone(t.Context(), "a.test.", info.ETag); err != nil || len(served) != 0 {
+	if err := f.DeleteZone(t.Context(), "a.test.", info.ETag); err != nil || served.Plan().Len() != 0 {
 		t.Errorf("deleting: %v", err)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*"))

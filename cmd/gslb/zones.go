@@ -30,24 +30,26 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := s.LoadDir(f.Zones); err != nil {
-		if !s.Ready() {
-			return err
-		}
-		log.Error("some zones are not served", "error", err)
-	}
 	ready := func() error {
 		if !s.Ready() {
 			return errors.New("no zone is served")
 		}
 		return nil
 	}
+	self, err := selfServing(log, ready)
+	if err != nil {
+		return err
+	}
+	zones := newReloader(f.Zones, s, f.Watch, self.Reload, log)
+	if err := zones.Load(ctx); err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	s.Register(registry)
 	if register != nil {
 		register(registry)
 	}
-	cfg := api.Config{Ready: ready, Metrics: registry, Logger: log}
+	cfg := api.Config{Ready: ready, Problem: zones.Problem, Metrics: registry, Logger: log}
 	if f.AdminTokenFile != "" { // zones may be changed, and are written back
 		if cfg.Token, err = f.token(); err != nil {
 			return err
@@ -58,22 +60,16 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	self, err := selfServing(log, ready)
-	if err != nil {
-		return err
-	}
 	l, err := net.Listen("tcp", f.Admin)
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}
-	defer daemon.OnHangup(func() { defer self.Reload()(); f.reloadZones(s, log) })()
+	defer daemon.OnHangup(func() { zones.Reload(); f.reloadCertificate(s, log) })()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error { return admin.Run(ctx, l) })
 	g.Go(func() error { return self.Run(ctx) })
-	if f.Watch {
-		g.Go(func() error { return watchZones(ctx, f.Zones, s.LoadFiles, log) })
-	}
+	g.Go(func() error { return zones.Run(ctx) })
 	return g.Wait()
 }
 
@@ -123,8 +119,8 @@ func (f *serveFlags) encrypted() (*fleet.DNS, map[fleet.ObjectKey]fleet.Object, 
 	return dns, map[fleet.ObjectKey]fleet.Object{key: {Key: key, Data: data, File: f.TLSCert}}, nil
 }
 
-// reloadZones reads what has changed, of zones and certificate.
-func (f *serveFlags) reloadZones(s *server.Server, log *slog.Logger) {
+// reloadCertificate reads the certificate again.
+func (f *serveFlags) reloadCertificate(s *server.Server, log *slog.Logger) {
 	dns, objects, err := f.encrypted()
 	if err == nil {
 		err = s.Configure(dns, objects)
@@ -132,9 +128,4 @@ func (f *serveFlags) reloadZones(s *server.Server, log *slog.Logger) {
 	if err != nil {
 		log.Error("the certificate stays as it was", "error", err)
 	}
-	if err := s.LoadDir(f.Zones); err != nil {
-		log.Error("zones reloaded in part; what could not be read stays as it was", "error", err)
-		return
-	}
-	log.Info("zones reloaded", "zones", s.Plan().Len())
 }

@@ -47,6 +47,7 @@ type Config struct {
 	Control   Control                                      // nil on a node without the role control
 	Agent     func() node.Status                           // this node's
 	Ready     func() error                                 // why this node cannot do its work
+	Problem   func() string                                // what else is wrong, on a node without Control; "" for nothing
 	World     func() *fleet.World                          // that the node works with
 	View      func() *fleet.View                           // the node's
 	Explain   func(q url.Values, spec []byte) (any, error) // errors are the caller's fault; spec: to suppose in place of the present one, or nil
@@ -123,10 +124,10 @@ func (s *Server) routes() {
 		secret("/traffic-shift", methods{"GET": s.getShifts, "POST": s.postShift})
 		secret("/traffic-shift/{id}", methods{"DELETE": s.deleteShift})
 	} else {
-		s.elsewhere("/config", "/traffic-shift")
+		s.elsewhere(errNoControl, "/config", "/traffic-shift")
 	}
 	if s.cfg.Keys == nil {
-		s.elsewhere("/keys")
+		s.elsewhere(errNoControl, "/keys")
 	}
 	s.zoneRoutes(secret)
 	for path, h := range map[string]http.Handler{"/keys": s.cfg.Keys, "/queries": s.cfg.Queries} {
@@ -137,6 +138,8 @@ func (s *Server) routes() {
 	}
 	if s.cfg.Explain != nil {
 		secret("/explain", methods{"GET": s.explain, "POST": s.explain})
+	} else {
+		s.elsewhere(errNoAnswers, "/explain")
 	}
 	if s.cfg.Events != nil {
 		secret("/events", methods{"GET": s.events})
@@ -144,10 +147,16 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("/", s.other)
 }
 
-// elsewhere answers for what a control plane alone has.
-func (s *Server) elsewhere(paths ...string) {
+// Why a node has not what it is asked for.
+var (
+	errNoControl = errors.New("this node runs no control plane; ask one that does")
+	errNoAnswers = errors.New("this node answers by no Spec; there is nothing to explain")
+)
+
+// elsewhere answers for what this node has not.
+func (s *Server) elsewhere(why error, paths ...string) {
 	refuse := s.authenticated(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
+		fail(w, http.StatusNotFound, why)
 	}))
 	for _, path := range paths {
 		s.mux.Handle(path, refuse)

@@ -301,6 +301,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 			out.Node, out.Revision, out.Hash, out.Since, out.Source = a.Node, a.Revision, a.Hash, a.Since, a.Source
 		}
 	}
+	if s.cfg.Control == nil && s.cfg.Problem != nil {
+		out.Problem = s.cfg.Problem()
+	}
 	reply(w, http.StatusOK, out)
 }
 

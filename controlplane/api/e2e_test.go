@@ -24,6 +24,7 @@ import (
 	"meridian/controlplane/xds"
 	"meridian/fleet"
 	"meridian/identity"
+	"meridian/internal/testkit"
 	"meridian/node"
 )
 
@@ -55,16 +56,6 @@ type machine struct {
 
 	stopStore func() // the child alone
 	stop      func()
-}
-
-func freePort(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // background runs f until stop, which waits for it.
@@ -209,10 +200,10 @@ func TestConfigurationReachesEveryNodeAndOutlivesTheStore(t *testing.T) {
 	var peers []store.Member
 	var ms []*machine
 	for i, name := range names {
-		peers = append(peers, store.Member{Name: name, Address: freePort(t, fmt.Sprintf("127.0.0.%d", 21+i))})
+		peers = append(peers, store.Member{Name: name, Address: freeAddress(t, fmt.Sprintf("127.0.0.%d", 21+i))})
 	}
 	for _, name := range names {
-		m := &machine{t: t, name: name, dir: t.TempDir(), id: id, peers: peers, etcd: freePort(t, "127.0.0.1"), xds: freePort(t, "127.0.0.1")}
+		m := &machine{t: t, name: name, dir: t.TempDir(), id: id, peers: peers, etcd: freeAddress(t, "127.0.0.1"), xds: freeAddress(t, "127.0.0.1")}
 		ms = append(ms, m)
 		m.startStore()
 		m.start()
@@ -344,7 +335,7 @@ func TestConfigurationReachesEveryNodeAndOutlivesTheStore(t *testing.T) {
 
 	// A node without any control node starts from its own disk.
 	nodes["nrt-2"].stop()
-	alone := join(t, id, "nrt-2", dir, freePort(t, "127.0.0.1"))
+	alone := join(t, id, "nrt-2", dir, freeAddress(t, "127.0.0.1"))
 	until(t, "the last good world", func() bool { return alone.agent.Status().Revision == rev && alone.agent.Status().Source == "disk" })
 
 	// The store comes back, and with it changes.
@@ -361,4 +352,9 @@ func TestConfigurationReachesEveryNodeAndOutlivesTheStore(t *testing.T) {
 	until(t, "it at the nodes", func() bool {
 		return nodes["fra-1"].agent.Status().Revision == rev && nodes["nrt-1"].agent.Status().Revision == rev
 	})
+}
+
+func freeAddress(t testing.TB, host string) string {
+	t.Helper()
+	return fmt.Sprintf("%s:%d", host, testkit.FreePort(t, host))
 }

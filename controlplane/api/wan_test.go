@@ -83,13 +83,13 @@ func BenchmarkAcceptedToAcknowledged(b *testing.B) {
 	var peers []store.Member
 	var listen []string
 	for _, name := range names {
-		l := freePort(b, "127.0.0.1")
+		l := freeAddress(b, "127.0.0.1")
 		listen = append(listen, l)
 		peers = append(peers, store.Member{Name: name, Address: delayed(b, l, 120*time.Millisecond)})
 	}
 	var ms []*machine
 	for i, name := range names {
-		m := &machine{t: b, name: name, dir: b.TempDir(), id: id, peers: peers, listen: listen[i], tick: 300, etcd: freePort(b, "127.0.0.1"), xds: freePort(b, "127.0.0.1")}
+		m := &machine{t: b, name: name, dir: b.TempDir(), id: id, peers: peers, listen: listen[i], tick: 300, etcd: freeAddress(b, "127.0.0.1"), xds: freeAddress(b, "127.0.0.1")}
 		ms = append(ms, m)
 		m.startStore()
 		m.start()

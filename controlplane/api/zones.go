@@ -66,7 +66,7 @@ func (s *Server) zoneRoutes(secret func(string, methods)) {
 	} else {
 		for _, method := range []string{"PUT", "PATCH", "DELETE"} {
 			m[method] = func(w http.ResponseWriter, _ *http.Request) {
-				fail(w, http.StatusNotFound, errors.New("this node runs no control plane; ask one that does"))
+				fail(w, http.StatusNotFound, errNoControl)
 			}
 		}
 	}

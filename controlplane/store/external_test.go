@@ -15,7 +15,7 @@ import (
 // serves as the store.
 func TestAnExternalEtcdIsAStore(t *testing.T) {
 	program := testkit.Program(t, "etcd")
-	client, peer := "http://"+freePort(t, "127.0.0.1"), "http://"+freePort(t, "127.0.0.1")
+	client, peer := "http://"+freeAddress(t, "127.0.0.1"), "http://"+freeAddress(t, "127.0.0.1")
 	server := exec.CommandContext(t.Context(), program, "--data-dir", t.TempDir(), "--log-level", "error",
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)

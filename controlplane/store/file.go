@@ -47,7 +47,7 @@ func NewFile(cfg FileConfig) (*File, error) {
 		return nil, errors.New("file store: expected a Spec file, a folder and a logger")
 	}
 	f := &File{cfg: cfg, folders: map[controlplane.ItemKind]*node.Folder{}, sets: map[controlplane.ItemKind]*fleet.Zones{}, dirty: make(chan struct{}, 1)}
-	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.KeysItem} {
+	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem, controlplane.KeysItem} {
 		f.folders[k] = node.NewFolder(filepath.Join(cfg.Dir, string(k)), "file/"+string(k), cfg.Identity)
 		var err error
 		if f.sets[k], err = f.folders[k].Load(); err != nil {
@@ -87,7 +87,7 @@ func (f *File) Watch(ctx context.Context, update func(controlplane.Stored)) erro
 		case <-f.dirty:
 			f.mu.Lock()
 			st := f.spec
-			st.Zones, st.Derived = f.sets[controlplane.ZoneItem], f.sets[controlplane.DerivedItem]
+			st.Zones, st.Derived, st.Problems = f.sets[controlplane.ZoneItem], f.sets[controlplane.DerivedItem], f.sets[controlplane.ProblemItem]
 			f.mu.Unlock()
 			update(st)
 		}

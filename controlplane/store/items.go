@@ -16,11 +16,11 @@ import (
 )
 
 // Items are data of single zones with a version of their own: zone contents,
-// derived zones and keys (controlplane.ItemKind). Each has one key, which
+// derived zones, their problems and keys (controlplane.ItemKind). Each has one key, which
 // writes compare and swap; what is larger than inlineMax has its content in
 // parts beside, written before.
 //
-//	/meridian/v1/zone/NAME, derived/NAME, keys/NAME   sealed: a line of itemHead, then the content if it is small
+//	/meridian/v1/zone/NAME, derived/NAME, problem/NAME, keys/NAME   sealed: a line of itemHead, then the content if it is small
 //	/meridian/v1/part/KIND/NAME/HASH/0000             a chunk of a large one, sealed; HASH is of the whole content
 //	/meridian/v1/leader/                              the election of the replica that keeps the timers
 const (
@@ -36,7 +36,7 @@ func itemKey(k controlplane.ItemKind, n fleet.Name) string { return itemPrefix(k
 
 // parseItemKey is the reverse of itemKey. A zone's name may hold slashes.
 func parseItemKey(key string) (controlplane.ItemKind, fleet.Name, bool) {
-	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.KeysItem} {
+	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem, controlplane.KeysItem} {
 		if n, ok := strings.CutPrefix(key, itemPrefix(k)); ok && n != "" {
 			return k, fleet.Name(n), true
 		}

@@ -62,6 +62,18 @@ func TestItemsAreWrittenByCompareAndSwap(t *testing.T) {
 			t.Errorf("a zone that is there was made: %v", err)
 		}
 	})
+	t.Run("problems are told to all, whatever was there", func(t *testing.T) {
+		for _, text := range []string{"no keys", "no keys still", ""} {
+			it := put(controlplane.ProblemItem, "a.test.", text, controlplane.AnyVersion)
+			if text == "" {
+				it.Data = nil
+			}
+			if err := write(it); err != nil {
+				t.Fatal(err)
+			}
+			r.await("the problem", holds(func(st controlplane.Stored) *fleet.Zones { return st.Problems }, "a.test.", text))
+		}
+	})
 	t.Run("of several at once one wins", func(t *testing.T) {
 		base := rules.ContentVersion([]byte("one"))
 		var wg sync.WaitGroup

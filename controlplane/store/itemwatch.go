@@ -15,7 +15,7 @@ import (
 )
 
 // watched are the kinds of item that replicas follow.
-var watched = [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem}
+var watched = [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem}
 
 func isWatched(key string) bool {
 	for _, k := range watched {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"meridian/controlplane"
 	"meridian/fleet"
 	"meridian/identity"
+	"meridian/internal/testkit"
 )
 
 // TestMain lets the test binary be its own store child, as gslb is.
@@ -50,16 +50,6 @@ func newIdentity(t testing.TB) *identity.Identity {
 	return id
 }
 
-func freePort(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // replica is one control node's store: the supervised child and the client.
 type replica struct {
 	t      testing.TB
@@ -83,7 +73,7 @@ func newReplica(t testing.TB, id *identity.Identity, name, host string, peers []
 	r := &replica{t: t, id: id, name: name, news: make(chan struct{}, 1)}
 	r.cfg = SupervisorConfig{
 		Command:     []string{os.Args[0], "store-child"},
-		Child:       ChildConfig{Name: name, Dir: filepath.Join(t.TempDir(), "store"), Fleet: id.FleetID(), ListenClient: freePort(t, host), Peers: peers, TickMs: 50},
+		Child:       ChildConfig{Name: name, Dir: filepath.Join(t.TempDir(), "store"), Fleet: id.FleetID(), ListenClient: freeAddress(t, host), Peers: peers, TickMs: 50},
 		Credentials: creds, Authority: id.AuthorityPEM(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("replica", name),
 	}
 	return r
@@ -314,7 +304,7 @@ func TestThreeReplicasSurviveTheLossOfOneAndOfAll(t *testing.T) {
 	var peers []Member
 	hosts := []string{"127.0.0.11", "127.0.0.12", "127.0.0.13"}
 	for i, h := range hosts {
-		peers = append(peers, Member{fmt.Sprintf("n%d", i), freePort(t, h)})
+		peers = append(peers, Member{fmt.Sprintf("n%d", i), freeAddress(t, h)})
 	}
 	var rs []*replica
 	for i, h := range hosts {
@@ -380,4 +370,9 @@ func TestAStrangerCannotReachTheStore(t *testing.T) {
 	if _, err := c.look(ctx, false); !errors.Is(err, controlplane.ErrStoreAway) {
 		t.Fatalf("got %v", err)
 	}
+}
+
+func freeAddress(t testing.TB, host string) string {
+	t.Helper()
+	return fmt.Sprintf("%s:%d", host, testkit.FreePort(t, host))
 }

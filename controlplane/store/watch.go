@@ -223,7 +223,7 @@ func (c *Client) build(ctx context.Context, m *mirror, update func(controlplane.
 			continue
 		}
 		m.drop(chunks)
-		st.Zones, st.Derived = items.sets[controlplane.ZoneItem], items.sets[controlplane.DerivedItem]
+		st.Zones, st.Derived, st.Problems = items.sets[controlplane.ZoneItem], items.sets[controlplane.DerivedItem], items.sets[controlplane.ProblemItem]
 		update(st)
 	}
 }

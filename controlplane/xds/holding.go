@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,10 +37,19 @@ type holding struct {
 
 	// waiting is a Snapshot whose objects have not all come yet.
 	waiting *discovery.DeltaDiscoveryResponse
+
+	// held are zones that do not fit the Snapshot in use and were made for one
+	// that is to come: they are applied with it. heldBy is the nonce of the
+	// response that brought the last of them.
+	held   map[fleet.Name]fleet.Object
+	heldBy string
+
+	// refused are errors of zones that were held, and not told of yet.
+	refused []error
 }
 
 func newHolding(node string, apply func(*fleet.World) error) *holding {
-	return &holding{node: node, apply: apply, objects: map[string]resource{}}
+	return &holding{node: node, apply: apply, objects: map[string]resource{}, held: map[fleet.Name]fleet.Object{}}
 }
 
 // adopt starts from a World that has been applied, as the node kept it on disk,
@@ -59,6 +70,7 @@ func (h *holding) adopt(w *fleet.World) {
 // what is there.
 func (h *holding) subscribe() []*discovery.DeltaDiscoveryRequest {
 	h.waiting = nil
+	clear(h.held)
 	revision := uint64(0)
 	if h.world != nil {
 		revision = h.world.Snapshot.Revision
@@ -115,6 +127,10 @@ func (h *holding) take(r *discovery.DeltaDiscoveryResponse) []*discovery.DeltaDi
 			out = append(out, answer(w, err))
 		}
 	}
+	if len(h.refused) > 0 {
+		out = append(out, answer(&discovery.DeltaDiscoveryResponse{TypeUrl: typeZone, Nonce: h.heldBy}, errors.Join(h.refused...)))
+		h.refused = nil
+	}
 	return out
 }
 
@@ -143,7 +159,8 @@ func (h *holding) takeObjects(r *discovery.DeltaDiscoveryResponse) error {
 }
 
 // takeZones applies zones without waiting for a Snapshot. Of several that come
-// together, those that are refused do not keep the others from being applied.
+// together, those that are refused do not keep the others from being applied;
+// those that were made for a Snapshot that is to come wait for it.
 func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
 	var errs []error
 	var put []fleet.Object
@@ -159,13 +176,26 @@ func (h *holding) takeZones(r *discovery.DeltaDiscoveryResponse) error {
 	for _, name := range r.GetRemovedResources() {
 		gone = append(gone, fleet.Name(name))
 	}
-	return errors.Join(append(errs, h.changeZones(put, gone)...)...)
+	revision, _ := strconv.ParseUint(r.GetSystemVersionInfo(), 10, 64) // 0 where it is none
+	early := h.world != nil && revision > h.world.Snapshot.Revision
+	errs = append(errs, h.changeZones(put, gone, early)...)
+	if len(h.held) > 0 {
+		h.heldBy = r.GetNonce()
+	}
+	return errors.Join(errs...)
 }
 
 // changeZones applies zones, all at once or, where that is refused, in halves.
-func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name) []error {
+// early says that their Snapshot is to come.
+func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name, early bool) []error {
 	if len(put)+len(gone) == 0 {
 		return nil
+	}
+	for _, o := range put {
+		delete(h.held, fleet.Name(o.Key.ID))
+	}
+	for _, n := range gone {
+		delete(h.held, n)
 	}
 	zones := h.zones.With(put, gone)
 	if h.world == nil {
@@ -180,9 +210,12 @@ func (h *holding) changeZones(put []fleet.Object, gone []fleet.Name) []error {
 		h.world, h.zones = &next, zones
 		return nil
 	case len(gone) > 0 && len(put) > 0:
-		return append(h.changeZones(put, nil), h.changeZones(nil, gone)...)
+		return append(h.changeZones(put, nil, early), h.changeZones(nil, gone, early)...)
 	case len(put) > 1:
-		return append(h.changeZones(put[:len(put)/2], nil), h.changeZones(put[len(put)/2:], nil)...)
+		return append(h.changeZones(put[:len(put)/2], nil, early), h.changeZones(put[len(put)/2:], nil, early)...)
+	case len(put) == 1 && early:
+		h.held[fleet.Name(put[0].Key.ID)] = put[0]
+		return nil
 	case len(put) == 1:
 		err = fmt.Errorf("zone %s: %w", put[0].Key.ID, err)
 	}
@@ -272,12 +305,35 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 	if err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
-	w.Zones = h.zones
-	if err := h.apply(w); err != nil {
+	if w, err = h.applyHeld(w); err != nil {
 		return fmt.Errorf("revision %d: %w", s.Revision, err)
 	}
-	h.world, h.snap, h.adopted = w, res, false
+	h.world, h.snap, h.adopted, h.zones = w, res, false, w.Zones
+	if left := slices.Collect(maps.Values(h.held)); len(left) > 0 {
+		h.refused = h.changeZones(left, nil, false)
+	}
 	return nil
+}
+
+// applyHeld applies a World with the zones that were held for it, which are
+// then held no longer; or without them where that alone is taken: a zone that
+// is no good keeps nothing else out.
+func (h *holding) applyHeld(w *fleet.World) (*fleet.World, error) {
+	w.Zones = h.zones
+	if len(h.held) == 0 {
+		return w, h.apply(w)
+	}
+	all := *w
+	all.Zones = h.zones.With(slices.Collect(maps.Values(h.held)), nil)
+	err := h.apply(&all)
+	if err == nil {
+		clear(h.held)
+		return &all, nil
+	}
+	if h.apply(w) != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // refused says whether the error means that nothing could be reached, or that

@@ -171,6 +171,7 @@ type testClient struct {
 	mu     sync.Mutex
 	worlds []*fleet.World
 	refuse uint64
+	check  func(*fleet.World) error // nil: all is taken
 	stop   func()
 }
 
@@ -179,6 +180,11 @@ func (c *testClient) apply(w *fleet.World) error {
 	defer c.mu.Unlock()
 	if w.Snapshot.Revision == c.refuse {
 		return errors.New("dns: port is taken")
+	}
+	if c.check != nil {
+		if err := c.check(w); err != nil {
+			return err
+		}
 	}
 	c.worlds = append(c.worlds, w)
 	return nil

@@ -107,6 +107,48 @@ func TestZonesComeBeforeTheSnapshotAndGoAfterIt(t *testing.T) {
 	}
 }
 
+// A zone that fits the next Snapshot alone, as one that is signed for other
+// steered names, is applied with it; others that come with it need not wait.
+func TestAZoneThatFitsTheNextSnapshotWaitsForIt(t *testing.T) {
+	id := newIdentity(t)
+	s := serve(t, id, "")
+	zones := func(signed, other string) *fleet.Zones { return zonesOf("signed.test.", signed, "other.test.", other) }
+	s.Publish(withZones(testWorld(t, 1), zones("for 1", "a")))
+	c := listen(t, id, "dns-1", s.addr)
+	s.book.await(t, "dns-1 acknowledged 1")
+	c.mu.Lock()
+	c.check = func(w *fleet.World) error {
+		if want := fmt.Sprintf("for %d", w.Snapshot.Revision); !hasZone("signed.test.", want)(w) {
+			return errors.New("an answer of the Spec is not signed")
+		}
+		return nil
+	}
+	c.mu.Unlock()
+	s.Publish(withZones(testWorld(t, 2), zones("for 2", "b")))
+	s.book.await(t, "dns-1 acknowledged 2")
+	c.mu.Lock()
+	before := c.worlds[len(c.worlds)-2]
+	c.refuse = 3
+	c.mu.Unlock()
+	if !hasZone("other.test.", "b")(before) || before.Snapshot.Revision != 1 {
+		t.Error("a zone that fits waits for the Snapshot")
+	}
+	// A Snapshot that is refused leaves its zones for the next, unless they are
+	// made anew.
+	s.Publish(withZones(testWorld(t, 3), zones("for 3", "b")))
+	s.book.await(t, "dns-1 refused 3: revision 3: dns: port is taken")
+	s.Publish(withZones(testWorld(t, 4), zones("for 4", "c")))
+	s.book.await(t, "dns-1 acknowledged 4")
+	// One that fits no Snapshot that is to come is refused, and what was before stays.
+	s.Publish(withZones(testWorld(t, 4), zones("for 9", "d")))
+	c.until(t, "what came with it", hasZone("other.test.", "d"))
+	if w, _ := c.last(); !hasZone("signed.test.", "for 4")(w) {
+		t.Error("a zone that does not fit is in use")
+	}
+	s.Publish(withZones(testWorld(t, 5), zones("for 5", "d")))
+	s.book.await(t, "dns-1 acknowledged 5")
+}
+
 func TestANodeThatComesBackIsSentOnlyZonesItLacks(t *testing.T) {
 	id := newIdentity(t)
 	one, two := serve(t, id, ""), serve(t, id, "")
@@ -176,7 +218,7 @@ func TestARefusedZoneDoesNotKeepTheOthersBack(t *testing.T) {
 		}
 		put = append(put, rules.ZoneObject(fleet.Name(fmt.Sprintf("z%d.test.", i)), []byte(text)))
 	}
-	errs := h.changeZones(put, nil)
+	errs := h.changeZones(put, nil, false)
 	if len(errs) != 1 || !errors.Is(errs[0], bad) || !strings.Contains(errs[0].Error(), "z4.test.") {
 		t.Errorf("errors %v", errs)
 	}

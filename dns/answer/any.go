@@ -1,6 +1,8 @@
 package answer
 
 import (
+	"slices"
+
 	"meridian/dns/zone"
 	"meridian/fleet"
 )
@@ -31,18 +33,19 @@ func (p *Plan) any(w *Worker, z *served, n *zone.Node, s *step, c *Client) bool 
 	if n.Steer > 0 && (p.tailored(w, z, n, zone.TypeA, s, c) || p.tailored(w, z, n, zone.TypeAAAA, s, c)) {
 		return true
 	}
-	if len(n.Sets) == 0 || !z.tells(&n.Sets[0]) {
+	i := slices.IndexFunc(n.Sets, z.tells)
+	if i < 0 {
 		return false
 	}
 	w.end.kind = data
-	w.put(inAnswer, ownerAt(s.at), &n.Sets[0])
+	w.put(inAnswer, ownerAt(s.at), &n.Sets[i])
 	return true
 }
 
 // all answers with every RRset of a name.
 func (p *Plan) all(w *Worker, z *served, n *zone.Node, s *step, c *Client) bool {
 	for i := 0; i < len(n.Sets) && !w.msg.tc; i++ {
-		if !z.tells(&n.Sets[i]) {
+		if !z.tells(n.Sets[i]) {
 			continue
 		}
 		w.end.kind = data

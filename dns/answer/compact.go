@@ -99,25 +99,34 @@ func (w *Worker) compactMissing(z *served, name []byte) *zone.RRset {
 func (z *served) negTTL() uint32 { return z.Apex().Get(zone.TypeNSEC).TTL }
 
 // compactAsked answers type NSEC: every name of a zone with compact denial has
-// one, since the bitmaps say so. It says whether that is what was asked for.
+// one, since the bitmaps say so; and type RRSIG, of a name that is not in the
+// zone, by that of its NSEC, which a NODATA would deny. It says whether that is
+// what was asked for.
 func (w *Worker) compactAsked(z *served, s *step, found zone.Result) bool {
-	if w.req.qtype != zone.TypeNSEC {
-		return false
-	}
+	qtype, there := w.req.qtype, found.Kind == zone.Found || found.Kind == zone.Wildcard
 	var set *zone.RRset
-	switch found.Kind {
-	case zone.Found, zone.Wildcard:
-		set = w.compactAt(z, s.name, found.Node, found.Kind == zone.Wildcard)
-	case zone.Missing:
+	switch {
+	case found.Kind == zone.Missing && (qtype == zone.TypeNSEC || qtype == zone.TypeRRSIG && w.dnssec):
 		set = w.compactMissing(z, s.name)
+	case there && qtype == zone.TypeNSEC:
+		set = w.compactAt(z, s.name, found.Node, found.Kind == zone.Wildcard)
 	default:
 		return false
 	}
 	w.end = end{kind: data, z: z, node: found.Node}
-	w.put(inAnswer, ownerAt(s.at), set)
+	if qtype == zone.TypeNSEC {
+		w.put(inAnswer, ownerAt(s.at), set)
+		return true
+	}
+	start, o := w.msg.mark(), ownerAt(s.at)
+	count, ok := w.msg.signatures(&o, set, set.TTL)
+	if w.msg.counts[inAnswer] += uint16(count); !ok {
+		w.msg.rewind(start)
+		w.msg.tc = true
+	}
 	return true
 }
 
 // tells says whether a set of the zone may be shown: the NSECs that link its
 // names are for those who transfer it.
-func (z *served) tells(set *zone.RRset) bool { return z.online == nil || set.Type != zone.TypeNSEC }
+func (z *served) tells(set zone.RRset) bool { return z.online == nil || set.Type != zone.TypeNSEC }

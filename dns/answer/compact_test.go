@@ -40,6 +40,7 @@ zones:
     *.many TXT "one"
     *.many TXT "two"
     *.to CNAME plain
+    caa CAA 0 issue "ca.example"
     child NS ns.child
     ns.child A 192.0.2.54
   steered:
@@ -218,6 +219,35 @@ func TestRFC9824TellsNoNames(t *testing.T) {
 	}
 }
 
+// RFC 9824 §3: since every bitmap has RRSIG, type RRSIG is no NODATA at any name, missing or empty: a validator would refuse that.
+func TestRFC9824AskedForSignatures(t *testing.T) {
+	p, _ := compactPlan(t, fleet.Ed25519, down("order", "tyo"))
+	for _, name := range []string{"nothing", "b.ent", "www", "order", "x.many", "x.any", "plain", "alias", "x.old"} {
+		m := askAt(t, p, now, name+".signed.test.", dns.TypeRRSIG, do)
+		covers := map[uint16]int{}
+		for _, rr := range m.Answer {
+			if s, ok := rr.(*dns.RRSIG); ok {
+				covers[s.TypeCovered]++
+			}
+		}
+		if covers[dns.TypeNSEC] != 1 || len(m.Ns) > 0 || m.Rcode != 0 {
+			t.Errorf("%s:\n%v", name, m)
+		}
+	}
+}
+
+// RFC 8482 §4.1: type ANY over UDP gets one set of a name, and not its NSEC, which may come before all others.
+func TestRFC8482CompactAny(t *testing.T) {
+	p, z := compactPlan(t, fleet.Ed25519, nil)
+	for name, want := range map[string]uint16{"caa.signed.test.": dns.TypeCAA, "plain.signed.test.": dns.TypeTXT} {
+		m := ask(t, p, name, dns.TypeANY, do)
+		verify(t, z, m)
+		if len(m.Answer) != 2 || m.Answer[0].Header().Rrtype != want || len(m.Ns) > 0 {
+			t.Errorf("%s:\n%v", name, m)
+		}
+	}
+}
+
 // A signature is made once an hour for what is asked for again, is the same on
 // every server, and is valid for a day.
 func TestCompactSignaturesLastADay(t *testing.T) {
@@ -250,14 +280,14 @@ func TestCompactSignaturesLastADay(t *testing.T) {
 	}
 }
 
-// Keys that the zone does not publish, or that are damaged, are refused with the zone.
+// Keys that do not sign the zone, or that are damaged, are refused with the zone.
 func TestCompactKeysAreChecked(t *testing.T) {
 	w := newWorld(t, strings.Replace(compactSpec, "ALGORITHM", "ed25519", 1))
 	z := signedBy(t, w, "small", true)
 	good := z.Online
 	for why, online := range map[string][]byte{
 		"are cut short":            good[:20],
-		"not in the DNSKEY set":    append([]byte{15}, make([]byte, 32)...),
+		"not one that signs":       append([]byte{15}, make([]byte, 32)...),
 		"not with algorithm 8":     append([]byte{8}, good[1:]...),
 		"has no NSECs to go by":    nil,
 		"private key of ecdsap256": append([]byte{13}, make([]byte, 32)...),

@@ -217,6 +217,13 @@ func TestRFC4892Settings(t *testing.T) {
 			t.Errorf("%s: %v", name, m)
 		}
 	}
+	named, err := Compile(id, newWorld(t, spec+"nodes: [{name: fra-1, region: fra, roles: [dns], addresses: {v4: 10.0.0.1}}]\n"), newAtlas(), nil, now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := ask(t, named, "hostname.bind", dns.TypeTXT, ch); m.Answer[0].(*dns.TXT).Txt[0] != "fra-1@fra" {
+		t.Errorf("by itself a server says %v", m.Answer)
+	}
 	silent := Zones(Identity{}, nil)
 	if m := ask(t, silent, "version.bind", dns.TypeTXT, ch); m.Rcode != dns.RcodeRefused {
 		t.Errorf("%v", m)

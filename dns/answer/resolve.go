@@ -170,19 +170,26 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 // allSignatures answers type RRSIG with every signature at a name, or with
 // none where they do not all fit.
 func (w *Worker) allSignatures(z *served, n *zone.Node, s *step) bool {
-	total, start, o := 0, w.msg.mark(), ownerAt(s.at)
+	total, start, fits, o := 0, w.msg.mark(), true, ownerAt(s.at)
+	add := func(set *zone.RRset) {
+		if fits {
+			var count int
+			count, fits = w.msg.signatures(&o, set, set.TTL)
+			total += count
+		}
+	}
 	for i := range n.Sets {
-		if !z.tells(&n.Sets[i]) {
-			continue
+		if z.tells(n.Sets[i]) {
+			add(&n.Sets[i])
 		}
-		count, ok := w.msg.signatures(&o, &n.Sets[i], n.Sets[i].TTL)
-		if !ok {
-			w.msg.rewind(start)
-			w.msg.tc = true
-			w.end.kind = data
-			return true
-		}
-		total += count
+	}
+	if z.online != nil && w.dnssec {
+		add(w.compactAt(z, s.name, n, w.end.wild))
+	}
+	if !fits {
+		w.msg.rewind(start)
+		w.msg.tc, w.end.kind = true, data
+		return true
 	}
 	if total > 0 {
 		w.end.kind = data

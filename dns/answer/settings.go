@@ -15,6 +15,9 @@ import (
 func compileSettings(id Identity, w *fleet.World) (settings, error) {
 	dns := &w.Snapshot.Spec.DNS
 	s := settings{nsid: id.Node, version: id.Version, ecs: dns.ECS == nil || *dns.ECS, any: dns.Any}
+	if n := w.Snapshot.Node(id.Node); n != nil {
+		s.nsid += "@" + n.Region
+	}
 	if dns.NSID != "" {
 		s.nsid = dns.NSID
 	}

@@ -26,7 +26,7 @@ func (p *Plan) Static(name fleet.Name) *zone.Zone {
 		return p.Zone(name)
 	}
 	had := z.static.Load()
-	if had != nil && had.content == z.Zone && had.of == p.world.Snapshot {
+	if had != nil && had.content == z.Zone && (z.Exports || had.of == p.world.Snapshot) {
 		return had.zone
 	}
 	made, err := p.freeze(z)

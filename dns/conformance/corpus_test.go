@@ -114,92 +114,123 @@ var otherTypes = []uint16{
 func ask(zone, text string, signed bool) []query {
 	h := fnv.New64a()
 	h.Write([]byte(zone))
-	rnd := rand.New(rand.NewPCG(h.Sum64(), 1))
-	have := map[string][]uint16{}
-	var names []string
-	note := func(name string, types ...uint16) {
-		if name = dns.CanonicalName(name); have[name] == nil {
-			names, have[name] = append(names, name), []uint16{0}
-		}
-		for _, t := range types {
-			if !slices.Contains(have[name], t) {
-				have[name] = append(have[name], t)
-			}
-		}
-	}
-	p := dns.NewZoneParser(strings.NewReader(text), zone, "")
-	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		note(rr.Header().Name, rr.Header().Rrtype)
-	}
-	if err := p.Err(); err != nil {
-		panic(fmt.Sprintf("corpus: %s: %v", zone, err))
-	}
-	for _, name := range slices.Clone(names) {
-		for up := name; dns.IsSubDomain(zone, up) && up != zone; up = parent(up) {
-			note(up)
-		}
-		if base, wild := strings.CutPrefix(name, "*."); wild {
-			note("x."+base, have[name]...)
-			note("x.y." + base)
-		}
-		for _, child := range []string{"nx." + name, "*." + name} {
-			if strings.HasPrefix(zone, "random") {
-				break // its text asks for enough
-			}
-			if _, ok := dns.IsDomainName(child); ok {
-				note(child)
-			}
-		}
-	}
-	for _, label := range []string{"nx", "zzz", "0", "\\000", "_nx._tcp"} {
-		note(label+"."+strings.TrimPrefix(zone, "."), dns.TypeA, dns.TypeDS)
-	}
-	var out []query
-	add := func(name string, qt uint16, m mode) {
-		if m.fold {
-			name = fold(rnd, name)
-		}
-		out = append(out, query{zone, name, qt, m})
-	}
-	for _, name := range names {
-		types := have[name][1:]
-		for range 3 {
-			types = append(types, otherTypes[rnd.IntN(len(otherTypes))])
-		}
-		slices.Sort(types)
-		for _, qt := range slices.Compact(types) {
-			m := modes[rnd.IntN(len(modes))]
-			if signed {
-				m = secure[rnd.IntN(len(secure))]
-			}
-			add(name, qt, m)
-		}
-	}
-	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == ";?" {
-			qt, ok := dns.StringToType[f[2]]
-			if !ok {
-				panic("corpus: type " + f[2])
-			}
-			many := 4
-			if strings.HasPrefix(zone, "random") {
-				many = 1
-			}
-			for i := range many {
-				m := modes[(i*3+rnd.IntN(3))%len(modes)]
-				if signed && (i > 0 || many == 1) {
-					m = secure[rnd.IntN(len(secure))]
-				}
-				add(absolute(f[1], zone), qt, m)
-			}
-		}
-	}
+	a := asker{zone: zone, signed: signed, rnd: rand.New(rand.NewPCG(h.Sum64(), 1)), have: map[string][]uint16{}}
+	a.readNames(text)
+	a.moreNames()
+	a.askNames()
+	a.askText(text)
 	seen := map[string]bool{}
-	return slices.DeleteFunc(out, func(q query) bool {
+	return slices.DeleteFunc(a.out, func(q query) bool {
 		dup := seen[q.key()]
 		seen[q.key()] = true
 		return dup
 	})
+}
+
+// asker makes up the queries for one zone.
+type asker struct {
+	zone   string
+	signed bool
+	rnd    *rand.Rand
+	names  []string            // in order of appearance
+	have   map[string][]uint16 // their types, and a 0
+	out    []query
+}
+
+// random says whether the zone is one of those whose text asks for enough.
+func (a *asker) random() bool { return strings.HasPrefix(a.zone, "random") }
+
+func (a *asker) note(name string, types ...uint16) {
+	if name = dns.CanonicalName(name); a.have[name] == nil {
+		a.names, a.have[name] = append(a.names, name), []uint16{0}
+	}
+	for _, t := range types {
+		if !slices.Contains(a.have[name], t) {
+			a.have[name] = append(a.have[name], t)
+		}
+	}
+}
+
+// readNames notes the names that the zone has.
+func (a *asker) readNames(text string) {
+	p := dns.NewZoneParser(strings.NewReader(text), a.zone, "")
+	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+		a.note(rr.Header().Name, rr.Header().Rrtype)
+	}
+	if err := p.Err(); err != nil {
+		panic(fmt.Sprintf("corpus: %s: %v", a.zone, err))
+	}
+}
+
+// moreNames notes names above, below and beside those.
+func (a *asker) moreNames() {
+	for _, name := range slices.Clone(a.names) {
+		for up := name; dns.IsSubDomain(a.zone, up) && up != a.zone; up = parent(up) {
+			a.note(up)
+		}
+		if base, wild := strings.CutPrefix(name, "*."); wild {
+			a.note("x."+base, a.have[name]...)
+			a.note("x.y." + base)
+		}
+		for _, child := range []string{"nx." + name, "*." + name} {
+			if _, ok := dns.IsDomainName(child); ok && !a.random() {
+				a.note(child)
+			}
+		}
+	}
+	for _, label := range []string{"nx", "zzz", "0", "\\000", "_nx._tcp"} {
+		a.note(label+"."+strings.TrimPrefix(a.zone, "."), dns.TypeA, dns.TypeDS)
+	}
+}
+
+func (a *asker) add(name string, qt uint16, m mode) {
+	if m.fold {
+		name = fold(a.rnd, name)
+	}
+	a.out = append(a.out, query{a.zone, name, qt, m})
+}
+
+// askNames asks for the types of each name, and for some others.
+func (a *asker) askNames() {
+	for _, name := range a.names {
+		types := a.have[name][1:]
+		for range 3 {
+			types = append(types, otherTypes[a.rnd.IntN(len(otherTypes))])
+		}
+		slices.Sort(types)
+		for _, qt := range slices.Compact(types) {
+			m := modes[a.rnd.IntN(len(modes))]
+			if a.signed {
+				m = secure[a.rnd.IntN(len(secure))]
+			}
+			a.add(name, qt, m)
+		}
+	}
+}
+
+// askText asks what the text asks for, in lines of ";? NAME TYPE".
+func (a *asker) askText(text string) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != ";?" {
+			continue
+		}
+		qt, ok := dns.StringToType[f[2]]
+		if !ok {
+			panic("corpus: type " + f[2])
+		}
+		many := 4
+		if a.random() {
+			many = 1
+		}
+		for i := range many {
+			m := modes[(i*3+a.rnd.IntN(3))%len(modes)]
+			if a.signed && (i > 0 || many == 1) {
+				m = secure[a.rnd.IntN(len(secure))]
+			}
+			a.add(absolute(f[1], a.zone), qt, m)
+		}
+	}
 }
 
 func absolute(name, zone string) string {

@@ -69,7 +69,8 @@ func inKernel(t testing.TB, dir string) (peer, *xdp.Path) {
 	s, err := server.New(server.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort(kernelServer + ":53")}, Logger: quiet(),
 		Identity: answer.Identity{Node: "here", Version: "meridian"}, Fast: inside{path, there}})
 	must(err)
-	must(s.LoadDir(dir))
+	_, err = s.LoadDir(t.Context(), dir)
+	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	must(there.Enter(func() error { return s.Open(ctx) }))
 	var done sync.WaitGroup

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -48,7 +47,7 @@ type zoneFile struct {
 func meridian(t testing.TB, dir string) peer {
 	t.Helper()
 	s := newServer(t)
-	if err := s.LoadDir(dir); err != nil {
+	if _, err := s.LoadDir(t.Context(), dir); err != nil {
 		t.Fatalf("Meridian refuses a zone of the corpus: %v", err)
 	}
 	return run(t, s)
@@ -142,7 +141,7 @@ func run(t testing.TB, s *server.Server) peer {
 func start(t testing.TB, name string, zones []zoneFile, args func(port int) []string) peer {
 	t.Helper()
 	for range 5 {
-		port := freePort(t)
+		port := int(testkit.FreePort(t, "127.0.0.1"))
 		argv := args(port)
 		var log testkit.Buffer
 		cmd := exec.Command(argv[0], argv[1:]...)
@@ -203,24 +202,6 @@ func ready(p peer, zones []zoneFile, gone <-chan struct{}) bool {
 		}
 	}
 	return true
-}
-
-// freePort finds a port that is free now for UDP and TCP on loopback.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			u.Close()
-			return port
-		}
-	}
 }
 
 // writeFile makes a file in dir and gives its path.

@@ -83,26 +83,9 @@ func (g *gdnsd) zone(file string, text []byte, files Files) error {
 	z := g.r.zone(file, fleet.Zone{Zone: name}, rest)
 	for _, d := range found {
 		where := fmt.Sprintf("%s:%d", file, d.line)
-		if !d.owner.In(name) {
-			g.r.note(where, string(d.owner), "is outside of the zone; it is left out")
+		st, ok := g.steered(where, name, d)
+		if !ok {
 			continue
-		}
-		host := strings.TrimSuffix(string(d.owner), ".")
-		svc := g.service(where, strings.Trim(d.data, `"`), host)
-		if svc == "" {
-			g.r.note(where, string(d.owner)+" "+d.rtype+" "+d.data, "is left out: the name is not answered")
-			continue
-		}
-		st := fleet.Steered{Name: relative(d.owner, name), Service: svc}
-		if sec, _, _ := strings.Cut(d.ttl, "/"); sec != "" {
-			n, ok := seconds(sec)
-			if !ok {
-				g.r.note(where, "TTL "+d.ttl, "is not understood; the default is used")
-			}
-			st.TTL = fleet.Duration(n)
-			if strings.Contains(d.ttl, "/") {
-				g.r.note(where, "TTL "+d.ttl, "TTLs do not vary with health: the greater is used")
-			}
 		}
 		if slices.ContainsFunc(z.Steered, func(s fleet.Steered) bool { return s.Name == st.Name }) {
 			g.r.note(where, string(d.owner), "is dynamic twice; the first stays")
@@ -111,6 +94,31 @@ func (g *gdnsd) zone(file string, text []byte, files Files) error {
 		z.Steered = append(z.Steered, st)
 	}
 	return nil
+}
+
+// steered makes a steered name of a DYNA or DYNC record.
+func (g *gdnsd) steered(where string, apex fleet.Name, d dynamic) (st fleet.Steered, ok bool) {
+	if !d.owner.In(apex) {
+		g.r.note(where, string(d.owner), "is outside of the zone; it is left out")
+		return st, false
+	}
+	svc := g.service(where, strings.Trim(d.data, `"`), strings.TrimSuffix(string(d.owner), "."))
+	if svc == "" {
+		g.r.note(where, string(d.owner)+" "+d.rtype+" "+d.data, "is left out: the name is not answered")
+		return st, false
+	}
+	st = fleet.Steered{Name: relative(d.owner, apex), Service: svc}
+	if sec, _, _ := strings.Cut(d.ttl, "/"); sec != "" {
+		n, ok := seconds(sec)
+		if !ok {
+			g.r.note(where, "TTL "+d.ttl, "is not understood; the default is used")
+		}
+		st.TTL = fleet.Duration(n)
+		if strings.Contains(d.ttl, "/") {
+			g.r.note(where, "TTL "+d.ttl, "TTLs do not vary with health: the greater is used")
+		}
+	}
+	return st, true
 }
 
 // relative gives a name below a zone as steered names are written.

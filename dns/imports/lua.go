@@ -1,6 +1,7 @@
 package imports
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -175,20 +176,8 @@ func (l *luaRecord) call(c luaCall) (*pick, error) {
 		return l.checked(arg(1), arg(2))
 	case "ifurlup":
 		text, _ := arg(0).(string)
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" {
+		if !l.urlCheck(text) {
 			return nil, errLua
-		}
-		l.check = check{kind: fleet.CheckType(u.Scheme), path: u.EscapedPath(), host: u.Hostname()}
-		if l.check.path == "" {
-			l.check.path = "/"
-		}
-		if u.Scheme == "https" {
-			l.r.note(l.at, text, "the check is by https: set where its authority is trusted (pools[].tls.ca)")
-			l.check.port = 443
-		}
-		if p, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
-			l.check.port = uint16(p)
 		}
 		return l.checked(arg(1), arg(2))
 	case "pickrandom", "pickhashed", "picknamehashed", "pickclosest", "all":
@@ -217,6 +206,23 @@ func (l *luaRecord) call(c luaCall) (*pick, error) {
 		return l.weighted(arg(0))
 	}
 	return nil, fmt.Errorf("%s has no counterpart", c.name)
+}
+
+// urlCheck takes the check that ifurlup makes; false where it is of no URL.
+func (l *luaRecord) urlCheck(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	l.check = check{kind: fleet.CheckType(u.Scheme), path: cmp.Or(u.EscapedPath(), "/"), host: u.Hostname()}
+	if u.Scheme == "https" {
+		l.r.note(l.at, text, "the check is by https: set where its authority is trusted (pools[].tls.ca)")
+		l.check.port = 443
+	}
+	if p, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		l.check.port = uint16(p)
+	}
+	return true
 }
 
 // weighted reads {{WEIGHT, ADDRESS}, …}.

@@ -15,7 +15,7 @@ func from(fsys fstest.MapFS) Files { return fsys.ReadFile }
 
 const namedConf = `
 // as BIND takes it
-options { directory "etc"; recursion no; allow-transfer { trusted; !192.0.2.99; }; also-notify { 192.0.2.60; }; };
+options { directory "etc"; recursion no; allow-transfer { !192.0.2.9; trusted; !elsewhere; }; also-notify { 192.0.2.60; }; };
 include "keys.conf"; # another file
 acl trusted { 192.0.2.0/28; key "xfr."; };
 primaries upstream port 5300 { 192.0.2.70 key xfr.; 2001:db8::70 port 5353; };
@@ -48,7 +48,7 @@ func TestNamedConf(t *testing.T) {
 	w := compiles(t, r)
 	spec := w.Snapshot.Spec
 	z := spec.Zone("example.com.")
-	if z == nil || !z.Dynamic || z.Updates[0].Key != "upd." || strings.Join(z.Transfer, " ") != "192.0.2.0/28 key:xfr." || z.Notify[0].Address.String() != "192.0.2.60:53" {
+	if z == nil || !z.Dynamic || z.Updates[0].Key != "upd." || strings.Join(z.Transfer, " ") != "!192.0.2.9 192.0.2.0/28 key:xfr." || z.Notify[0].Address.String() != "192.0.2.60:53" {
 		t.Errorf("example.com: %+v", z)
 	}
 	for _, want := range []string{"a A 192.0.2.1", "$ORIGIN hosts.example.com.", "$ORIGIN example.com.\nlast A"} {
@@ -72,7 +72,7 @@ func TestNamedConf(t *testing.T) {
 		t.Error("zones of views, hints or without a file")
 	}
 	noted(t, r, "recursion", "by hand")
-	noted(t, r, "named.conf:3", "!192.0.2.99")
+	noted(t, r, "named.conf:3", "!elsewhere")
 	noted(t, r, "key old", "hmac-md5")
 	noted(t, r, "allow-update 127.0.0.1", "signed")
 	noted(t, r, "krb5-self", "no counterpart")

@@ -32,22 +32,11 @@ func get(block []statement, name string) *statement {
 
 // parseNamed reads named.conf's syntax with the files that it includes.
 func parseNamed(name string, text []byte, files Files) ([]statement, error) {
-	p := &named{text: string(text), line: 1, name: name, files: files}
+	p := &named{newSource(name, text, files, 0)}
 	return p.statements(0, false)
 }
 
-type named struct {
-	text  string
-	at    int
-	line  int
-	name  string
-	files Files
-	deep  int // of includes
-}
-
-func (p *named) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %s", p.name, p.line, fmt.Sprintf(format, args...))
-}
+type named struct{ source }
 
 // peek skips blanks and comments of all three kinds; 0 at the end.
 func (p *named) peek() byte {
@@ -126,15 +115,11 @@ func (p *named) statements(depth int, closed bool) ([]statement, error) {
 			if len(s.words) == 0 && s.block == nil {
 				continue
 			}
-			if strings.EqualFold(s.word(0), "include") && s.block == nil && len(s.words) == 2 {
-				inner, err := p.include(s.words[1], depth)
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, inner...)
-			} else {
-				out = append(out, s)
+			all, err := p.included(s, depth)
+			if err != nil {
+				return nil, err
 			}
+			out = append(out, all...)
 			s = statement{}
 		case '{':
 			p.at++
@@ -162,14 +147,18 @@ func (p *named) statements(depth int, closed bool) ([]statement, error) {
 	}
 }
 
+// included gives a statement, or those of the file that it includes.
+func (p *named) included(s statement, depth int) ([]statement, error) {
+	if strings.EqualFold(s.word(0), "include") && s.block == nil && len(s.words) == 2 {
+		return p.include(s.words[1], depth)
+	}
+	return []statement{s}, nil
+}
+
 func (p *named) include(name string, depth int) ([]statement, error) {
-	if p.deep >= maxInclude {
-		return nil, p.errorf("included more than %d files deep", maxInclude)
-	}
-	text, err := p.files(name)
+	in, err := p.open(name)
 	if err != nil {
-		return nil, p.errorf("include: %s", err)
+		return nil, err
 	}
-	inner := &named{text: string(text), line: 1, name: name, files: p.files, deep: p.deep + 1}
-	return inner.statements(depth, false)
+	return (&named{in}).statements(depth, false)
 }

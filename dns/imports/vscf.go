@@ -1,7 +1,6 @@
 package imports
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -60,7 +59,7 @@ func list(v any) []string {
 // parseVSCF reads gdnsd's configuration language (gdnsd.config(5)): hashes,
 // arrays and scalars; the file is a hash without braces.
 func parseVSCF(name string, text []byte, files Files) (*hash, error) {
-	p := &vscf{text: string(text), line: 1, name: name, files: files}
+	p := &vscf{newSource(name, text, files, 0)}
 	h := newHash()
 	if err := p.pairs(h, 0, false); err != nil {
 		return nil, err
@@ -70,20 +69,9 @@ func parseVSCF(name string, text []byte, files Files) (*hash, error) {
 
 func newHash() *hash { return &hash{vals: map[string]any{}, line: map[string]int{}} }
 
-type vscf struct {
-	text  string
-	at    int
-	line  int
-	name  string
-	files Files
-	deep  int // of includes
-}
+type vscf struct{ source }
 
 const maxNesting = 64
-
-func (p *vscf) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %s", p.name, p.line, fmt.Sprintf(format, args...))
-}
 
 // space skips blanks, comments and commas.
 func (p *vscf) space() {
@@ -206,15 +194,11 @@ func (p *vscf) include(h *hash, depth int) error {
 		return p.errorf("expected $include{FILE}")
 	}
 	p.at++
-	if p.deep >= maxInclude {
-		return p.errorf("included more than %d files deep", maxInclude)
-	}
-	text, err := p.files(name)
+	in, err := p.open(name)
 	if err != nil {
-		return p.errorf("$include: %s", err)
+		return err
 	}
-	inner := &vscf{text: string(text), line: 1, name: name, files: p.files, deep: p.deep + 1}
-	return inner.pairs(h, depth, false)
+	return (&vscf{in}).pairs(h, depth, false)
 }
 
 func (p *vscf) value(depth int) (any, error) {

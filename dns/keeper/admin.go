@@ -21,6 +21,7 @@ type Keys interface {
 	Show(ctx context.Context, zone fleet.Name) (*ZoneKeys, error)
 	Roll(ctx context.Context, zone fleet.Name, role sign.Role) (*ZoneKeys, error)
 	Parent(ctx context.Context, zone fleet.Name, tag uint16, word sign.HandCheck) (*ZoneKeys, error)
+	New(ctx context.Context, zone fleet.Name) (*ZoneKeys, error)
 	Export(ctx context.Context, zone fleet.Name) ([]sign.File, error)
 	Import(ctx context.Context, zone fleet.Name, files []sign.File, role sign.Role) (*ZoneKeys, error)
 	Backup(ctx context.Context) ([]byte, error)
@@ -34,6 +35,7 @@ type ZoneKeys struct {
 	Keys    []KeyInfo   `json:"keys"`
 	Rolling []sign.Role `json:"rolling,omitempty"` // asked for and not yet begun
 	Leaving bool        `json:"leaving,omitempty"` // being unsigned
+	New     bool        `json:"new,omitempty"`     // without keys: new ones are made, whatever the parent has
 	DS      []sign.DS   `json:"ds"`                // that the parent should have
 	Parent  []sign.DS   `json:"parent,omitempty"`  // that it had when it was asked last
 	Checked time.Time   `json:"checked,omitzero"`  // when that was
@@ -113,7 +115,7 @@ func (a *Admin) edit(ctx context.Context, zone fleet.Name, change func(*sign.Sta
 }
 
 func view(zone fleet.Name, s *sign.State) *ZoneKeys {
-	out := &ZoneKeys{Zone: zone, Keys: []KeyInfo{}, DS: []sign.DS{}, Rolling: s.Roll, Leaving: s.Leave, Parent: s.Parent, Checked: s.Checks}
+	out := &ZoneKeys{Zone: zone, Keys: []KeyInfo{}, DS: []sign.DS{}, Rolling: s.Roll, Leaving: s.Leave, New: s.New, Parent: s.Parent, Checked: s.Checks}
 	if s.Policy != nil {
 		out.Policy = s.Policy.Policy
 	}
@@ -205,6 +207,18 @@ func (a *Admin) Parent(ctx context.Context, zone fleet.Name, tag uint16, word si
 			return fmt.Errorf("%w: there is no KSK or CSK with key tag %d", ErrInput, tag)
 		}
 		s.Hand = hand
+		return nil
+	})
+}
+
+// New has new keys made for a zone that has none as soon as it is to be signed,
+// also where its parent has a DS of other keys.
+func (a *Admin) New(ctx context.Context, zone fleet.Name) (*ZoneKeys, error) {
+	return a.edit(ctx, zone, func(s *sign.State) error {
+		if len(s.Keys) > 0 {
+			return fmt.Errorf("%w: the zone has keys", ErrInput)
+		}
+		*s = sign.State{New: true}
 		return nil
 	})
 }

@@ -73,3 +73,38 @@ func TestRFC9432CatalogIsMadeOfTheFleetsZones(t *testing.T) {
 	b.ok()
 	want("another in the Spec", "a.test.[web] b.test.[] ", true)
 }
+
+// A replica that has not made the catalog makes the same of it, and gives way
+// to the one that has.
+func TestReplicasMakeOneCatalog(t *testing.T) {
+	a := newBench(t, catalogued).ok()
+	b := &bench{t: t, store: a.store, net: a.net, now: a.now}
+	b.restart()
+	share := func() {
+		b.world, b.have, b.old, b.now = a.world, a.have, a.old, a.now
+	}
+	share()
+	if b.ok(); len(b.put) > 0 {
+		t.Error("another replica makes another catalog")
+	}
+	a.content("one.test.", "$ORIGIN one.test.\n"+plain)
+	share()
+	a.ok() // both see that a zone has come
+	share()
+	b.ok()
+	a.now = a.next
+	a.ok() // the leader lists it
+	serial := a.zone("cat.test.").Serial
+	share()
+	b.now = b.now.Add(time.Minute)
+	if b.ok(); len(b.put) > 0 {
+		t.Errorf("the other replica makes the catalog again, with serial %d after %d", b.zone("cat.test.").Serial, serial)
+	}
+	b.content("two.test.", "$ORIGIN two.test.\n"+plain) // and may be the next leader
+	b.ok()
+	b.now = b.next
+	b.ok()
+	if z := b.zone("cat.test."); !sign.SerialAfter(z.Serial, serial) || b.listed(t) != "a.test.[web] one.test.[made] two.test.[made] " {
+		t.Errorf("serial %d after %d, lists %s", z.Serial, serial, b.listed(t))
+	}
+}

@@ -33,6 +33,10 @@ type kept struct {
 	failed  bool
 	changed bool   // its inputs have changed since it was made last
 	why     string // why it could not be made, as it was logged
+	problem string // what Problems tells of it
+
+	bar      error // why it gets no keys
+	barredAt time.Time
 }
 
 // run is one Derive.
@@ -53,6 +57,7 @@ type run struct {
 	again map[fleet.Name]bool // zones to be made again; guarded by k.mu
 
 	exports func() (*answer.Exports, error) // of w, read once
+	guard   guard
 }
 
 // workers bounds how many zones are made at a time. Each uses all cores to
@@ -221,7 +226,12 @@ func (r *run) one(name fleet.Name) {
 	obj, wanted, err := r.make(name, z)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	z.failed = err != nil
+	z.failed, z.problem = err != nil, ""
+	if err != nil {
+		z.problem = "not made anew: " + err.Error()
+	} else if lost := z.strays(name); len(lost) > 0 {
+		z.problem = "bogus to resolvers that validate: the parent's DS (" + tags(lost) + ") is of none of its keys"
+	}
 	switch {
 	case err != nil:
 		z.next = r.now.Add(retry)
@@ -275,7 +285,7 @@ func (k *Keeper) note(name fleet.Name, z *kept) {
 	if delete(k.timed, name); !z.next.IsZero() {
 		k.timed[name] = z
 	}
-	sh := shows{failed: z.failed}
+	sh := shows{failed: z.failed, problem: z.problem}
 	if z.state != nil {
 		sh.signed, sh.expires = true, z.stats.Expires
 		for i := range z.state.Keys {

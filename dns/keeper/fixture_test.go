@@ -35,13 +35,15 @@ func newIdentity(t testing.TB) *identity.Identity {
 
 // internet is what the resolver finds: names' addresses and parents' DS.
 type internet struct {
-	mu    sync.Mutex
-	addrs map[fleet.Name][]netip.Addr
-	ttl   time.Duration
-	ds    map[fleet.Name][]sign.DS
-	asked int
-	tells func() (target, rcode string, err error) // whom a parent names, and what it says; nil: nobody
-	told  []time.Time
+	mu      sync.Mutex
+	addrs   map[fleet.Name][]netip.Addr
+	ttl     time.Duration
+	ds      map[fleet.Name][]sign.DS
+	asked   int
+	guarded int                                      // questions before first keys
+	silent  bool                                     // nobody answers those
+	tells   func() (target, rcode string, err error) // whom a parent names, and what it says; nil: nobody
+	told    []time.Time
 }
 
 func (n *internet) NotifyParent(context.Context, fleet.Name) (string, string, error) {
@@ -80,6 +82,23 @@ func (n *internet) ParentDS(_ context.Context, zone fleet.Name) (*sign.ParentDS,
 		return nil, errAway
 	}
 	return &sign.ParentDS{All: n.ds[zone], Any: n.ds[zone], TTL: 60}, nil
+}
+
+func (n *internet) DS(ctx context.Context, zone fleet.Name) ([]sign.DS, error) {
+	n.mu.Lock()
+	n.guarded++
+	silent := n.silent
+	n.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ds == nil {
+		return nil, errAway
+	}
+	return n.ds[zone], nil
 }
 
 // bench is a Keeper at work.

@@ -21,6 +21,7 @@ const maxBody = 64 << 20
 //	GET  /keys/ZONE            one zone's
 //	POST /keys/ZONE/roll       {"role": "ksk"}
 //	POST /keys/ZONE/parent     {"key_tag": 1, "state": "seen"}
+//	POST /keys/ZONE/new        new ones for a zone without, whatever its parent has
 //	POST /keys/ZONE/import     {"files": [{"name": N, "text": T}], "role": "csk"}
 //	POST /keys/ZONE/export     private keys as files
 //	POST /keys/-/backup        all keys, sealed with the fleet key
@@ -63,6 +64,7 @@ func Handler(keys Keys) http.Handler {
 		}
 		return keys.Parent(r.Context(), z, in.KeyTag, in.State)
 	})
+	handle("POST /keys/{zone}/new", func(r *http.Request, z fleet.Name) (any, error) { return keys.New(r.Context(), z) })
 	handle("POST /keys/{zone}/import", func(r *http.Request, z fleet.Name) (any, error) {
 		var in struct {
 			Files []sign.File `json:"files"`

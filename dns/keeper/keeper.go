@@ -43,6 +43,8 @@ type Resolver interface {
 	Addresses(ctx context.Context, name fleet.Name, v6 bool) ([]netip.Addr, time.Duration, error)
 	// ParentDS asks every nameserver of the zone's parent for the zone's DS.
 	ParentDS(ctx context.Context, zone fleet.Name) (*sign.ParentDS, error)
+	// DS asks resolvers for the zone's DS; none and no error: it has none.
+	DS(ctx context.Context, zone fleet.Name) ([]sign.DS, error)
 	// NotifyParent tells whom the zone's parent names that the zone's CDS has
 	// changed (RFC 9859), and gives whom and the response code; target "" where
 	// the parent names nobody.
@@ -81,6 +83,8 @@ type Keeper struct {
 	indexOf  *fleet.Snapshot
 	listing  *listing // of indexOf
 	look     lookups
+
+	deafUntil time.Time // until when resolvers are not asked for the DS of zones without keys
 }
 
 // New checks the configuration.

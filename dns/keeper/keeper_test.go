@@ -49,6 +49,41 @@ func TestDeriveSignsAndKeepsStill(t *testing.T) {
 	}
 }
 
+// What nameservers get of a signed zone with steered names, the objects of the
+// World among it, has no private key in it; where policy says compact, the ZSK
+// and no KSK.
+func TestNameserversGetNoKeys(t *testing.T) {
+	for denial, want := range map[string][]sign.Role{"nsec": nil, "nsec3": nil, "compact": {sign.ZSK}} {
+		b := newBench(t, fmt.Sprintf(`
+dns: {dnssec: [{policy: default, denial: %s}]}
+services: [{service: web, protocol: tcp, ports: [80], pools: [{id: a, endpoints: [{address: "10.0.0.1:80"}]}]}]
+zones:
+- {zone: example.test, dnssec: default, steered: [{name: web, service: web}], records: %q}
+`, denial, plain)).ok()
+		state, _, err := b.store.Load(t.Context(), "example.test.")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := sign.DecodeState(state)
+		if err != nil || len(s.Keys) != 2 {
+			t.Fatalf("%v: %+v", err, s)
+		}
+		given := b.zone("example.test.").Encode()
+		for _, o := range b.world.Objects {
+			given = append(given, o.Data...)
+		}
+		var got []sign.Role
+		for _, k := range s.Keys {
+			if bytes.Contains(given, k.Private) {
+				got = append(got, k.Role)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: nameservers get the private keys of %v, want %v", denial, got, want)
+		}
+	}
+}
+
 // Left to its own times for half a year, the zone is always valid, and keys
 // are rolled.
 func TestDeriveThroughTime(t *testing.T) {
@@ -121,6 +156,14 @@ func TestDeriveWithTheKeyStoreAway(t *testing.T) {
 	}
 	if b.zone("other.test.").Node(zone.Wire("more.other.test.")) == nil {
 		t.Error("the other zone was not made")
+	}
+	if told := b.k.Problems(); len(told) != 1 || !strings.HasPrefix(told["example.test."], "not made anew: ") {
+		t.Errorf("told: %v", told)
+	}
+	r := prometheus.NewRegistry()
+	b.k.Register(r)
+	if families, err := r.Gather(); err != nil || !strings.Contains(fmt.Sprint(families), `name:"meridian_keeper_zone_problem"`) {
+		t.Errorf("no metric tells: %v", err)
 	}
 }
 

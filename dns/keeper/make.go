@@ -83,7 +83,7 @@ func (r *run) make(name fleet.Name, z *kept) (obj fleet.Object, wanted bool, err
 			return z.object, true, err
 		}
 	}
-	if err := j.derive(z.inputs != "" && inputs != z.inputs); err != nil {
+	if err := j.derive(z.inputs != "" && inputs != z.inputs && r.holds(z.object)); err != nil {
 		return obj, true, err
 	}
 	z.inputs = j.fingerprint() // with the keys as they are now
@@ -312,7 +312,8 @@ func (j *job) fingerprint() string {
 }
 
 // derive makes the zone. changed says that its inputs are known to have
-// changed, and not only time.
+// changed, and not only time, since what is published was made: by another
+// process it may have been made of them.
 func (j *job) derive(changed bool) error {
 	base, err := zone.Load(j.name, j.from.Data, j.from.File)
 	if err != nil {
@@ -334,8 +335,11 @@ func (j *job) derive(changed bool) error {
 		return j.done(base, sign.Stats{}, time.Time{})
 	}
 	if j.policy != nil && j.z.state == nil && j.z.version == "" && j.old != nil && j.old.Signed && !base.Signed {
-		return errors.New("is signed with keys that are lost, and with new ones it would be bogus: gslb keys restore or import them" +
-			" (to begin anew once the parent has no DS: apply the Spec without the zone's dnssec, then with it)")
+		return fmt.Errorf("is signed with keys that are lost, and with new ones it would be bogus: gslb keys restore or import them"+
+			" (to begin anew once the parent has no DS: gslb keys new %s)", j.name)
+	}
+	if err := j.barred(); err != nil {
+		return err
 	}
 	j.z.maxTTL = maxTTL(base, j.z.now)
 	next, err := j.step()

@@ -5,11 +5,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"meridian/fleet"
 )
 
 // shows is what the metrics show of a zone.
 type shows struct {
 	signed, failed bool
+	problem        string // why it could not be made, or is bogus
 	expires        time.Time
 	keys           [][3]string // role, part, state
 }
@@ -24,7 +27,7 @@ type metrics struct {
 	failures   prometheus.Counter
 	notices    *prometheus.CounterVec
 
-	kept, signed, failed, expiry, keys *prometheus.Desc
+	kept, signed, failed, problem, expiry, keys *prometheus.Desc
 }
 
 func newMetrics(k *Keeper) *metrics {
@@ -41,11 +44,27 @@ func newMetrics(k *Keeper) *metrics {
 		kept:   prometheus.NewDesc("meridian_keeper_zones", "Zones that are made of what operators and updates write.", nil, nil),
 		signed: prometheus.NewDesc("meridian_keeper_signed_zones", "Zones that are signed.", nil, nil),
 		failed: prometheus.NewDesc("meridian_keeper_failed_zones", "Zones that could not be made; what was made before stays.", nil, nil),
+		problem: prometheus.NewDesc("meridian_keeper_zone_problem",
+			"1 for a zone that could not be made, or whose parent has a DS of none of its keys.", []string{"zone"}, nil),
 		expiry: prometheus.NewDesc("meridian_keeper_signature_expiry_timestamp_seconds",
 			"When the first signature of a zone expires, in seconds since 1970.", []string{"zone"}, nil),
 		keys: prometheus.NewDesc("meridian_keeper_keys",
 			"Keys by role, part (dnskey, rrsig, ds) and how far it has come.", []string{"role", "part", "state"}, nil),
 	}
+}
+
+// Problems tells why zones could not be made by the last Derive that looked at
+// them, or why resolvers take them for bogus.
+func (k *Keeper) Problems() map[fleet.Name]string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := map[fleet.Name]string{}
+	for name, s := range k.shows {
+		if s.problem != "" {
+			out[name] = s.problem
+		}
+	}
+	return out
 }
 
 // Register adds the Keeper's metrics.
@@ -56,7 +75,7 @@ func (k *Keeper) Register(r prometheus.Registerer) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.kept, m.signed, m.failed, m.expiry, m.keys} {
+	for _, d := range []*prometheus.Desc{m.kept, m.signed, m.failed, m.problem, m.expiry, m.keys} {
 		out <- d
 	}
 }
@@ -73,6 +92,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for name, s := range all {
 		if s.failed {
 			failed++
+		}
+		if s.problem != "" {
+			gauge(m.problem, 1, string(name))
 		}
 		if !s.signed {
 			continue

@@ -251,7 +251,7 @@ func TestUnboundValidatesThroughAFailover(t *testing.T) {
 // unbound runs a validating resolver without a cache on a free port.
 func unbound(t *testing.T, program string, auth netip.AddrPort, anchor string) netip.AddrPort {
 	t.Helper()
-	port := freePort(t)
+	port := int(testkit.FreePort(t, "127.0.0.1"))
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "unbound.conf")
 	text := fmt.Sprintf(`server:
@@ -297,7 +297,7 @@ remote-control:
 		}
 	})
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
-	for range 200 {
+	for range 3000 {
 		c, err := net.Dial("tcp", at.String())
 		if err == nil {
 			_ = c.Close()
@@ -309,19 +309,9 @@ remote-control:
 	return at
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func dig(t *testing.T, at netip.AddrPort, q question) {
 	t.Helper()
-	out, err := exec.Command("dig", "@"+at.Addr().String(), "-p", fmt.Sprint(at.Port()), "+dnssec", "+time=5", "+tries=1", q.name, q.qtype).CombinedOutput()
+	out, err := exec.Command("dig", "@"+at.Addr().String(), "-p", fmt.Sprint(at.Port()), "+dnssec", "+time=30", "+tries=1", q.name, q.qtype).CombinedOutput()
 	got := string(out)
 	status := "NOERROR"
 	if q.want == "!NXDOMAIN" {
@@ -369,6 +359,15 @@ zones:
 	k := b.k.zones["example.test."].state.DSKeys()[0]
 	if !k.Matches("example.test.", got.All[0]) {
 		t.Errorf("%v is not of %s", got.All[0], k)
+	}
+	if list, err := asker.DS(t.Context(), "example.test."); err != nil || len(list) != 1 || list[0] != got.All[0] {
+		t.Errorf("as resolvers tell: %v %v", list, err)
+	}
+	if list, err := asker.DS(t.Context(), "www.example.test."); err != nil || len(list) != 0 {
+		t.Errorf("of a name without: %v %v", list, err)
+	}
+	if _, err := asker.DS(t.Context(), "a.nowhere."); err == nil {
+		t.Error("the DS of a zone that nobody knows is known")
 	}
 	if _, err := asker.ParentDS(t.Context(), "a.nowhere."); err == nil {
 		t.Error("a parent that nobody serves was found")

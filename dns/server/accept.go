@@ -112,7 +112,7 @@ func (l *streamListener) secure(ctx context.Context, s *Server, c net.Conn, p Pe
 		return
 	}
 	if l.web != nil {
-		l.web.serveHTTP(t, c.(*tracked))
+		l.web.serveHTTP(ctx, t, c.(*tracked))
 		return
 	}
 	state := t.ConnectionState()

@@ -1,16 +1,20 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"meridian/dns/answer"
 	"meridian/dns/zone"
 	"meridian/fleet"
 	"meridian/internal/testkit"
@@ -24,21 +28,76 @@ func with(t testing.TB, more string, objects map[fleet.ObjectKey]fleet.Object) *
 	return w
 }
 
-// freePort gives a port that nobody listens on.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// A server that cannot listen where the Spec says goes on trying, and takes
+// another Spec that says otherwise.
+func TestAnAddressThatIsTakenIsWaitedFor(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
+	defer taken.Close()
+	var log testkit.Buffer
+	s, err := New(Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Identity: answer.Identity{Node: "fra-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(port uint16) {
+		t.Helper()
+		if err := s.Apply(with(t, fmt.Sprintf("listen: ['127.0.0.1:%d']", port), nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(netip.MustParseAddrPort(taken.Addr().String()).Port())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for !strings.Contains(log.String(), "cannot listen") {
+		runtime.Gosched()
+	}
+	if s.Listening() {
+		t.Error("the server listens where another does")
+	}
+	apply(testkit.FreePort(t, "127.0.0.1"))
+	for !s.Listening() {
+		runtime.Gosched()
+	}
+	if m := exchange1(t, "udp", s.Addrs()[0], "www.demo.test.", dns.TypeA); len(m.Answer) != 1 {
+		t.Errorf("%v", m)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that is ended while it waits for its address ends without an error.
+func TestWaitingForAnAddressEnds(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s, err := New(Config{Logger: slog.New(slog.DiscardHandler), DNS: fleet.DNS{Listen: []string{taken.Addr().String()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if s, err = New(Config{Logger: slog.New(slog.DiscardHandler), Listen: []netip.AddrPort{netip.MustParseAddrPort(taken.Addr().String())}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); err == nil {
+		t.Error("an address of the command line is waited for")
+	}
 }
 
 // Listeners follow the Spec while the server runs; queries on those that stay
 // go on.
 func TestListenersFollowTheSpec(t *testing.T) {
-	one, two := freePort(t), freePort(t)
+	one, two := testkit.FreePort(t, "127.0.0.1"), testkit.FreePort(t, "127.0.0.1")
 	s := start(t, func(c *Config) { c.Listen = nil; c.DNS.Listen = []string{fmt.Sprintf("127.0.0.1:%d", one)} })
 	listen := func(addrs ...string) string { return "listen: ['" + strings.Join(addrs, "', '") + "']" }
 	at := func(ip string, port uint16) string { return fmt.Sprintf("%s:%d", ip, port) }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -122,14 +123,17 @@ func cacheControl(msg []byte) string {
 	return fmt.Sprintf("private, max-age=%d", ttl)
 }
 
-// serveHTTP speaks HTTP/1.1 or HTTP/2 on one connection until it is closed.
-func (h *web) serveHTTP(t *tls.Conn, c *tracked) {
+// serveHTTP speaks HTTP/1.1 or HTTP/2 on one connection until it is closed and
+// its requests are done; they are told to end when ctx does.
+func (h *web) serveHTTP(ctx context.Context, t *tls.Conn, c *tracked) {
 	set := h.server.settings.Load()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
+	requests := newInFlight(h)
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: messageLimit, ReadTimeout: 2 * messageLimit, WriteTimeout: 4 * messageLimit, IdleTimeout: h.server.idle(),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler:     requests, ReadHeaderTimeout: messageLimit, ReadTimeout: 2 * messageLimit, WriteTimeout: 4 * messageLimit, IdleTimeout: h.server.idle(),
 		MaxHeaderBytes: 100 << 10, // a message of 64 K in base64
 		Protocols:      protocols,
 		// What a client may send ahead of us is bounded: a query has 64 K at most.
@@ -138,6 +142,9 @@ func (h *web) serveHTTP(t *tls.Conn, c *tracked) {
 		ErrorLog: slog.NewLogLogger(h.server.log.Handler(), slog.LevelDebug),
 	}
 	_ = s.Serve(&single{conn: t, tracked: c}) // ends with the connection
+	if !requests.wait(writeLimit) {
+		h.server.log.Warn("requests are still worked on though their connection has ended", "client", c.client)
+	}
 }
 
 // single is a listener that gives one connection.

@@ -15,6 +15,9 @@ var (
 	descCalls   = prometheus.NewDesc("meridian_dns_udp_system_calls_total", "System calls for UDP sockets: up to 64 messages each are received or sent.", nil, nil)
 	descConns   = prometheus.NewDesc("meridian_dns_connections", "Connections open now, by transport.", []string{"transport"}, nil)
 	descZones   = prometheus.NewDesc("meridian_dns_zones", "Zones served.", nil, nil)
+	descOnline  = prometheus.NewDesc("meridian_dns_online_signatures_total", "Signatures that queries to zones with compact denial have cost.", nil, nil)
+	descBroken  = prometheus.NewDesc("meridian_dns_zone_files_broken", "Zone files of --zones that are not usable as they are; what was served of them stays.", nil, nil)
+	descFailed  = prometheus.NewDesc("meridian_dns_zone_file_errors_total", "Readings of zone files of --zones that failed.", nil, nil)
 )
 
 // Register adds the server's metrics to a registry.
@@ -23,7 +26,7 @@ func (s *Server) Register(r prometheus.Registerer) { r.MustRegister(collector{s}
 type collector struct{ s *Server }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descTypes, descClasses, descByZone, descRcodes, descHanded, descLimited, descDrops, descKernel, descCalls, descConns, descZones} {
+	for _, d := range []*prometheus.Desc{descQueries, descTypes, descClasses, descByZone, descRcodes, descHanded, descLimited, descDrops, descKernel, descCalls, descConns, descZones, descOnline, descBroken, descFailed} {
 		ch <- d
 	}
 }
@@ -90,5 +93,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descLimited, all.slipped.Load(), "truncated")
 	counter(descKernel, all.kernel.Load())
 	counter(descCalls, all.calls.Load())
-	gauge(descZones, c.s.plan.Load().Len())
+	plan := c.s.plan.Load()
+	gauge(descZones, plan.Len())
+	counter(descOnline, plan.SignedOnline())
+	broken, failed := c.s.files.count()
+	gauge(descBroken, broken)
+	counter(descFailed, failed)
 }

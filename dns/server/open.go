@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // opened is one place where the server listens, and its sockets.
@@ -60,6 +61,39 @@ func (s *Server) Open(ctx context.Context) error {
 	}
 	s.install(fresh, want)
 	return nil
+}
+
+// retry is how often the server tries to listen where it could not.
+const retry = time.Second
+
+// listenAtLast opens the sockets. Where the Spec says at which addresses, one
+// that is not free, or not there, is waited for: a program that ended could not
+// be told of another.
+func (s *Server) listenAtLast(ctx context.Context) error {
+	said := ""
+	for {
+		err := s.Open(ctx)
+		if err == nil || len(s.cfg.Listen) > 0 {
+			return err
+		}
+		if why := err.Error(); why != said {
+			said = why
+			s.log.Error("cannot listen; trying again until it can, or the Spec says otherwise", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.another:
+		case <-time.After(retry):
+		}
+	}
+}
+
+// Listening says whether the sockets are open.
+func (s *Server) Listening() bool {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	return len(s.open) > 0
 }
 
 // Addrs lists the addresses of UDP and TCP, with the ports that were given for

@@ -52,6 +52,10 @@ func (s *Server) reconcile(set *settings) error {
 	defer s.opening.Unlock()
 	if s.running == nil {
 		s.settings.Store(set)
+		select {
+		case s.another <- struct{}{}:
+		default:
+		}
 		return nil
 	}
 	fresh, err := s.openNew(s.running.ctx, set.listen)

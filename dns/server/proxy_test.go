@@ -1,8 +1,12 @@
 package server
 
 import (
+	"bytes"
+	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -82,12 +86,45 @@ func TestProxyTellsTheClient(t *testing.T) {
 		} else {
 			b, _ := query("www.demo.test.", dns.TypeA, 1).Pack()
 			c.Write(b)
-			c.SetDeadline(time.Now().Add(100 * time.Millisecond))
-			if n, err := c.Read(make([]byte, 512)); err == nil {
-				t.Errorf("UDP without a header is answered, %d octets", n)
+			if got := whoami(t, c, local, false); !strings.Contains(got, "id: 7") {
+				t.Errorf("UDP without a header is answered: %s", got)
 			}
 		}
 		counted(t, s, "meridian_dns_dropped_total proxy "+network, 1)
+	}
+}
+
+// The header stands before TLS and HTTPS too, outside of their encryption.
+func TestProxyBeforeTLSAndHTTPS(t *testing.T) {
+	s, ca := startSecure(t, func(c *Config) { c.DNS.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
+	dial := func(transport Transport, client, alpn string) net.Conn {
+		c, err := net.Dial("tcp", s.AddrsOf(transport)[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.Write(proxyHeader(client, proxyStream))
+		return tls.Client(c, &tls.Config{RootCAs: ca.Pool, ServerName: "ns.demo.test", NextProtos: []string{alpn}})
+	}
+	q := query("www.demo.test.", dns.TypeA, 7)
+	c := dial(TLS, "203.0.113.9:4444", "dot")
+	if send(t, c, q); len(receive(t, c).Answer) != 1 {
+		t.Error("no answer over TLS")
+	}
+	b, _ := q.Pack()
+	tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+		return dial(HTTPS, "[2001:db8::9]:4444", "http/1.1"), nil
+	}}
+	defer tr.CloseIdleConnections()
+	r, err := (&http.Client{Transport: tr}).Post("https://ns.demo.test/dns-query", "application/dns-message", bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	got := s.Recent(RecentFilter{})
+	if len(got) != 2 || got[0].Client.String() != "[2001:db8::9]:4444" || got[1].Client.String() != "203.0.113.9:4444" {
+		t.Errorf("%+v", got)
 	}
 }
 

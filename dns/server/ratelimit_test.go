@@ -20,16 +20,21 @@ func flood(t *testing.T, s *Server, m *dns.Msg, n int) (whole, truncated int) {
 	defer c.Close()
 	b, _ := m.Pack()
 	answer := make([]byte, 4096)
+	dropped := func() int { return int(gather(t, s)["meridian_dns_rate_limited_total dropped"]) }
+	before := dropped()
 	for range n {
 		if _, err := c.Write(b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for {
-		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	for began := time.Now(); whole+truncated+dropped()-before < n; {
+		c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		size, err := c.Read(answer)
+		if err != nil && time.Since(began) > 20*time.Second {
+			t.Fatalf("of %d queries %d are answered, %d truncated, %d dropped", n, whole, truncated, dropped()-before)
+		}
 		if err != nil {
-			return whole, truncated
+			continue
 		}
 		var r dns.Msg
 		if err := r.Unpack(answer[:size]); err != nil {
@@ -44,6 +49,7 @@ func flood(t *testing.T, s *Server, m *dns.Msg, n int) (whole, truncated int) {
 			t.Errorf("truncated: %v", &r)
 		}
 	}
+	return whole, truncated
 }
 
 func TestRateLimit(t *testing.T) {

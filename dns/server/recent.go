@@ -151,7 +151,7 @@ func (s *Server) Recent(f RecentFilter) []QueryRecord {
 	s.opening.Lock()
 	all := slices.Clone(s.stats)
 	s.opening.Unlock()
-	out := s.fastRing.list(f)
+	out := append([]QueryRecord{}, s.fastRing.list(f)...)
 	for _, st := range all {
 		out = append(out, st.ring.list(f)...)
 	}

@@ -51,6 +51,7 @@ type Server struct {
 	plan        atomic.Pointer[moment]
 	settings    atomic.Pointer[settings]
 	changed     chan struct{} // holds one token when the plan has changed
+	another     chan struct{} // holds one token when settings have changed before Run could listen
 	fastChanged chan struct{} // likewise, for cfg.Fast
 	fastRing    ring          // of what it answered
 	clients     clients
@@ -75,8 +76,9 @@ type Server struct {
 	retired [HTTPS + 1]counters
 	running *group // nil while Run does not run
 
-	loading sync.Mutex        // guards files
-	files   map[string]loaded // by name, those of LoadDir
+	loading sync.Mutex  // held while zone files are read
+	loaded  atomic.Bool // a zone was read from a file
+	files   zoneFiles
 }
 
 // moment is the plan in use and what it was compiled from.
@@ -97,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Identity.Each == nil {
 		cfg.Identity.Each = each
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), fastChanged: make(chan struct{}, 1),
+	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), another: make(chan struct{}, 1), fastChanged: make(chan struct{}, 1),
 		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams),
 		fair: shares{each: specialClient}}
 	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
@@ -125,9 +127,9 @@ func each(n int, do func(i int)) {
 func (s *Server) SetSpecial(h Handler) { s.cfg.Special = h }
 
 // Run serves until ctx ends, and returns when all its goroutines are gone. It
-// opens the sockets where Open has not.
+// opens the sockets where Open has not; those of a Spec as soon as it can.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.Open(ctx); err != nil {
+	if err := s.listenAtLast(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -2,15 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,104 +17,143 @@ import (
 	"meridian/fleet"
 )
 
-// loaded is what a zone was read from.
-type loaded struct {
-	name  fleet.Name
-	parts []part // the file first, then those that it includes
-}
+// ErrNoZoneFile: a folder without a zone file is a mistake or away; what was
+// served stays.
+var ErrNoZoneFile = errors.New("no file that ends in .zone")
 
-// part is one file as it was when it was read.
-type part struct {
-	file string
-	size int64
-	time time.Time
-	sum  [sha256.Size]byte
-	hot  bool // it was written just before, and could be again without its stamp telling
-}
+// together is how many files LoadDir looks at before LoadFiles gets its turn:
+// some milliseconds' worth.
+const together = 256
 
 // LoadDir serves the zones of a folder, NAME.zone each and root.zone for the
-// root, and no others. Files that have not changed since the last time are not
-// read again, and other zones than theirs are not touched. Of a file that
-// cannot be a zone the error tells file and line, and the zone of that name
-// that was served stays; the others are taken into use nevertheless.
-func (s *Server) LoadDir(dir string) error {
+// root, and no others; changed are those that are served anew or no longer.
+// Files that have not changed since the last time are not read again, and other
+// zones than theirs are not touched. Of a file that cannot be a zone the error
+// tells file and line, and the zone of that name that was served stays; the
+// others are taken into use nevertheless. A LoadFiles that comes meanwhile need
+// not wait. Where ctx ends before all is read, the error says so.
+func (s *Server) LoadDir(ctx context.Context, dir string) (changed []fleet.Name, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("zones: %w", err)
+		return nil, fmt.Errorf("zones: %w", err)
 	}
 	var files []string
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".zone") && !e.IsDir() {
+		if isZoneFile(e.Name()) && !e.IsDir() {
 			files = append(files, e.Name())
 		}
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("zones: %s holds no file that ends in .zone", dir)
+		return nil, fmt.Errorf("zones: %s holds %w", dir, ErrNoZoneFile)
 	}
-	s.loading.Lock()
-	defer s.loading.Unlock()
-	err = s.load(dir, files)
-	for file, l := range s.files {
-		if _, found := slices.BinarySearch(files, file); !found {
-			s.RemoveZone(l.name)
-			delete(s.files, file)
+	var done atomic.Int64
+	defer s.progress(&done, len(files))()
+	size := together
+	if !s.loaded.Load() {
+		size = len(files)
+	}
+	var errs []error
+	for batch := range slices.Chunk(files, size) {
+		names, err := s.load(ctx, dir, batch, &done)
+		changed, errs = append(changed, names...), append(errs, err)
+		if ctx.Err() != nil {
+			return changed, errors.Join(append(errs, fmt.Errorf("zones: %w", ctx.Err()))...)
 		}
 	}
-	return err
+	gone, err := s.drop(dir, s.files.besides(files))
+	return append(changed, gone...), errors.Join(append(errs, err)...)
 }
 
 // LoadFiles does for some files of the folder what LoadDir does for all: those
-// that are gone take their zones with them.
-func (s *Server) LoadFiles(dir string, files []string) error {
-	s.loading.Lock()
-	defer s.loading.Unlock()
-	var there []string
-	for _, file := range files {
-		_, err := os.Stat(filepath.Join(dir, file))
-		if l, had := s.files[file]; had && errors.Is(err, fs.ErrNotExist) {
-			s.RemoveZone(l.name)
-			delete(s.files, file)
-		} else if err == nil {
-			there = append(there, file)
-		}
-	}
-	return s.load(dir, there)
+// that are gone take their zones with them, and of a file that zones include
+// they are read. Files are named as from the folder.
+func (s *Server) LoadFiles(dir string, files []string) (changed []fleet.Name, err error) {
+	files = s.files.affected(files)
+	changed, err = s.load(context.Background(), dir, files, new(atomic.Int64))
+	gone, dropErr := s.drop(dir, files)
+	return append(changed, gone...), errors.Join(err, dropErr)
 }
 
-// load reads those of the files that have changed, several at a time. The first
-// time all zones come into use at once, later each as soon as it is read.
-func (s *Server) load(dir string, files []string) error {
-	first := s.files == nil
-	if first {
-		s.files = map[string]loaded{}
+// drop serves the zones no longer whose files are not there; others it leaves.
+// A zone that another file has too, as after a renaming, is read from that one.
+func (s *Server) drop(dir string, files []string) (changed []fleet.Name, err error) {
+	changed, again, err := s.forget(dir, files)
+	if len(again) == 0 {
+		return changed, err
 	}
-	var mu sync.Mutex // guards s.files, zones and errs
+	read, readErr := s.load(context.Background(), dir, again, new(atomic.Int64))
+	return append(changed, read...), errors.Join(err, readErr)
+}
+
+// forget is drop without the reading; again are the files to be read.
+func (s *Server) forget(dir string, files []string) (dropped []fleet.Name, again []string, err error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	files = slices.DeleteFunc(files, func(file string) bool { return there(dir, file) })
+	if len(files) == 0 {
+		return nil, nil, nil
+	}
+	slices.Sort(files)
+	if len(s.files.besides(files)) == 0 {
+		return nil, nil, fmt.Errorf("zones: %s holds %w", dir, ErrNoZoneFile)
+	}
+	for _, file := range files {
+		s.files.note(file, nil, nil)
+	}
+	others := s.files.sameZones(files)
+	for _, file := range files {
+		name, err := zoneName(file)
+		if other, ok := others[name]; err == nil && ok {
+			s.files.note(other, &loaded{}, nil)
+			again = append(again, other)
+		} else if err == nil && s.Zone(name) != nil {
+			s.RemoveZone(name)
+			dropped = append(dropped, name)
+		}
+	}
+	return dropped, again, nil
+}
+
+// load reads those of the files that have changed, several at a time; files
+// that are gone are left to drop. The first time all zones come into use at
+// once, later each as soon as it is read. It goes no further when ctx ends.
+func (s *Server) load(ctx context.Context, dir string, files []string, done *atomic.Int64) (changed []fleet.Name, err error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	first := !s.loaded.Load()
+	var mu sync.Mutex // guards zones, changed and errs
 	var zones []*zone.Zone
 	var errs []error
-	var done atomic.Int64
-	defer s.progress(&done, len(files))()
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, file := range files {
-		mu.Lock()
-		old := s.files[file]
-		mu.Unlock()
+		if ctx.Err() != nil {
+			break
+		}
+		old := s.files.get(file)
+		if !old.broken && unchanged(dir, old.parts) { // by one goroutine: queries go first
+			done.Add(1)
+			continue
+		}
 		g.Go(func() error {
 			defer done.Add(1)
 			z, l, err := loadFile(dir, file, old)
+			if err != nil && !there(dir, file) {
+				return nil
+			}
+			s.files.note(file, l, err)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err != nil:
 				errs = append(errs, err)
-				return nil
 			case z != nil && first:
 				zones = append(zones, z)
 			case z != nil:
 				s.SetZone(z)
 			}
-			s.files[file] = l
 			if z != nil {
+				changed = append(changed, z.Name)
 				for _, w := range z.Warnings {
 					s.log.Warn("zone", "zone", z.Name, "warning", w)
 				}
@@ -129,11 +164,9 @@ func (s *Server) load(dir string, files []string) error {
 	_ = g.Wait() // errors are gathered by file
 	if len(zones) > 0 {
 		s.SetZones(zones)
+		s.loaded.Store(true)
 	}
-	if first && len(zones) == 0 {
-		s.files = nil
-	}
-	return errors.Join(errs...)
+	return changed, errors.Join(errs...)
 }
 
 // progress logs how far loading is, while it lasts longer than seconds.
@@ -158,80 +191,4 @@ func (s *Server) progress(done *atomic.Int64, of int) (stop func()) {
 		<-ended
 		s.log.Debug("zones looked at", "zones", of, "took", time.Since(begun))
 	}
-}
-
-// loadFile reads a zone; z is nil where its files are as they were.
-func loadFile(dir, file string, old loaded) (z *zone.Zone, l loaded, err error) {
-	path := filepath.Join(dir, file)
-	name, err := zoneName(file)
-	if err != nil {
-		return nil, l, fmt.Errorf("%s: %w", path, err)
-	}
-	if old.parts != nil && unchanged(dir, old.parts, false) {
-		return nil, old, nil
-	}
-	fsys := &notingFS{dir: dir}
-	if old.parts != nil && unchanged(dir, old.parts, true) {
-		// The same content, written again: only the stamps are new.
-		for _, p := range old.parts {
-			if _, err := fsys.ReadFile(p.file); err != nil {
-				return nil, l, err
-			}
-		}
-		return nil, loaded{name, fsys.parts}, nil
-	}
-	z, err = zone.LoadFS(name, fsys, file, dir)
-	return z, loaded{name, fsys.parts}, err
-}
-
-// unchanged says whether the files are as they were, by size and time or by
-// content.
-func unchanged(dir string, parts []part, content bool) bool {
-	for _, p := range parts {
-		path := filepath.Join(dir, p.file)
-		if content {
-			data, err := os.ReadFile(path)
-			if err != nil || sha256.Sum256(data) != p.sum {
-				return false
-			}
-			continue
-		}
-		if info, err := os.Stat(path); err != nil || p.hot || info.Size() != p.size || !info.ModTime().Equal(p.time) {
-			return false
-		}
-	}
-	return true
-}
-
-// notingFS is a folder that notes the files that are read.
-type notingFS struct {
-	dir   string
-	parts []part
-}
-
-// Open opens a file without noting it.
-func (f *notingFS) Open(name string) (fs.File, error) { return os.DirFS(f.dir).Open(name) }
-
-// ReadFile reads a file and notes it.
-func (f *notingFS) ReadFile(name string) ([]byte, error) {
-	p := part{file: name}
-	// The stamp is taken first: what is written meanwhile is seen next time.
-	if info, err := fs.Stat(os.DirFS(f.dir), name); err == nil {
-		p.size, p.time = info.Size(), info.ModTime()
-		p.hot = time.Since(p.time) < time.Second
-	}
-	data, err := fs.ReadFile(os.DirFS(f.dir), name)
-	if err == nil {
-		p.sum = sha256.Sum256(data)
-		f.parts = append(f.parts, p)
-	}
-	return data, err
-}
-
-func zoneName(file string) (fleet.Name, error) {
-	base := strings.TrimSuffix(file, ".zone")
-	if base == "root" {
-		return ".", nil
-	}
-	return fleet.ParseName(base)
 }

@@ -10,7 +10,7 @@ import (
 
 // chain adds the records that deny what is not there.
 func (m *maker) chain() {
-	if m.Policy.Denial == fleet.DenialNSEC3 {
+	if m.Policy.Denial == fleet.DenialNSEC3 || m.Policy.Denial == fleet.DenialCompact && !m.compact() {
 		m.chainNSEC3()
 	} else {
 		m.chainNSEC()

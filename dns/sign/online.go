@@ -1,11 +1,11 @@
 package sign
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +22,7 @@ type Online struct {
 }
 
 // OpenOnline gives the means of a zone to be signed online, which Sign put into
-// it; nil where it has none. Keys that the zone does not publish are refused.
+// it; nil where it has none. Keys that do not sign the zone are refused.
 func OpenOnline(z *zone.Zone) (*Online, error) {
 	const size = 1 + 32 // algorithm and private key
 	if len(z.Online) == 0 {
@@ -44,34 +44,45 @@ func OpenOnline(z *zone.Zone) (*Online, error) {
 		if err != nil {
 			return nil, fmt.Errorf("keys to sign online: %w", err)
 		}
-		if !publishes(z, s) {
-			return nil, fmt.Errorf("keys to sign online: %s is not in the DNSKEY set", k)
+		if !s.signs(z, zone.TypeSOA) { // while the algorithm is rolled, a key signs that is in no DNSKEY set (RFC 6781 section 4.1.4)
+			return nil, fmt.Errorf("keys to sign online: %s is not one that signs the zone", k)
 		}
 		o.signers = append(o.signers, s)
 	}
 	return o, nil
 }
 
-func publishes(z *zone.Zone, s *signer) bool {
-	if set := z.Apex().Get(zone.TypeDNSKEY); set != nil {
-		for rdata := range each(set.Data) {
-			if bytes.Equal(rdata, s.key.RData()) {
-				return true
-			}
+// signs says whether a set at the apex has a signature of the signer's.
+func (s *signer) signs(z *zone.Zone, t uint16) bool {
+	set := z.Apex().Get(t)
+	if set == nil {
+		return false
+	}
+	for sig := range each(set.Sigs) {
+		if head, ok := s.head(sig); ok && s.verify(signedData(head, z.Apex().Name, set), sig[len(head):]) {
+			return true
 		}
 	}
 	return false
 }
 
-// online gives the keys that nameservers sign with: for compact denial, the
-// ZSKs that sign the zone.
+// compact says whether nameservers sign absence: by compact denial, and once
+// ZSKs alone sign the zone. Before that, NSEC3 denies: a CSK is not given to
+// nameservers, and a chain of NSEC would tell all names.
+func (m *maker) compact() bool {
+	return m.Policy.Denial == fleet.DenialCompact && !slices.ContainsFunc(m.signers, func(s *signer) bool {
+		return s.key.RRSIG.published() && s.key.Role != ZSK
+	})
+}
+
+// online gives the keys that nameservers sign with: those that sign the zone.
 func (m *maker) online() []byte {
-	if m.Policy == nil || m.Policy.Denial != fleet.DenialCompact {
+	if len(m.signers) == 0 || !m.compact() {
 		return nil
 	}
 	var out []byte
 	for _, s := range m.signers {
-		if s.key.Role == ZSK && s.key.RRSIG.published() {
+		if s.key.RRSIG.published() {
 			out = append(append(out, s.key.Algorithm), s.key.Private...)
 		}
 	}

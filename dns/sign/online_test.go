@@ -106,3 +106,61 @@ func TestOnlineKeysFollowTheRollOver(t *testing.T) {
 		t.Error("the key was not rolled")
 	}
 }
+
+// RFC 6781 §4.1.4: while the algorithm is rolled, what is signed online too has signatures by keys that are not in the DNSKEY set yet, or any more.
+func TestRFC6781OnlineAlgorithmRollOver(t *testing.T) {
+	compact := func(p *fleet.DNSSECPolicy) { p.Denial = fleet.DenialCompact }
+	w := newWorld(t, policy(t, compact))
+	w.days(10)
+	w.policy = policy(t, func(p *fleet.DNSSECPolicy) { compact(p); p.Algorithm = fleet.Ed25519 })
+	hidden := 0
+	for range 40 {
+		w.days(0.25)
+		z, _, err := Sign(load(t, everything), &Options{State: &w.state, Policy: w.policy, Serial: 8, Now: w.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := OpenOnline(z)
+		if err != nil {
+			t.Fatalf("at %s: %v", w.now, err)
+		}
+		for _, s := range o.signers {
+			if i := slices.IndexFunc(w.state.Keys, func(k Key) bool { return bytes.Equal(k.Private, s.key.Private) }); !w.state.Keys[i].DNSKEY.published() {
+				hidden++
+			}
+		}
+	}
+	if hidden < 2 || len(w.state.Keys) != 2 {
+		t.Errorf("%d moments with a key that is not in the DNSKEY set, and keys %v", hidden, w.state.Keys)
+	}
+}
+
+// A zone that one key signed is denied by NSEC3 until ZSKs alone sign it, of
+// whatever algorithm: nameservers never get the CSK, no answer lacks its
+// signature, and no chain of NSEC tells names.
+func TestCompactDenialWaitsForTheZSK(t *testing.T) {
+	for _, algorithm := range []fleet.DNSSECAlgorithm{fleet.ECDSAP256, fleet.Ed25519} {
+		w := newWorld(t, policy(t, func(p *fleet.DNSSECPolicy) { p.Denial, p.SingleKey = fleet.DenialNSEC3, true }))
+		w.days(10)
+		w.policy = policy(t, func(p *fleet.DNSSECPolicy) { p.Denial, p.Algorithm = fleet.DenialCompact, algorithm })
+		waited, done := false, false
+		for range 500 {
+			if w.days(0.02); done {
+				break
+			}
+			z, _, err := Sign(load(t, everything), &Options{State: &w.state, Policy: w.policy, Serial: 8, Now: w.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one := slices.ContainsFunc(w.state.Signing(), func(k *Key) bool { return k.Role == CSK })
+			o, err := OpenOnline(z)
+			if err != nil || (o == nil) != one || (z.Denial == zone.DenyNSEC3) != one {
+				t.Fatalf("at %s a CSK signs: %v; signed online: %v, denial %v, %v", w.now, one, o != nil, z.Denial, err)
+			}
+			waited, done = waited || one, !one
+		}
+		if !waited || !done {
+			t.Errorf("%s: waited %v, done %v", algorithm, waited, done)
+		}
+	}
+}

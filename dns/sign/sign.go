@@ -190,16 +190,7 @@ func (m *maker) knows(s *signer) bool {
 	if !s.key.RRSIG.published() {
 		t = zone.TypeDNSKEY
 	}
-	set := m.Old.Apex().Get(t)
-	if set == nil {
-		return false
-	}
-	for sig := range each(set.Sigs) {
-		if head, ok := s.head(sig); ok && s.verify(signedData(head, m.apex, set), sig[len(head):]) {
-			return true
-		}
-	}
-	return false
+	return s.signs(m.Old, t)
 }
 
 // head gives an RRSIG RDATA up to the signature, if it has the signer's

@@ -43,6 +43,7 @@ type State struct {
 	MaxTTL Peak                 `json:"max_ttl"`          // greatest in the zone
 	Policy *fleet.DNSSECPolicy  `json:"policy,omitempty"` // that the zone was last signed by
 	Leave  bool                 `json:"leave,omitempty"`  // being unsigned: waits for the parent's DS to go
+	New    bool                 `json:"new,omitempty"`    // without keys: new ones are wanted, whatever the parent has
 	Checks time.Time            `json:"checked,omitzero"` // when the parent was last asked
 	Parent []DS                 `json:"parent,omitempty"` // what it said
 	Hand   map[uint16]HandCheck `json:"hand,omitempty"`   // what the operator says of the parent's DS, by key tag

@@ -87,7 +87,7 @@ func Step(s State, name fleet.Name, policy *fleet.DNSSECPolicy, now time.Time, f
 	propagation := st.policy.Propagation.D()
 	out.KeyTTL = s.KeyTTL.after(seconds(st.policy.TTL), propagation, now)
 	out.MaxTTL = s.MaxTTL.after(f.MaxTTL, propagation, now)
-	out.Leave = !st.wanted
+	out.Leave, out.New = !st.wanted, false
 	if st.wanted {
 		kept := *policy
 		out.Policy = &kept

@@ -8,6 +8,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,6 +159,43 @@ func (s *Stub) ParentDS(ctx context.Context, zone fleet.Name) (*sign.ParentDS, e
 	return s.askAll(ctx, zone, addrs)
 }
 
+// DS asks all resolvers at once for a zone's DS and takes the first good
+// answer; none and no error: it has none.
+func (s *Stub) DS(ctx context.Context, zone fleet.Name) ([]sign.DS, error) {
+	if zone == "." {
+		return nil, nil
+	}
+	servers, err := s.servers()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		m   *dns.Msg
+		err error
+	}
+	results := make(chan result, len(servers))
+	for _, a := range servers {
+		go func() {
+			m, err := s.exchange(ctx, question(zone, dns.TypeDS), a)
+			if err == nil && m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+				err = fmt.Errorf("%s says %s", a, dns.RcodeToString[m.Rcode])
+			}
+			results <- result{m, err}
+		}()
+	}
+	var errs []error
+	for range servers {
+		r := <-results
+		if r.err == nil {
+			return merge(zone, []*dns.Msg{r.m}).Any, nil
+		}
+		errs = append(errs, r.err)
+	}
+	return nil, fmt.Errorf("%s DS: %w", zone, errors.Join(errs...))
+}
+
 // parent finds the zone above another: the first name above with NS records.
 func (s *Stub) parent(ctx context.Context, zone fleet.Name) (fleet.Name, []fleet.Name, error) {
 	if zone == "." {
@@ -251,6 +289,12 @@ func merge(zone fleet.Name, answers []*dns.Msg) *sign.ParentDS {
 			out.TTL = max(out.TTL, ds.Hdr.Ttl)
 		}
 	}
+	// Nameservers give them in an order that changes, and what is made of them
+	// is compared.
+	slices.SortFunc(out.Any, func(a, b sign.DS) int {
+		return cmp.Or(cmp.Compare(a.KeyTag, b.KeyTag), cmp.Compare(a.Algorithm, b.Algorithm),
+			cmp.Compare(a.DigestType, b.DigestType), cmp.Compare(a.Digest, b.Digest))
+	})
 	for _, d := range out.Any {
 		if count[d] == servers {
 			out.All = append(out.All, d)

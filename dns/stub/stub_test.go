@@ -139,6 +139,33 @@ func TestParentDSAsksAll(t *testing.T) {
 	}
 }
 
+// Of several resolvers the first that answers is enough, and what it says is
+// the same in whatever order it says it.
+func TestDS(t *testing.T) {
+	a := serve(t, "127.0.0.1", 0, family+ds(2)+ds(1))
+	b := serve(t, "127.0.0.2", a.addr.Port(), family+ds(1)+ds(2))
+	c, err := net.ListenPacket("udp", "127.0.0.1:0") // nobody reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	silent := netip.MustParseAddrPort(c.LocalAddr().String())
+	for _, good := range []*nameserver{a, b} {
+		s := New(Config{Resolvers: []netip.AddrPort{silent, good.addr}, Timeout: 300 * time.Millisecond})
+		list, err := s.DS(t.Context(), "example.test.")
+		if err != nil || len(list) != 2 || list[0].KeyTag != 1 || list[1].KeyTag != 2 {
+			t.Errorf("%v %v", list, err)
+		}
+		if list, err := s.DS(t.Context(), "nowhere.test."); err != nil || len(list) > 0 {
+			t.Errorf("a name that is not there: %v %v", list, err)
+		}
+	}
+	s := New(Config{Resolvers: []netip.AddrPort{silent}, Timeout: 300 * time.Millisecond})
+	if _, err := s.DS(t.Context(), "example.test."); err == nil {
+		t.Error("nobody answers, and that is no error")
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	dead := serve(t, "127.0.0.1", 0, "")
 	dead.mute = true

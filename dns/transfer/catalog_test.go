@@ -8,6 +8,7 @@ import (
 
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 func small(name string, serial int) string {
@@ -123,7 +124,7 @@ func TestRFC9432NodesGiveOneCatalog(t *testing.T) {
 func TestRFC9432WeFollowPeersCatalogs(t *testing.T) {
 	t.Run("knot", func(t *testing.T) {
 		t.Parallel()
-		p, port := newPeer(t), freePort(t)
+		p, port := newPeer(t), testkit.FreePort(t, "127.0.0.1")
 		conf := func(zones ...string) string {
 			s := fmt.Sprintf(`
 remote:
@@ -157,7 +158,7 @@ zone:
 	})
 	t.Run("bind", func(t *testing.T) {
 		t.Parallel()
-		p, port := newPeer(t), freePort(t)
+		p, port := newPeer(t), testkit.FreePort(t, "127.0.0.1")
 		catalog := func(serial int, zones ...string) string {
 			s := fmt.Sprintf("$ORIGIN catalog.test.\n$TTL 0\n@ SOA invalid. invalid. %d 3600 2 86400 0\n@ NS invalid.\nversion TXT \"2\"\n", serial)
 			for _, z := range zones {

@@ -24,11 +24,19 @@ const (
 	readTimeout = 30 * time.Second // for each message of a transfer
 )
 
+// A transfer brings paceOctets in each paceTime: whoever trickles holds one of
+// the few transfers that run at a time from the zones of others.
+const (
+	paceTime   = time.Minute
+	paceOctets = 10 << 10
+)
+
 // Errors of one primary.
 var (
 	errOlder       = errors.New("its serial is older than ours")
 	errConnect     = errors.New("no connection")
 	errUnreachable = errors.New("it was unreachable a moment ago")
+	errTrickle     = errors.New("it sends too slowly")
 )
 
 // fetch brings a zone from one primary, as differences where it can: what it
@@ -61,11 +69,11 @@ func (t *Transfer) fetch(ctx context.Context, name fleet.Name, p *peer, old *zon
 	return t.transfer(ctx, name, p, old, false, force)
 }
 
-// isSilence says whether a primary could not be reached or said nothing for too
-// long.
+// isSilence says whether a primary could not be reached, or said nothing or
+// very little for too long.
 func isSilence(err error) bool {
 	var e net.Error
-	return errors.Is(err, errConnect) || errors.As(err, &e) && e.Timeout()
+	return errors.Is(err, errConnect) || errors.Is(err, errTrickle) || errors.Is(err, errTooSlow) || errors.As(err, &e) && e.Timeout()
 }
 
 // isNetwork says whether an error is the network's, and not what was said.
@@ -99,30 +107,45 @@ func (t *Transfer) transfer(ctx context.Context, name fleet.Name, p *peer, old *
 	if err := writeMessage(conn, msg); err != nil {
 		return nil, err
 	}
-	for !in.done() {
-		wire, err := readMessage(conn, readTimeout)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("after %d records: %w", in.seen, errTooSlow)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("after %d records: %w", in.seen, err)
-		}
-		if verify != nil {
-			if wire, err = verify.Verify(wire, time.Now()); err != nil {
-				return nil, err
-			}
-		}
-		if err := in.message(wire); err != nil {
-			return nil, err
-		}
-	}
-	if verify != nil {
-		if err := verify.Done(); err != nil {
-			return nil, err
-		}
+	if err := in.receive(ctx, conn, verify); err != nil {
+		return nil, err
 	}
 	t.metrics.received(in)
 	return in.newest()
+}
+
+// receive takes the messages of a transfer; verify is nil where they are not
+// signed.
+func (in *incoming) receive(ctx context.Context, conn net.Conn, verify *tsig.Client) error {
+	since, octets := time.Now(), 0
+	for !in.done() {
+		wire, err := readMessage(conn, readTimeout)
+		if ctx.Err() != nil {
+			err = errTooSlow
+		}
+		if err != nil {
+			return fmt.Errorf("after %d records: %w", in.seen, err)
+		}
+		octets += len(wire)
+		if verify != nil {
+			if wire, err = verify.Verify(wire, time.Now()); err != nil {
+				return err
+			}
+		}
+		if err := in.message(wire); err != nil {
+			return err
+		}
+		if now := time.Now(); now.Sub(since) >= paceTime && !in.done() {
+			if octets < paceOctets {
+				return fmt.Errorf("after %d records: %w: %d octets in %s", in.seen, errTrickle, octets, now.Sub(since).Round(time.Second))
+			}
+			since, octets = now, 0
+		}
+	}
+	if verify != nil {
+		return verify.Done()
+	}
+	return nil
 }
 
 // newest gives the zone where it is newer than the one that we have.

@@ -13,6 +13,7 @@ import (
 
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // manyZones is a World of n small zones; with says what each has besides.
@@ -36,7 +37,7 @@ func manyZones(t testing.TB, n int, with string, content bool) *fleet.World {
 // goroutines, stay in step by NOTIFY, and are served at once after a restart.
 func TestManyZones(t *testing.T) {
 	const zones = 500
-	port := freePort(t)
+	port := testkit.FreePort(t, "127.0.0.1")
 	p := serve(t, "", 0, manyZones(t, zones, fmt.Sprintf("transfer: [127.0.0.1], notify: [{address: \"127.0.0.1:%d\"}]", port), true))
 	dir := t.TempDir()
 	w := manyZones(t, zones, fmt.Sprintf("primaries: [{address: %q}]", p.addr), false)

@@ -11,6 +11,7 @@ import (
 // consumed is a catalog whose members we serve.
 type consumed struct {
 	zone    *zone.Zone // that was looked at last, good or not
+	good    *zone.Zone // the last good one that was looked at, to be kept on disk
 	read    bool       // members is from a good one
 	members []catalog.Member
 }
@@ -46,8 +47,8 @@ func (t *Transfer) consume(name fleet.Name, p *policy) {
 			t.mu.Unlock()
 			return
 		}
-	} else if err := t.disk.saveCatalog(z); err != nil {
-		t.log.Error("keeping a catalog", "catalog", name, "err", err)
+	} else {
+		c.good = z
 	}
 	c.read = true
 	c.members = members
@@ -55,8 +56,36 @@ func (t *Transfer) consume(name fleet.Name, p *policy) {
 	fresh, gone := t.reconcile()
 	t.log.Info("catalog", "catalog", name, "serial", z.Serial, "members", len(members), "before", before, "after", len(t.members))
 	t.mu.Unlock()
+	t.keepCatalog(name)
 	t.stop(gone)
 	t.start(fresh)
+}
+
+// keepCatalog writes the last good version of a catalog to disk. The disk is
+// waited for without mu; versions are written one after another, so that the
+// last one stays.
+func (t *Transfer) keepCatalog(name fleet.Name) {
+	t.keeping.Lock()
+	defer t.keeping.Unlock()
+	t.mu.Lock()
+	c := t.catalogs[name]
+	if c == nil || c.good == nil {
+		t.mu.Unlock()
+		return
+	}
+	z := c.good
+	c.good = nil
+	t.mu.Unlock()
+	if err := t.disk.saveCatalog(z); err != nil {
+		t.log.Error("keeping a catalog", "catalog", name, "err", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.catalogs[name] == nil { // it has gone meanwhile
+		if err := t.disk.unlink("catalogs", name); err != nil {
+			t.log.Error("removing a catalog's copy", "catalog", name, "err", err)
+		}
+	}
 }
 
 // lastMembers reads the last good version of a catalog from disk, for a start

@@ -27,7 +27,7 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
-		transfers: counter("meridian_dns_transfers_total", "Zone transfers and questions for a newer version, by direction (in, out) and result.", "direction", "result"),
+		transfers: counter("meridian_dns_transfers_total", "Zone transfers and questions for a newer version, by direction (in, out) and result (ok, refused, older, unreachable, slow, invalid; out also gone).", "direction", "result"),
 		octets:    counter("meridian_dns_transfer_octets_total", "Octets of messages in zone transfers, by direction.", "direction"),
 		records:   counter("meridian_dns_transfer_records_total", "Records in zone transfers, by direction and kind (axfr, ixfr).", "direction", "kind"),
 		notifies:  counter("meridian_dns_notifies_total", "NOTIFY messages, by direction and result.", "direction", "result"),
@@ -60,6 +60,8 @@ func (m *metrics) transferred(direction string, err error) {
 		result = "refused"
 	case errors.Is(err, errOlder):
 		result = "older"
+	case errors.Is(err, errTrickle), errors.Is(err, errTooSlow):
+		result = "slow"
 	case errors.Is(err, errUnreachable), isNetwork(err):
 		result = "unreachable"
 	default:

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // peerKinds are the nameservers that zones are exchanged with: each as a
@@ -82,7 +83,7 @@ func TestRFC5936TransferFromPeers(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPeer(t)
-			port := freePort(t)
+			port := testkit.FreePort(t, "127.0.0.1")
 			p.write(t, "example.test.zone", zoneText(1, 5000, ""))
 			kind.primary(t, p, netip.AddrPortFrom(p.addr.Addr(), port))
 			eventually(t, "the peer serves", func() bool { return serialAt(p.addr, "example.test.") == 1 })

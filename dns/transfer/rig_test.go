@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -155,27 +153,6 @@ func serialAt(addr netip.AddrPort, name string) uint32 {
 	return 0
 }
 
-// freePort gives a port of loopback that is free for UDP and TCP, below those
-// that the system gives to connections.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	for range 200 {
-		port := 12000 + rand.IntN(20000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
-			return uint16(port)
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 // peerServer is a real nameserver of another make.
 type peerServer struct {
 	addr netip.AddrPort
@@ -222,7 +199,7 @@ func (p *peerServer) write(t testing.TB, file, text string) {
 
 func newPeer(t testing.TB) *peerServer {
 	t.Helper()
-	p := &peerServer{dir: t.TempDir(), addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
+	p := &peerServer{dir: t.TempDir(), addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testkit.FreePort(t, "127.0.0.1"))}
 	if err := os.Chmod(p.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // primary is a node of ours that serves example.test to all of loopback.
@@ -46,7 +46,7 @@ func timers(serial, expire int) string {
 // RFC 1982 §3.2: a primary whose serial is older than our copy's is not followed; the copy stays, and a log line says so.
 func TestRFC1034Refresh(t *testing.T) {
 	p, set := primary(t, timers(10, 86400))
-	dead := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
+	dead := netip.AddrPortFrom(p.addr.Addr(), testkit.FreePort(t, "127.0.0.1"))
 	n := serve(t, "", 0, secondaryOf(t, dead, p.addr))
 	eventually(t, "the second primary is used", func() bool { return serialAt(n.addr, "example.test.") == 10 })
 	if s := n.Status()[0]; s.Primary != p.addr || s.State != Current || s.Serial != 10 || !s.Expires.After(time.Now().Add(80000*time.Second)) {
@@ -78,7 +78,7 @@ func TestRFC1035Expire(t *testing.T) {
 	n := serve(t, dir, 0, secondaryOf(t, p.addr))
 	eventually(t, "the zone is there", func() bool { return serialAt(n.addr, "example.test.") == 1 })
 	n.stop()
-	dead := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
+	dead := netip.AddrPortFrom(p.addr.Addr(), testkit.FreePort(t, "127.0.0.1"))
 	d := disk{dir}
 
 	n = serve(t, dir, 0, secondaryOf(t, dead))
@@ -330,18 +330,19 @@ zones: [{zone: example.test, primaries: [{address: "192.0.2.1:53", key: k.test}]
 	s.zone = load(f, timers(10, 86400))
 	m := new(dns.Msg)
 	m.SetNotify("example.test.")
-	f.Add(pack(f, m))
+	f.Add(pack(f, m), false)
 	m.Answer = rrOf(f, "example.test. 1 SOA a. b. 11 1 1 1 1")
-	f.Add(pack(f, m))
+	f.Add(pack(f, m), false)
 	m.SetUpdate("example.test.")
-	f.Add(pack(f, m))
-	f.Add(ixfrQuery(f, 1, 1232))
-	signed, _ := tr.intent.keys["k.test."].Request(pack(f, m), time.Now())
-	f.Add(signed)
-	forwarded := bytes.Clone(signed) // with another ID than it was signed with (RFC 8945 section 5.5)
-	forwarded[0] ^= 0x14
-	f.Add(forwarded)
-	f.Fuzz(func(t *testing.T, msg []byte) {
+	f.Add(pack(f, m), false)
+	f.Add(ixfrQuery(f, 1, 1232), false)
+	f.Add(pack(f, m), true)
+	f.Add(ixfrQuery(f, 1, 1232), true)
+	f.Fuzz(func(t *testing.T, msg []byte, sign bool) {
+		if sign && len(msg) >= headerLen { // and given another ID on the way (RFC 8945 section 5.5)
+			msg, _ = tr.intent.keys["k.test."].Request(msg, time.Now())
+			msg[0] ^= 0x14
+		}
 		replies := 0
 		tr.Handle(context.Background(), &Request{Message: msg, Client: netip.MustParseAddrPort("192.0.2.1:53"),
 			Answer: func(q []byte) []byte { return answerTo(q, rcodeOK, true) },

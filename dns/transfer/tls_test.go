@@ -17,6 +17,7 @@ import (
 
 	"meridian/dns/server"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // authority makes certificates for tests.
@@ -84,7 +85,7 @@ func TestRFC9103TransferOverTLSFromBIND(t *testing.T) {
 	p.write(t, "key.pem", key)
 	p.write(t, "ca.pem", ca.pem)
 	p.write(t, "example.test.zone", zoneText(1, 5000, ""))
-	secure := netip.AddrPortFrom(p.addr.Addr(), freePort(t))
+	secure := netip.AddrPortFrom(p.addr.Addr(), testkit.FreePort(t, "127.0.0.1"))
 	bind(t, p, fmt.Sprintf("listen-on port %d tls secure { 127.0.0.1; };", secure.Port()), fmt.Sprintf(`
 tls secure { cert-file "%[1]s/chain.pem"; key-file "%[1]s/key.pem"; ca-file "%[1]s/ca.pem"; };
 zone "example.test" { type primary; file "example.test.zone"; allow-transfer transport tls { any; }; };

@@ -69,7 +69,7 @@ func TestRFC5936SignedChain(t *testing.T) {
 	for _, denial := range []string{"nsec", "nsec3"} {
 		t.Run(denial, func(t *testing.T) {
 			t.Parallel()
-			p, last, port := newPeer(t), newPeer(t), freePort(t)
+			p, last, port := newPeer(t), newPeer(t), testkit.FreePort(t, "127.0.0.1")
 			policy := `dnssec-policy p { keys { csk lifetime unlimited algorithm 13; }; };`
 			if denial == "nsec3" {
 				policy = `dnssec-policy p { keys { csk lifetime unlimited algorithm 13; }; nsec3param iterations 0 optout no salt-length 0; };`

@@ -77,6 +77,7 @@ type Transfer struct {
 	awake    chan struct{} // holds one token when pending is not empty
 	versions versions
 
+	keeping sync.Mutex // held while a catalog is written to disk; taken before mu
 	showing sync.Mutex // held while the nameserver is given a secondary zone; taken before mu
 
 	mu          sync.Mutex // guards what follows

@@ -76,7 +76,7 @@ services:
 - {service: far, protocol: http, ports: [81], pools: [{id: a, endpoints: [{address: "10.0.0.1:80"}]}], steering: {policy: failover, regions: [iad, fra]}}
 dns:
   keys: [{name: xfer.key, secret: "env:KEY"}]
-  dnssec: [{policy: default, denial: nsec}, {policy: hashed, denial: nsec3}]
+  dnssec: [{policy: default, denial: nsec}, {policy: hashed, denial: nsec3}, {policy: small, denial: compact}]
 zones:
 - zone: example.test
   zonemd: generate
@@ -101,7 +101,7 @@ zones:
 // RFC 8976 §3: the digest is over the zone as transfers show it, steered names with what they export: a secondary verifies what it takes, whole and as differences.
 // RFC 8976 §3.1: a query for ZONEMD is answered with the RRset that transfers show.
 func TestRFC8976SteeredZoneVerifiesAtSecondaries(t *testing.T) {
-	for _, signing := range []string{"serial: unixtime", "dnssec: default", "dnssec: hashed"} {
+	for _, signing := range []string{"serial: unixtime", "dnssec: default", "dnssec: hashed", "dnssec: small"} {
 		t.Run(signing, func(t *testing.T) {
 			t.Parallel()
 			m, p := newMaker(t), newPeer(t)

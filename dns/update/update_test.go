@@ -1,6 +1,7 @@
 package update
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -305,6 +306,13 @@ func FuzzUpdate(f *testing.F) {
 		next, err := z.With(changes)
 		if err != nil {
 			return // refused by who applies them
+		}
+		var text bytes.Buffer
+		if err := next.WriteText(&text); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := zone.Load(next.Name, text.Bytes(), "written"); err != nil || !bytes.Equal(again.Encode(), next.Encode()) {
+			t.Fatalf("what was taken comes back otherwise: %v\n%s", err, text.Bytes())
 		}
 		apex := next.Apex()
 		if soa := apex.Get(zone.TypeSOA); soa == nil || soa.Count != 1 || !Newer(next.Serial, z.Serial) || apex.Get(zone.TypeNS) == nil {

@@ -124,6 +124,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"another zone": {strings.Replace(string(data), "example", "exomple", 1), "is another zone"},
 		"left over":    {string(data) + "x", "octets are left over"},
 		"a text":       {top, "is none"},
+		"older":        {mark + "1\n" + string(data[len(magic):]), "is of another version of this program"},
 		"upper case":   {strings.Replace(string(data), "\x03www", "\x03Www", 1), "a name is not in lower case"},
 		"order":        {strings.Replace(string(data), "\x03www", "\x03aww", 1), "names are out of order"},
 	} {

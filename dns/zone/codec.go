@@ -11,11 +11,16 @@ import (
 	"meridian/fleet"
 )
 
-// magic begins an encoded zone. A master file has no such octets.
-const magic = "\x00gslb zone 2\n"
+// magic begins an encoded zone: a mark that no master file has, and the version
+// of the form.
+const (
+	mark  = "\x00gslb zone "
+	magic = mark + "2\n"
+)
 
-// Encoded says whether data is what Encode gave, and no master file.
-func Encoded(data []byte) bool { return bytes.HasPrefix(data, []byte(magic)) }
+// Encoded says whether data is what Encode gave, of this version or another,
+// and no master file.
+func Encoded(data []byte) bool { return bytes.HasPrefix(data, []byte(mark)) }
 
 // Encode gives the zone in binary form: all records, signatures and variants,
 // and what it is signed with online, without marks of steered names and
@@ -121,6 +126,9 @@ func decode(name fleet.Name, data []byte) (*Zone, error) {
 	d := decoder{in: data, apex: string(Wire(name))}
 	if !Encoded(data) {
 		return nil, errors.New("is none")
+	}
+	if !bytes.HasPrefix(data, []byte(magic)) {
+		return nil, errors.New("is of another version of this program")
 	}
 	d.in = d.in[len(magic):]
 	if apex := d.bytes(); string(apex) != d.apex {

@@ -1,5 +1,11 @@
 package zone
 
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+)
+
 // textForm tells how the RDATA of a type is written, one letter a field, in
 // the order of the wire form; "" for types that are left to miekg/dns.
 //
@@ -11,6 +17,7 @@ package zone
 //	x      hexadecimal to the end       b  base64 to the end
 //	S      hexadecimal salt, - if none  H  base32 hash (RFC 5155 3.3)
 //	B      type bitmap                  g  letters and digits as a string
+//	h      four groups of 16 bits in hexadecimal, as in IPv6 (RFC 6742)
 func textForm(t uint16) string {
 	switch t {
 	case TypeA:
@@ -23,8 +30,18 @@ func textForm(t uint16) string {
 		return "nn4tttt"
 	case 14, 17: // MINFO, RP
 		return "nn"
-	case TypeMX, 18, 21, 36: // AFSDB, RT, KX
+	case TypeMX, 18, 21, 36, 107: // AFSDB, RT, KX, LP
 		return "2n"
+	case 19: // X25
+		return "s"
+	case 26: // PX
+		return "2nn"
+	case 27: // GPOS
+		return "sss"
+	case 104, 106: // NID, L64
+		return "2h"
+	case 105: // L32
+		return "2i"
 	case TypeSRV:
 		return "222n"
 	case 35: // NAPTR
@@ -57,4 +74,32 @@ func textForm(t uint16) string {
 		return "b"
 	}
 	return ""
+}
+
+// appendGroups reads four groups of 16 bits, leading zeros left out or not.
+func appendGroups(dst, tok []byte) ([]byte, error) {
+	n := 0
+	for group := range bytes.SplitSeq(tok, []byte(":")) {
+		v, err := strconv.ParseUint(string(group), 16, 16)
+		if n++; err != nil || n > 4 || len(group) > 4 {
+			n = 0
+			break
+		}
+		dst = appendNumber(dst, 2, v)
+	}
+	if n != 4 {
+		return dst, fmt.Errorf("%q is not four groups of hexadecimal digits", tok)
+	}
+	return dst, nil
+}
+
+// appendGroupText writes them without leading zeros.
+func appendGroupText(dst, b []byte) []byte {
+	for i := 0; i < 8; i += 2 {
+		if i > 0 {
+			dst = append(dst, ':')
+		}
+		dst = strconv.AppendUint(dst, uint64(b[i])<<8|uint64(b[i+1]), 16)
+	}
+	return dst
 }

@@ -86,7 +86,7 @@ func roundTrips(t *testing.T, z *Zone) {
 			t.Fatal(err)
 		}
 	}
-	if back.Records() != z.Records() || back.Exports != z.Exports || back.Signed != z.Signed || back.Denial != z.Denial || back.Serial != z.Serial {
+	if back.Records() != z.Records() || !bytes.Equal(back.Online, z.Online) || back.Exports != z.Exports || back.Signed != z.Signed || back.Denial != z.Denial || back.Serial != z.Serial {
 		t.Fatal("the decoded zone differs")
 	}
 	var text bytes.Buffer
@@ -97,7 +97,8 @@ func roundTrips(t *testing.T, z *Zone) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text.Bytes())
 	}
-	if len(z.variants) == 0 && !bytes.Equal(again.Encode(), want) {
+	whole := len(z.variants) == 0 && !z.Exports && len(z.Online) == 0 // text has none of these
+	if whole && !bytes.Equal(again.Encode(), want) {
 		t.Fatalf("reading what was written gives another zone:\n%s", text.Bytes())
 	}
 }

@@ -109,9 +109,6 @@ func (p *parser) record(line uint32) error {
 	if err == nil {
 		err = CheckRDATA(t, p.rdata)
 	}
-	if err == nil && (t == TypeSVCB || t == TypeHTTPS) {
-		err = checkMandatory(p.rdata)
-	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", Text(p.owner), TypeName(t), err)
 	}

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,6 +39,10 @@ func layout(t uint16) string {
 		return "n*"
 	case 13: // HINFO
 		return "SS"
+	case 19: // X25
+		return "S"
+	case 27: // GPOS
+		return "SSS"
 	case TypeTXT, 99, 258: // SPF, AVC
 		return "T"
 	case TypeNSEC:
@@ -155,6 +160,22 @@ func checkMandatory(rdata []byte) error {
 	return nil
 }
 
+// checkALPN holds the alpn parameter of well-formed SVCB RDATA to its form (RFC
+// 9460 section 7.1.1): one protocol or more, each with a name.
+func checkALPN(rdata []byte) error {
+	for p := rdata[2+WireLen(rdata[2:]):]; len(p) > 0; {
+		key, value := int(p[0])<<8|int(p[1]), p[4:4+int(p[2])<<8+int(p[3])]
+		p = p[4+len(value):]
+		for left, n := value, 0; key == 1 && (len(left) > 0 || n == 0); n++ {
+			if len(left) == 0 || left[0] == 0 || 1+int(left[0]) > len(left) {
+				return errors.New("alpn names no protocol, or an empty one (RFC 9460 section 7.1.1)")
+			}
+			left = left[1+int(left[0]):]
+		}
+	}
+	return nil
+}
+
 var errRDATA = errors.New("the data is not of the type's form")
 
 // CheckRDATA says whether RDATA has the form of its type, as far as that is
@@ -180,6 +201,9 @@ func CheckRDATA(t uint16, rdata []byte) error {
 	}
 	if at != len(rdata) {
 		return errRDATA
+	}
+	if t == TypeSVCB || t == TypeHTTPS {
+		return cmp.Or(checkMandatory(rdata), checkALPN(rdata))
 	}
 	return nil
 }

@@ -87,6 +87,8 @@ func (p *parser) readField(dst []byte, f byte) ([]byte, error) {
 		return appendNumber(dst, n, v), nil
 	case 'n':
 		return appendName(dst, tok, p.origin)
+	case 'h':
+		return appendGroups(dst, tok)
 	case 'i':
 		a, ok := parseIPv4(tok)
 		if !ok {
@@ -289,7 +291,11 @@ func (p *parser) readRare(dst []byte, t uint16) ([]byte, error) {
 	rr, ok := zp.Next()
 	if err := zp.Err(); err != nil {
 		if m := syntaxForm.FindStringSubmatch(err.Error()); m != nil {
-			return dst, errors.New(strings.TrimSuffix(m[1], `: ""`))
+			said := strings.TrimSuffix(m[1], `: ""`)
+			if at, ok := strings.CutPrefix(said, ": "); ok { // of the value of a service parameter
+				said = "not understood: " + at
+			}
+			return dst, errors.New(said)
 		}
 		return dst, err
 	}

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -256,8 +257,59 @@ func TestRFC9460Parameters(t *testing.T) {
 		"x SVCB 1 . alpn=h2 alpn=h3\n":                     "x.example.test. SVCB:",
 		"x SVCB 1 . mandatory=port alpn=h2\n":              "mandatory names key 3, which is not there",
 		"x SVCB 1 . port=x\n":                              "x.example.test. SVCB:",
+		"x SVCB 1 . alpn=\n":                               "alpn names no protocol, or an empty one",
+		"x SVCB 1 . port\n":                                `x.example.test. SVCB: not understood: "port"`,
+		`x SVCB 1 . alpn="h2,,h3"` + "\n":                  "x.example.test. SVCB:",
 		`x SVCB \# 13 0001000000000200000001026832` + "\n": "x.example.test. SVCB:",
 	})
+}
+
+// RFC 6742 §2: NID and L64 are four groups as in IPv6, L32 is an IPv4 address, LP a name.
+// RFC 1712 §3: GPOS is three strings.
+// RFC 1183 §3.1: the data of X25 is a string.
+func TestRFC6742Locators(t *testing.T) {
+	reads(t, map[string]string{
+		"x NID 10 0014:4fff:ff20:ee64\n":               "x. 300 NID 10 14:4fff:ff20:ee64\n",
+		"x NID 10 14:4fff:ff20:ee64\n":                 "x. 300 NID 10 14:4fff:ff20:ee64\n",
+		"x L64 10 2001:0DB8:1140:0\n":                  "x. 300 L64 10 2001:db8:1140:0\n",
+		"x L32 10 10.1.2.0\n":                          "x. 300 L32 10 10.1.2.0\n",
+		"x LP 10 y\n":                                  "x. 300 LP 10 y.example.test.\n",
+		"x GPOS -32.6882 \"116.8652\" 10.0\n":          "x. 300 GPOS \"-32.6882\" \"116.8652\" \"10.0\"\n",
+		"x X25 311061700956\nx X25 \"311061700956\"\n": "x. 300 X25 \"311061700956\"\n",
+	})
+	refuses(t, map[string]string{
+		"x NID 10 1:2:3\n":          "is not four groups",
+		"x NID 10 1:2:3:4:5\n":      "is not four groups",
+		"x L64 10 00001:2:3:4\n":    "is not four groups",
+		"x L64 10 2001:db8::1140\n": "is not four groups",
+		"x L64 10 g:2:3:4\n":        "is not four groups",
+	})
+}
+
+// RFC 9460 §7.1.1: commas and backslashes in alpn are escaped, for the list and then for the master file, as in the vectors of appendix D.2.
+func TestRFC9460Vectors(t *testing.T) {
+	for text, want := range map[string]string{
+		"0 foo.example.com.":                       "0000 03666f6f 076578616d706c65 03636f6d 00",
+		"1 .":                                      "0001 00",
+		"16 foo.example.com. port=53":              "0010 03666f6f 076578616d706c65 03636f6d 00 0003 0002 0035",
+		"1 foo.example.com. key667=hello":          "0001 03666f6f 076578616d706c65 03636f6d 00 029b 0005 68656c6c6f",
+		`1 foo.example.com. key667="hello\210qoo"`: "0001 03666f6f 076578616d706c65 03636f6d 00 029b 0009 68656c6c6fd2716f6f",
+		`1 foo.example.com. ( ipv6hint="2001:db8::1,2001:db8::53:1" )`:                     "0001 03666f6f 076578616d706c65 03636f6d 00 0006 0020 20010db8000000000000000000000001 20010db8000000000000000000530001",
+		`1 example.com. ( ipv6hint="2001:db8:122:344::192.0.2.33" )`:                       "0001 076578616d706c65 03636f6d 00 0006 0010 20010db8012203440000000 0c0000221",
+		"16 foo.example.org. ( alpn=h2,h3-19 mandatory=ipv4hint,alpn ipv4hint=192.0.2.1 )": "0010 03666f6f 076578616d706c65 036f7267 00 0000 0004 0001 0004 0001 0009 02 6832 05 68332d3139 0004 0004 c0000201",
+		`16 foo.example.org. alpn="f\\\\oo\\,bar,h2"`:                                      "0010 03666f6f 076578616d706c65 036f7267 00 0001 000c 08 665c6f6f2c626172 02 6832",
+		`16 foo.example.org. alpn=f\\\092oo\092,bar,h2`:                                    "0010 03666f6f 076578616d706c65 036f7267 00 0001 000c 08 665c6f6f2c626172 02 6832",
+	} {
+		z, err := Load("example.test.", []byte(top+"x SVCB "+text+"\n"), "")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		rdata, _ := Next(z.Node(Wire("x.example.test.")).Get(TypeSVCB).Data)
+		if got := hex.EncodeToString(rdata); got != strings.ReplaceAll(want, " ", "") {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
 }
 
 // compiled gives what BIND makes of a master file, or nil where it refuses it.

@@ -122,6 +122,8 @@ func textLen(f byte, rdata []byte) int {
 		return 2
 	case '4', 'i', 't', 'd':
 		return 4
+	case 'h':
+		return 8
 	case 'v':
 		return 16
 	case 'n':
@@ -145,6 +147,8 @@ func appendField(dst []byte, f byte, b []byte) []byte {
 		return a.AppendTo(dst)
 	case 'n':
 		return AppendText(dst, b)
+	case 'h':
+		return appendGroupText(dst, b)
 	case 's':
 		return appendQuoted(dst, b[1:])
 	case 'g':
