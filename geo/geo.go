@@ -118,27 +118,3 @@ func CountryName(code string) string {
 	}
 	return code
 }
-
-// Carried gives the IPv4 address that an IPv6 address carries (mapped, 6to4,
-// Teredo, 64:ff9b::/96), which alone says where a client is; any other address
-// comes back as it is.
-func Carried(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return a
-	}
-	n := number(a)
-	for _, c := range carriers {
-		if !c.prefix.Contains(a) {
-			continue
-		}
-		switch c.mark {
-		case inSixToFour:
-			return addr4(uint32(n.hi >> 16))
-		case inTeredo:
-			return addr4(^uint32(n.lo))
-		default:
-			return addr4(uint32(n.lo))
-		}
-	}
-	return a
-}

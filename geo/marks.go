@@ -128,13 +128,3 @@ func (m *marked) at(a u128) (mark uint32, next u128, more bool) {
 	}
 	return mark, u128{}, false
 }
-
-func (a u128) compare(b u128) int {
-	switch {
-	case a.less(b):
-		return -1
-	case b.less(a):
-		return 1
-	}
-	return 0
-}

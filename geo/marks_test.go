@@ -1,7 +1,6 @@
 package geo
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -71,34 +70,5 @@ func TestMarksEnterThePartition(t *testing.T) {
 				check(a.Next())
 			}
 		}
-	}
-}
-
-// A merged table has the classes that it is told, in the widest blocks.
-func TestMerge(t *testing.T) {
-	for seed := range uint64(10) {
-		w := randomWorld(rand.New(rand.NewPCG(seed, 6)))
-		table := compile(t, w)
-		merged := table.Merge(func(k Class) Class { return k & 1 })
-		direct, err := Compile(w.Networks(), func(p Place) Class { return byCountry(p) & 1 })
-		if err != nil {
-			t.Fatal(err)
-		}
-		for p, k := range direct.Blocks() {
-			for _, a := range []netip.Addr{p.Addr(), lastAddr(p)} {
-				if got, scope := merged.Lookup(a); got != k || scope != p.Bits() {
-					t.Fatalf("seed %d: %s has class %d scope %d, want %d and %d", seed, a, got, scope, k, p.Bits())
-				}
-			}
-		}
-		one := table.Merge(func(Class) Class { return 7 })
-		for _, a := range []string{"192.0.2.1", "2001:db8::1", "2002::1", "64:ff9b::1"} {
-			if k, scope := one.Lookup(netip.MustParseAddr(a)); k != 7 || scope != 0 {
-				t.Errorf("seed %d: %s has class %d scope %d where all is one", seed, a, k, scope)
-			}
-		}
-	}
-	if v4, v6 := (&Table{v4: make([]uint32, 2), v6: make([]u128, 3)}).Size(); fmt.Sprint(v4, v6) != "2 3" {
-		t.Error("size")
 	}
 }

@@ -223,29 +223,13 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func BenchmarkLookup(b *testing.B) {
-	w := randomWorld(rand.New(rand.NewPCG(1, 1)))
-	table, err := Compile(w.Networks(), byCountry)
-	if err != nil {
-		b.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(3, 3))
-	addrs := make([]netip.Addr, 1<<12)
-	for i := range addrs {
-		addrs[i] = addr4(r.Uint32())
-	}
-	for i := 0; b.Loop(); i++ {
-		table.Lookup(addrs[i&(1<<12-1)])
-	}
-}
-
 // Blocks gives the whole partition in ascending order, IPv4 first. The parts
 // of IPv6 that carry IPv4 addresses are left out: there the partition of IPv4
 // holds.
 func (t *Table) Blocks() iter.Seq2[netip.Prefix, Class] {
 	return func(yield func(netip.Prefix, Class) bool) {
 		for a := uint64(0); a < 1<<32; {
-			k, scope := t.lookup4(uint32(a))
+			k, scope := t.Lookup(addr4(uint32(a)))
 			if !yield(netip.PrefixFrom(addr4(uint32(a)), scope), k) {
 				return
 			}
@@ -253,9 +237,14 @@ func (t *Table) Blocks() iter.Seq2[netip.Prefix, Class] {
 		}
 		a, ok := u128{}, true
 		for ok {
-			k, scope := t.lookup6(a)
-			p := netip.PrefixFrom(a.addr(), scope)
-			if k <= maxClass && !yield(p, k) {
+			at := t.Find(a.addr())
+			if at.Before > 0 {
+				a, ok = a.after(t.blocks[at.Carrier].Bits()), true
+				continue
+			}
+			b := t.blocks[at.Block]
+			p := netip.PrefixFrom(a.addr(), b.Bits())
+			if !yield(p, b.Class()) {
 				return
 			}
 			a, ok = lastOf(p).next()

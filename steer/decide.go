@@ -142,19 +142,12 @@ func (t *trace) policy(w *walk, at uint8) {
 	}
 }
 
-// byPlace says whether a node's order depends on where the client is.
-func (n *node) byPlace() bool {
-	switch n.sel.Policy {
-	case fleet.Weighted, fleet.Failover, fleet.All:
-		return false
-	}
-	return true
-}
-
 // rule says which rule of the node names the client; empty for none.
 func (t *trace) rule(w *walk, n *node) string {
-	_, why := w.s.classes.order(n, t.client, nil, nil)
-	return why
+	if _, why := w.s.classes.rule(n, t.client); why != nil {
+		return why()
+	}
+	return ""
 }
 
 func (t *trace) by(w *walk, n *node) string {

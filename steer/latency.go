@@ -261,7 +261,7 @@ func (l *latencies) estimate(r *Ranking, region int) float64 {
 			}
 		}
 	}
-	if own == own && (math.IsInf(best, 1) || len(r.near) > 0 && int(r.near[0]) == region) {
+	if own == own && (math.IsInf(best, 1) || r.near.n > 0 && int(r.near.at[0]) == region) {
 		best = min(best, -own)
 	}
 	return best

@@ -27,8 +27,15 @@ const rankDepth = 24
 type Ranking struct {
 	id     uint32    // within its kind
 	orders [][]uint8 // by node: positions of members, best first; nil for policies that need no place
-	near   []uint8   // the nearest regions, for vantage; empty where the place is not known
+	near   nearest   // for vantage; none where the place is not known
 	ms     []float32 // by region, for policy latency: from the latency map, or negative: minus the estimate by distance
+}
+
+// nearest are the regions nearest to a place. It lies in the Ranking itself:
+// a change of health asks for it in all rankings.
+type nearest struct {
+	at [vantages]uint8
+	n  uint8
 }
 
 // kind is all rankings that one steering, health left aside, makes.
@@ -54,6 +61,8 @@ type Classes struct {
 	latency  *LatencyMap
 	byKey    map[string]geo.Class
 	count    int
+	points   [][3]float64 // by region: where it is, as a unit vector
+	site     site         // of the place that Of ranks
 }
 
 // NewClasses begins with the class of clients of whom nothing is known, which
@@ -61,6 +70,9 @@ type Classes struct {
 func NewClasses(s *fleet.Snapshot, latency *LatencyMap) *Classes {
 	c := &Classes{latency: latency, byKey: map[string]geo.Class{}}
 	c.resolve(s)
+	for i := range c.regions {
+		c.points = append(c.points, unit(c.regions[i].Location.Latitude, c.regions[i].Location.Longitude))
+	}
 	kinds := map[string]int{}
 	for _, t := range c.distinct {
 		intent := rankIntent(t.st)
@@ -142,45 +154,45 @@ func (c *Classes) Locate(p geo.Place, a netip.Addr) geo.Place {
 // Of gives the class of a place, a new one where no place met before was
 // ranked alike by all. It serves geo.CompileMarked as its classify.
 func (c *Classes) Of(p geo.Place) geo.Class {
-	ids := make([]uint32, len(c.kinds))
-	key := make([]byte, 0, 4*len(ids))
-	km, near := c.distances(p)
-	for i, k := range c.kinds {
-		r := c.rankAt(k.tree, p, km, near)
-		name := r.key()
-		id, ok := k.byID[name]
+	s := &c.site
+	s.set(c, p)
+	s.key = s.key[:0]
+	for _, k := range c.kinds {
+		s.key = s.rank(c, k.tree).appendKey(s.key)
+	}
+	class, ok := c.byKey[string(s.key)]
+	if ok {
+		return class
+	}
+	class = geo.Class(c.count)
+	c.count++
+	c.byKey[string(s.key)] = class
+	for _, k := range c.kinds {
+		r := s.rank(c, k.tree)
+		s.key = r.appendKey(s.key[:0])
+		id, ok := k.byID[string(s.key)]
 		if !ok {
 			id = uint32(len(k.list))
+			r = r.clone()
 			r.id = id
-			k.byID[name] = id
+			k.byID[string(s.key)] = id
 			k.list = append(k.list, r)
 		}
-		ids[i] = id
-		key = binary.BigEndian.AppendUint32(key, id)
-	}
-	class, ok := c.byKey[string(key)]
-	if !ok {
-		class = geo.Class(c.count)
-		c.count++
-		c.byKey[string(key)] = class
-		for i, k := range c.kinds {
-			k.of = append(k.of, ids[i])
-		}
+		k.of = append(k.of, id)
 	}
 	return class
 }
 
-// key tells rankings apart.
-func (r *Ranking) key() string {
-	var b []byte
+// appendKey appends what tells rankings apart.
+func (r *Ranking) appendKey(b []byte) []byte {
 	for _, o := range r.orders {
 		b = append(append(b, byte(len(o))), o...)
 	}
-	b = append(append(b, r.near...), 0xff)
+	b = append(append(b, r.near.at[:r.near.n]...), 0xff)
 	for _, ms := range r.ms {
 		b = binary.BigEndian.AppendUint32(b, math.Float32bits(ms))
 	}
-	return string(b)
+	return b
 }
 
 // Len is the number of classes; they are numbered from 0.
@@ -225,75 +237,12 @@ func (c *Classes) For(s *fleet.Snapshot) *Classes {
 		return c
 	}
 	out := *c
+	out.site = site{}
 	out.resolve(s)
 	for i, t := range out.trees {
 		t.kind = c.trees[i].kind
 	}
 	return &out
-}
-
-// distances gives the kilometres from a place to each region, and the nearest
-// regions; nil where the place is not known.
-func (c *Classes) distances(p geo.Place) (km []float64, near []uint8) {
-	if !p.Located {
-		return nil, nil
-	}
-	km, near = make([]float64, len(c.regions)), make([]uint8, len(c.regions))
-	for i := range c.regions {
-		km[i], near[i] = distance(&c.regions[i], p), uint8(i)
-	}
-	slices.SortStableFunc(near, func(a, b uint8) int { return cmp.Compare(km[a], km[b]) })
-	return km, near[:min(vantages, len(near))]
-}
-
-// rank ranks every node's members for a place.
-func (c *Classes) rank(t *tree, p geo.Place) *Ranking {
-	km, near := c.distances(p)
-	return c.rankAt(t, p, km, near)
-}
-
-func (c *Classes) rankAt(t *tree, p geo.Place, km []float64, near []uint8) *Ranking {
-	r := &Ranking{orders: make([][]uint8, len(t.nodes)), near: near}
-	if t.measured {
-		r.ms = c.milliseconds(t, p)
-	}
-	for i := range t.nodes {
-		r.orders[i], _ = c.order(&t.nodes[i], p, km, r.ms)
-	}
-	return r
-}
-
-// order ranks a node's members, and says by what. Where the place is not
-// known, the order of unmapped stands.
-func (c *Classes) order(n *node, p geo.Place, km []float64, ms []float32) (order []uint8, why string) {
-	switch n.sel.Policy {
-	case fleet.Weighted, fleet.Failover, fleet.All:
-		return nil, ""
-	case fleet.Latency:
-		if ms != nil {
-			return nil, "" // by the View as well: see Scene
-		}
-	}
-	order = slices.Clone(n.unmapped)
-	if km != nil {
-		order = n.byDistance(km)
-	}
-	switch n.sel.Policy {
-	case fleet.Geo:
-		if rule := MatchGeo(n.sel.Geo, p); rule >= 0 {
-			n.prefer(order, n.sel.Geo[rule].Regions)
-			why = fmt.Sprintf("rule %d", rule+1)
-		}
-	case fleet.Subnet:
-		if ids, at := n.subnets.find(c.network(p)); at.IsValid() {
-			n.prefer(order, ids)
-			why = at.String()
-		}
-	}
-	if len(order) > rankDepth {
-		slices.Sort(order[rankDepth:])
-	}
-	return order, why
 }
 
 // network gives the smallest of the Spec's own networks that a place lies in.
@@ -302,18 +251,6 @@ func (c *Classes) network(p geo.Place) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return c.networks[p.Mark-1]
-}
-
-// byDistance orders members by kilometres, a group by its nearest region, plus
-// bias; equals stay as they are.
-func (n *node) byDistance(km []float64) []uint8 {
-	at := make([]float64, len(n.members))
-	order := make([]uint8, len(n.members))
-	for i := range n.members {
-		order[i], at[i] = uint8(i), n.distance(i, km)+n.sel.Bias[n.members[i].id]
-	}
-	slices.SortStableFunc(order, func(a, b uint8) int { return cmp.Compare(at[a], at[b]) })
-	return order
 }
 
 // distance is that of the nearest region of a member.

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"encoding/binary"
 	"maps"
 	"slices"
 	"time"
@@ -309,7 +310,7 @@ func (s *Scene) order(t *tree, r *Ranking, at uint8, slot Slot) []uint8 {
 
 // vantage gives the region nearest to the place that has a live prober, or -1.
 func (s *Scene) vantage(r *Ranking) int {
-	for _, i := range r.near {
+	for _, i := range r.near.at[:r.near.n] {
 		if s.probing[i] {
 			return int(i)
 		}
@@ -383,10 +384,29 @@ func (s *Scene) Effect(service int, r *Ranking) string {
 			b = append(append(b, byte(len(o))), o...)
 		}
 	}
-	if h := &s.health[service]; h.seen != "" || h.blind != (mask{}) {
-		b = append(b, byte(s.vantage(r)+1))
+	return string(s.appendSeen(b, service, s.vantage(r)))
+}
+
+// appendSeen appends what a vantage, or none where it is -1, sees otherwise
+// than the fleet, of what a service may answer.
+func (s *Scene) appendSeen(b []byte, service, vantage int) []byte {
+	h, leaves := &s.health[service], &s.classes.trees[service].leaves
+	if h.seen == "" && h.blind == (mask{}) {
+		return b
 	}
-	return string(b)
+	var down mask
+	for i := range s.classes.regions {
+		if r := uint8(i); leaves.has(r) && !h.out.has(r) && h.down(vantage, r, len(s.classes.regions)) {
+			down.set(r)
+		}
+	}
+	for _, m := range down {
+		b = binary.LittleEndian.AppendUint64(b, m)
+	}
+	if vantage >= 0 && h.blind.has(uint8(vantage)) {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 // Latencies gives the damped measures between regions that the scene goes by,

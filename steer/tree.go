@@ -26,7 +26,8 @@ type node struct {
 	sel      *fleet.Selection
 	members  []member // candidates, in the Spec's order
 	fallback []member
-	unmapped []uint8 // positions of all members, for clients of unknown place
+	unmapped []uint8   // positions of all members, for clients of unknown place
+	at       [][]uint8 // by region: positions of the members whose first leaf it is
 	records  int
 	need     int         // members that must be up
 	slots    *slotOrders // for policy weighted
@@ -39,6 +40,7 @@ type member struct {
 	region uint8
 	node   uint8 // 0: it is a region
 	weight int
+	bias   float64 // kilometres
 	leaves []uint8
 }
 
@@ -82,7 +84,7 @@ func newTree(spec *fleet.Spec, regions map[string]int, st *fleet.Steering) *tree
 		}
 		n.members, n.fallback = resolve(ids), resolve(n.sel.Fallback)
 		for j := range n.members {
-			n.members[j].weight = n.sel.Weights[n.members[j].id]
+			n.members[j].weight, n.members[j].bias = n.sel.Weights[n.members[j].id], n.sel.Bias[n.members[j].id]
 		}
 		n.need = max(1, int(math.Ceil(n.sel.MinHealthy*float64(len(n.members))-1e-9)))
 		t.measured = t.measured || n.sel.Policy == fleet.Latency
@@ -91,6 +93,14 @@ func newTree(spec *fleet.Spec, regions map[string]int, st *fleet.Steering) *tree
 	for i := range t.nodes {
 		n := &t.nodes[i]
 		n.unmapped = n.front(n.sel.Unmapped)
+		n.at = make([][]uint8, len(spec.Regions))
+		for j := range n.members {
+			first := uint8(0)
+			if leaves := n.members[j].leaves; len(leaves) > 0 {
+				first = leaves[0]
+			}
+			n.at[first] = append(n.at[first], uint8(j))
+		}
 		if n.sel.Policy == fleet.Weighted {
 			n.slots = weigh(n)
 		}
@@ -157,17 +167,16 @@ func (n *node) prefer(order []uint8, ids []string) {
 	if len(ids) == 0 {
 		return
 	}
-	slices.SortStableFunc(order, func(a, b uint8) int {
-		return place(ids, n.members[a].id) - place(ids, n.members[b].id)
-	})
-}
-
-// place gives the index of id in list, or the list's length.
-func place(list []string, id string) int {
-	if i := slices.Index(list, id); i >= 0 {
-		return i
+	at := 0
+	for _, id := range ids {
+		for i := at; i < len(order); i++ {
+			if m := order[i]; n.members[m].id == id {
+				copy(order[at+1:i+1], order[at:i])
+				order[at] = m
+				at++
+			}
+		}
 	}
-	return len(list)
 }
 
 // subnets finds the rule for a network: by prefix, the longest winning, and

@@ -29,8 +29,12 @@ func (s *gslbNode) dnsParts(b *daemon.Base) ([]daemon.Part, error) {
 		return nil, err
 	}
 	log := tap.New(tap.Config{Identity: b.Node, Version: "meridian", Logger: b.Log})
+	fast, register, err := s.flags.fastPath(b.Log)
+	if err != nil {
+		return nil, err
+	}
 	d, err := dnsserver.New(dnsserver.Config{
-		Listen: listen, Geo: source, Logger: b.Log, QUIC: quic.New(b.Log), Tap: log,
+		Listen: listen, Geo: source, Logger: b.Log, QUIC: quic.New(b.Log), Tap: log, Fast: fast,
 		Identity: answer.Identity{Node: b.Node, Cookie: b.Identity.CookieSecret},
 	})
 	if err != nil {
@@ -53,6 +57,7 @@ func (s *gslbNode) dnsParts(b *daemon.Base) ([]daemon.Part, error) {
 	parts := []daemon.Part{
 		{Name: "query log", Apply: log.Apply, Run: log.Run, Register: log.Register},
 		{Name: "nameserver", Apply: d.Apply, SetView: d.SetView, Run: d.Run, Register: d.Register, Ready: ready},
+		{Name: "answers in the kernel", Register: register},
 		transfers,
 	}
 	if len(s.flags.Geo) == 0 {

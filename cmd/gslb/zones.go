@@ -22,7 +22,11 @@ import (
 
 // serveZones serves plain zones from a folder: no Spec, no fleet.
 func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
-	s, err := f.zoneServer(log)
+	fast, register, err := f.fastPath(log)
+	if err != nil {
+		return err
+	}
+	s, err := f.zoneServer(log, fast)
 	if err != nil {
 		return err
 	}
@@ -42,6 +46,9 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 	}
 	registry := prometheus.NewRegistry()
 	s.Register(registry)
+	if register != nil {
+		register(registry)
+	}
 	cfg := api.Config{Ready: ready, Problem: zones.Problem, Metrics: registry, Logger: log}
 	if f.AdminTokenFile != "" { // zones may be changed, and are written back
 		if cfg.Token, err = f.token(); err != nil {
@@ -67,7 +74,7 @@ func (f *serveFlags) serveZones(ctx context.Context, log *slog.Logger) error {
 }
 
 // zoneServer makes the nameserver for plain zones.
-func (f *serveFlags) zoneServer(log *slog.Logger) (*server.Server, error) {
+func (f *serveFlags) zoneServer(log *slog.Logger, fast server.Fast) (*server.Server, error) {
 	listen, err := f.listen([]string{":53"})
 	if err != nil {
 		return nil, err
@@ -81,7 +88,7 @@ func (f *serveFlags) zoneServer(log *slog.Logger) (*server.Server, error) {
 		return nil, fmt.Errorf("DNS cookies: %w", err)
 	}
 	return server.New(server.Config{
-		Listen: listen, Logger: log, QUIC: quic.New(log), DNS: *dns, Objects: objects,
+		Listen: listen, Logger: log, QUIC: quic.New(log), Fast: fast, DNS: *dns, Objects: objects,
 		Identity: answer.Identity{Node: f.Node, Cookie: func(int64) [16]byte { return secret }},
 	})
 }

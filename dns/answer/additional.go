@@ -8,7 +8,7 @@ func (w *Worker) extra(s *step) {
 	switch e := &w.end; {
 	case e.kind == delegated:
 		w.glue(e.z, e.node)
-	case e.kind == data && e.set != nil:
+	case e.kind == data && e.set != nil && namesHosts(e.set.Type):
 		h := hosts{z: e.z}
 		h.add(w, e.node, e.set, ownerAt(s.at), 0)
 	}
@@ -46,6 +46,16 @@ func (w *Worker) glue(z *served, n *zone.Node) {
 	}
 }
 
+// namesHosts says whether records of a type name hosts whose addresses may be
+// wanted.
+func namesHosts(t uint16) bool {
+	switch t {
+	case zone.TypeNS, zone.TypeMX, zone.TypeSRV, zone.TypeHTTPS, zone.TypeSVCB:
+		return true
+	}
+	return false
+}
+
 // hosts are the names whose addresses a response has in ADDITIONAL.
 type hosts struct {
 	z    *served
@@ -64,9 +74,6 @@ const maxServices = 4
 // section 4.1).
 func (h *hosts) add(w *Worker, n *zone.Node, set *zone.RRset, at owner, depth int) {
 	service := set.Type == zone.TypeHTTPS || set.Type == zone.TypeSVCB
-	if !service && set.Type != zone.TypeNS && set.Type != zone.TypeMX && set.Type != zone.TypeSRV {
-		return
-	}
 	for rest := set.Data; len(rest) > 0 && h.n < len(h.done); {
 		var rdata []byte
 		rdata, rest = zone.Next(rest)
@@ -131,9 +138,5 @@ func (h *hosts) has(n *zone.Node) bool {
 
 // lowered folds a name of the zone's data; the copy lives in the worker.
 func (w *Worker) lowered(name []byte) []byte {
-	low := w.names[1][:copy(w.names[1][:], name)]
-	for i := range low {
-		low[i] = zone.Lower(low[i])
-	}
-	return low
+	return w.names[1][:zone.CopyLower(w.names[1][:], name)]
 }

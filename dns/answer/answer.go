@@ -75,8 +75,11 @@ type Outcome struct {
 // Worker is the scratch space of one goroutine that answers queries. The zero
 // value is ready; it is not safe for concurrent use.
 type Worker struct {
+	Outcome Outcome // of the last message
+
 	req      request
 	msg      message
+	lower    [256]byte    // the name asked for
 	names    [2][256]byte // the name looked up, and another one
 	wildcard [258]byte
 	seen     [maxChain]int
@@ -86,19 +89,21 @@ type Worker struct {
 	brief    uint32 // the longest TTL that absence may have
 	scope    int
 	tail     int // octets kept for the OPT
+	opt      optWriter
 	end      end
 	wilds    [maxChain]wild
 	wildN    int
 	once     once
 	absent   [len(steeredTypes)]uint16 // steered types that the name lacks for this client
 	absentN  int
-	chosen   zone.RRset // what a steered name holds
 	scratch  scratch
 	cookie   [cookieLen]byte
 	daily    daily
 	online   online
 	compact  bool // a zone with compact denial had a part in the answer, and DNSSEC is wanted
 
+	last    *served // zone found last
+	lastIn  *zoneMap
 	zone    *served // that answered the name asked for
 	steered *target // the steered name that answered, for Explain
 }
@@ -110,14 +115,25 @@ const maxChain = 16
 // PayloadUDP octets, or MaxStream for a stream, and gives its length; 0 where
 // the message gets none.
 func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outcome) {
+	n := p.Reply(w, query, &c, out)
+	return n, w.Outcome
+}
+
+// Reply is Answer without copies: what became of the message stands in
+// w.Outcome.
+func (p *Plan) Reply(w *Worker, query []byte, c *Client, out []byte) int {
+	w.Outcome = Outcome{}
 	if len(query) < headerLen {
-		return 0, Outcome{Drop: DropShort}
+		w.Outcome.Drop = DropShort
+		return 0
 	}
 	if query[2]&0x80 != 0 {
-		return 0, Outcome{Drop: DropResponse}
+		w.Outcome.Drop = DropResponse
+		return 0
 	}
 	r := &w.req
 	rcode := r.parse(query, &p.settings)
+	r.lower = w.lower[:zone.CopyLower(w.lower[:], r.qname)]
 	limit := 512
 	switch {
 	case c.Stream:
@@ -126,21 +142,18 @@ func (p *Plan) Answer(w *Worker, query []byte, c Client, out []byte) (int, Outco
 		limit = min(r.size, PayloadUDP)
 	}
 	w.aa, w.ede, w.scope, w.zone, w.steered = false, edeNone, 0, nil, nil
-	w.online.made, w.online.now, w.compact = p.made, c.Now, false
+	w.online.made, w.online.now, w.online.used, w.compact = p.made, c.Now, false, false
 	w.scratch.turn++
 	w.dnssec, w.brief = r.do, math.MaxUint32
 	w.tail = p.optLen(r)
 	w.msg.begin(out, limit-w.tail, r)
-	cookie := p.checkCookie(w, &c)
+	o := &w.Outcome
+	o.Cookie = p.checkCookie(w, c)
 	if rcode == NoError {
-		rcode = p.respond(w, &c, cookie)
+		rcode = p.respond(w, c, o.Cookie)
 	}
-	n := p.finish(w, &c, rcode)
-	o := Outcome{Rcode: rcode, Type: r.qtype, Class: r.qclass, Special: r.special(), Cookie: cookie}
-	if w.zone != nil {
-		o.Zone = w.zone.Zone
-	}
-	return n, o
+	o.Rcode, o.Type, o.Class, o.Zone, o.Special = rcode, r.qtype, r.qclass, w.zone.content(), r.special()
+	return p.finish(w, c, rcode)
 }
 
 // respond answers a query that is well formed.
@@ -165,7 +178,7 @@ func (p *Plan) respond(w *Worker, c *Client, cookie bool) uint16 {
 		return ServFail
 	case r.qtype == typeAXFR || r.qtype == typeIXFR:
 		return w.refuse(edeProhibited)
-	case p.settings.whoami != nil && string(r.lower[:len(r.qname)]) == string(p.settings.whoami):
+	case p.settings.whoami != nil && string(r.lower) == string(p.settings.whoami):
 		return p.whoami(w, c)
 	}
 	rcode := p.resolve(w, c)
@@ -190,14 +203,16 @@ func (p *Plan) finish(w *Worker, c *Client, rcode uint16) int {
 	if m.tc {
 		flags |= 0x0200
 	}
-	binary.BigEndian.PutUint16(m.buf, r.id)
-	binary.BigEndian.PutUint16(m.buf[2:], flags)
 	if r.edns {
 		p.opt(w, c, rcode)
 		m.counts[inAdditional]++
 	}
-	for i, n := range m.counts {
-		binary.BigEndian.PutUint16(m.buf[4+2*i:], n)
-	}
+	head := m.buf[:headerLen]
+	binary.BigEndian.PutUint16(head, r.id)
+	binary.BigEndian.PutUint16(head[2:], flags)
+	binary.BigEndian.PutUint16(head[4:], m.counts[0])
+	binary.BigEndian.PutUint16(head[6:], m.counts[inAnswer])
+	binary.BigEndian.PutUint16(head[8:], m.counts[inAuthority])
+	binary.BigEndian.PutUint16(head[10:], m.counts[inAdditional])
 	return m.n
 }

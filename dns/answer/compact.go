@@ -14,6 +14,7 @@ type online struct {
 	by     *sign.Online // while what a wildcard stands for is written; else nil
 	name   []byte       // that the wildcard stands for
 	failed bool
+	used   bool // something of the answer was signed, or not, because it was asked for
 
 	set  zone.RRset
 	data []byte
@@ -46,8 +47,9 @@ func (o *online) expanded() bool {
 // signed gives a set of the wildcard with the signatures of the name.
 func (w *Worker) signed(set *zone.RRset) *zone.RRset {
 	o := &w.online
+	o.used = true
 	o.set = *set
-	if set == &w.chosen { // in the order of the answer
+	if set == &w.scratch.set { // in the order of the answer
 		o.data = appendCanonical(o.data[:0], set.Data)
 		o.set.Data = o.data
 	}
@@ -66,6 +68,7 @@ func (w *Worker) signed(set *zone.RRset) *zone.RRset {
 // signed it has no signature, and validators ask elsewhere.
 func (w *Worker) compactNSEC(z *served, name []byte, exists bool, bits []byte, ttl uint32) *zone.RRset {
 	o := &w.online
+	o.used = true
 	o.data = z.online.AppendDenial(o.data[:0], name, bits)
 	o.set = zone.RRset{Type: zone.TypeNSEC, TTL: ttl, Count: 1, Data: o.data}
 	if w.dnssec {
@@ -115,8 +118,8 @@ func (w *Worker) compactAsked(z *served, s *step, found zone.Result) bool {
 		w.put(inAnswer, ownerAt(s.at), set)
 		return true
 	}
-	start := w.msg.mark()
-	count, ok := w.msg.signatures(ownerAt(s.at), set, set.TTL)
+	start, o := w.msg.mark(), ownerAt(s.at)
+	count, ok := w.msg.signatures(&o, set, set.TTL)
 	if w.msg.counts[inAnswer] += uint16(count); !ok {
 		w.msg.rewind(start)
 		w.msg.tc = true

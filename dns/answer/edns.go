@@ -63,7 +63,8 @@ func (o *optWriter) option(code uint16, n int) (data []byte, ok bool) {
 func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	m, r := &w.msg, &w.req
 	m.limit += w.tail
-	o := optWriter{b: m.buf[m.n:], n: 11, max: m.limit - m.n}
+	o := &w.opt
+	o.b, o.n, o.max = m.buf[m.n:], 11, m.limit-m.n
 	o.b[0] = 0
 	binary.BigEndian.PutUint16(o.b[1:], typeOPT)
 	binary.BigEndian.PutUint16(o.b[3:], PayloadUDP)
@@ -74,7 +75,7 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 	if w.compact && r.co {
 		o.b[7] |= 0x40
 	}
-	p.clientOptions(&o, w, c, rcode)
+	p.clientOptions(o, w, c, rcode)
 	if w.ede != edeNone {
 		if b, ok := o.option(optionEDE, 2); ok {
 			binary.BigEndian.PutUint16(b, uint16(w.ede))
@@ -86,7 +87,7 @@ func (p *Plan) opt(w *Worker, c *Client, rcode uint16) {
 		}
 	}
 	if z := w.zone; z != nil && z.Zone != nil {
-		p.zoneOptions(&o, w)
+		p.zoneOptions(o, w)
 	}
 	if r.padded && c.Encrypted {
 		size := m.n + o.n + 4

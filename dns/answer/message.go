@@ -118,7 +118,7 @@ func (m *message) equal(at int, name []byte) bool {
 			return true
 		}
 		for i := 1; i <= n; i++ {
-			if zone.Lower(m.buf[at+i]) != zone.Lower(name[i]) {
+			if a, b := m.buf[at+i], name[i]; a != b && zone.Lower(a) != zone.Lower(b) {
 				return false
 			}
 		}
@@ -155,34 +155,80 @@ func ownerAt(at int) owner { return owner{at: at} }
 // nothing of it. For an alias (CNAME) it gives the offset of the target.
 func (m *message) set(section int, o owner, s *zone.RRset, ttl uint32, signed bool) (target int, ok bool) {
 	start := m.mark()
-	for rest := s.Data; len(rest) > 0; {
-		var rdata []byte
-		rdata, rest = zone.Next(rest)
-		if target, ok = m.record(o, s.Type, ttl, rdata); !ok {
-			m.rewind(start)
-			return 0, false
-		}
+	if opaque(s.Type) {
+		_, ok = m.records(&o, s.Type, ttl, s.Data)
+	} else {
+		target, ok = m.each(o, s, ttl)
 	}
 	sigs := 0
-	if signed {
-		if sigs, ok = m.signatures(o, s, ttl); !ok {
-			m.rewind(start)
-			return 0, false
-		}
+	if ok && signed {
+		sigs, ok = m.signatures(&o, s, ttl)
+	}
+	if !ok {
+		m.rewind(start)
+		return 0, false
 	}
 	m.counts[section] += uint16(s.Count + sigs)
 	return target, true
 }
 
-// signatures writes the RRSIGs of an RRset, whose TTL is the set's (RFC 4034
-// section 3), and counts them.
-func (m *message) signatures(o owner, s *zone.RRset, ttl uint32) (n int, ok bool) {
-	for rest := s.Sigs; len(rest) > 0; n++ {
+// each writes the records of an RRset one by one. For an alias it gives the
+// offset of the target.
+func (m *message) each(o owner, s *zone.RRset, ttl uint32) (target int, ok bool) {
+	for rest := s.Data; len(rest) > 0; {
 		var rdata []byte
 		rdata, rest = zone.Next(rest)
-		if _, ok := m.record(o, zone.TypeRRSIG, ttl, rdata); !ok {
+		if target, ok = m.record(o, s.Type, ttl, rdata); !ok {
 			return 0, false
 		}
+	}
+	return target, true
+}
+
+// signatures writes the RRSIGs of an RRset, whose TTL is the set's (RFC 4034
+// section 3), and counts them. Where they do not fit, some may stand there.
+func (m *message) signatures(o *owner, s *zone.RRset, ttl uint32) (n int, ok bool) {
+	return m.records(o, zone.TypeRRSIG, ttl, s.Sigs)
+}
+
+// opaque says whether data of a type is written as it is.
+func opaque(t uint16) bool {
+	switch t {
+	case zone.TypeNS, zone.TypeCNAME, zone.TypePTR, zone.TypeMX, zone.TypeSOA, zone.TypeDNAME:
+		return false
+	}
+	return true
+}
+
+// records writes records of an opaque type, as RRsets hold them, and counts
+// them. Where they do not fit, some may stand there. An owner by name is then
+// known by its place.
+func (m *message) records(o *owner, t uint16, ttl uint32, data []byte) (n int, ok bool) {
+	for ; len(data) > 0; n++ {
+		size := 2 + (int(data[0])<<8 | int(data[1])) // RDLENGTH and RDATA
+		switch {
+		case o.at == 0:
+			at, ok := m.name(o.name)
+			if !ok {
+				return n, false
+			}
+			if at < 0x4000 {
+				o.at = at
+			}
+		case m.n+2 > m.limit:
+			return n, false
+		default:
+			binary.BigEndian.PutUint16(m.buf[m.n:], 0xc000|uint16(o.at))
+			m.n += 2
+		}
+		end := m.n + 8 + size
+		if end > m.limit {
+			return n, false
+		}
+		b := m.buf[m.n:end]
+		binary.BigEndian.PutUint64(b, uint64(t)<<48|1<<32|uint64(ttl)) // class IN
+		copy(b[8:], data[:size])
+		m.n, data = end, data[size:]
 	}
 	return n, true
 }

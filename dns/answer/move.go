@@ -127,7 +127,8 @@ func (p *Plan) firstKind() answerKind {
 
 // goes names where a client goes.
 func (p *Plan) goes(st *state, client netip.Addr) string {
-	o, _, _ := p.lookup(st, client)
+	var w scratch
+	o, _, _ := p.lookup(&w, st, client)
 	c := &o.v4
 	if st.kind == kindAAAA {
 		c = &o.v6

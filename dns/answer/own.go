@@ -12,7 +12,7 @@ import (
 func (p *Plan) chaos(w *Worker) uint16 {
 	r := &w.req
 	var text string
-	switch string(r.lower[:len(r.qname)]) {
+	switch string(r.lower) {
 	case "\x02id\x06server\x00", "\x08hostname\x04bind\x00":
 		text = p.settings.nsid
 	case "\x07version\x04bind\x00", "\x07version\x06server\x00":
@@ -38,7 +38,7 @@ func (p *Plan) whoami(w *Worker, c *Client) uint16 {
 	w.aa, w.dnssec = true, false
 	w.scope = int(r.ecs.source)
 	if r.qtype != zone.TypeTXT && r.qtype != typeANY {
-		if z := p.find(r.lower[:len(r.qname)], r.qtype); z != nil && z.Zone != nil {
+		if z := p.find(r.lower, r.qtype); z != nil && z.Zone != nil {
 			w.negative(z)
 		}
 		return NoError

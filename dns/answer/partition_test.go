@@ -211,7 +211,7 @@ func checkPartition(t *testing.T, p *Plan, target *target, qtype uint16, clients
 		if qtype == zone.TypeHTTPS {
 			kind = httpsKind(target.https)
 		}
-		_, index, _ := p.lookup(p.steering.states[target.service][kind], a)
+		_, index, _ := p.lookup(&w, p.steering.states[target.service][kind], a)
 		return index < 0 || target.rotate == fleet.RotateClient
 	}
 	for _, a := range clients {

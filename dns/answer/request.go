@@ -54,8 +54,8 @@ type request struct {
 	qname   []byte // as it came, in wire form; nil where there is no whole question
 	qtype   uint16
 	qclass  uint16
-	lower   [256]byte // qname in lower case
-	tsig    bool      // the last record is a TSIG (RFC 8945 section 5.2)
+	lower   []byte // qname in lower case
+	tsig    bool   // the last record is a TSIG (RFC 8945 section 5.2)
 	edns    bool
 	version uint8
 	do      bool
@@ -124,9 +124,6 @@ func (r *request) read(q []byte, set *settings) uint16 {
 			return FormErr
 		}
 		r.qname = q[at : at+n]
-		for i, c := range r.qname {
-			r.lower[i] = zone.Lower(c)
-		}
 		r.qtype = binary.BigEndian.Uint16(q[at+n:])
 		r.qclass = binary.BigEndian.Uint16(q[at+n+2:])
 		at += n + 4

@@ -43,11 +43,11 @@ type wild struct {
 // as far as zones are served here.
 func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 	r := &w.req
-	s := step{name: r.lower[:len(r.qname)], at: headerLen}
+	s := step{name: r.lower, at: headerLen}
 	w.end, w.wildN, w.once.n, w.absentN = end{}, 0, 0, 0
 	rcode, more := p.first(w, &s, c)
 	for more && !w.msg.tc {
-		z := p.find(s.name, r.qtype)
+		z := w.find(p, s.name, r.qtype)
 		if z == nil || z.Zone == nil {
 			break // the alias leads elsewhere
 		}
@@ -64,7 +64,7 @@ func (p *Plan) resolve(w *Worker, c *Client) uint16 {
 
 // first deals with the name asked for.
 func (p *Plan) first(w *Worker, s *step, c *Client) (rcode uint16, more bool) {
-	z := p.find(s.name, w.req.qtype)
+	z := w.find(p, s.name, w.req.qtype)
 	if z == nil {
 		return w.refuse(edeNotAuth), false
 	}
@@ -170,11 +170,11 @@ func (w *Worker) putTTL(section int, o owner, set *zone.RRset, ttl uint32) (targ
 // allSignatures answers type RRSIG with every signature at a name, or with
 // none where they do not all fit.
 func (w *Worker) allSignatures(z *served, n *zone.Node, s *step) bool {
-	total, start, fits := 0, w.msg.mark(), true
+	total, start, fits, o := 0, w.msg.mark(), true, ownerAt(s.at)
 	add := func(set *zone.RRset) {
 		if fits {
 			var count int
-			count, fits = w.msg.signatures(ownerAt(s.at), set, set.TTL)
+			count, fits = w.msg.signatures(&o, set, set.TTL)
 			total += count
 		}
 	}
@@ -230,10 +230,7 @@ func (w *Worker) follow(s *step, target []byte, at int) bool {
 	if s.hops == maxChain {
 		return false
 	}
-	n := copy(w.names[0][:], target)
-	for i := range n {
-		w.names[0][i] = zone.Lower(w.names[0][i])
-	}
+	n := zone.CopyLower(w.names[0][:], target)
 	s.name, s.at = w.names[0][:n], at
 	return true
 }

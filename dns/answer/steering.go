@@ -40,8 +40,8 @@ type state struct {
 	entries  []uint32 // by ranking: index in outcomes; with inSlots set, in rankings
 	outcomes []outcome
 	sets     []zone.RRset // A and AAAA: by outcome
-	uniform  bool         // all clients get one answer
-	wide     *geo.Table   // address to entry, each block as wide as one answer goes; nil until settled
+	uniform  bool         // all rankings have one entry: what clients get differs by slots at most
+	wide     geo.Scopes   // as wide as one answer goes; nil until settled
 }
 
 // inSlots marks an entry that depends on the slot.
@@ -58,7 +58,7 @@ type steering struct {
 	needed [][answerKinds]bool   // by service
 	states [][answerKinds]*state // by service; those needed
 	cache  map[stateKey]*state
-	wide   map[string]*geo.Table // by kind of ranking and entries
+	wide   map[string]geo.Scopes // by kind of ranking and entries
 	data   [2][][]byte           // by family and region: its addresses as records; the anycast ones come last
 
 	latency     *steer.LatencyMap // nil for none
@@ -131,8 +131,16 @@ func (p *Plan) decide(service int, kind answerKind) *state {
 	st := &state{service: service, kind: kind, of: p.classes.ByClass(k), rankings: p.classes.Rankings(k), uniform: true}
 	st.entries = make([]uint32, len(st.rankings))
 	known := map[outcome]uint32{}
-	slotted := map[string]uint32{}
+	slotted, briefs := map[string]uint32{}, map[string]uint32{}
+	var room [64]byte
 	for i, r := range st.rankings {
+		brief, plain := p.brief(room[:0], service, kind, r)
+		if plain {
+			if id, ok := briefs[string(brief)]; ok {
+				st.entries[i] = id
+				continue
+			}
+		}
 		o, sliced := p.choose(service, kind, r, 0)
 		id, ok := known[o]
 		switch {
@@ -153,9 +161,21 @@ func (p *Plan) decide(service int, kind answerKind) *state {
 			}
 		}
 		st.entries[i] = id
-		st.uniform = st.uniform && !sliced && id == st.entries[0]
+		if st.uniform = st.uniform && id == st.entries[0]; plain {
+			briefs[string(brief)] = id
+		}
 	}
 	return st
+}
+
+// brief appends what a decision of one kind comes down to: see steer.Brief.
+func (p *Plan) brief(b []byte, service int, kind answerKind, r *steer.Ranking) (_ []byte, ok bool) {
+	if kind != kindAAAA {
+		if b, ok = p.scene.Brief(b, service, steer.V4, r); !ok || kind == kindA {
+			return b, ok
+		}
+	}
+	return p.scene.Brief(b, service, steer.V6, r)
 }
 
 // choose gives what an answer is made of for one ranking and slot.
@@ -211,68 +231,86 @@ func (p *Plan) appendRecords(data []byte, family int, c *steer.Choice) []byte {
 
 // lookup gives the entry of a client and the scope for which it holds, and
 // from the entry what the answer is made of. index is that of the outcome in
-// outcomes, or -1.
-func (p *Plan) lookup(st *state, client netip.Addr) (o outcome, index, scope int) {
-	var id uint32
-	if st.wide != nil {
-		class, bits := st.wide.Lookup(client)
-		id, scope = uint32(class), bits
-	} else {
-		class, bits := p.table.Lookup(client)
-		id, scope = st.entries[st.of[class]], bits
-	}
-	if st.uniform {
-		scope = 0
+// outcomes, or -1 for one that lives in w until the next does.
+func (p *Plan) lookup(w *scratch, st *state, client netip.Addr) (o *outcome, index, scope int) {
+	at := p.table.Find(client)
+	id := st.entries[st.of[p.table.Class(at)]]
+	switch {
+	case st.uniform:
+	case st.wide != nil:
+		scope = st.wide.Scope(at)
+	default:
+		scope = p.table.Scope(at)
 	}
 	if id&inSlots == 0 {
-		return st.outcomes[id], int(id), scope
+		return &st.outcomes[id], int(id), scope
 	}
 	slot, bits := steer.SlotOf(client)
-	o, _ = p.choose(st.service, st.kind, st.rankings[id&^inSlots], slot)
-	return o, -1, max(scope, bits)
+	w.made, _ = p.choose(st.service, st.kind, st.rankings[id&^inSlots], slot)
+	return &w.made, -1, max(scope, bits)
 }
 
 // scratch is what a worker keeps to make steered RRsets in.
 type scratch struct {
+	set   zone.RRset // what a steered name holds
+	made  outcome
 	data  []byte
 	order []byte // the same records, rotated
 	canon []byte // and in canonical order
 	turn  uint32 // queries so far, for rotation
+
+	suppose      bool // answers are made of what is supposed
+	supposed     outcome
+	supposedTurn uint32
+}
+
+// kindOf says what a steered name answers to a type; false where the type is
+// not steered.
+func (t *target) kindOf(qtype uint16) (kind answerKind, ok bool) {
+	switch {
+	case t.service < 0:
+	case qtype == zone.TypeA:
+		return kindA, true
+	case qtype == zone.TypeAAAA:
+		return kindAAAA, true
+	case qtype == zone.TypeHTTPS && t.https != nil:
+		return httpsKind(t.https), true
+	}
+	return 0, false
 }
 
 // pick gives what a steered name holds of a type for a client and the scope
 // for which that holds; false where the type is not steered. The set lives in
 // the worker until the next one does.
-func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set zone.RRset, scope int, ok bool) {
-	var kind answerKind
-	switch {
-	case t.service < 0:
-		return set, 0, false
-	case qtype == zone.TypeA:
-		kind = kindA
-	case qtype == zone.TypeAAAA:
-		kind = kindAAAA
-	case qtype == zone.TypeHTTPS && t.https != nil:
-		kind = httpsKind(t.https)
-	default:
-		return set, 0, false
+func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set *zone.RRset, scope int, ok bool) {
+	kind, ok := t.kindOf(qtype)
+	if !ok {
+		return nil, 0, false
 	}
 	st := p.steering.states[t.service][kind]
-	o, index, scope := p.lookup(st, client)
-	set.Type, set.TTL = qtype, t.ttl
+	o, index, scope := &w.supposed, -1, 0
+	if !w.suppose {
+		o, index, scope = p.lookup(w, st, client)
+	}
+	set = &w.set
+	set.Type, set.TTL, set.Sigs = qtype, t.ttl, nil
 	switch {
 	case kind >= kindHTTPS:
-		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, &o)
+		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, o)
 		set.Data = w.data
 		return set, scope, true
 	case index >= 0:
 		set.Data, set.Count = st.sets[index].Data, st.sets[index].Count
 	default:
-		w.data, set.Count = p.records(w.data[:0], kind, &o)
+		w.data, set.Count = p.records(w.data[:0], kind, o)
 		set.Data = w.data
 	}
-	if t.rotate != fleet.RotateNone && set.Count > 1 {
-		scope = max(scope, w.rotate(&set, t.rotate, client))
+	switch {
+	case t.rotate == fleet.RotateNone || set.Count < 2:
+	case w.suppose:
+		w.turned(set, w.supposedTurn)
+	default:
+		scope = max(scope, w.rotate(set, t.rotate, client))
 	}
 	return set, scope, true
 }
@@ -285,12 +323,17 @@ func (w *scratch) rotate(set *zone.RRset, by fleet.Rotate, client netip.Addr) (s
 		slot, scope = steer.SlotOf(client)
 		n = uint32(slot)
 	}
+	w.turned(set, n)
+	return scope
+}
+
+// turned puts the record first that comes so many after the first.
+func (w *scratch) turned(set *zone.RRset, n uint32) {
 	each := len(set.Data) / set.Count
 	at := int(n%uint32(set.Count)) * each
 	had := set.Data
 	w.order = append(append(w.order[:0], had[at:]...), had[:at]...)
 	set.Data = w.order
-	return scope
 }
 
 // appendHTTPS appends the HTTPS records of an outcome.
@@ -321,19 +364,23 @@ func (p *Plan) Settle() *Plan {
 	out := *p
 	s := &out.steering
 	had := s.wide
-	s.wide = map[string]*geo.Table{}
+	s.wide = map[string]geo.Scopes{}
 	settled := map[*state]*state{}
 	for _, st := range s.cache {
+		if st.uniform {
+			settled[st] = st
+			continue
+		}
 		key := wideKey(p.classes.Kind(st.service), st.entries)
-		table := s.wide[key]
-		if table == nil {
-			if table = had[key]; table == nil {
-				table = p.table.Merge(func(c geo.Class) geo.Class { return geo.Class(st.entries[st.of[c]]) })
+		scopes := s.wide[key]
+		if scopes == nil {
+			if scopes = had[key]; scopes == nil {
+				scopes = p.table.Widen(st.byClass())
 			}
-			s.wide[key] = table
+			s.wide[key] = scopes
 		}
 		next := *st
-		next.wide = table
+		next.wide = scopes
 		settled[st] = &next
 	}
 	s.cache = make(map[stateKey]*state, len(p.steering.cache))
@@ -351,6 +398,15 @@ func (p *Plan) Settle() *Plan {
 	return &out
 }
 
+// byClass gives the entry of each class.
+func (st *state) byClass() []uint32 {
+	out := make([]uint32, len(st.of))
+	for class, ranking := range st.of {
+		out[class] = st.entries[ranking]
+	}
+	return out
+}
+
 // WithScopes gives the plan with the scopes of a settled one, where both have
 // made the same decisions; else the plan itself.
 func (p *Plan) WithScopes(settled *Plan) *Plan {
@@ -365,7 +421,7 @@ func (p *Plan) WithScopes(settled *Plan) *Plan {
 // Settled says whether Settle would change nothing.
 func (p *Plan) Settled() bool {
 	for _, st := range p.steering.cache {
-		if st.wide == nil {
+		if st.wide == nil && !st.uniform {
 			return false
 		}
 	}

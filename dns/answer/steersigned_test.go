@@ -1,15 +1,12 @@
 package answer
 
 import (
-	"crypto/sha256"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
-	"meridian/dns/sign"
-	"meridian/dns/zone"
 	"meridian/fleet"
 )
 
@@ -18,30 +15,7 @@ import (
 func signedPolicies(t testing.TB, shifts ...fleet.Shift) *fleet.World {
 	t.Helper()
 	w := policyWorld(t, shifts...)
-	spec := w.Snapshot.Spec.Zone("p.test.")
-	base, err := zone.Load(spec.Zone, []byte(spec.Records), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy := w.Snapshot.Spec.DNSSECPolicy(fleet.DefaultPolicy)
-	state, _, _, err := sign.Step(sign.State{}, spec.Zone, policy, now, sign.Facts{}, rand.NewChaCha8(sha256.Sum256([]byte("keys"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := sign.Options{State: &state, Policy: policy, Serial: 2, Now: now}
-	list, err := Variants(w.Snapshot, spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range list {
-		o.Variants = append(o.Variants, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets})
-	}
-	signed, _, err := sign.Sign(base, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}
-	w.Zones = w.Zones.With([]fleet.Object{{Key: key, Data: signed.Encode(), Version: "signed"}}, nil)
+	w.Zones = signedZones(t, w.Snapshot, "p.test.", fleet.DefaultPolicy)
 	return w
 }
 

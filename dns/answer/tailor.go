@@ -65,15 +65,14 @@ func (p *Plan) noteAbsent(w *Worker, z *served, n *zone.Node, c *Client) {
 // not steered. The set lives in the worker until the next one does.
 func (p *Plan) tailor(w *Worker, z *served, n *zone.Node, qtype uint16, client netip.Addr) (set *zone.RRset, scope int) {
 	t := &z.steered[n.Steer-1]
-	chosen, scope, ok := p.pick(&w.scratch, t, qtype, client)
+	set, scope, ok := p.pick(&w.scratch, t, qtype, client)
 	if !ok {
 		return nil, 0
 	}
-	w.chosen = chosen
-	if w.dnssec && z.Signed && chosen.Count > 0 {
-		w.chosen.Sigs = w.variant(z.Variants(n.Name, qtype), chosen.Data)
+	if w.dnssec && z.Signed && set.Count > 0 {
+		set.Sigs = w.variant(z.Variants(n.Name, qtype), set.Data)
 	}
-	return &w.chosen, scope
+	return set, scope
 }
 
 // variant gives the signatures of the variant that has those records, in

@@ -44,8 +44,9 @@ type target struct {
 // the shards that differ, so that the cost of a change does not depend on the
 // number of zones.
 type zoneMap struct {
-	shards [zoneShards]map[string]*served
-	len    int
+	shards  [zoneShards]map[string]*served
+	lengths [4]uint64 // those that apexes have, a bit for each; one whose last zone has gone may stay
+	len     int
 }
 
 const zoneShards = 4096
@@ -58,6 +59,18 @@ func shardOf(apex []byte) int { return int(maphash.Bytes(zoneSeed, apex) % zoneS
 // get gives the zone of an apex, or nil. It allocates nothing.
 func (m *zoneMap) get(apex []byte) *served {
 	return m.shards[shardOf(apex)][string(apex)]
+}
+
+// at is get, faster where no zone's name is as long as that, or it is the
+// likely one.
+func (m *zoneMap) at(name []byte, likely *served) *served {
+	switch {
+	case m.lengths[len(name)/64%4]>>(len(name)%64)&1 == 0:
+		return nil
+	case likely != nil && likely.apex == string(name):
+		return likely
+	}
+	return m.get(name)
 }
 
 func (m *zoneMap) all() iter.Seq[*served] {
@@ -100,6 +113,7 @@ func (e *zoneEdit) set(z *served) {
 		e.m.len++
 	}
 	shard[z.apex] = z
+	e.m.lengths[len(z.apex)/64] |= 1 << (len(z.apex) % 64)
 }
 
 func (e *zoneEdit) remove(apex string) {
@@ -200,10 +214,26 @@ func (p *Plan) with(change func(*zoneEdit)) *Plan {
 
 // find gives the zone that a name belongs to, the deepest one; a DS set
 // belongs to the parent zone (RFC 4035 section 3.1.4.1).
-func (p *Plan) find(name []byte, qtype uint16) *served {
+func (p *Plan) find(name []byte, qtype uint16) *served { return p.zones.find(name, qtype, nil) }
+
+// find is Plan.find for a worker, which is mostly asked for the zone that it
+// was asked for last.
+func (w *Worker) find(p *Plan, name []byte, qtype uint16) *served {
+	if w.lastIn != p.zones {
+		w.last, w.lastIn = nil, p.zones
+	}
+	z := p.zones.find(name, qtype, w.last)
+	if z != nil {
+		w.last = z
+	}
+	return z
+}
+
+// find does so; likely may be any of the zones, or nil.
+func (m *zoneMap) find(name []byte, qtype uint16, likely *served) *served {
 	var child *served
 	for at := name; ; at = at[1+int(at[0]):] {
-		if z := p.zones.get(at); z != nil {
+		if z := m.at(at, likely); z != nil {
 			if qtype != zone.TypeDS || len(at) != len(name) {
 				return z
 			}

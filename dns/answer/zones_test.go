@@ -66,3 +66,27 @@ func TestPlansKeepTheirZones(t *testing.T) {
 		}
 	}
 }
+
+// A worker, whatever it was asked before, finds the zone that a plan has.
+func TestWorkersFindThePlansZone(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var made []*zone.Zone
+	for i, name := range []fleet.Name{"test.", "a.test.", "b.test.", "c.a.test.", "d.c.a.test.", "est."} {
+		made = append(made, mustZone(t, name, string(dynamic("", i).Data)))
+	}
+	names := []fleet.Name{"test.", "x.test.", "a.test.", "x.a.test.", "c.a.test.", "x.c.a.test.", "d.c.a.test.", "x.d.c.a.test.", "x.b.test.", "est.", "x.est.", "x.", "."}
+	var w Worker
+	p := Empty(id)
+	for range 5000 {
+		switch z := made[rng.IntN(len(made))]; rng.IntN(8) {
+		case 0:
+			p = p.WithZone(z)
+		case 1:
+			p = p.WithoutZone(z.Name)
+		}
+		name, qtype := zone.Wire(names[rng.IntN(len(names))]), []uint16{zone.TypeA, zone.TypeDS}[rng.IntN(2)]
+		if got, want := w.find(p, name, qtype), p.find(name, qtype); got != want {
+			t.Fatalf("%s type %d: %v, want %v", zone.Text(name), qtype, got.content(), want.content())
+		}
+	}
+}

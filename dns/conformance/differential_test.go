@@ -15,7 +15,7 @@ func TestDifferential(t *testing.T) {
 	list := readDifferences(t).without(aspectFile, aspectOdd)
 	total := 0
 	for _, w := range worlds(t) {
-		t.Run(w.name, func(t *testing.T) { total += differential(t, w, list) })
+		t.Run(w.name, func(t *testing.T) { total += differential(t, w, list, meridian) })
 	}
 	if total < 5000 && !t.Failed() {
 		t.Errorf("the corpus has %d questions, and must have 5000", total)
@@ -27,8 +27,8 @@ func TestDifferential(t *testing.T) {
 }
 
 // differential runs the servers and judges Meridian by the others.
-func differential(t *testing.T, w world, list *differences) int {
-	servers := []peer{meridian(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
+func differential(t *testing.T, w world, list *differences, ours func(testing.TB, string) peer) int {
+	servers := []peer{ours(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
 	replies := make([][]normal, len(servers))
 	var wg sync.WaitGroup
 	for i, s := range servers {

@@ -7,6 +7,7 @@
 package limit
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
@@ -57,38 +58,57 @@ type Config struct {
 // answers passes.
 type Limiter struct {
 	cfg   Config
-	seed  maphash.Seed
-	sets  []set
+	table *Table
 	cost  [2][most]uint64 // of one answer, in ticks, by family and size
-	start time.Time
 	slips atomic.Uint64
 }
 
-// set is one cache line. Each way holds a network's tag in its high 16 bits and
-// below it the tick at which its debt is paid.
-type set [8]atomic.Uint64
+// Table is the debts of networks. It may be shared with what limits answers
+// elsewhere, as the kernel's program does.
+type Table struct {
+	Sets  []Set     // a power of 2 of them
+	Key   uint64    // of the hash; secret
+	Start time.Time // ticks count from here
+}
 
+// Set is one cache line. Each way holds a network's tag, which is not 0, in its
+// high 16 bits and below it the tick at which its debt is paid.
+type Set [8]atomic.Uint64
+
+// Tick is the unit of debts, and Window the greatest debt, in ticks.
 const (
-	tick     = time.Microsecond
-	window   = uint64(time.Second / tick)
+	Tick   = time.Microsecond
+	Window = uint64(time.Second / Tick)
+
 	tickBits = 48 // 8.9 years
 	tickMask = 1<<tickBits - 1
 )
+
+// DefaultNetworks is how many are kept where nothing else is said.
+const DefaultNetworks = 1 << 18
+
+// Key makes one for a Table.
+func Key() uint64 { return maphash.Bytes(maphash.MakeSeed(), nil) }
 
 // New gives a limiter, in which no network has a debt. Times given to Check are
 // not before start.
 func New(cfg Config, start time.Time) *Limiter {
 	if cfg.Networks == 0 {
-		cfg.Networks = 1 << 18
+		cfg.Networks = DefaultNetworks
 	}
 	n := 1
-	for n*len(set{}) < cfg.Networks {
+	for n*len(Set{}) < cfg.Networks {
 		n *= 2
 	}
-	l := &Limiter{cfg: cfg, seed: maphash.MakeSeed(), sets: make([]set, n), start: start}
+	return NewIn(cfg, &Table{Sets: make([]Set, n), Key: Key(), Start: start})
+}
+
+// NewIn gives a limiter that goes by the debts in a table.
+func NewIn(cfg Config, t *Table) *Limiter {
+	l := &Limiter{cfg: cfg, table: t}
 	for family, sizes := range [][]size{sizes4[:], sizes6[:]} {
 		for i, s := range sizes {
-			l.cost[family][i] = max(1, window/(uint64(cfg.PerSecond)*s.multiple))
+			l.cost[family][i] = max(1, Window/(uint64(cfg.PerSecond)*s.multiple))
 		}
 	}
 	return l
@@ -97,6 +117,26 @@ func New(cfg Config, start time.Time) *Limiter {
 // Config gives what the limiter was made with.
 func (l *Limiter) Config() Config { return l.cfg }
 
+// Table gives where it keeps debts.
+func (l *Limiter) Table() *Table { return l.table }
+
+// Cost is what an answer costs a network, in ticks.
+type Cost struct {
+	Bits  int // length of the network's prefix
+	Ticks uint64
+}
+
+// Costs gives those of IPv4's networks and of IPv6's.
+func (l *Limiter) Costs() (v4, v6 []Cost) {
+	for i, s := range sizes4 {
+		v4 = append(v4, Cost{s.bits, l.cost[0][i]})
+	}
+	for i, s := range sizes6 {
+		v6 = append(v6, Cost{s.bits, l.cost[1][i]})
+	}
+	return v4, v6
+}
+
 // Check says what becomes of one answer to client at a time, and counts it.
 func (l *Limiter) Check(client netip.Addr, now time.Time) Verdict {
 	for _, p := range l.cfg.Exempt {
@@ -104,7 +144,7 @@ func (l *Limiter) Check(client netip.Addr, now time.Time) Verdict {
 			return Send
 		}
 	}
-	t := uint64(now.Sub(l.start) / tick)
+	t := uint64(now.Sub(l.table.Start) / Tick)
 	sizes, cost := sizes4[:], &l.cost[0]
 	if !client.Is4() {
 		sizes, cost = sizes6[:], &l.cost[1]
@@ -113,7 +153,7 @@ func (l *Limiter) Check(client netip.Addr, now time.Time) Verdict {
 	var tags [most]uint64
 	for i, s := range sizes {
 		ways[i], tags[i] = l.find(client, s.bits, t)
-		if debt(ways[i].Load(), tags[i], t)+cost[i] > window {
+		if debt(ways[i].Load(), tags[i], t)+cost[i] > Window {
 			return l.over()
 		}
 	}
@@ -134,23 +174,13 @@ func (l *Limiter) over() Verdict {
 // find gives the way that holds the network of addr, or else the one with the
 // least debt, which the network takes over.
 func (l *Limiter) find(addr netip.Addr, bits int, now uint64) (way *atomic.Uint64, tag uint64) {
-	var key [17]byte
-	key[16] = byte(bits)
-	a := addr.As16()
-	if addr.Is4() {
-		bits += 96
-	}
-	n := copy(key[:], a[:bits/8])
-	if rest := bits % 8; rest != 0 {
-		key[n] = a[n] &^ (0xff >> rest)
-	}
-	h := maphash.Bytes(l.seed, key[:])
-	tag = h >> tickBits
-	s := &l.sets[h&uint64(len(l.sets)-1)]
+	h := l.table.hash(addr, bits)
+	tag = h>>tickBits | 1
+	s := &l.table.Sets[h&uint64(len(l.table.Sets)-1)]
 	least := uint64(tickMask)
 	for i := range s {
 		v := s[i].Load()
-		if v>>tickBits == tag && v != 0 {
+		if v>>tickBits == tag {
 			return &s[i], tag
 		}
 		if d := due(v, now); d < least {
@@ -158,6 +188,26 @@ func (l *Limiter) find(addr netip.Addr, bits int, now uint64) (way *atomic.Uint6
 		}
 	}
 	return way, tag
+}
+
+// hash spreads networks; an IPv4 one is that of the address mapped into IPv6.
+func (t *Table) hash(addr netip.Addr, bits int) uint64 {
+	if addr.Is4() {
+		bits += 96
+	}
+	a := addr.As16()
+	hi, lo := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
+	if bits < 64 {
+		hi, lo = hi&^(^uint64(0)>>bits), 0
+	} else {
+		lo &^= ^uint64(0) >> (bits - 64)
+	}
+	h := t.Key
+	for _, w := range [...]uint64{hi, lo, uint64(bits)} {
+		h = (h ^ w) * 0x9fb21c651e98df25
+		h ^= h >> 32
+	}
+	return h
 }
 
 // due is how long a way's debt lasts from now.

@@ -12,11 +12,11 @@ import (
 const receiveBuffer = 8 << 20
 
 // controlUDP sets what a socket needs before it is bound: several sockets for
-// one address, the address that each query came to (answers leave from it), and
-// no path MTU (RFC 9715 section 3.1): what forged ICMP says of it neither makes
+// one address, the address that each query came to where that may be any
+// (answers leave from it), and no path MTU (RFC 9715 section 3.1): what forged ICMP says of it neither makes
 // fragments of our answers, which are short enough for any path, nor has them
 // refused. To set DF on Linux is to listen to it, which that RFC warns of.
-func controlUDP(v6 bool) func(string, string, syscall.RawConn) error {
+func controlUDP(v6, anywhere bool) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var err error
 		set := func(fd, level, option, value int) {
@@ -27,12 +27,13 @@ func controlUDP(v6 bool) func(string, string, syscall.RawConn) error {
 		if e := c.Control(func(f uintptr) {
 			fd := int(f)
 			set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			level, tells, mtu, omit := unix.IPPROTO_IP, unix.IP_PKTINFO, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT
 			if v6 {
-				set(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-				set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
-			} else {
-				set(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-				set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+				level, tells, mtu, omit = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT
+			}
+			set(fd, level, mtu, omit)
+			if anywhere {
+				set(fd, level, tells, 1)
 			}
 			// The first needs CAP_NET_ADMIN, the second is bounded by rmem_max;
 			// neither is needed to serve.

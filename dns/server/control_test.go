@@ -17,7 +17,7 @@ func TestRFC9715NoPathMTU(t *testing.T) {
 		{"udp4", "127.0.0.1:0", false, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT},
 		{"udp6", "[::1]:0", true, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT},
 	} {
-		lc := net.ListenConfig{Control: controlUDP(c.v6)}
+		lc := net.ListenConfig{Control: controlUDP(c.v6, false)}
 		pc, err := lc.ListenPacket(t.Context(), c.network, c.at)
 		if err != nil {
 			t.Fatal(err)

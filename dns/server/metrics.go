@@ -12,6 +12,7 @@ var (
 	descLimited = prometheus.NewDesc("meridian_dns_rate_limited_total", "Responses over the rate limit, by what became of them.", []string{"action"}, nil)
 	descDrops   = prometheus.NewDesc("meridian_dns_dropped_total", "DNS messages and connections dropped, by transport and reason.", []string{"transport", "reason"}, nil)
 	descKernel  = prometheus.NewDesc("meridian_dns_udp_receive_drops_total", "Datagrams that the kernel dropped for lack of room in a socket.", nil, nil)
+	descCalls   = prometheus.NewDesc("meridian_dns_udp_system_calls_total", "System calls for UDP sockets: up to 64 messages each are received or sent.", nil, nil)
 	descConns   = prometheus.NewDesc("meridian_dns_connections", "Connections open now, by transport.", []string{"transport"}, nil)
 	descZones   = prometheus.NewDesc("meridian_dns_zones", "Zones served.", nil, nil)
 	descOnline  = prometheus.NewDesc("meridian_dns_online_signatures_total", "Signatures that queries to zones with compact denial have cost.", nil, nil)
@@ -25,7 +26,7 @@ func (s *Server) Register(r prometheus.Registerer) { r.MustRegister(collector{s}
 type collector struct{ s *Server }
 
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descQueries, descTypes, descClasses, descByZone, descRcodes, descHanded, descLimited, descDrops, descKernel, descConns, descZones, descOnline, descBroken, descFailed} {
+	for _, d := range []*prometheus.Desc{descQueries, descTypes, descClasses, descByZone, descRcodes, descHanded, descLimited, descDrops, descKernel, descCalls, descConns, descZones, descOnline, descBroken, descFailed} {
 		ch <- d
 	}
 }
@@ -41,6 +42,10 @@ func (s *Server) sums() *[HTTPS + 1]counters {
 	}
 	for _, st := range s.stats {
 		st.addTo(&out[st.transport])
+	}
+	if s.cfg.Fast != nil {
+		a := s.cfg.Fast.Answered()
+		a.addTo(&out[UDP])
 	}
 	return out
 }
@@ -87,6 +92,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descLimited, all.limited.Load(), "dropped")
 	counter(descLimited, all.slipped.Load(), "truncated")
 	counter(descKernel, all.kernel.Load())
+	counter(descCalls, all.calls.Load())
 	plan := c.s.plan.Load()
 	gauge(descZones, plan.Len())
 	counter(descOnline, plan.SignedOnline())

@@ -33,7 +33,7 @@ type quicSocket struct {
 
 func (o *opened) close() {
 	for _, u := range o.udp {
-		u.conn.Close()
+		u.close()
 	}
 	for _, l := range o.tcp {
 		l.Close()
@@ -177,7 +177,7 @@ func (s *Server) retire(o *opened) {
 	}
 	o.stop()
 	for _, u := range o.udp {
-		u.conn.Close()
+		u.stop()
 	}
 	for _, l := range o.tcp {
 		l.Close()
@@ -318,12 +318,13 @@ func network(kind string, a netip.AddrPort) string {
 }
 
 func (s *Server) openUDP(ctx context.Context, o *opened, a netip.AddrPort) error {
-	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6())}
+	anywhere := a.Addr().IsUnspecified()
+	lc := net.ListenConfig{Control: controlUDP(a.Addr().Is6(), anywhere)}
 	c, err := lc.ListenPacket(ctx, network("udp", a), a.String())
 	if err != nil {
 		return err
 	}
-	u, err := newUDPSocket(c.(*net.UDPConn), o.newStats(UDP))
+	u, err := newUDPSocket(c.(*net.UDPConn), anywhere, o.newStats(UDP))
 	if err != nil {
 		c.Close()
 		return err

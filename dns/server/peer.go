@@ -59,7 +59,7 @@ func (s *Server) answer(x *exchange, msg []byte, p *Peer, st *stats) (n int, spe
 		st.handed.Add(1)
 		return 0, true
 	}
-	st.count(o)
+	st.count(&o, 1)
 	seen := observed{msg, x.out[2 : 2+n], p.Client, p.Transport, o, answered}
 	if st.due(now.Unix()) {
 		st.ring.add(plan, &seen, now)

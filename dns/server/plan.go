@@ -119,6 +119,7 @@ func (s *Server) put(p *answer.Plan, revision uint64) {
 		m.view = s.view.Revision
 	}
 	s.plan.Store(m)
+	s.pokeFast()
 }
 
 // SetView takes another View into use. It does not wait for a plan that is

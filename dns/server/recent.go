@@ -143,7 +143,7 @@ func AnswerHash(b []byte) uint64 {
 }
 
 // Recent gives records of queries, the newest first. Each socket keeps its last
-// 256, of which it takes at most 64 a second.
+// 256, of which it takes at most 64 a second; so does what answers ahead of them.
 func (s *Server) Recent(f RecentFilter) []QueryRecord {
 	if f.Most == 0 {
 		f.Most = 100
@@ -151,7 +151,7 @@ func (s *Server) Recent(f RecentFilter) []QueryRecord {
 	s.opening.Lock()
 	all := slices.Clone(s.stats)
 	s.opening.Unlock()
-	out := []QueryRecord{}
+	out := append([]QueryRecord{}, s.fastRing.list(f)...)
 	for _, st := range all {
 		out = append(out, st.ring.list(f)...)
 	}

@@ -34,6 +34,7 @@ type Config struct {
 	Special  Handler   // takes what is not for the plan; nil: it is answered NOTIMP or REFUSED
 	QUIC     Datagrams // speaks the protocols over QUIC; nil: there are none
 	Tap      Tap       // takes copies of messages; nil for none
+	Fast     Fast      // answers ahead of the UDP sockets; nil for none
 	Sockets  int       // UDP sockets for each address; 0 for one a processor
 
 	// DNS says how to serve while there is no World: its listeners, TCP,
@@ -45,13 +46,15 @@ type Config struct {
 // Server is a nameserver. All methods are safe for concurrent use; Apply,
 // SetGeo and the zone loaders run one after another.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	plan     atomic.Pointer[moment]
-	settings atomic.Pointer[settings]
-	changed  chan struct{} // holds one token when the plan has changed
-	another  chan struct{} // holds one token when settings have changed before Run could listen
-	clients  clients
+	cfg         Config
+	log         *slog.Logger
+	plan        atomic.Pointer[moment]
+	settings    atomic.Pointer[settings]
+	changed     chan struct{} // holds one token when the plan has changed
+	another     chan struct{} // holds one token when settings have changed before Run could listen
+	fastChanged chan struct{} // likewise, for cfg.Fast
+	fastRing    ring          // of what it answered
+	clients     clients
 
 	exchanges sync.Pool     // of *exchange
 	specials  chan special  // messages over UDP for cfg.Special
@@ -96,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Identity.Each == nil {
 		cfg.Identity.Each = each
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), another: make(chan struct{}, 1),
+	s := &Server{cfg: cfg, log: cfg.Logger, source: cfg.Geo, changed: make(chan struct{}, 1), another: make(chan struct{}, 1), fastChanged: make(chan struct{}, 1),
 		specials: make(chan special, specialQueue), handling: make(chan struct{}, specialStreams),
 		fair: shares{each: specialClient}}
 	set, err := compileSettings(&s.cfg, &cfg.DNS, cfg.Objects, nil, time.Now())
@@ -134,6 +137,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	g.Go(func() error { s.expire(ctx); return nil })
+	if s.cfg.Fast != nil {
+		g.Go(func() error { s.feedFast(ctx); return nil })
+	}
 	if s.cfg.Special != nil {
 		g.Go(func() error { s.handleSpecials(ctx); return nil })
 	}

@@ -358,7 +358,7 @@ func TestAnswerAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	u, err := newUDPSocket(c.(*net.UDPConn), new(stats))
+	u, err := newUDPSocket(c.(*net.UDPConn), true, new(stats))
 	if err != nil {
 		t.Fatal(err)
 	}

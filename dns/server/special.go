@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds on messages that are not for the plan.
@@ -46,10 +48,7 @@ func (u *udpSocket) queueSpecial(s *Server, msg []byte, client, sender netip.Add
 	r := special{Request{
 		Message: msg, Client: client, Transport: UDP,
 		Answer: func(query []byte) []byte { return s.respond(query, client, UDP) },
-		Reply: func(answer []byte) error {
-			_, _, err := u.conn.WriteMsgUDPAddrPort(answer, control, sender)
-			return err
-		},
+		Reply:  func(answer []byte) error { return u.send(answer, control, sender) },
 	}}
 	select {
 	case s.specials <- r:
@@ -57,4 +56,17 @@ func (u *udpSocket) queueSpecial(s *Server, msg []byte, client, sender netip.Add
 	default:
 		return false
 	}
+}
+
+// send sends one message; any goroutine may.
+func (u *udpSocket) send(msg, control []byte, to netip.AddrPort) error {
+	var addr unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if to.Addr().Is4() {
+		addr = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	var err error
+	if e := u.raw.Control(func(fd uintptr) { err = unix.Sendmsg(int(fd), msg, control, addr, 0) }); e != nil {
+		return e
+	}
+	return err
 }

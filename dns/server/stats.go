@@ -101,6 +101,7 @@ type counters struct {
 	handed  atomic.Uint64 // to the Handler
 	limited atomic.Uint64 // answers dropped by the rate limit
 	slipped atomic.Uint64 // answers truncated by it
+	calls   atomic.Uint64 // system calls of a UDP socket
 	kernel  atomic.Uint64 // drops of sockets that are closed
 	rcode   [rcodes]atomic.Uint64
 	types   [len(typeNames)]atomic.Uint64
@@ -122,20 +123,55 @@ type stats struct {
 	_      [64]byte // so that sockets share no cache line
 }
 
-func (st *counters) count(o answer.Outcome) {
+// count counts n messages of one outcome.
+func (st *counters) count(o *answer.Outcome, n uint64) {
 	if o.Drop != answer.Answered {
-		st.drop(int(o.Drop))
+		st.drops[o.Drop].Add(n)
 		return
 	}
-	st.queries.Add(1)
-	st.types[typeIndex(o.Type)].Add(1)
-	st.classes[classIndex(o.Class)].Add(1)
+	st.queries.Add(n)
+	st.types[typeIndex(o.Type)].Add(n)
+	st.classes[classIndex(o.Class)].Add(n)
 	if o.Rcode < rcodes {
-		st.rcode[o.Rcode].Add(1)
+		st.rcode[o.Rcode].Add(n)
 	}
 	if o.Zone != nil {
-		st.zones.add(o.Zone.Name)
+		st.zones.add(o.Zone.Name, n)
 	}
+}
+
+// tally collects the outcomes of a batch, most of which are alike, so that the
+// counters are touched once for each kind of outcome.
+type tally struct {
+	kinds [8]struct {
+		outcome answer.Outcome
+		n       uint64
+	}
+	n int
+}
+
+func (t *tally) add(st *stats, o *answer.Outcome) {
+	for i := range t.kinds[:t.n] {
+		if k := &t.kinds[i]; k.outcome == *o {
+			k.n++
+			return
+		}
+	}
+	if t.n == len(t.kinds) {
+		st.countAll(t)
+	}
+	t.kinds[t.n].outcome, t.kinds[t.n].n = *o, 1
+	t.n++
+}
+
+// countAll counts what was collected.
+func (st *stats) countAll(t *tally) {
+	for i := range t.kinds[:t.n] {
+		k := &t.kinds[i]
+		st.count(&k.outcome, k.n)
+		k.outcome.Zone = nil // not to hold on to it
+	}
+	t.n = 0
 }
 
 func (st *counters) drop(reason int) { st.drops[reason].Add(1) }
@@ -146,6 +182,7 @@ func (st *counters) add(o *counters) {
 	st.handed.Add(o.handed.Load())
 	st.limited.Add(o.limited.Load())
 	st.slipped.Add(o.slipped.Load())
+	st.calls.Add(o.calls.Load())
 	st.kernel.Add(o.kernel.Load())
 	addAll(st.rcode[:], o.rcode[:])
 	addAll(st.types[:], o.types[:])
@@ -189,9 +226,8 @@ const (
 // zoneSeed only spreads names over the slots of this process.
 var zoneSeed = maphash.MakeSeed()
 
-func (c *zoneCounts) add(name fleet.Name) { c.addN(name, 1) }
-
-func (c *zoneCounts) addN(name fleet.Name, n uint64) {
+// add counts n queries to a zone.
+func (c *zoneCounts) add(name fleet.Name, n uint64) {
 	h := maphash.String(zoneSeed, string(name))
 	for i := range uint64(zoneTries) {
 		slot := &c.slots[(h+i)%zoneSlots]
@@ -216,7 +252,7 @@ func (s *zoneCount) take(name fleet.Name) *fleet.Name {
 func (c *zoneCounts) addAll(o *zoneCounts) {
 	for i := range o.slots {
 		if p := o.slots[i].name.Load(); p != nil {
-			c.addN(*p, o.slots[i].n.Load())
+			c.add(*p, o.slots[i].n.Load())
 		}
 	}
 	c.other.Add(o.other.Load())

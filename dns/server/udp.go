@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -19,9 +20,14 @@ import (
 )
 
 const (
-	batch       = 32   // messages a system call
+	batch       = 64   // messages a system call
+	most        = 16   // times that an empty socket is looked at again before its goroutine sleeps
+	awake       = 256  // batches after which it sleeps at once, for others to have a turn
+	busy        = 8    // messages at a time that make it worth to leave the epoll set
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
+	sendWait    = 100  // milliseconds that an answer waits for the interface
+	apart       = 64   // octets between buffers, which would else compete for the same lines of the cache
 )
 
 // mmsghdr is that of recvmmsg(2).
@@ -35,58 +41,65 @@ type mmsghdr struct {
 // reads and writes many messages a system call, and waits by the runtime's
 // poller.
 type udpSocket struct {
-	conn  *net.UDPConn
-	raw   syscall.RawConn
-	stats *stats
+	waiting
+	local    net.Addr
+	stats    *stats
+	anywhere bool // bound to no address, so that each message tells the one it came to
 
 	in, out  [batch]mmsghdr
 	inVec    [batch]unix.Iovec
 	outVec   [batch]unix.Iovec
 	names    [batch][unix.SizeofSockaddrInet6]byte
 	controls [batch][controlSize]byte
-	queries  [batch][maxQuery]byte
+	queries  [batch][maxQuery + apart]byte
 	answers  [batch][answer.PayloadUDP]byte
 	work     answer.Worker
-	receive  func(fd uintptr) bool // method values, made once
-	transmit func(fd uintptr) bool
-	second   int64 // in which notes were begun
-	notes    int   // records that may still be kept in it
-	n        int   // messages received, or to be sent from sent on
+	client   answer.Client
+	tally    tally
+	receive  func(uintptr) bool // a method value, made once
+	second   int64              // in which notes were begun
+	notes    int                // records that may still be kept in it
+	received int
+	looks    int // see recvmmsg
+	batches  int // since the socket's goroutine slept last
+	n        int // messages to be sent, from sent on
 	sent     int
 	errno    syscall.Errno
 }
 
-func newUDPSocket(c *net.UDPConn, st *stats) (*udpSocket, error) {
-	raw, err := c.SyscallConn()
+func newUDPSocket(c *net.UDPConn, anywhere bool, st *stats) (*udpSocket, error) {
+	local := c.LocalAddr()
+	wait, err := newWaiting(c)
 	if err != nil {
 		return nil, err
 	}
-	u := &udpSocket{conn: c, raw: raw, stats: st}
+	u := &udpSocket{waiting: wait, local: local, stats: st, anywhere: anywhere, received: batch}
 	for i := range batch {
 		u.inVec[i].Base = &u.queries[i][0]
 		u.inVec[i].SetLen(maxQuery)
-		u.in[i].hdr.Iov = &u.inVec[i]
-		u.in[i].hdr.SetIovlen(1)
+		h := &u.in[i].hdr
+		h.Iov, h.Name = &u.inVec[i], &u.names[i][0]
+		h.SetIovlen(1)
+		if anywhere {
+			h.Control = &u.controls[i][0]
+		}
 		u.outVec[i].Base = &u.answers[i][0]
+		h = &u.out[i].hdr
+		h.Iov = &u.outVec[i]
+		h.SetIovlen(1)
 	}
-	u.receive, u.transmit = u.recvmmsg, u.sendmmsg
+	u.receive = u.recvmmsg
 	return u, nil
 }
 
 // serve answers until ctx ends.
 func (u *udpSocket) serve(ctx context.Context, s *Server) error {
-	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, u.stop)()
+	defer u.close()
 	for {
-		for i := range batch {
-			h := &u.in[i].hdr
-			h.Name, h.Namelen = &u.names[i][0], unix.SizeofSockaddrInet6
-			h.Control = &u.controls[i][0]
-			h.SetControllen(controlSize)
-			h.Flags = 0
-		}
-		if err := u.raw.Read(u.receive); err != nil || u.errno != 0 {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		u.makeRoom()
+		if err := u.poll.Read(u.receive); err != nil || u.errno != 0 {
+			if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
 				return nil
 			}
 			if err == nil && (u.errno == unix.ENOMEM || u.errno == unix.ENOBUFS || u.errno == unix.ENETDOWN) {
@@ -97,23 +110,55 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 				}
 				continue
 			}
-			return fmt.Errorf("dns server: receiving on %s: %w", u.conn.LocalAddr(), cmp.Or(err, error(u.errno)))
+			return fmt.Errorf("dns server: receiving on %s: %w", u.local, cmp.Or(err, error(u.errno)))
 		}
 		u.answerAll(s)
 	}
 }
 
-// recvmmsg takes what there is; false where there is nothing yet.
-func (u *udpSocket) recvmmsg(fd uintptr) bool {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+// makeRoom takes back what the kernel said of the messages received last.
+func (u *udpSocket) makeRoom() {
+	for i := range u.received {
+		h := &u.in[i].hdr
+		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+		if u.anywhere {
+			h.SetControllen(controlSize)
+		}
+	}
+	u.received = 0
+}
+
+// recvmmsg takes what there is; false where there is nothing yet, and the
+// poller will tell. It does not let another goroutine have the processor:
+// nothing in it waits, and to get it back costs more than the call. While
+// messages follow closely on one another it looks again for the time that it
+// would take to sleep and to be woken: some microseconds.
+func (u *udpSocket) recvmmsg(set uintptr) bool {
+	u.errno = 0
+	for looks := 0; ; looks++ {
+		u.calls++
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			u.n, u.errno = int(n), 0
+			u.received = int(n)
+			u.batches++
+			if looks > 0 {
+				u.looks = most
+			}
+			if u.watched && u.received >= busy {
+				u.errno = u.watch(set, false)
+			}
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return false
+			if looks < u.looks && u.batches < awake {
+				continue
+			}
+			u.looks, u.batches = max(1, u.looks-1), 0
+			if !u.watched {
+				u.errno = u.watch(set, true)
+			}
+			return u.errno != 0
 		default:
 			u.errno = errno
 			return true
@@ -128,18 +173,17 @@ func (u *udpSocket) answerAll(s *Server) {
 		u.second, u.notes = sec, ringRate
 	}
 	sends := 0
-	for i := range u.n {
+	for i := range u.received {
 		if n := u.answer(s, p, set, now, i, sends); n > 0 {
 			u.put(i, sends, n)
 			sends++
 		}
 	}
+	u.stats.countAll(&u.tally)
+	u.stats.calls.Store(u.calls)
 	u.n, u.sent = sends, 0
 	for u.sent < u.n {
-		if err := u.raw.Write(u.transmit); err != nil {
-			return // closed
-		}
-		if u.errno != 0 { // the first of the rest cannot be sent, as to a network that is not there
+		if !u.sendmmsg() { // the first of the rest cannot be sent, as to a network that is not there
 			u.stats.drop(dropSend)
 			u.sent++
 		}
@@ -170,7 +214,8 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 		u.stats.drop(dropProxy)
 		return formErr(query, out)
 	}
-	n, outcome := p.Answer(&u.work, query, answer.Client{Addr: client.Addr(), Port: client.Port(), Now: uint32(u.second)}, out)
+	u.client.Addr, u.client.Port, u.client.Now = client.Addr(), client.Port(), uint32(u.second)
+	n, outcome := p.Reply(&u.work, query, &u.client, out), &u.work.Outcome
 	answerFrom(&u.controls[i], int(m.hdr.Controllen))
 	if outcome.Special && s.cfg.Special != nil {
 		u.stats.handed.Add(1)
@@ -179,17 +224,17 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 		}
 		return 0
 	}
-	u.stats.count(outcome)
+	u.tally.add(u.stats, outcome)
 	what := answered
 	if set.limiter != nil && n > 0 && !outcome.Cookie {
 		n, what = u.limit(set.limiter, client.Addr(), now, out[:n])
 	}
 	if u.notes > 0 {
 		u.notes--
-		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, outcome, what}, now)
+		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, *outcome, what}, now)
 	}
 	if s.tapped(u.stats) {
-		s.tap(&observed{query, out[:n], client, UDP, outcome, what}, now)
+		s.tap(&observed{query, out[:n], client, UDP, *outcome, what}, now)
 	}
 	return n
 }
@@ -211,29 +256,30 @@ func (u *udpSocket) limit(l *limit.Limiter, client netip.Addr, now time.Time, ou
 func (u *udpSocket) put(i, to, n int) {
 	m, o := &u.in[i], &u.out[to].hdr
 	u.outVec[to].SetLen(n)
-	o.Iov = &u.outVec[to]
-	o.SetIovlen(1)
 	o.Name, o.Namelen = m.hdr.Name, m.hdr.Namelen
 	o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
-	o.Flags = 0
 }
 
-// sendmmsg sends the rest of the batch; false where the socket is full.
-func (u *udpSocket) sendmmsg(fd uintptr) bool {
+// sendmmsg sends the rest of the batch; false where its first message cannot
+// be sent.
+func (u *udpSocket) sendmmsg() bool {
 	for u.sent < u.n {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
+		u.calls++
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, u.fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			u.sent += int(n)
 		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
+		case unix.EAGAIN: // the interface does not keep up
+			room := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLOUT}}
+			u.calls++
+			if n, err := unix.Poll(room, sendWait); n == 0 || err != nil && err != unix.EINTR {
+				return false
+			}
 		default:
-			u.errno = errno
-			return true
+			return false
 		}
 	}
-	u.errno = 0
 	return true
 }
 

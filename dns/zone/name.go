@@ -1,6 +1,10 @@
 package zone
 
-import "meridian/fleet"
+import (
+	"encoding/binary"
+
+	"meridian/fleet"
+)
 
 // Wire gives a name in wire form (RFC 1035 section 3.1), lower case as Names
 // are.
@@ -71,11 +75,36 @@ func Lower(c byte) byte {
 	return c
 }
 
-// lowerWire folds a name in wire form, in place. Lengths are below 'A'.
-func lowerWire(name []byte) []byte {
-	for i, c := range name {
-		name[i] = Lower(c)
+// CopyLower copies a name in wire form to dst, which may be the name itself,
+// folds it, and gives its length. Lengths of labels are below 'A'.
+func CopyLower(dst, name []byte) int {
+	n := len(name)
+	dst = dst[:n]
+	if n < 8 {
+		for i, c := range name {
+			dst[i] = Lower(c)
+		}
+		return n
 	}
+	for i := 0; i <= n-8; i += 8 {
+		binary.LittleEndian.PutUint64(dst[i:], lower8(binary.LittleEndian.Uint64(name[i:])))
+	}
+	binary.LittleEndian.PutUint64(dst[n-8:], lower8(binary.LittleEndian.Uint64(name[n-8:])))
+	return n
+}
+
+// lower8 folds eight octets at a time: the highest bit of each tells whether
+// its octet is a letter to fold.
+func lower8(x uint64) uint64 {
+	const each = 0x0101010101010101
+	low := x & (0x7f * each)
+	from, over := low+(0x80-'A')*each, low+(0x80-'Z'-1)*each
+	return x | from&^over&^x&(0x80*each)>>2
+}
+
+// lowerWire folds a name in wire form, in place.
+func lowerWire(name []byte) []byte {
+	CopyLower(name, name)
 	return name
 }
 

@@ -1,0 +1,68 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// attach puts the program at the device, where it is not; it is off again when
+// the process ends, however it ends.
+func (p *Path) attach() error {
+	dev, err := net.InterfaceByName(p.cfg.Device)
+	if err != nil {
+		p.detach()
+		return fmt.Errorf("dns xdp: device %s: %w", p.cfg.Device, err)
+	}
+	if p.link != nil && p.index == dev.Index {
+		return nil
+	}
+	p.detach()
+	l, mode, err := attach(p.kernel.Dns, dev, p.cfg.Mode)
+	if err != nil {
+		return fmt.Errorf("dns xdp: %w", err)
+	}
+	p.link, p.index = l, dev.Index
+	p.setMode(mode)
+	p.cfg.Log.Info("answering DNS in the kernel", "device", p.cfg.Device, "mode", string(mode), "names", p.image.names)
+	return nil
+}
+
+// attach gives the mode in the end.
+func attach(prog *ebpf.Program, dev *net.Interface, mode Mode) (link.Link, Mode, error) {
+	var errs []error
+	for _, try := range []struct {
+		mode  Mode
+		flags link.XDPAttachFlags
+	}{{Native, link.XDPDriverMode}, {Generic, link.XDPGenericMode}} {
+		if mode != Auto && mode != try.mode {
+			continue
+		}
+		l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: dev.Index, Flags: try.flags})
+		if err == nil {
+			return l, try.mode, nil
+		}
+		errs = append(errs, fmt.Errorf("attach to %s in %s mode: %w", dev.Name, try.mode, err))
+	}
+	return nil, "", errors.Join(errs...)
+}
+
+func (p *Path) detach() {
+	if p.link == nil {
+		return
+	}
+	if err := p.link.Close(); err != nil {
+		p.cfg.Log.Warn("taking the program off the device", "device", p.cfg.Device, "error", err)
+	}
+	p.link = nil
+	p.setMode("")
+}
+
+func (p *Path) setMode(m Mode) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mode = m
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The program of a nameserver's device: it answers what dns/answer has made
+ * ready, and passes on the rest. */
+#include "kernel.h"
+#include "consts.h"
+#include "types.h"
+#include "maps.h"
+#include "headers.h"
+#include "packet.h"
+#include "question.h"
+#include "edns.h"
+#include "cookie.h"
+#include "find.h"
+#include "clients.h"
+#include "steer.h"
+#include "limit.h"
+#include "write.h"
+#include "sample.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
+{
+	struct settings *set;
+	struct moment *m;
+	__u32 zero = 0, wanted;
+	enum reason r;
+	ref place;
+
+	r = find_message(ctx, q);
+	if (r != REASONS)
+		return r;
+	set = bpf_map_lookup_elem(&self, &zero);
+	m = bpf_map_lookup_elem(&moments, &zero);
+	if (!set || !m || !plain(ctx, q))
+		return PASS_MESSAGE;
+	r = read_question(ctx, q);
+	if (r != REASONS)
+		return r;
+	if (!read_edns(ctx, q, set))
+		return PASS_OPTIONS;
+	q->scope = 0;
+	q->valid = 0;
+	q->zone = 0;
+	place = find_answer(q);
+	if (octet(&stale, 0, q->zone))
+		return PASS_STALE;
+	if (what_of(place) == WHAT_STEERED)
+		place = steer(q, place, m->live);
+	if (what_of(place) != WHAT_ANSWER)
+		return PASS_ANSWER;
+	if (q->cookie && !bake(q, m->now))
+		return PASS_COOKIE;
+	wanted = sample_query(ctx, q, m->now, set->share);
+	r = respond(ctx, q, place);
+	if (wanted && r >= TX_ANSWER)
+		sample_answer(ctx, q, wanted, r);
+	return r;
+}
+
+SEC("xdp")
+int dns(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct query *q = bpf_map_lookup_elem(&queries, &zero);
+	enum reason r;
+
+	if (!q)
+		return XDP_PASS;
+	r = handle(ctx, q);
+	count(q, r);
+	return r < TX_ANSWER ? XDP_PASS : r < DROP_LIMITED ? XDP_TX : XDP_DROP;
+}

@@ -1,0 +1,24 @@
+// Package xdp answers DNS queries in the kernel, before a socket sees them.
+//
+// What dns/answer would answer is asked of it ahead of the queries, by the
+// same Plan that the sockets use, and laid into maps: for each name what each
+// type gets, as the octets that stand behind the question. So both answer the
+// same, octet for octet. Where the name asked for is longer than the one that
+// is known (below a wildcard, a delegation, or where there is nothing), the
+// compression pointers of the answer are made relative to the end of the name.
+//
+// The program (see bpf/) answers plain queries over UDP: one question, at most
+// an OPT with Client Subnet, a cookie, and options that mean nothing here. All
+// else it passes to the sockets, and so what it has no answer for.
+//
+// An image is all of that for one plan: compiled beside the one in use (compile,
+// ask, kinds, below, faces), brought into maps of its own with a program of its
+// own (kernel, clients), and put in place of the other at the device, so that no
+// query is lost. What health decides changes within an image: it is written into
+// the half of the states that is not in force, and then one number says that it
+// is (deciding, flip). Zones that have changed since are left to the sockets until
+// the next image is there (path).
+//
+// Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink). It imports
+// dns/answer, dns/server, dns/limit, dns/zone, geo and steer. Imported by cmd and lab only.
+package xdp

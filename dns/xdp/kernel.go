@@ -1,0 +1,274 @@
+package xdp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"meridian/dns/answer"
+)
+
+// kernel is a loaded program and its maps, which hold one image.
+type kernel struct {
+	dnsObjects
+	reasons   []string // names of enum reason, by value
+	block     *ebpf.MapSpec
+	first     *ebpf.Map // block 0
+	room      int       // blocks
+	filled    int       // of them
+	names     int
+	left      int // zones that had no room
+	now       time.Time
+	decisions decisions
+	settings  dnsSettings
+}
+
+// load brings a program with an image into the kernel. It counts on where the
+// one before does, which may be nil. Errors say what right
+// or feature is missing.
+func load(im *image, now time.Time, before *kernel) (*kernel, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("dns xdp: lift the limit on locked memory: %w", err)
+	}
+	spec, err := loadDns()
+	if err != nil {
+		return nil, fmt.Errorf("dns xdp: read the program: %w", err)
+	}
+	names, err := enumNames(spec, "reason")
+	if err != nil {
+		return nil, fmt.Errorf("dns xdp: %w", err)
+	}
+	c := im.compiler
+	clients := newClients(c.plan.Clients())
+	decided := c.deciding.decide(c.plan)
+	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: len(im.blocks) + len(im.blocks)/4 + spareBlocks,
+		names: im.names, left: len(c.left), now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
+	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
+	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
+	clients.size(spec)
+	k.decisions.size(spec, len(c.variants))
+	if err := errors.Join(spec.Variables[dnsVarHashKey].Set(im.directory.key),
+		spec.Variables[dnsVarBucketMask].Set(uint32(len(im.directory.buckets)-1)),
+		spec.Variables[dnsVarRootBits4].Set(uint32(rootBits)), spec.Variables[dnsVarRootBits6].Set(uint32(rootBits))); err != nil {
+		return nil, fmt.Errorf("dns xdp: set the program's constants: %w", err)
+	}
+	opts := &ebpf.CollectionOptions{}
+	if before != nil {
+		opts.MapReplacements = map[string]*ebpf.Map{dnsMapCounters: before.Counters, dnsMapTallies: before.Tallies,
+			dnsMapDebts: before.Debts, dnsMapSamples: before.Samples}
+	}
+	if err := spec.LoadAndAssign(&k.dnsObjects, opts); err != nil {
+		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
+	}
+	if err := k.fill(im, &clients, decided); err != nil {
+		k.Close()
+		return nil, fmt.Errorf("dns xdp: %w", err)
+	}
+	return k, nil
+}
+
+// Close takes all out of the kernel.
+func (k *kernel) Close() error {
+	if k.first != nil {
+		k.first.Close()
+	}
+	return k.dnsObjects.Close()
+}
+
+func (k *kernel) fill(im *image, clients *clients, decided *decided) error {
+	if err := k.setBlocks(0, im.blocks); err != nil {
+		return err
+	}
+	if err := errors.Join(k.fillBuckets(im.directory), k.fillClients(clients), writeWords(k.Variants, 0, im.compiler.variants)); err != nil {
+		return err
+	}
+	if err := k.configure(im.compiler.plan.Fast()); err != nil {
+		return err
+	}
+	return k.flip(decided)
+}
+
+// spareBlocks is for answers that come later.
+const spareBlocks = 64
+
+// blockBatch is how many blocks are put in place at a time, each batch of
+// which waits for all queries under way.
+const blockBatch = 256
+
+// setBlocks puts the records of blocks in place from a number on; records that
+// are there stay what they are.
+func (k *kernel) setBlocks(from int, blocks [][]byte) error {
+	for len(blocks) > 0 {
+		n := min(len(blocks), blockBatch)
+		if err := k.setBatch(from, blocks[:n]); err != nil {
+			return fmt.Errorf("blocks from %d on: %w", from, err)
+		}
+		from, blocks = from+n, blocks[n:]
+	}
+	return nil
+}
+
+func (k *kernel) setBatch(from int, blocks [][]byte) error {
+	var numbers, fds []uint32
+	var made []*ebpf.Map
+	defer func() {
+		for _, m := range made {
+			if m != k.first {
+				m.Close() // the outer map holds its own reference
+			}
+		}
+	}()
+	for i, b := range blocks {
+		m, err := ebpf.NewMap(k.block)
+		if err != nil {
+			return err
+		}
+		made, numbers, fds = append(made, m), append(numbers, uint32(from+i)), append(fds, uint32(m.FD()))
+		if err := m.Put(uint32(0), b[:blockSize]); err != nil {
+			return err
+		}
+	}
+	if _, err := k.Blocks.BatchUpdate(numbers, fds, nil); err != nil {
+		return err
+	}
+	k.filled = max(k.filled, from+len(blocks))
+	if from == 0 {
+		if k.first != nil {
+			k.first.Close()
+		}
+		k.first = made[0]
+	}
+	return nil
+}
+
+func (k *kernel) fillBuckets(d *directory) error {
+	mem, err := k.Buckets.Memory()
+	if err != nil {
+		return fmt.Errorf("buckets: %w", err)
+	}
+	buf := make([]byte, 0, 8*ways*len(d.buckets))
+	for i := range d.buckets {
+		for _, e := range d.buckets[i] {
+			buf = binary.NativeEndian.AppendUint64(buf, e)
+		}
+	}
+	if _, err := mem.WriteAt(buf, 0); err != nil {
+		return fmt.Errorf("buckets: %w", err)
+	}
+	return nil
+}
+
+// secretDays and fixedSecrets are SECRETS and FIXED_SECRETS of the program.
+const (
+	secretDays   = 4
+	fixedSecrets = 4
+)
+
+// configure says what holds for all answers.
+func (k *kernel) configure(f answer.Fast) error {
+	for i, s := range f.Fixed[:min(len(f.Fixed), fixedSecrets)] { // with more, the program leaves cookies to the sockets
+		if err := k.setSecret(uint32(secretDays+i), s, 0); err != nil {
+			return err
+		}
+	}
+	k.settings = dnsSettings{Ecs: flag(f.ECS), Nsid: flag(f.NSID), Cookies: flag(f.Cookies),
+		Require: flag(f.Require), Fixed: uint32(len(f.Fixed)), Reserve: uint32(f.Reserve)}
+	return k.Self.Put(uint32(0), &k.settings)
+}
+
+func (k *kernel) setSecret(slot uint32, s [16]byte, day int64) error {
+	key := [2]uint64{binary.LittleEndian.Uint64(s[:]), binary.LittleEndian.Uint64(s[8:])}
+	if err := k.Secrets.Put(slot, &dnsSecret{Key: key, Day: uint64(day)}); err != nil {
+		return fmt.Errorf("dns xdp: cookie secret: %w", err)
+	}
+	return nil
+}
+
+// setDays brings the secrets of yesterday, today and tomorrow.
+func (k *kernel) setDays(f answer.Fast, now time.Time) error {
+	if f.Secret == nil {
+		return nil
+	}
+	today := int64(uint32(now.Unix()) / 86400)
+	for day := today - 1; day <= today+1; day++ {
+		if err := k.setSecret(uint32(day%secretDays), f.Secret(day), day); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tick says what time it is, and which half is in force, in one write.
+func (k *kernel) tick(now time.Time) error {
+	k.now = now
+	return k.Moments.Put(uint32(0), &dnsMoment{Now: uint32(now.Unix()), Live: uint32(k.decisions.live)})
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// listenSlots and listenProbes are LISTEN_SLOTS and LISTEN_PROBES of the
+// program.
+const (
+	listenSlots  = 1024
+	listenProbes = 8
+)
+
+// listen says where queries are answered.
+func (k *kernel) listen(at []netip.AddrPort) error {
+	table := make([]dnsListen, listenSlots)
+	for _, a := range at {
+		if !addListen(table, a) {
+			return fmt.Errorf("dns xdp: too many addresses to listen at: %d", len(at))
+		}
+	}
+	keys := make([]uint32, listenSlots)
+	for i := range keys {
+		keys[i] = uint32(i)
+	}
+	if _, err := k.Listens.BatchUpdate(keys, table, nil); err != nil {
+		return fmt.Errorf("dns xdp: addresses to listen at: %w", err)
+	}
+	return nil
+}
+
+// addListen puts an address where listening() of the program looks for it.
+func addListen(table []dnsListen, a netip.AddrPort) bool {
+	e := dnsListen{Used: 1, Port: a.Port()>>8 | a.Port()<<8}
+	e.Addr.Octet = a.Addr().As16()
+	half := [2]uint64{binary.LittleEndian.Uint64(e.Addr.Octet[:]), binary.LittleEndian.Uint64(e.Addr.Octet[8:])}
+	slot := (half[0] ^ (half[1]+uint64(e.Port))*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd >> 54
+	for range listenProbes {
+		if table[slot].Used == 0 || table[slot] == e {
+			table[slot] = e
+			return true
+		}
+		slot = (slot + 1) % listenSlots
+	}
+	return false
+}
+
+// enumNames gives the names of a C enum whose values count from 0, without the
+// last, which is their number.
+func enumNames(spec *ebpf.CollectionSpec, name string) ([]string, error) {
+	var e *btf.Enum
+	if err := spec.Types.TypeByName(name, &e); err != nil {
+		return nil, fmt.Errorf("enum %s in the program's BTF: %w", name, err)
+	}
+	out := make([]string, len(e.Values)-1)
+	for i := range out {
+		out[i] = strings.ToLower(e.Values[i].Name)
+	}
+	return out, nil
+}
