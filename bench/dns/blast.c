@@ -40,6 +40,7 @@ enum {
 	NEEDS_ADDRESS = 1,     // flags of a query: an A record with this address,
 	NEEDS_SCOPE = 2,       // Client Subnet with a scope of 1 or more,
 	NEEDS_SIGNATURE = 4,   // an RRSIG record
+	FRESH = 8,             // the first label ends in 8 octets that are others each time
 	TYPE_A = 1, TYPE_OPT = 41, TYPE_RRSIG = 46, OPTION_SUBNET = 8,
 };
 static const uint64_t second = 1000000000, timeout = 1000000000;
@@ -53,7 +54,7 @@ struct query {
 	uint8_t message[];
 } __attribute__((packed));
 
-static const struct query **queries;
+static struct query **queries;
 static size_t query_count, next_query;
 static int echo;
 
@@ -105,12 +106,12 @@ static void load(const char *path) {
 	int fd = open(path, O_RDONLY);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		die(path);
-	const uint8_t *p = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0), *end = p + st.st_size;
+	uint8_t *p = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_POPULATE, fd, 0), *end = p + st.st_size;
 	if (p == MAP_FAILED)
 		die(path);
 	queries = malloc(st.st_size / sizeof(struct query) * sizeof *queries);
 	while (p + sizeof(struct query) <= end) {
-		const struct query *q = (const void *)p;
+		struct query *q = (void *)p;
 		queries[query_count++] = q;
 		p += sizeof *q + q->size;
 	}
@@ -162,7 +163,7 @@ static int right(const struct query *q, const uint8_t *m, unsigned n) {
 			found |= NEEDS_SCOPE;
 		p = data + size;
 	}
-	return p == end && (q->flags & ~found) == 0;
+	return p == end && (q->flags & ~(found | FRESH)) == 0;
 }
 
 static void show(const struct query *q, const uint8_t *m, unsigned n) {
@@ -192,6 +193,16 @@ static void prepare(void) {
 	}
 }
 
+// freshen makes a query's name one that was not asked for before, as names that
+// do not exist are: so no cache of answers helps.
+static void freshen(struct query *q) {
+	static uint32_t made;
+	uint8_t *last = q->message + 12 + q->message[12];
+	uint32_t v = ++made * 2654435761u; // each but once in 2^32
+	for (int i = 0; i < 8; i++, v >>= 4)
+		*last-- = "0123456789abcdef"[v & 15];
+}
+
 // ask sends n of the next queries.
 static void ask(int fd, int n) {
 	uint16_t used[BATCH];
@@ -199,9 +210,11 @@ static void ask(int fd, int n) {
 	for (int i = 0; i < n; i++) {
 		while (flight[next_id].query != NULL)
 			next_id++;
-		const struct query *q = queries[next_query++];
+		struct query *q = queries[next_query++];
 		if (next_query == query_count)
 			next_query = 0;
+		if (q->flags & FRESH)
+			freshen(q);
 		used[i] = next_id++;
 		flight[used[i]].query = q;
 		flight[used[i]].sent = t;

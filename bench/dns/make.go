@@ -189,6 +189,7 @@ type query struct {
 	rcode, answer, ns uint8
 	address           netip.Addr
 	do, scope, signed bool
+	fresh             bool // another name each time
 	subnet            netip.Prefix
 }
 
@@ -197,6 +198,7 @@ const (
 	needsAddress = 1 << iota
 	needsScope
 	needsSignature
+	fresh
 )
 
 // put writes a query as blast.c reads it.
@@ -224,6 +226,9 @@ func (q query) put(w *bufio.Writer) {
 	if q.signed {
 		flags |= needsSignature
 	}
+	if q.fresh {
+		flags |= fresh
+	}
 	head := binary.LittleEndian.AppendUint16(nil, uint16(len(b)))
 	head = binary.LittleEndian.AppendUint16(head, uint16(len(q.name)+len(".example.test.")+1+4))
 	head = append(append(head, q.rcode, q.answer, q.ns, flags), address[:]...)
@@ -239,7 +244,7 @@ func writeMix(dir string, r *rand.Rand) {
 	for i := range asked {
 		switch {
 		case i%20 == 0:
-			list = append(list, query{name: fmt.Sprintf("none%d", r.IntN(1<<30)), rcode: dns.RcodeNameError, ns: 1})
+			list = append(list, query{name: fmt.Sprintf("none%08x", r.Uint32()), fresh: true, rcode: dns.RcodeNameError, ns: 1})
 		case i%20 == 1:
 			list = append(list, query{name: "www", answer: 1, address: home.address})
 		default:
