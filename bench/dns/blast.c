@@ -271,6 +271,7 @@ static void give_up(void) {
 			flight[oldest].query = NULL;
 			in_flight--;
 			count.lost++;
+			buckets[bucket_of(timeout)]++; // so that who loses queries is not the faster for it
 		}
 		if (++oldest == next_id)
 			break;

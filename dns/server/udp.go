@@ -21,7 +21,7 @@ import (
 
 const (
 	batch       = 64   // messages a system call
-	most        = 16   // times that an empty socket is looked at again before its goroutine sleeps
+	most        = 2    // times that an empty socket is looked at again before its goroutine sleeps
 	awake       = 256  // batches after which it sleeps at once, for others to have a turn
 	busy        = 8    // messages at a time that make it worth to leave the epoll set
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer

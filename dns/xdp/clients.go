@@ -14,22 +14,20 @@ const row = 64 // octets (ROW of the program)
 // rows is how many rows so many octets take, one at least.
 func rows(octets int) uint32 { return uint32(max(1, (octets+row-1)/row)) }
 
-// rootBits is how many bits of an address the roots of the clients' index take.
-const rootBits = 18
-
 // clients is geo's table as the program has it: one list of nodes and one of
 // leaves for both families.
 type clients struct {
+	bits4, bits6                 uint32 // that the roots take of an address
 	root4, root6, leaves, blocks []uint32
 	nodes                        []geo.Node
 }
 
 func newClients(t *geo.Table) clients {
 	if t == nil {
-		return clients{root4: make([]uint32, 1<<rootBits), root6: make([]uint32, 1<<rootBits)}
+		return clients{bits4: 1, bits6: 1, root4: make([]uint32, 2), root6: make([]uint32, 2)}
 	}
-	l := t.Layout(rootBits, rootBits)
-	c := clients{root4: l.V4.Root, nodes: append(append([]geo.Node{}, l.V4.Nodes...), l.V6.Nodes...)}
+	l := t.Layout(0, 0)
+	c := clients{bits4: uint32(l.V4.Bits), bits6: uint32(l.V6.Bits), root4: l.V4.Root, nodes: append(append([]geo.Node{}, l.V4.Nodes...), l.V6.Nodes...)}
 	c.leaves = append(append(c.leaves, l.V4.Leaves...), l.V6.Leaves...)
 	nodes4, leaves4 := uint32(len(l.V4.Nodes)), uint32(len(l.V4.Leaves))
 	for _, e := range l.V6.Root {

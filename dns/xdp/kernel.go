@@ -56,7 +56,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	k.decisions.size(spec, len(c.variants))
 	if err := errors.Join(spec.Variables[dnsVarHashKey].Set(im.directory.key),
 		spec.Variables[dnsVarBucketMask].Set(uint32(len(im.directory.buckets)-1)),
-		spec.Variables[dnsVarRootBits4].Set(uint32(rootBits)), spec.Variables[dnsVarRootBits6].Set(uint32(rootBits))); err != nil {
+		spec.Variables[dnsVarRootBits4].Set(clients.bits4), spec.Variables[dnsVarRootBits6].Set(clients.bits6)); err != nil {
 		return nil, fmt.Errorf("dns xdp: set the program's constants: %w", err)
 	}
 	opts := &ebpf.CollectionOptions{}
