@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -98,6 +99,7 @@ type benchCase struct {
 	suffix  string // of the first label
 	edns    bool
 	options func(r *rand.Rand) []byte
+	crowd   bool // each query is another client's
 }
 
 func noOptions(*rand.Rand) []byte { return nil }
@@ -125,7 +127,11 @@ func (c *benchCase) frames(names, queries int) [][]byte {
 		} else {
 			q[11], q = 0, q[:len(q)-11]
 		}
-		out[i] = frame(nobodyPort, server4, q)
+		from := nobodyPort
+		if c.crowd {
+			from = netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(11 + r.IntN(99)), byte(r.Uint32()), byte(r.Uint32()), 1}), from.Port())
+		}
+		out[i] = frame(from, server4, q)
 	}
 	return out
 }
@@ -152,13 +158,13 @@ func BenchmarkProgram(b *testing.B) {
 	for _, names := range []int{1000, 100_000} {
 		m := newMachine(b, answer.Zones(id, []*zone.Zone{benchZone(b, names)}))
 		for _, c := range []benchCase{
-			{"plain/A", 1, "", false, noOptions},
-			{"plain/NODATA", 16, "", false, noOptions},
-			{"plain/NXDOMAIN", 1, "x", false, noOptions},
-			{"EDNS/A", 1, "", true, noOptions},
-			{"EDNS+ECS/A", 1, "", true, oneSubnet},
-			{"EDNS+ECS/NXDOMAIN", 1, "x", true, oneSubnet},
-			{"EDNS+cookie/A", 1, "", true, newCookie},
+			{"plain/A", 1, "", false, noOptions, false},
+			{"plain/NODATA", 16, "", false, noOptions, false},
+			{"plain/NXDOMAIN", 1, "x", false, noOptions, false},
+			{"EDNS/A", 1, "", true, noOptions, false},
+			{"EDNS+ECS/A", 1, "", true, oneSubnet, false},
+			{"EDNS+ECS/NXDOMAIN", 1, "x", true, oneSubnet, false},
+			{"EDNS+cookie/A", 1, "", true, newCookie, false},
 		} {
 			for _, queries := range []int{1, 65536} {
 				b.Run(fmt.Sprintf("names=%d/%s/queries=%d", names, c.name, queries), func(b *testing.B) { m.measure(b, c.frames(names, queries)) })
@@ -175,8 +181,8 @@ func BenchmarkProgram(b *testing.B) {
 	}
 	m := newMachine(b, plan)
 	for _, c := range []benchCase{
-		{"steered/A", 1, "", false, noOptions},
-		{"steered/ECS", 1, "", true, anySubnet},
+		{"steered/A", 1, "", false, noOptions, false},
+		{"steered/ECS", 1, "", true, anySubnet, false},
 	} {
 		for _, queries := range []int{1, 65536} {
 			b.Run(fmt.Sprintf("names=12500/%s/queries=%d", c.name, queries), func(b *testing.B) { m.measure(b, c.frames(12_500, queries)) })
@@ -187,7 +193,7 @@ func BenchmarkProgram(b *testing.B) {
 
 // features gives what each costs that is off above.
 func features(b *testing.B, m *machine) {
-	c := benchCase{"", 1, "", true, anySubnet}
+	c := benchCase{"", 1, "", true, anySubnet, true}
 	frames := c.frames(12_500, 65536)
 	table, err := m.debtTable()
 	if err != nil {
