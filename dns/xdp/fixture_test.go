@@ -215,6 +215,7 @@ func (m *machine) run(t testing.TB, in []byte) (verdict uint32, out []byte) {
 }
 
 const (
+	xdpDrop = 1
 	xdpPass = 2
 	xdpTX   = 3
 )

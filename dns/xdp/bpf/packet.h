@@ -81,7 +81,7 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct query *q, struc
 
 	if (!ip || (ip->flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000) || ip->next != PROTO_UDP)
 		return 0;
-	if (ip->src.octet[0] == 0xff || !ip->src.half[0])
+	if (ip->src.octet[0] == 0xff || !ip->src.half[0] || !ip->dst.half[0]) /* no IPv4 in IPv6 */
 		return 0;
 	q->client = ip->src;
 	h->to = ip->dst;
