@@ -130,6 +130,7 @@ func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
 	binary.NativeEndian.PutUint16(rec[2:], c.zone)
 	binary.NativeEndian.PutUint32(rec[4:], below[0])
 	binary.NativeEndian.PutUint32(rec[8:], below[1])
+	binary.NativeEndian.PutUint32(rec[12:], uint32(c.zone))
 	c.order = append(c.order, h)
 	c.nodes[h] = c.arena.put(append(pad(append(rec, name...)), kinds...))
 }

@@ -121,7 +121,9 @@ type dnsQuery struct {
 	Zone     uint16
 	Rcode    uint16
 	_        [2]byte
+	Part     uint32
 	Cursor   uint32
+	_        [4]byte
 	Client   struct {
 		_     structs.HostLayout
 		Octet [16]uint8

@@ -52,6 +52,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 		names: im.names, left: len(c.left), now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
 	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
 	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
+	spec.Maps[dnsMapStale].MaxEntries = rows(maxZones)
 	clients.size(spec)
 	k.decisions.size(spec, len(c.variants))
 	if err := errors.Join(spec.Variables[dnsVarHashKey].Set(im.directory.key),

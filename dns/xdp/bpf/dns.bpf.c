@@ -42,8 +42,9 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 	q->scope = 0;
 	q->valid = 0;
 	q->zone = 0;
+	q->part = 0;
 	place = find_answer(q);
-	if (octet(&stale, 0, q->zone))
+	if (octet(&stale, 0, q->part))
 		return PASS_STALE;
 	if (what_of(place) == WHAT_STEERED)
 		place = steer(q, place, m->live);

@@ -125,12 +125,14 @@ __noinline ref find_answer(struct query *q)
 		if (!n)
 			return REF_PASS;
 		q->zone = n->zone;
+		q->part = n->part;
 		return of_type((void *)(n->name + (n->length + 7) / 8), q);
 	}
 	n = record(encloser(q));
 	if (!n)
 		return REF_PASS;
 	q->zone = n->zone;
+	q->part = n->part;
 	r = n->below[q->dnssec & 1];
 	k = record(r);
 	if (!k)

@@ -162,11 +162,11 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* By number of zone: 1 where what is here of it is no longer true. */
+/* By part, which is what is here of one zone: 1 where that is no longer true. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_ZONES / ROW_OCTETS);
+	__uint(max_entries, 1); /* set when loading */
 	__type(key, __u32);
 	__type(value, struct octets);
 } stale SEC(".maps");

@@ -106,7 +106,7 @@ struct node {
 	__u8 length;         /* of the name */
 	__u16 zone;          /* number that queries are counted by */
 	ref below[2];        /* what names below it answer that have no node: an answer, or kinds */
-	__u32 zero2;
+	__u32 part;          /* its zone's in stale; 0: none */
 	__u64 name[];
 };
 
@@ -250,8 +250,9 @@ struct query {
 	__u8 source;
 	__u8 scope;
 	__u16 family;
-	__u16 zone;          /* that the name belongs to */
+	__u16 zone;          /* that the name belongs to, as it is counted */
 	__u16 rcode;
+	__u32 part;          /* and as it is in stale */
 	__u32 cursor;        /* of loops: kept here, where the verifier does not follow it */
 	struct address client;
 	__u64 subnet[2];     /* address, host order, first bits foremost */
