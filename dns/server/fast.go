@@ -29,14 +29,15 @@ type Fast interface {
 
 // Serving is what is served.
 type Serving struct {
-	Plan   *answer.Plan
-	Now    time.Time
-	Listen []netip.AddrPort // for UDP; an unspecified address stands for all of the machine's
-	Off    string           // why the sockets must see all queries; empty where they need not
-	Limit  *limit.Limiter   // of answers; nil for none
-	Share  float64          // of queries that are wanted for the query log, 0 to 1; the first ones of each second are in any case
-	Seen   func(*Seen)      // takes a query with its answer; safe for concurrent use, does not keep it
-	Again  func()           // asks for another call; safe for concurrent use
+	Plan    *answer.Plan
+	Now     time.Time
+	Listen  []netip.AddrPort // for UDP; an unspecified address stands for all of the machine's
+	Off     string           // why the sockets must see all queries; empty where they need not
+	Limit   *limit.Limiter   // of answers; nil for none
+	Proxies []netip.Prefix   // whose queries have PROXY headers: they are the sockets'
+	Share   float64          // of queries that are wanted for the query log, 0 to 1; the first ones of each second are in any case
+	Seen    func(*Seen)      // takes a query with its answer; safe for concurrent use, does not keep it
+	Again   func()           // asks for another call; safe for concurrent use
 }
 
 // Seen is a query that never came to a socket.
@@ -89,13 +90,10 @@ func (s *Server) feedFast(ctx context.Context) {
 func (s *Server) serving() *Serving {
 	out := &Serving{Plan: s.Plan(), Now: time.Now(), Listen: s.Addrs(), Again: s.pokeFast}
 	set := s.settings.Load()
-	out.Limit = set.limiter
+	out.Limit, out.Proxies = set.limiter, set.proxies
 	out.Seen = s.seenFast
 	if s.cfg.Tap != nil {
 		out.Share = s.cfg.Tap.Share()
-	}
-	if len(set.proxies) > 0 {
-		out.Off = "dns.proxies: PROXY headers are read by the sockets"
 	}
 	return out
 }

@@ -37,14 +37,14 @@ func TestConstants(t *testing.T) {
 		"PAYLOAD": answer.PayloadUDP, "SECRETS": secretDays, "FIXED_SECRETS": fixedSecrets, "SLOTS": steer.Slots, "MAX_STATES": maxStates,
 		"ENTRY_PASS": entryPass, "ENTRY_SLICED": entrySliced, "SCOPES_NONE": scopesNone, "SCOPES_OF_BLOCKS": scopesBlocks, "SCOPES_PASS": scopesPass,
 		"IN_SIX_TO_FOUR": int(geo.InSixToFour), "IN_TEREDO": int(geo.InTeredo), "IN_LAST_32": int(geo.InLast32),
-		"MAX_ZONES": maxZones, "TALLY_TYPES": tallyTypes, "TALLY_ZONES": tallyZones, "DEBT_SETS": debtSets, "MAX_EXEMPT": maxExempt,
+		"MAX_ZONES": maxZones, "TALLY_TYPES": tallyTypes, "TALLY_ZONES": tallyZones, "DEBT_SETS": debtSets, "MAX_BOUNDS": maxBounds,
 		"WANTED_NOTE": wantedNote, "WANTED_LOG": wantedLog, "ROW": row, "TURNS": turns, "ROTATE_CLIENT": rotateClient, "ROTATE_QUERY": rotateQuery, "WINDOW": int(limit.Window),
 	} {
 		if got, ok := defined[name]; !ok || got != want {
 			t.Errorf("%s is %d in the program, %d here", name, got, want)
 		}
 	}
-	if blockSize-lastRecord != 1600 || defined["TALLY_TYPES"]+258 != tallyOther || limit.DefaultNetworks != debtSets*len(limit.Set{}) {
+	if blockSize-lastRecord != 1600 || defined["TALLY_TYPES"]+258 != tallyOther || 1<<(defined["BOUND_STEPS"]-1) < maxBounds || limit.DefaultNetworks != debtSets*len(limit.Set{}) {
 		t.Error("a sum differs")
 	}
 	if unsafe.Sizeof(geo.Node{}) != 24 {

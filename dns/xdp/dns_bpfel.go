@@ -18,6 +18,12 @@ type dnsBlockValue struct {
 	Word [4032]uint64
 }
 
+type dnsBound struct {
+	_  structs.HostLayout
+	Hi uint64
+	Lo uint64
+}
+
 type dnsBucket struct {
 	_     structs.HostLayout
 	Entry [8]uint64
@@ -55,22 +61,16 @@ type dnsLimits struct {
 	_       structs.HostLayout
 	On      uint32
 	Slip    uint32
-	Exempts uint32
 	Mask    uint32
+	Zero    uint32
 	Key     uint64
+	Exempt  uint64
 	Network [2][5]struct {
 		_      structs.HostLayout
 		MaskHi uint64
 		MaskLo uint64
 		Bits   uint64
 		Cost   uint64
-	}
-	Exempt [32]struct {
-		_      structs.HostLayout
-		Hi     uint64
-		Lo     uint64
-		MaskHi uint64
-		MaskLo uint64
 	}
 }
 
@@ -114,13 +114,14 @@ type dnsQuery struct {
 	Ecs      uint8
 	Cookie   uint8
 	Valid    uint8
+	Baked    uint8
+	Odd      uint8
 	Octets   uint8
 	Source   uint8
 	Scope    uint8
 	Family   uint16
 	Zone     uint16
 	Rcode    uint16
-	_        [2]byte
 	Part     uint32
 	Cursor   uint32
 	_        [4]byte
@@ -153,11 +154,13 @@ const (
 	dnsReasonPASS_ROOM    dnsReason = 8
 	dnsReasonPASS_COOKIE  dnsReason = 9
 	dnsReasonPASS_DRIVER  dnsReason = 10
-	dnsReasonTX_ANSWER    dnsReason = 11
-	dnsReasonTX_TRUNCATED dnsReason = 12
-	dnsReasonDROP_LIMITED dnsReason = 13
-	dnsReasonDROP_WRITE   dnsReason = 14
-	dnsReasonREASONS      dnsReason = 15
+	dnsReasonPASS_PROXY   dnsReason = 11
+	dnsReasonTX_ANSWER    dnsReason = 12
+	dnsReasonTX_TRUNCATED dnsReason = 13
+	dnsReasonDROP_LIMITED dnsReason = 14
+	dnsReasonDROP_FLOOD   dnsReason = 15
+	dnsReasonDROP_WRITE   dnsReason = 16
+	dnsReasonREASONS      dnsReason = 17
 )
 
 type dnsSample struct {
@@ -193,6 +196,7 @@ type dnsSettings struct {
 	Reserve uint32
 	Share   uint32
 	Zero    uint32
+	Proxies uint64
 }
 
 type dnsSlips struct {
@@ -235,6 +239,7 @@ type dnsWords struct {
 const (
 	dnsMapBlockTemplate = "block_template"
 	dnsMapBlocks        = "blocks"
+	dnsMapBounds        = "bounds"
 	dnsMapBuckets       = "buckets"
 	dnsMapCounters      = "counters"
 	dnsMapDebts         = "debts"
@@ -325,6 +330,7 @@ type dnsProgramSpecs struct {
 type dnsMapSpecs struct {
 	BlockTemplate *ebpf.MapSpec `ebpf:"block_template"`
 	Blocks        *ebpf.MapSpec `ebpf:"blocks"`
+	Bounds        *ebpf.MapSpec `ebpf:"bounds"`
 	Buckets       *ebpf.MapSpec `ebpf:"buckets"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Debts         *ebpf.MapSpec `ebpf:"debts"`
@@ -391,6 +397,7 @@ func (o *dnsObjects) Close() error {
 type dnsMaps struct {
 	BlockTemplate *ebpf.Map `ebpf:"block_template"`
 	Blocks        *ebpf.Map `ebpf:"blocks"`
+	Bounds        *ebpf.Map `ebpf:"bounds"`
 	Buckets       *ebpf.Map `ebpf:"buckets"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Debts         *ebpf.Map `ebpf:"debts"`
@@ -421,6 +428,7 @@ func (m *dnsMaps) Close() error {
 	return _DnsClose(
 		m.BlockTemplate,
 		m.Blocks,
+		m.Bounds,
 		m.Buckets,
 		m.Counters,
 		m.Debts,

@@ -9,7 +9,8 @@
 //
 // The program (see bpf/) answers plain queries over UDP: one question, at most
 // an OPT with Client Subnet, a cookie, and options that mean nothing here. All
-// else it passes to the sockets, and so what it has no answer for.
+// else it passes to the sockets, and so what it has no answer for; but not that of
+// clients over the rate limit (limits, networks).
 //
 // An image is all of that for one plan: compiled beside the one in use (compile,
 // ask, kinds, below, faces), brought into maps of its own with a program of its

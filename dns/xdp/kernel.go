@@ -28,6 +28,7 @@ type kernel struct {
 	now       time.Time
 	decisions decisions
 	settings  dnsSettings
+	networks  networks
 }
 
 // load brings a program with an image into the kernel. It counts on where the

@@ -13,11 +13,8 @@ import (
 	"meridian/dns/limit"
 )
 
-// debtSets and maxExempt are DEBT_SETS and MAX_EXEMPT of the program.
-const (
-	debtSets  = 32768
-	maxExempt = 32
-)
+// debtSets is DEBT_SETS of the program.
+const debtSets = 32768
 
 // debtTable gives the kernel's debts as a table for dns/limit. The memory stays
 // mapped for good, since a limiter may go by it as long as it likes.
@@ -42,7 +39,11 @@ func (k *kernel) setLimit(l *limit.Limiter, t *limit.Table) error {
 	var r dnsLimits
 	if l != nil {
 		cfg := l.Config()
-		r.On, r.Slip, r.Exempts, r.Mask, r.Key = 1, uint32(max(0, cfg.Slip)), uint32(len(cfg.Exempt)), debtSets-1, t.Key
+		r.On, r.Slip, r.Mask, r.Key = 1, uint32(max(0, cfg.Slip)), debtSets-1, t.Key
+		var err error
+		if r.Exempt, err = k.setNetworks(exemptNetworks, cfg.Exempt); err != nil {
+			return fmt.Errorf("dns xdp: networks without rate limit: %w", err)
+		}
 		v4, v6 := l.Costs()
 		for family, costs := range [][]limit.Cost{v4, v6} {
 			for i, c := range costs {
@@ -54,14 +55,25 @@ func (k *kernel) setLimit(l *limit.Limiter, t *limit.Table) error {
 				n.Bits, n.Cost = uint64(c.Bits), c.Ticks
 			}
 		}
-		for i, p := range cfg.Exempt {
-			e := &r.Exempt[i]
-			e.Hi, e.Lo = halves(p.Addr())
-			e.MaskHi, e.MaskLo = mask(p.Bits() + 128 - p.Addr().BitLen())
-		}
 	}
 	if err := k.Rate.Put(uint32(0), &r); err != nil {
 		return fmt.Errorf("dns xdp: rate limit: %w", err)
+	}
+	return nil
+}
+
+// setProxies tells the program from where it passes on all.
+func (k *kernel) setProxies(list []netip.Prefix) error {
+	span, err := k.setNetworks(proxyNetworks, list)
+	if err != nil {
+		return fmt.Errorf("dns xdp: networks of proxies: %w", err)
+	}
+	if span == k.settings.Proxies {
+		return nil
+	}
+	k.settings.Proxies = span
+	if err := k.Self.Put(uint32(0), &k.settings); err != nil {
+		return fmt.Errorf("dns xdp: settings: %w", err)
 	}
 	return nil
 }

@@ -128,3 +128,16 @@ func TestRateLimitOfTheSpec(t *testing.T) {
 		t.Error("none was limited in the kernel")
 	}
 }
+
+// Networks that PROXY headers come from leave the others' answers to the kernel.
+func TestProxiesOfTheSpec(t *testing.T) {
+	s := newSite(t, strings.Replace(spec, "zones:\n", "dns: {proxies: [203.0.113.0/24]}\nzones:\n", 1), Native)
+	s.eventually("attached", func() bool { _, ok := s.path.Attached(); return ok })
+	c := s.dial(siteServer4)
+	s.eventually("answered in the kernel", func() bool {
+		if _, err := c.Write(withOptions("mx1.demo.test", zone.TypeA, false)); err != nil {
+			t.Fatal(err)
+		}
+		return s.path.Answered().Queries > 0
+	})
+}

@@ -103,8 +103,11 @@ const retryAfter = 30 * time.Second
 // made beside the one in use, and Serve is called again when it is ready;
 // what is decided of clients is in force when Serve returns.
 func (p *Path) Serve(s *server.Serving) error {
-	if s.Limit != nil && len(s.Limit.Config().Exempt) > maxExempt {
-		s.Off = fmt.Sprintf("dns.rate_limit.exempt: more than %d networks", maxExempt)
+	if s.Limit != nil && !fitNetworks(s.Limit.Config().Exempt) {
+		s.Off = fmt.Sprintf("dns.rate_limit.exempt: more than %d networks that lie apart", maxBounds/2)
+	}
+	if !fitNetworks(s.Proxies) {
+		s.Off = fmt.Sprintf("dns.proxies: more than %d networks that lie apart", maxBounds/2)
 	}
 	if s.Off != "" {
 		p.detach()
@@ -244,7 +247,7 @@ func (p *Path) keep(s *server.Serving) error {
 		}
 		p.listen = listen
 	}
-	if err := errors.Join(p.setLimit(s.Limit), p.sample(s)); err != nil {
+	if err := errors.Join(p.kernel.setProxies(s.Proxies), p.setLimit(s.Limit), p.sample(s)); err != nil {
 		return err
 	}
 	return p.attach()

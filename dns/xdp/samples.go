@@ -89,7 +89,7 @@ func (r *dnsSample) seen() *server.Seen {
 		Query:  r.Query[:min(int(r.QueryLen), len(r.Query))],
 		Answer: r.Answer[:min(int(r.AnswerLen), len(r.Answer))],
 		Client: netip.AddrPortFrom(netip.AddrFrom16(r.Client.Octet).Unmap(), r.Port>>8|r.Port<<8),
-		Rcode:  r.Rcode, Limited: reason == dnsReasonDROP_LIMITED, Slipped: reason == dnsReasonTX_TRUNCATED,
+		Rcode:  r.Rcode, Limited: reason == dnsReasonDROP_LIMITED || reason == dnsReasonDROP_FLOOD, Slipped: reason == dnsReasonTX_TRUNCATED,
 		Note: r.Wanted&wantedNote != 0, Log: r.Wanted&wantedLog != 0,
 	}
 }

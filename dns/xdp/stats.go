@@ -38,7 +38,9 @@ func (p *Path) Answered() server.Answered {
 	if err != nil {
 		p.cfg.Log.Error("reading what the kernel answered", "error", err)
 	}
-	a.Limited, a.Slipped = counters["drop_limited"], counters["tx_truncated"]
+	flood := counters["drop_flood"] // what they would have been answered nobody knows
+	a.Queries += flood
+	a.Limited, a.Slipped = counters["drop_limited"]+flood, counters["tx_truncated"]
 	for t, n := range sums[tallyTypes:tallyOther] {
 		if n > 0 {
 			a.Types[uint16(t)] = n

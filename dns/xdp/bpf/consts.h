@@ -26,6 +26,8 @@
 #define TYPE_NSEC 47
 #define TYPE_NXNAME 128
 #define TYPE_META 249        /* TKEY; the first of those that are no data, up to ANY */
+#define TYPE_IXFR 251
+#define TYPE_AXFR 252
 #define TYPE_ANY 255
 
 #define OPTION_NSID 3
@@ -93,7 +95,8 @@
 #define MAX_ZONES 1024       /* that are counted one by one, less one: 0 stands for the rest */
 
 #define NETWORKS 5           /* sizes of network that are limited */
-#define MAX_EXEMPT 32        /* networks without limit */
+#define MAX_BOUNDS 16384     /* of the networks of a set, twice their number */
+#define BOUND_STEPS 15       /* to find a place among them */
 #define DEBT_SETS 32768      /* limit.DefaultNetworks, by WAYS */
 #define DNS_TC 0x0200
 

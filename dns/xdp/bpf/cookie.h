@@ -99,10 +99,9 @@ __noinline int bake(struct query *q, __u32 now)
 		return 0;
 	if (q->cookie == 2 && (q->shown[1] & 0xff) == 1 && age <= COOKIE_LIFE && age >= -COOKIE_FUTURE)
 		q->valid = shows_cookie(q, set, made);
+	q->baked = 1;
 	if (q->valid && age <= COOKIE_RENEW)
 		return 1;
-	if (set->require && !q->valid)
-		return 0;
 	s = set->fixed ? bpf_map_lookup_elem(&secrets, &slot) : secret_of(now);
 	if (!s)
 		return 0;

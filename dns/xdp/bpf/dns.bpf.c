@@ -5,6 +5,7 @@
 #include "consts.h"
 #include "types.h"
 #include "maps.h"
+#include "networks.h"
 #include "headers.h"
 #include "packet.h"
 #include "question.h"
@@ -16,16 +17,47 @@
 #include "limit.h"
 #include "write.h"
 #include "sample.h"
+#include "spare.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
+/* from_proxy says whether the client is a proxy that tells of others. */
+__noinline int from_proxy(const struct query *q, __u64 proxies)
+{
+	return q && among(q, proxies);
+}
+
+/* reply answers a query that has been read, or says why it does not. */
+static __always_inline enum reason reply(struct xdp_md *ctx, struct query *q, const struct settings *set,
+					 const struct moment *m)
+{
+	__u32 wanted;
+	enum reason r;
+	ref place;
+
+	place = find_answer(q);
+	if (octet(&stale, 0, q->part))
+		return PASS_STALE;
+	if (what_of(place) == WHAT_STEERED)
+		place = steer(q, place, m->live);
+	if (what_of(place) != WHAT_ANSWER)
+		return PASS_ANSWER;
+	if (q->cookie && (!bake(q, m->now) || (set->require && !q->valid)))
+		return PASS_COOKIE;
+	wanted = sample_query(ctx, q, m->now, set->share);
+	r = respond(ctx, q, place);
+	if (wanted && r >= TX_ANSWER)
+		sample_answer(ctx, q, wanted, r);
+	return r;
+}
+
+/* handle answers what comes, or says why it does not. */
 static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 {
 	struct settings *set;
 	struct moment *m;
-	__u32 zero = 0, wanted;
+	__u32 zero = 0;
 	enum reason r;
-	ref place;
 
 	r = find_message(ctx, q);
 	if (r != REASONS)
@@ -34,29 +66,20 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct query *q)
 	m = bpf_map_lookup_elem(&moments, &zero);
 	if (!set || !m || !plain(ctx, q))
 		return PASS_MESSAGE;
-	r = read_question(ctx, q);
-	if (r != REASONS)
-		return r;
+	if (set->proxies && from_proxy(q, set->proxies))
+		return PASS_PROXY;
+	q->odd = 0;
+	q->valid = 0;
+	q->baked = 0;
+	q->zone = 0;
+	q->part = 0;
+	if (!read_question(ctx, q))
+		return skip_question(q) ? spare(ctx, q, PASS_NAME) : PASS_NAME;
 	if (!read_edns(ctx, q, set))
 		return PASS_OPTIONS;
 	q->scope = 0;
-	q->valid = 0;
-	q->zone = 0;
-	q->part = 0;
-	place = find_answer(q);
-	if (octet(&stale, 0, q->part))
-		return PASS_STALE;
-	if (what_of(place) == WHAT_STEERED)
-		place = steer(q, place, m->live);
-	if (what_of(place) != WHAT_ANSWER)
-		return PASS_ANSWER;
-	if (q->cookie && !bake(q, m->now))
-		return PASS_COOKIE;
-	wanted = sample_query(ctx, q, m->now, set->share);
-	r = respond(ctx, q, place);
-	if (wanted && r >= TX_ANSWER)
-		sample_answer(ctx, q, wanted, r);
-	return r;
+	r = q->odd ? q->odd : reply(ctx, q, set, m);
+	return r < TX_ANSWER && r != PASS_DRIVER ? spare(ctx, q, r) : r;
 }
 
 SEC("xdp")

@@ -74,7 +74,8 @@ static __always_inline int read_cookie(struct xdp_md *ctx, struct query *q, __u3
 	return 1;
 }
 
-/* read_option reads one; 0: it is not for us. */
+/* read_option reads one; 0: it is wrong. Those that only the socket answers make
+ * the query an odd one. */
 static __always_inline int read_option(struct xdp_md *ctx, struct query *q, const struct settings *set,
 				       __u16 code, __u32 from, __u32 n)
 {
@@ -84,10 +85,12 @@ static __always_inline int read_option(struct xdp_md *ctx, struct query *q, cons
 	case OPTION_COOKIE:
 		return !set->cookies || read_cookie(ctx, q, from, n);
 	case OPTION_NSID:
-		return !set->nsid;
+		if (set->nsid)
+			q->odd = PASS_OPTIONS;
+		break;
 	case OPTION_KEEPALIVE:
 	case OPTION_VERSION:
-		return 0;
+		q->odd = PASS_OPTIONS;
 	}
 	return 1;
 }
@@ -107,8 +110,10 @@ static __always_inline int read_edns(struct xdp_md *ctx, struct query *q, const 
 	if (!q->edns)
 		return from == q->end;
 	opt = at(ctx, from, sizeof(*opt));
-	if (!opt || opt->name || opt->type != bpf_htons(TYPE_OPT) || opt->version || (opt->flags & bpf_htons(EDNS_CO)))
+	if (!opt || opt->name || opt->type != bpf_htons(TYPE_OPT) || opt->version)
 		return 0;
+	if (opt->flags & bpf_htons(EDNS_CO))
+		q->odd = PASS_OPTIONS;
 	n = bpf_ntohs(opt->size);
 	q->limit = n < PAYLOAD_PLAIN ? PAYLOAD_PLAIN : n > PAYLOAD ? PAYLOAD : n;
 	q->dnssec = !!(opt->flags & bpf_htons(EDNS_DO));

@@ -15,17 +15,12 @@ static __always_inline __u64 due(__u64 v, __u64 now)
 	return v > now ? v - now : 0;
 }
 
-static __always_inline int exempt(const struct limits *l, __u64 hi, __u64 lo)
+static __always_inline int limits_on(void)
 {
-	int i;
+	__u32 zero = 0;
+	struct limits *l = bpf_map_lookup_elem(&rate, &zero);
 
-	for (i = 0; i < MAX_EXEMPT; i++) {
-		if (i >= l->exempts)
-			break;
-		if (!(((hi ^ l->exempt[i].hi) & l->exempt[i].mask_hi) | ((lo ^ l->exempt[i].lo) & l->exempt[i].mask_lo)))
-			return 1;
-	}
-	return 0;
+	return l && l->on;
 }
 
 /* find_debt notes the way that holds a network's debt, or else the one with
@@ -81,9 +76,9 @@ static __always_inline void pay(struct query *q, int i, __u64 now, __u64 cost)
 	}
 }
 
-/* limit says what becomes of an answer to the client, and counts it (enum
- * fate). */
-__noinline int limit(struct query *q)
+/* limit says what becomes of an answer to the client (enum fate), and has one
+ * that is sent paid. */
+__noinline int limit(struct query *q, int pays)
 {
 	__u32 zero = 0, v6, i;
 	struct limits *l = bpf_map_lookup_elem(&rate, &zero);
@@ -93,7 +88,7 @@ __noinline int limit(struct query *q)
 	if (!q)
 		return FATE_DROP;
 	v6 = q->v6 & 1;
-	if (!l || !l->on || exempt(l, bpf_be64_to_cpu(q->client.half[0]), bpf_be64_to_cpu(q->client.half[1])))
+	if (!l || !l->on || (l->exempt && among(q, l->exempt)))
 		return FATE_SEND;
 	now = bpf_ktime_get_ns() / 1000;
 	for (i = 0; i < NETWORKS; i++) {
@@ -103,7 +98,7 @@ __noinline int limit(struct query *q)
 			goto over;
 	}
 	for (i = 0; i < NETWORKS; i++) {
-		if (!l->network[v6][i].cost)
+		if (!pays || !l->network[v6][i].cost)
 			break;
 		pay(q, i, now, l->network[v6][i].cost);
 	}

@@ -178,6 +178,15 @@ struct {
 	__type(value, struct limits);
 } rate SEC(".maps");
 
+/* Of sets of networks: two sets, and room beside each to make it anew. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4 * MAX_BOUNDS);
+	__type(key, __u32);
+	__type(value, struct bound);
+} bounds SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -224,9 +233,10 @@ static __always_inline void add_one(void *map, __u32 key)
 static __always_inline void count(const struct query *q, enum reason r)
 {
 	add_one(&counters, r);
-	if (r != TX_ANSWER && r != TX_TRUNCATED && r != DROP_LIMITED)
+	if (r != TX_ANSWER && r != TX_TRUNCATED && r != DROP_LIMITED && r != DROP_FLOOD)
 		return;
-	add_one(&tallies, q->rcode & 15);
+	if (r != DROP_FLOOD) /* it has none */
+		add_one(&tallies, q->rcode & 15);
 	add_one(&tallies, q->type < TALLY_OTHER_TYPE - TALLY_TYPES ? TALLY_TYPES + q->type : TALLY_OTHER_TYPE);
 	add_one(&tallies, TALLY_ZONES + q->zone);
 }

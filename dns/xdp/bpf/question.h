@@ -96,19 +96,29 @@ static __always_inline int plain(struct xdp_md *ctx, struct query *q)
 	return h->counts[0] == bpf_htons(1) && !h->counts[1] && !h->counts[2] && (q->edns || !h->counts[3]);
 }
 
-/* read_question reads name, type and class. */
-static __always_inline enum reason read_question(struct xdp_md *ctx, struct query *q)
+/* read_question reads name, type and class; 0: it does not know the name. */
+static __always_inline int read_question(struct xdp_md *ctx, struct query *q)
 {
 	__be16 *fixed;
 
 	if (!read_name(ctx, q))
-		return PASS_NAME;
+		return 0;
 	fixed = at(ctx, q->dns + DNS_HEADER + q->length, 4);
 	if (!fixed)
-		return PASS_NAME;
+		return 0;
 	q->type = bpf_ntohs(fixed[0]);
 	q->sum += swapped(fold((__u64)fixed[0] + fixed[1]), q->length);
 	if (fixed[1] != bpf_htons(CLASS_IN) || q->type == TYPE_NXNAME || (q->type >= TYPE_META && q->type <= TYPE_ANY))
-		return PASS_TYPE;
-	return REASONS;
+		q->odd = PASS_TYPE;
+	return 1;
+}
+
+/* skip_question leaves out a question that was not read; 0: what stands behind
+ * it may say something about the client. */
+static __always_inline int skip_question(struct query *q)
+{
+	q->length = 0;
+	q->cookie = 0;
+	q->type = 0;
+	return !q->edns;
 }

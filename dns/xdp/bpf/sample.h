@@ -58,7 +58,7 @@ __noinline int sample_answer(struct xdp_md *ctx, const struct query *q, __u32 wa
 	for (i = 0; i < QUERY_ROOM / 8; i++)
 		((__u64 *)s->query)[i] = ((__u64 *)k->query)[i];
 	asm volatile("" : "+r"(len));
-	if (r != DROP_LIMITED && len > 0 && len <= PAYLOAD && !bpf_xdp_load_bytes(ctx, q->dns, s->answer, len))
+	if (r != DROP_LIMITED && r != DROP_FLOOD && len > 0 && len <= PAYLOAD && !bpf_xdp_load_bytes(ctx, q->dns, s->answer, len))
 		s->answer_len = len;
 	/* who reads them comes by, and is only woken where they are many */
 	behind = bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA);

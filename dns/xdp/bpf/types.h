@@ -25,9 +25,11 @@ enum reason {
 	PASS_ROOM,           /* the answer does not fit: it is truncated by the socket */
 	PASS_COOKIE,         /* a cookie is required, and none that is valid was shown */
 	PASS_DRIVER,         /* the driver left no room to answer in */
+	PASS_PROXY,          /* from a network whose PROXY headers the socket reads */
 	TX_ANSWER,
 	TX_TRUNCATED,        /* over the rate limit */
 	DROP_LIMITED,        /* likewise */
+	DROP_FLOOD,          /* likewise, and the answer is not here: the socket never sees the query */
 	DROP_WRITE,          /* the answer could not be written after all: never */
 	REASONS,
 };
@@ -57,20 +59,20 @@ struct network {
 	__u64 cost;          /* ticks; 0: there are no more */
 };
 
-struct prefix {
+/* Where a network begins, or the first address behind it: host order. */
+struct bound {
 	__u64 hi, lo;
-	__u64 mask_hi, mask_lo;
 };
 
 /* The rate limit (dns/limit). */
 struct limits {
 	__u32 on;
 	__u32 slip;          /* every so many answers over the limit one is truncated; 0 for none */
-	__u32 exempts;
 	__u32 mask;          /* sets of debts less one */
+	__u32 zero;
 	__u64 key;
+	__u64 exempt;        /* networks without limit, see among() */
 	struct network network[2][NETWORKS]; /* IPv4, IPv6 */
-	struct prefix exempt[MAX_EXEMPT];
 };
 
 /* limit.Set. */
@@ -190,6 +192,7 @@ struct settings {
 	__u32 reserve;       /* octets of an OPT that any answer may bring, kept free in each */
 	__u32 share;         /* of queries that the log gets, of 2^32, and 1 more; 0: none */
 	__u32 zero;
+	__u64 proxies;       /* networks that PROXY headers come from, see among() */
 };
 
 /* What a CPU has of the query at hand, and of the present second. */
@@ -233,7 +236,7 @@ struct query {
 	__u64 name[NAME_WORDS + 2]; /* lower case, then at least a word of zeros */
 	__u64 hash;
 	__u64 sum;           /* of the name as it came, and its type and class, not folded */
-	__u32 length;        /* of the name */
+	__u32 length;        /* of the name; 0 where it was not read */
 	__u32 dns;           /* offset of the message in the frame */
 	__u32 end;           /* and of its end */
 	__u16 type;
@@ -246,6 +249,8 @@ struct query {
 	__u8 ecs;            /* given */
 	__u8 cookie;         /* given: 1, with a server's part of 16 octets: 2 */
 	__u8 valid;          /* the cookie shown is */
+	__u8 baked;          /* the cookie is the answer's */
+	__u8 odd;            /* what is asked is for the socket to answer: the reason */
 	__u8 octets;         /* of the subnet's address */
 	__u8 source;
 	__u8 scope;

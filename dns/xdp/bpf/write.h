@@ -201,13 +201,28 @@ static __always_inline enum reason make_room(struct xdp_md *ctx, int n, __u32 ke
 	return REASONS;
 }
 
+/* put_opt brings the OPT of n octets behind a body of size octets. */
+static __always_inline int put_opt(struct xdp_md *ctx, struct query *q, __u32 body, __u32 n, __u32 size)
+{
+	__u64 sum = 0;
+	__u32 i;
+
+	for (i = 0; i < OPT_ROOM / 8; i++) {
+		if (8 * i >= n)
+			break;
+		sum += sum_of(q->opt[i]);
+	}
+	q->sum += swapped(fold(sum), q->length + size);
+	return copy_words(ctx, body + size, q->opt, n, OPT_ROOM / 8);
+}
+
 #define SHORT_ANSWER 16 /* words that are copied one by one */
 
 /* respond makes the query the answer at a place (enum reason). */
 __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 {
 	const struct answer *a = record(place);
-	__u32 body, size, relocs, len, opt = 0, i;
+	__u32 body, size, relocs, len, opt = 0;
 	const __u64 *behind;
 	int r;
 
@@ -228,7 +243,7 @@ __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 		return PASS_ROOM;
 	q->cut = 0;
 	if (!q->valid) {
-		r = limit(q);
+		r = limit(q, 1);
 		if (r == FATE_DROP)
 			return DROP_LIMITED;
 		if (r == FATE_TRUNCATE) {
@@ -257,18 +272,8 @@ __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 		q->sum += swapped(a->sum, q->length);
 	if (relocs && !relocate(ctx, q, (const __u16 *)behind, relocs, body))
 		return DROP_WRITE;
-	if (opt) {
-		__u64 sum = 0;
-
-		for (i = 0; i < OPT_ROOM / 8; i++) {
-			if (8 * i >= opt)
-				break;
-			sum += sum_of(q->opt[i]);
-		}
-		q->sum += swapped(fold(sum), q->length + size);
-		if (!copy_words(ctx, body + size, q->opt, opt, OPT_ROOM / 8))
-			return DROP_WRITE;
-	}
+	if (opt && !put_opt(ctx, q, body, opt, size))
+		return DROP_WRITE;
 	if (!seal(ctx, q))
 		return DROP_WRITE;
 	return q->cut ? TX_TRUNCATED : TX_ANSWER;
