@@ -251,22 +251,25 @@ sockets() {
 
 # program measures Meridian's XDP program by its own benchmark in dns/xdp.
 program() {
-	local round name ns
+	local round name key value
 	go test -c -o "$bin/xdp.test" ./dns/xdp
 	for round in $(seq "$rounds"); do
 		calm
-		"${priority[@]}" taskset -c 0 "$bin/xdp.test" -test.run '^$' -test.bench 'Program$' -test.benchtime 1x >>"$keep/program.log" 2>&1 || {
-			echo "program: failed, see $keep/program.log" >&2
+		"${priority[@]}" taskset -c 0 "$bin/xdp.test" -test.run '^$' -test.bench 'Program$|Image$' -test.benchtime 1x >"$keep/program-$round.log" 2>&1 || {
+			echo "program: failed, see $keep/program-$round.log" >&2
 			failed=1
 			return 0
 		}
-		while read -r name ns; do
-			note "case=program server=meridian-xdp round=$round load=$name status=0 ns=$ns"
-		done < <(awk '/^BenchmarkProgram/ {
-			sub(/^BenchmarkProgram./, "", $1)
+		while read -r name key value; do
+			note "case=program server=meridian-xdp round=$round load=$name status=0 $key=$value"
+		done < <(awk '/^Benchmark/ {
+			sub(/^Benchmark[A-Za-z]*./, "", $1)
 			sub(/-[0-9]+$/, "", $1)
-			for (i = 2; i < NF; i++) if ($(i + 1) == "ns/query") print $1, $i
-		}' "$keep/program.log" | tail -n "$(($(grep -c ns/query "$keep/program.log") / round))")
+			for (i = 2; i < NF; i++) {
+				if ($(i + 1) == "ns/query") print $1, "ns", $i
+				if ($(i + 1) == "kernel-MB") print $1, "kernel_mb", $i
+			}
+		}' "$keep/program-$round.log")
 	done
 	echo "the program alone done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 }
