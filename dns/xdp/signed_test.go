@@ -60,6 +60,18 @@ zones:
 func signedPlan(t testing.TB, policy string, v *fleet.View) *answer.Plan {
 	t.Helper()
 	w := newWorld(t, strings.ReplaceAll(signedSpec, "POLICY", policy))
+	signWorld(t, w, policy)
+	plan, err := answer.Compile(id, w, newAtlas(), v, now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// signWorld signs the first zone of a World by a policy, all variants of its
+// steered names among it, as the control plane does.
+func signWorld(t testing.TB, w *fleet.World, policy string) {
+	t.Helper()
 	spec := &w.Snapshot.Spec.Zones[0]
 	p := w.Snapshot.Spec.DNSSECPolicy(policy)
 	state, _, _, err := sign.Step(sign.State{}, spec.Zone, p, now, sign.Facts{}, rand.NewChaCha8([32]byte{1}))
@@ -84,11 +96,6 @@ func signedPlan(t testing.TB, policy string, v *fleet.View) *answer.Plan {
 	}
 	key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(spec.Zone)}
 	w.Zones = new(fleet.Zones).With([]fleet.Object{{Key: key, Data: signed.Encode(), Version: "signed"}}, nil)
-	plan, err := answer.Compile(id, w, newAtlas(), v, now, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return plan
 }
 
 // Signed zones are answered alike, by whatever denial, and through a change of
