@@ -43,10 +43,15 @@ func (c *compiler) below(z *zone.Zone, name []byte) (refs [2]ref) {
 	case zone.Delegation:
 		return asked(zone.TypeA)
 	case zone.Missing:
-		return c.nothing(z, name, asked)
+		refs = c.nothing(z, name, asked)
 	case zone.Wildcard:
 		r := c.arena.share(c.kinds(found.Node, asked))
 		refs = [2]ref{r, r}
+	default:
+		return refs
+	}
+	if c.proves(z) {
+		refs[1] = c.gaps(z, name, found)
 	}
 	return refs
 }

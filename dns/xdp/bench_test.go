@@ -80,16 +80,20 @@ func (h *harness) run(b testing.TB, p *ebpf.Program, frame []byte) float64 {
 
 // benchZone has so many names with an address each.
 func benchZone(b testing.TB, names int) *zone.Zone {
+	z, err := zone.Load("example.test.", []byte(benchText(names)), "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return z
+}
+
+func benchText(names int) string {
 	var text strings.Builder
 	text.WriteString("$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n")
 	for i := range names {
 		fmt.Fprintf(&text, "host%d A 10.%d.%d.%d\n", i, i>>16, i>>8&255, i&255)
 	}
-	z, err := zone.Load("example.test.", []byte(text.String()), "")
-	if err != nil {
-		b.Fatal(err)
-	}
-	return z
+	return text.String()
 }
 
 // benchCase is queries of one kind.
@@ -189,6 +193,7 @@ func BenchmarkProgram(b *testing.B) {
 		}
 	}
 	features(b, m)
+	proofs(b)
 }
 
 // features gives what each costs that is off above.

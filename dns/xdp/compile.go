@@ -33,6 +33,8 @@ type compiler struct {
 	ghosts map[string]struct{} // names that do not exist, and that answers mention
 	queue  []ghost
 	absent map[*zone.Zone]*absence
+	family family
+	plain  bool // no proofs about names that do not exist: there is no room for them
 
 	deciding *decider
 	variants []ref             // of all faces
@@ -53,11 +55,15 @@ type image struct {
 // compile makes the image of a plan, of as many blocks as there is room for; key
 // is the hash's.
 func compile(p *answer.Plan, key uint64, zones *zoneNumbers, room int) (*image, error) {
-	for {
-		c := &compiler{plan: p, key: key, zones: zones, room: room, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
+	for plain := false; ; {
+		c := &compiler{plan: p, key: key, plain: plain, zones: zones, room: room, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
 			seen: map[shown]bool{}, absent: map[*zone.Zone]*absence{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
 			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
 		c.all()
+		if len(c.left) > 0 && !plain {
+			plain = true
+			continue
+		}
 		if !c.clash {
 			d, err := newDirectory(key, c.nodes)
 			if err == nil {

@@ -32,7 +32,7 @@ func TestConstants(t *testing.T) {
 		defined[string(m[1])] = int(n)
 	}
 	for name, want := range map[string]int{
-		"BLOCK_SIZE": blockSize, "NAME_WORDS": nameWords, "MAX_CUTS": maxCuts, "MAX_KINDS": maxKinds, "MAX_RELOCS": maxRelocs,
+		"BLOCK_SIZE": blockSize, "NAME_WORDS": nameWords, "MAX_CUTS": maxCuts, "GAPS": maxGaps, "GAP_LEVELS": gapLevels, "MAX_KINDS": maxKinds, "MAX_RELOCS": maxRelocs,
 		"MAX_TAIL": maxTail, "WAYS": ways, "PROBES": probes, "LISTEN_SLOTS": listenSlots, "LISTEN_PROBES": listenProbes,
 		"PAYLOAD": answer.PayloadUDP, "SECRETS": secretDays, "FIXED_SECRETS": fixedSecrets, "SLOTS": steer.Slots, "MAX_STATES": maxStates,
 		"ENTRY_PASS": entryPass, "ENTRY_SLICED": entrySliced, "SCOPES_NONE": scopesNone, "SCOPES_OF_BLOCKS": scopesBlocks, "SCOPES_PASS": scopesPass,
@@ -44,7 +44,7 @@ func TestConstants(t *testing.T) {
 			t.Errorf("%s is %d in the program, %d here", name, got, want)
 		}
 	}
-	if blockSize-lastRecord != 1600 || defined["TALLY_TYPES"]+258 != tallyOther || 1<<(defined["BOUND_STEPS"]-1) < maxBounds || limit.DefaultNetworks != debtSets*len(limit.Set{}) {
+	if blockSize-lastRecord != 1600 || defined["TALLY_TYPES"]+258 != tallyOther || 1<<(defined["BOUND_STEPS"]-1) < maxBounds || 1<<defined["GAP_STEPS"] != maxGaps || limit.DefaultNetworks != debtSets*len(limit.Set{}) {
 		t.Error("a sum differs")
 	}
 	if unsafe.Sizeof(geo.Node{}) != 24 {

@@ -123,8 +123,8 @@ type dnsQuery struct {
 	Zone     uint16
 	Rcode    uint16
 	Part     uint32
+	Closer   uint32
 	Cursor   uint32
-	_        [4]byte
 	Client   struct {
 		_     structs.HostLayout
 		Octet [16]uint8
@@ -226,6 +226,8 @@ const (
 	dnsWhatWHAT_KINDS   dnsWhat = 2
 	dnsWhatWHAT_ANSWER  dnsWhat = 3
 	dnsWhatWHAT_STEERED dnsWhat = 4
+	dnsWhatWHAT_GAPS    dnsWhat = 5
+	dnsWhatWHAT_LABEL   dnsWhat = 6
 )
 
 type dnsWords struct {
@@ -266,6 +268,7 @@ const (
 	dnsMapVariants      = "variants"
 	dnsProgDns          = "dns"
 	dnsVarBtfAnswer     = "btf_answer"
+	dnsVarBtfGaps       = "btf_gaps"
 	dnsVarBtfKinds      = "btf_kinds"
 	dnsVarBtfNode       = "btf_node"
 	dnsVarBtfReason     = "btf_reason"
@@ -362,6 +365,7 @@ type dnsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type dnsVariableSpecs struct {
 	BtfAnswer     *ebpf.VariableSpec `ebpf:"btf_answer"`
+	BtfGaps       *ebpf.VariableSpec `ebpf:"btf_gaps"`
 	BtfKinds      *ebpf.VariableSpec `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.VariableSpec `ebpf:"btf_node"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
@@ -461,6 +465,7 @@ func (m *dnsMaps) Close() error {
 // It can be passed to loadDnsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type dnsVariables struct {
 	BtfAnswer     *ebpf.Variable `ebpf:"btf_answer"`
+	BtfGaps       *ebpf.Variable `ebpf:"btf_gaps"`
 	BtfKinds      *ebpf.Variable `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.Variable `ebpf:"btf_node"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`

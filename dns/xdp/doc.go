@@ -6,6 +6,8 @@
 // same, octet for octet. Where the name asked for is longer than the one that
 // is known (below a wildcard, a delegation, or where there is nothing), the
 // compression pointers of the answer are made relative to the end of the name.
+// With NSEC such an answer depends on where the name stands among those that
+// exist: there is one for each gap between them, found by a tree of labels (gaps).
 //
 // The program (see bpf/) answers plain queries over UDP: one question, at most
 // an OPT with Client Subnet, a cookie, and options that mean nothing here. All

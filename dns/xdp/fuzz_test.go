@@ -41,6 +41,7 @@ func newFuzzed(t testing.TB) []fuzzed {
 		}
 		out = append(out, fuzzed{machine: newMachine(t, answer.Zones(id, zones))})
 	}
+	out = append(out, fuzzed{machine: newMachine(t, answer.Zones(id, []*zone.Zone{signZone(t, "g.test.", gapZone(r, 100), "nsec")}))})
 	m := newMachine(t, newPlan(t, spec, nil))
 	table, err := m.debtTable()
 	if err != nil {

@@ -237,6 +237,9 @@ func (p *Path) keep(s *server.Serving) error {
 	if err := errors.Join(p.kernel.setDays(fast, s.Now), p.kernel.tick(s.Now)); err != nil {
 		return err
 	}
+	if err := errors.Join(p.kernel.setProxies(s.Proxies), p.setLimit(s.Limit), p.sample(s)); err != nil {
+		return err
+	}
 	listen, err := expand(s.Listen)
 	if err != nil {
 		return err
@@ -246,9 +249,6 @@ func (p *Path) keep(s *server.Serving) error {
 			return err
 		}
 		p.listen = listen
-	}
-	if err := errors.Join(p.kernel.setProxies(s.Proxies), p.setLimit(s.Limit), p.sample(s)); err != nil {
-		return err
 	}
 	return p.attach()
 }

@@ -40,6 +40,9 @@
 
 #define NAME_WORDS 16        /* longest name answered here, in words of 8 octets */
 #define MAX_CUTS 10          /* labels taken off a name to find its closest encloser */
+#define GAPS 64              /* in a record of gaps */
+#define GAP_STEPS 6          /* to find one of them */
+#define GAP_LEVELS 4         /* records above one another */
 #define MAX_OPTIONS 8        /* EDNS options read */
 #define MAX_KINDS 20         /* types that a name has answers of its own for */
 #define MAX_RELOCS 48        /* compression pointers of an answer that depend on the name's length */

@@ -11,6 +11,7 @@
 #include "question.h"
 #include "edns.h"
 #include "cookie.h"
+#include "gaps.h"
 #include "find.h"
 #include "clients.h"
 #include "steer.h"

@@ -82,6 +82,7 @@ static __always_inline ref encloser(struct query *q)
 		from = q->cursor;
 		if (from >= 8 * NAME_WORDS || name[from] == 0 || name[from] > 63)
 			return REF_PASS;
+		q->closer = from;
 		from += 1 + name[from];
 		if (from >= q->length || from >= 8 * NAME_WORDS)
 			return REF_PASS;
@@ -135,6 +136,10 @@ __noinline ref find_answer(struct query *q)
 	q->part = n->part;
 	r = n->below[q->dnssec & 1];
 	k = record(r);
+	if (k && k->what == WHAT_GAPS) {
+		r = find_gap(q, r);
+		k = record(r);
+	}
 	if (!k)
 		return REF_PASS;
 	return k->what == WHAT_KINDS ? of_type(k, q) : r;

@@ -50,6 +50,8 @@ enum what {
 	WHAT_KINDS,
 	WHAT_ANSWER,
 	WHAT_STEERED,
+	WHAT_GAPS,
+	WHAT_LABEL,
 };
 
 /* A network whose answers are limited together: what an answer costs it. */
@@ -107,9 +109,33 @@ struct node {
 	__u8 what;
 	__u8 length;         /* of the name */
 	__u16 zone;          /* number that queries are counted by */
-	ref below[2];        /* what names below it answer that have no node: an answer, or kinds */
+	ref below[2];        /* what names below it answer that have no node: an answer, kinds, or gaps */
 	__u32 part;          /* its zone's in stale; 0: none */
 	__u64 name[];
+};
+
+/* What names get whose label right below an existing name stands in canonical
+ * order (RFC 4034 section 6.1) behind a label that exists, and before the next:
+ * one NSEC covers them all. Words hold labels with the first octet foremost. */
+struct gap {
+	__u64 word[2];       /* the label's first octets, then zeros */
+	ref to;              /* an answer, kinds, or gaps among which to look on */
+	ref rest;            /* of the label where it is longer, or holds a zero; else REF_PASS */
+};
+
+/* Gaps by label. The first one also holds what stands before its label. */
+struct gaps {
+	__u8 what;
+	__u8 count;
+	__u16 zero[3];
+	struct gap gap[];
+};
+
+struct label {
+	__u8 what;
+	__u8 length;         /* of the label */
+	__u16 zero[3];
+	__u64 word[6];       /* octets from the 17th on */
 };
 
 /* An answer: what stands behind the question. Behind it stand the octets,
@@ -258,6 +284,7 @@ struct query {
 	__u16 zone;          /* that the name belongs to, as it is counted */
 	__u16 rcode;
 	__u32 part;          /* and as it is in stale */
+	__u32 closer;        /* where the label stands that is right below the closest encloser */
 	__u32 cursor;        /* of loops: kept here, where the verifier does not follow it */
 	struct address client;
 	__u64 subnet[2];     /* address, host order, first bits foremost */
@@ -277,5 +304,6 @@ const enum what *btf_what __attribute__((unused));
 const struct node *btf_node __attribute__((unused));
 const struct kinds *btf_kinds __attribute__((unused));
 const struct answer *btf_answer __attribute__((unused));
+const struct gaps *btf_gaps __attribute__((unused));
 const struct steered *btf_steered __attribute__((unused));
 const struct sample *btf_sample __attribute__((unused));
