@@ -2,7 +2,6 @@ package answer
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"meridian/dns/zone"
@@ -76,6 +75,14 @@ func (e *Exports) Variants(z *fleet.Zone, signed bool) ([]NameVariants, error) {
 			return nil, err
 		}
 	}
+	type key struct {
+		name  fleet.Name
+		rtype uint16
+	}
+	index := make(map[key]int, len(out))
+	for i := range out {
+		index[key{out[i].Name, out[i].Type}] = i
+	}
 	for i := range z.Steered {
 		st := &z.Steered[i]
 		name, err := fleet.Under(st.Name, z.Zone)
@@ -83,8 +90,8 @@ func (e *Exports) Variants(z *fleet.Zone, signed bool) ([]NameVariants, error) {
 			return nil, fmt.Errorf("steered name %q: %w", st.Name, err)
 		}
 		for _, t := range steeredTypes {
-			at := slices.IndexFunc(out, func(v NameVariants) bool { return v.Name == name && v.Type == t })
-			if at < 0 {
+			at, ok := index[key{name, t}]
+			if !ok {
 				at = len(out)
 				out = append(out, NameVariants{Name: name, Type: t})
 			}
