@@ -89,7 +89,7 @@ func TestZonesWithoutRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newSmallMachine(t, answer.Zones(id, []*zone.Zone{benchZone(t, 5000), small, within}), 2)
-	if left := m.image.compiler.left; len(left) != 1 || left[0] != "example.test." {
+	if left := m.image.left(); len(left) != 1 || left[0] != "example.test." {
 		t.Fatalf("left out: %v", left)
 	}
 	for name, kernel := range map[string]bool{"ns1.small.test": true, "no.small.test": true, "ns1.within.example.test": true, "no.within.example.test": true,

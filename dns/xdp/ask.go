@@ -66,11 +66,11 @@ func (c *compiler) constant(q *questions, t *template) ref {
 	if !t.fits() || q.labels > 0 && t.labels+q.labels > maxCompressed {
 		return refPass
 	}
-	r := c.arena.share(t.record())
+	r := c.share(t.record())
 	if t.alias {
 		c.arena.noteAlias(r)
 	}
-	if q.labels == 0 || c.seen[shown{q.zone, r}] {
+	if _, had := c.seen[r]; had || q.labels == 0 {
 		return r
 	}
 	for _, name := range q.names[1:] {
@@ -78,7 +78,7 @@ func (c *compiler) constant(q *questions, t *template) ref {
 			return refPass
 		}
 	}
-	c.seen[shown{q.zone, r}] = true
+	c.seen[r] = struct{}{}
 	c.mentioned(q.zone, t)
 	return r
 }
@@ -92,6 +92,9 @@ var nobody = answer.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 0})}
 // ask gives the answer to a question as a template; nil where the sockets are
 // to give it.
 func (c *compiler) ask(name []byte, rtype uint16, do bool) *template {
+	if rtype == zone.TypeDS {
+		c.leadAbove(name)
+	}
 	q := question(name, rtype, do)
 	n, o := c.plan.Answer(&c.w, q, nobody, c.out[:])
 	if n == 0 || o.Zone == nil || c.out[2]&0x02 != 0 {
@@ -101,7 +104,29 @@ func (c *compiler) ask(name []byte, rtype uint16, do bool) *template {
 	if err != nil {
 		return nil
 	}
+	c.leading(rtype, t)
 	return t
+}
+
+// leading notes on which names an answer depends that are not the part's:
+// those that aliases lead to.
+func (c *compiler) leading(rtype uint16, t *template) {
+	if rtype == zone.TypeCNAME {
+		return
+	}
+	for _, target := range t.targets {
+		c.lead(target)
+		if rtype == zone.TypeDS {
+			c.leadAbove(target)
+		}
+	}
+}
+
+// leadAbove notes what is above a name, where its DS set is.
+func (c *compiler) leadAbove(name []byte) {
+	if len(name) > 1 {
+		c.lead(name[1+int(name[0]):])
+	}
 }
 
 // question makes a query with EDNS.

@@ -27,7 +27,7 @@ func (p *Path) attach() error {
 	}
 	p.link, p.index = l, dev.Index
 	p.setMode(mode)
-	p.cfg.Log.Info("answering DNS in the kernel", "device", p.cfg.Device, "mode", string(mode), "names", p.image.names)
+	p.cfg.Log.Info("answering DNS in the kernel", "device", p.cfg.Device, "mode", string(mode), "names", len(p.image.nodes))
 	return nil
 }
 

@@ -6,20 +6,9 @@ import (
 	"meridian/dns/zone"
 )
 
-// shown is an answer that stands below names of a zone.
-type shown struct {
-	zone   *zone.Zone
-	answer ref
-}
-
-// ghost is a name in a zone that does not exist.
-type ghost struct {
-	zone *zone.Zone
-	name []byte
-}
-
-// missing places a name that does not exist, but that an answer mentions:
-// queries for it, and below it, are answered with other compression.
+// missing places a ghost, which is a name that does not exist, but that an
+// answer mentions: queries for it, and below it, are answered with other
+// compression.
 func (c *compiler) missing(z *zone.Zone, name []byte) {
 	asked := c.exact(z, name)
 	found := z.Lookup(name)
@@ -45,7 +34,7 @@ func (c *compiler) below(z *zone.Zone, name []byte) (refs [2]ref) {
 	case zone.Missing:
 		refs = c.nothing(z, name, asked)
 	case zone.Wildcard:
-		r := c.arena.share(c.kinds(found.Node, asked))
+		r := c.share(c.kinds(found.Node, asked))
 		refs = [2]ref{r, r}
 	default:
 		return refs
@@ -67,7 +56,7 @@ type absence struct {
 // a zone, but below names that the answer mentions.
 func (c *compiler) nothing(z *zone.Zone, name []byte, asked asking) [2]ref {
 	apex := len(z.Apex().Name)
-	if a := c.absent[z]; a != nil && labels(name)+maxCuts+a.labels <= maxCompressed {
+	if a := c.absent; a != nil && labels(name)+maxCuts+a.labels <= maxCompressed {
 		mentioned := false
 		for at := name; len(at) > apex && !mentioned; at = at[1+int(at[0]):] {
 			mentioned = a.names[string(at)]
@@ -78,7 +67,7 @@ func (c *compiler) nothing(z *zone.Zone, name []byte, asked asking) [2]ref {
 	}
 	refs := asked(zone.TypeA)
 	if z.Online != nil { // there every name has an NSEC
-		r := c.arena.share(kindsRecord(nil, refs))
+		r := c.share(kindsRecord(nil, refs))
 		refs = [2]ref{r, r}
 	}
 	if len(name) == apex {
@@ -91,7 +80,7 @@ func (c *compiler) nothing(z *zone.Zone, name []byte, asked asking) [2]ref {
 				a.names[string(host)] = true
 			}
 		}
-		c.absent[z] = a
+		c.absent = a
 	}
 	return refs
 }
@@ -112,8 +101,11 @@ func (c *compiler) mentioned(z *zone.Zone, t *template) {
 			if _, had := c.ghosts[string(name)]; had {
 				break
 			}
+			if c.ghosts == nil {
+				c.part.ghosts = map[string]struct{}{}
+			}
 			c.ghosts[string(name)] = struct{}{}
-			c.queue = append(c.queue, ghost{z, name})
+			c.queue = append(c.queue, name)
 			name = name[1+int(name[0]):]
 		}
 	}

@@ -3,6 +3,8 @@ package xdp
 import (
 	"cmp"
 	"encoding/binary"
+	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -21,94 +23,164 @@ type compiler struct {
 	key  uint64
 	out  [answer.PayloadUDP]byte
 
-	arena  arena
-	room   int // blocks that may be filled
-	nodes  map[uint64]ref
-	order  []uint64     // their hashes, as they came
-	left   []fleet.Name // zones that had no room
-	zones  *zoneNumbers
-	zone   uint16              // number of the zone at hand
-	clash  bool                // two names have one hash
-	seen   map[shown]bool      // answers whose names have been looked at
-	ghosts map[string]struct{} // names that do not exist, and that answers mention
-	queue  []ghost
-	absent map[*zone.Zone]*absence
-	family family
-	plain  bool // no proofs about names that do not exist: there is no room for them
+	arena   arena
+	room    int // blocks that may be filled
+	nodes   map[uint64]ref
+	parts   map[string]*part // by apex
+	numbers numbers          // of parts
+	without int              // parts that are left for lack of room
+	zones   *zoneNumbers
+	plain   bool // no proofs about names that do not exist: there is no room for them
+
+	dependents dependents
+	*placing   // the part at hand
 
 	deciding *decider
-	variants []ref             // of all faces
-	faces    map[faceKey]ref   // the records of those that several names share
-	direct   map[directKey]ref // likewise, before they are made
+	variants []ref         // of all faces
+	freed    map[int][]int // places in variants that are of no use any more, by how many stand together
+	changed  extent        // of variants: first, and one behind the last, that the kernel has not
 }
 
-// image is what the maps hold.
-type image struct {
-	blocks    [][]byte
-	directory *directory
-	names     int
-	variants  []ref
-	compiler  *compiler    // for what comes later
-	plan      *answer.Plan // that it was made of
+// numbers gives out small ones.
+type numbers struct {
+	next uint32
+	free []uint32
+}
+
+func (n *numbers) take() uint32 {
+	if last := len(n.free) - 1; last >= 0 {
+		v := n.free[last]
+		n.free = n.free[:last]
+		return v
+	}
+	n.next++
+	return n.next
+}
+
+func (n *numbers) give(v uint32) {
+	if v > 0 {
+		n.free = append(n.free, v)
+	}
 }
 
 // compile makes the image of a plan, of as many blocks as there is room for; key
 // is the hash's.
 func compile(p *answer.Plan, key uint64, zones *zoneNumbers, room int) (*image, error) {
 	for plain := false; ; {
-		c := &compiler{plan: p, key: key, plain: plain, zones: zones, room: room, arena: arena{known: map[string]ref{}}, nodes: map[uint64]ref{},
-			seen: map[shown]bool{}, absent: map[*zone.Zone]*absence{}, ghosts: map[string]struct{}{}, deciding: newDecider(p),
-			faces: map[faceKey]ref{}, direct: map[directKey]ref{}}
-		c.all()
-		if len(c.left) > 0 && !plain {
+		c := &compiler{plan: p, key: key, plain: plain, zones: zones, room: room, arena: newArena(), nodes: map[uint64]ref{},
+			parts: map[string]*part{}, dependents: dependents{}, deciding: newDecider(p), freed: map[int][]int{}}
+		err := c.all()
+		if c.without > 0 && !plain {
 			plain = true
 			continue
 		}
-		if !c.clash {
+		if err == nil {
 			d, err := newDirectory(key, c.nodes)
 			if err == nil {
-				return &image{c.arena.blocks, d, len(c.nodes), c.variants, c, p}, nil
+				return &image{compiler: c, directory: d, waiting: map[string]bool{}, jobs: map[string]*placing{}}, nil
 			}
 		}
 		key = key*0x9e3779b97f4a7c15 + 1
 	}
 }
 
-func (c *compiler) all() {
-	c.stub(c.plan.Fast().Whoami)
+// all places all there is. The error says that two names have one hash.
+func (c *compiler) all() error {
+	install := func(p *part) error {
+		for _, n := range p.nodes {
+			if _, had := c.nodes[n.hash]; had {
+				return errClash
+			}
+			c.nodes[n.hash] = n.at
+		}
+		c.settle(p)
+		return nil
+	}
+	if name := c.plan.Fast().Whoami; name != nil {
+		if err := install(c.stub("", name)); err != nil {
+			return err
+		}
+	}
 	for apex := range c.plan.Unavailable() {
-		c.stub([]byte(apex))
+		if err := install(c.stub(apex, []byte(apex))); err != nil {
+			return err
+		}
 	}
 	zones := slices.SortedFunc(c.plan.Zones(), func(a, b *zone.Zone) int { // so that the most of them have room
 		return cmp.Or(a.Records()-b.Records(), strings.Compare(string(a.Name), string(b.Name)))
 	})
 	for _, z := range zones {
-		c.zone = c.zones.of(z.Name)
-		mark := c.mark()
-		if !c.whole(z) {
-			c.rewind(mark)
-			c.stub([]byte(z.Apex().Name))
-			c.left = append(c.left, z.Name)
+		c.begin(z, c.numbers.take())
+		budget := math.MaxInt
+		if _, ok := c.place(&budget); !ok {
+			c.leave(z)
 		}
+		if err := install(c.part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin begins to place the names of a zone.
+func (c *compiler) begin(z *zone.Zone, number uint32) {
+	c.placing = newPlacing(&part{apex: z.Apex().Name, zone: z, number: number, tally: c.zones.of(z.Name)})
+	c.next, c.stop = iter.Pull(z.Nodes())
+}
+
+// place places names of the part at hand as far as a budget goes. done says
+// that there are no more, and ok that there was room.
+func (c *compiler) place(budget *int) (done, ok bool) {
+	for ; *budget > 0 && c.arena.used() <= c.room; *budget-- {
+		if n, more := c.next(); more {
+			if name := []byte(n.Name); c.holds(c.zone, name) {
+				c.exists(c.zone, n, name)
+			}
+			continue
+		}
+		last := len(c.queue) - 1
+		if last < 0 {
+			return true, true
+		}
+		name := c.queue[last]
+		c.queue = c.queue[:last]
+		c.missing(c.zone, name)
+	}
+	return false, c.arena.used() <= c.room
+}
+
+// leave makes a zone the sockets' for lack of room; it is the one at hand, or
+// not yet begun.
+func (c *compiler) leave(z *zone.Zone) {
+	if c.placing != nil && c.zone == z {
+		c.stop()
+		c.numbers.give(c.number)
+		c.release(c.part)
+		c.arena.reclaim()
+	}
+	c.stub(z.Apex().Name, []byte(z.Apex().Name)).left = max(1, z.Records())
+}
+
+// settle takes a part among those that the program finds.
+func (c *compiler) settle(p *part) {
+	p.placed = true
+	c.parts[p.apex] = p
+	if p.left > 0 {
+		c.without++
+	}
+	for name, apex := range p.leads {
+		c.dependents.add(p, name, apex)
 	}
 }
 
-// whole places all names of a zone; false where there is no room for them.
-func (c *compiler) whole(z *zone.Zone) bool {
-	for n := range z.Nodes() {
-		if name := []byte(n.Name); c.holds(z, name) {
-			c.exists(z, n, name)
-		}
-		if len(c.arena.blocks) > c.room {
-			return false
+// left gives the zones that had no room.
+func (c *compiler) left() (list []fleet.Name) {
+	for _, p := range c.parts {
+		if p.left > 0 {
+			list = append(list, zone.Text([]byte(p.apex)))
 		}
 	}
-	for len(c.queue) > 0 {
-		g := c.queue[len(c.queue)-1]
-		c.queue = c.queue[:len(c.queue)-1]
-		c.missing(g.zone, g.name)
-	}
-	return len(c.arena.blocks) <= c.room
+	return list
 }
 
 // holds says whether names at a node of a zone are that zone's, and not those
@@ -117,32 +189,29 @@ func (c *compiler) holds(z *zone.Zone, name []byte) bool {
 	return len(name) <= maxName && c.plan.Deepest(name) == z
 }
 
-// stub makes all at and below a name the sockets'.
-func (c *compiler) stub(name []byte) {
-	if name != nil && len(name) <= maxName {
+// stub makes a part of which all at and below a name is the sockets'.
+func (c *compiler) stub(apex string, name []byte) *part {
+	c.placing = newPlacing(&part{apex: apex})
+	if len(name) <= maxName {
 		c.node(name, [2]ref{}, pad(kindsRecord(nil, [2]ref{})))
 	}
+	return c.part
 }
 
 // node places one; kinds is its record.
 func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
-	h := hashOf(c.key, name)
-	if _, had := c.nodes[h]; had {
-		c.clash = c.clash || !c.isStub(name)
-		return
+	if c.apex != "" && string(name) == string(c.plan.Fast().Whoami) {
+		return // it was given away
 	}
 	rec := make([]byte, 16, 16+len(name)+8+len(kinds))
 	rec[0], rec[1] = byte(dnsWhatWHAT_NODE), byte(len(name))
-	binary.NativeEndian.PutUint16(rec[2:], c.zone)
-	binary.NativeEndian.PutUint32(rec[4:], below[0])
-	binary.NativeEndian.PutUint32(rec[8:], below[1])
-	binary.NativeEndian.PutUint32(rec[12:], uint32(c.zone))
-	c.order = append(c.order, h)
-	c.nodes[h] = c.arena.put(append(pad(append(rec, name...)), kinds...))
+	ne := binary.NativeEndian
+	ne.PutUint16(rec[2:], c.tally)
+	ne.PutUint32(rec[4:], below[0])
+	ne.PutUint32(rec[8:], below[1])
+	ne.PutUint32(rec[12:], c.number)
+	c.part.nodes = append(c.part.nodes, node{hashOf(c.key, name), c.put(append(pad(append(rec, name...)), kinds...))})
 }
-
-// isStub says whether a name was given away before it was looked at.
-func (c *compiler) isStub(name []byte) bool { return string(name) == string(c.plan.Fast().Whoami) }
 
 // exists places a name of a zone.
 func (c *compiler) exists(z *zone.Zone, n *zone.Node, name []byte) {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 
 	"meridian/dns/answer"
-	"meridian/dns/zone"
 	"meridian/fleet"
 )
 
@@ -13,10 +12,16 @@ import (
 // that it can be made of.
 type face struct {
 	questions
-	base   int // in variants
-	room   int // answers
-	rotate fleet.Rotate
+	decision *decision
+	part     *part
+	at       ref // its record
+	base     int // in variants
+	room     int // answers
+	rotate   fleet.Rotate
 }
+
+// places is how many of variants it has.
+func (f *face) places() int { return f.room * f.stride() }
 
 // turns is TURNS of the program: places of an answer whose records rotate.
 const turns = 8
@@ -33,9 +38,8 @@ func (f *face) stride() int {
 // now comes to: what health makes of it later.
 const faceRoom = 8
 
-// faceKey is what faces have in common that answer alike.
+// faceKey is what faces of a zone have in common that answer alike.
 type faceKey struct {
-	zone  *zone.Zone
 	by    answer.Steered
 	rtype uint16
 	do    bool
@@ -45,7 +49,6 @@ type faceKey struct {
 // directKey is the same of names that hold what is steered themselves, in zones
 // where no signature tells them apart.
 type directKey struct {
-	zone  *zone.Zone
 	by    answer.Steered
 	rtype uint16
 	do    bool
@@ -59,12 +62,12 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	if d == nil {
 		return refPass
 	}
-	direct := directKey{q.zone, by, q.rtype, q.do, q.labels > 0}
+	direct := directKey{by, q.rtype, q.do, q.labels > 0}
 	if r, ok := c.direct[direct]; ok {
 		return r
 	}
-	f := &face{*q, len(c.variants), len(d.made) + faceRoom, cmp.Or(by.Rotate, fleet.RotateNone)}
-	refs := make([]ref, f.room*f.stride())
+	f := &face{questions: *q, decision: d, part: c.part, room: len(d.made) + faceRoom, rotate: cmp.Or(by.Rotate, fleet.RotateNone)}
+	refs := make([]ref, f.places())
 	plain := !q.do || !q.zone.Signed
 	for i, m := range d.made {
 		t := c.look(f, m, refs[i*f.stride():][:f.stride()])
@@ -74,13 +77,14 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	for _, r := range refs {
 		text = binary.NativeEndian.AppendUint32(text, r)
 	}
-	key := faceKey{q.zone, by, q.rtype, q.do, string(text)}
-	r, ok := c.faces[key]
+	key := faceKey{by, q.rtype, q.do, string(text)}
+	r, ok := c.same[key]
 	if !ok {
-		d.faces = append(d.faces, f)
-		c.variants = append(c.variants, refs...)
-		r = c.arena.put(f.record(d.index))
-		c.faces[key] = r
+		f.base = c.vary(refs)
+		r = c.put(f.record(d.index))
+		f.at = r
+		d.faces, c.part.faces = append(d.faces, f), append(c.part.faces, f)
+		c.same[key] = r
 		if len(refs) > 0 && c.arena.alias(refs[0]) {
 			c.arena.noteAlias(r)
 		}
@@ -90,6 +94,30 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 	}
 	return r
 }
+
+// vary places what a face can answer, and gives where.
+func (c *compiler) vary(refs []ref) (base int) {
+	if list := c.freed[len(refs)]; len(list) > 0 {
+		base, c.freed[len(refs)] = list[len(list)-1], list[:len(list)-1]
+		copy(c.variants[base:], refs)
+	} else {
+		base = len(c.variants)
+		c.variants = append(c.variants, refs...)
+	}
+	c.altered(base, base+len(refs))
+	return base
+}
+
+// altered notes what has changed in variants.
+func (c *compiler) altered(from, to int) {
+	if c.changed.to == 0 {
+		c.changed.from = from
+	}
+	c.changed = extent{min(c.changed.from, from), max(c.changed.to, to)}
+}
+
+// extent is from a first place to one behind the last.
+type extent struct{ from, to int }
 
 // look fills in the places of an answer that is made of m, and gives the first
 // of them; the sockets give it where they stay refPass.
@@ -139,7 +167,8 @@ func (f *face) record(state int) []byte {
 }
 
 // grow makes the answers that decisions have come to since, of what was not
-// there before. It is false where a face has no room for them.
+// there before. It is false where a face has no room for them, or they mention
+// names that have no node.
 func (c *compiler) grow() bool {
 	for _, d := range c.deciding.by {
 		for id := d.known; id < len(d.made); id++ {
@@ -147,7 +176,13 @@ func (c *compiler) grow() bool {
 				if id >= f.room {
 					return false
 				}
-				c.look(f, d.made[id], c.variants[f.base+id*f.stride():][:f.stride()])
+				c.placing = newPlacing(f.part)
+				at := f.base + id*f.stride()
+				c.look(f, d.made[id], c.variants[at:][:f.stride()])
+				c.altered(at, at+f.stride())
+				if len(c.queue) > 0 {
+					return false
+				}
 			}
 		}
 		d.known = len(d.made)

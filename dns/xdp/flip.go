@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -166,9 +167,29 @@ func free(next *int, room int, taken map[string]int) (int, bool) {
 	return 0, false
 }
 
+// pass leaves all that is steered to the sockets.
+func (k *kernel) pass(d *decider) error {
+	out := &decided{list: make([]decidedOne, len(d.by))}
+	none := slices.Repeat([]uint16{entryPass}, d.classes)
+	for i := range out.list {
+		out.list[i] = decidedOne{entries: none, uniform: true}
+	}
+	return k.flip(out)
+}
+
 // grace waits until no query is under way any more that began before: the
-// kernel does that where a map in a map is put in place.
-func (k *kernel) grace() error { return k.Blocks.Put(uint32(0), k.first) }
+// kernel does that where a map in a map is put in place. Blocks that were given
+// back are emptied by the way.
+func (k *kernel) grace(empty ...int) error {
+	numbers, fds := []uint32{0}, []uint32{uint32(k.first.FD())}
+	for _, n := range empty {
+		numbers, fds = append(numbers, uint32(n)), append(fds, fds[0])
+	}
+	if _, err := k.Blocks.BatchUpdate(numbers, fds, nil); err != nil {
+		return fmt.Errorf("dns xdp: wait for queries under way: %w", err)
+	}
+	return nil
+}
 
 // steer brings the program in line with what a plan decides that differs from
 // the image's in that alone. It is false where there is no room left for what
@@ -177,20 +198,11 @@ func (k *kernel) steer(im *image, p *answer.Plan) (ok bool, err error) {
 	c := im.compiler
 	c.plan = p
 	out := c.deciding.decide(p)
-	blocks, used := len(c.arena.blocks), c.arena.used()
 	if !c.grow() {
 		return false, nil
 	}
-	if len(c.arena.blocks) > k.room {
-		return false, nil
-	}
-	if from := max(0, blocks-1); used != c.arena.used() {
-		if err := k.setBlocks(from, c.arena.blocks[from:]); err != nil {
-			return false, fmt.Errorf("dns xdp: %w", err)
-		}
-	}
-	if err := writeWords(k.Variants, 0, c.variants); err != nil {
-		return false, fmt.Errorf("dns xdp: variants: %w", err)
+	if ok, err := k.bring(c); !ok || err != nil {
+		return false, err
 	}
 	return true, k.flip(out)
 }

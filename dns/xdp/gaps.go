@@ -85,7 +85,7 @@ func (c *compiler) gap(z *zone.Zone, name []byte, label string, found zone.Resul
 	if found.Kind == zone.Missing {
 		return c.answer(&q)
 	}
-	return c.arena.share(c.kinds(found.Node, func(rtype uint16) [2]ref {
+	return c.share(c.kinds(found.Node, func(rtype uint16) [2]ref {
 		q.rtype = rtype
 		r := c.answer(&q)
 		return [2]ref{r, r}
@@ -104,7 +104,7 @@ func (c *compiler) gapRecords(list []gap) (above []gap) {
 			rec = ne.AppendUint64(ne.AppendUint64(rec, words[0]), words[1])
 			rec = ne.AppendUint32(ne.AppendUint32(rec, g.to), c.restOf(g.label, words[2:]))
 		}
-		above = append(above, gap{list[0].label, c.arena.put(rec)})
+		above = append(above, gap{list[0].label, c.put(rec)})
 		list = list[n:]
 	}
 	return above
@@ -129,5 +129,5 @@ func (c *compiler) restOf(label string, words []uint64) ref {
 	for _, w := range words {
 		rec = binary.NativeEndian.AppendUint64(rec, w)
 	}
-	return c.arena.share(rec)
+	return c.share(rec)
 }

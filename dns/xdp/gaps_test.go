@@ -84,7 +84,7 @@ func TestGaps(t *testing.T) {
 	for _, size := range []int{0, 1, 5, 60, 70, 600, 6000} {
 		z := signZone(t, "g.test.", gapZone(r, size), "nsec")
 		m := newMachine(t, answer.Zones(id, []*zone.Zone{z}))
-		if len(m.image.compiler.left) > 0 || m.image.compiler.plain {
+		if len(m.image.left()) > 0 || m.image.compiler.plain {
 			t.Fatal("no room")
 		}
 		var names []string
@@ -152,9 +152,9 @@ func near(r *rand.Rand, name string, end int) string {
 func TestGapsWithoutRoom(t *testing.T) {
 	z := signZone(t, "g.test.", gapZone(rand.New(rand.NewPCG(1, 2)), 500), "nsec")
 	whole := newMachine(t, answer.Zones(id, []*zone.Zone{z}))
-	m := newSmallMachine(t, answer.Zones(id, []*zone.Zone{z}), len(whole.image.blocks)/2+1)
-	if len(m.image.compiler.left) > 0 || !m.image.compiler.plain {
-		t.Fatalf("%d blocks with proofs, %d without, %v left", len(whole.image.blocks), len(m.image.blocks), m.image.compiler.left)
+	m := newSmallMachine(t, answer.Zones(id, []*zone.Zone{z}), len(whole.image.arena.blocks)/2+1)
+	if len(m.image.left()) > 0 || !m.image.compiler.plain {
+		t.Fatalf("%d blocks with proofs, %d without, %v left", len(whole.image.arena.blocks), len(m.image.arena.blocks), m.image.left())
 	}
 	if !m.compare(t, question(zone.Wire("ns1.g.test."), zone.TypeA, true), nobodyPort) {
 		t.Error("a name was passed to the sockets")

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"meridian/dns/answer"
 )
@@ -21,19 +24,36 @@ type kernel struct {
 	reasons   []string // names of enum reason, by value
 	block     *ebpf.MapSpec
 	first     *ebpf.Map // block 0
-	room      int       // blocks
-	filled    int       // of them
-	names     int
-	left      int // zones that had no room
+	room      room
+	entries   []uint64 // of the buckets, mapped
 	now       time.Time
 	decisions decisions
 	settings  dnsSettings
 	networks  networks
 }
 
+// room is how much there is of what may come to be more.
+type room struct {
+	blocks   int
+	variants int
+	parts    int
+}
+
+// Spare room for what is made ready later. What takes the place of something
+// is there beside it at first.
+const (
+	spareBlocks   = 64
+	spareVariants = 4096
+	spareParts    = 1024
+)
+
+func newRoom(c *compiler) room {
+	return room{2*len(c.arena.blocks) + spareBlocks, len(c.variants)*5/4 + spareVariants, len(c.parts)*5/4 + spareParts}
+}
+
 // load brings a program with an image into the kernel. It counts on where the
-// one before does, which may be nil. Errors say what right
-// or feature is missing.
+// one before does, which may be nil. Errors say what right or feature is
+// missing.
 func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("dns xdp: lift the limit on locked memory: %w", err)
@@ -49,13 +69,12 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 	c := im.compiler
 	clients := newClients(c.plan.Clients())
 	decided := c.deciding.decide(c.plan)
-	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: len(im.blocks) + len(im.blocks)/4 + spareBlocks,
-		names: im.names, left: len(c.left), now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
+	k := &kernel{reasons: names, block: spec.Maps[dnsMapBlocks].InnerMap.Copy(), room: newRoom(c), now: now, decisions: newDecisions(c.deciding, decided, len(clients.blocks))}
 	spec.Maps[dnsMapBuckets].MaxEntries = uint32(len(im.directory.buckets))
-	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room)
-	spec.Maps[dnsMapStale].MaxEntries = rows(maxZones)
+	spec.Maps[dnsMapBlocks].MaxEntries = uint32(k.room.blocks)
+	spec.Maps[dnsMapStale].MaxEntries = rows(k.room.parts)
 	clients.size(spec)
-	k.decisions.size(spec, len(c.variants))
+	k.decisions.size(spec, k.room.variants)
 	if err := errors.Join(spec.Variables[dnsVarHashKey].Set(im.directory.key),
 		spec.Variables[dnsVarBucketMask].Set(uint32(len(im.directory.buckets)-1)),
 		spec.Variables[dnsVarRootBits4].Set(clients.bits4), spec.Variables[dnsVarRootBits6].Set(clients.bits6)); err != nil {
@@ -73,6 +92,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 		k.Close()
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
+	im.kernel = k
 	return k, nil
 }
 
@@ -81,14 +101,19 @@ func (k *kernel) Close() error {
 	if k.first != nil {
 		k.first.Close()
 	}
-	return k.dnsObjects.Close()
+	var err error
+	if k.entries != nil {
+		err = unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&k.entries[0])), 8*len(k.entries)))
+		k.entries = nil
+	}
+	return errors.Join(err, k.dnsObjects.Close())
 }
 
 func (k *kernel) fill(im *image, clients *clients, decided *decided) error {
-	if err := k.setBlocks(0, im.blocks); err != nil {
+	if _, err := k.bring(im.compiler); err != nil { // there is room
 		return err
 	}
-	if err := errors.Join(k.fillBuckets(im.directory), k.fillClients(clients), writeWords(k.Variants, 0, im.compiler.variants)); err != nil {
+	if err := errors.Join(k.fillBuckets(im.directory), k.fillClients(clients)); err != nil {
 		return err
 	}
 	if err := k.configure(im.compiler.plan.Fast()); err != nil {
@@ -97,27 +122,42 @@ func (k *kernel) fill(im *image, clients *clients, decided *decided) error {
 	return k.flip(decided)
 }
 
-// spareBlocks is for answers that come later.
-const spareBlocks = 64
+// bring brings what has been placed since the last time; no query sees it
+// before an entry leads there. It is false where there is no room.
+func (k *kernel) bring(c *compiler) (ok bool, err error) {
+	if len(c.arena.blocks) > k.room.blocks || len(c.variants) > k.room.variants {
+		return false, nil
+	}
+	if err := k.setBlocks(c.arena.takeDirty()); err != nil {
+		return false, fmt.Errorf("answers: %w", err)
+	}
+	if at := c.changed; at.to > at.from {
+		if err := writeWords(k.Variants, at.from, c.variants[at.from:at.to]); err != nil {
+			return false, fmt.Errorf("variants: %w", err)
+		}
+	}
+	c.changed = extent{}
+	return true, nil
+}
 
 // blockBatch is how many blocks are put in place at a time, each batch of
 // which waits for all queries under way.
 const blockBatch = 256
 
-// setBlocks puts the records of blocks in place from a number on; records that
-// are there stay what they are.
-func (k *kernel) setBlocks(from int, blocks [][]byte) error {
+// setBlocks puts blocks in place, by number; records that are there stay what
+// they are.
+func (k *kernel) setBlocks(numbers []int, blocks [][]byte) error {
 	for len(blocks) > 0 {
 		n := min(len(blocks), blockBatch)
-		if err := k.setBatch(from, blocks[:n]); err != nil {
-			return fmt.Errorf("blocks from %d on: %w", from, err)
+		if err := k.setBatch(numbers[:n], blocks[:n]); err != nil {
+			return err
 		}
-		from, blocks = from+n, blocks[n:]
+		numbers, blocks = numbers[n:], blocks[n:]
 	}
 	return nil
 }
 
-func (k *kernel) setBatch(from int, blocks [][]byte) error {
+func (k *kernel) setBatch(at []int, blocks [][]byte) error {
 	var numbers, fds []uint32
 	var made []*ebpf.Map
 	defer func() {
@@ -132,7 +172,7 @@ func (k *kernel) setBatch(from int, blocks [][]byte) error {
 		if err != nil {
 			return err
 		}
-		made, numbers, fds = append(made, m), append(numbers, uint32(from+i)), append(fds, uint32(m.FD()))
+		made, numbers, fds = append(made, m), append(numbers, uint32(at[i])), append(fds, uint32(m.FD()))
 		if err := m.Put(uint32(0), b[:blockSize]); err != nil {
 			return err
 		}
@@ -140,8 +180,7 @@ func (k *kernel) setBatch(from int, blocks [][]byte) error {
 	if _, err := k.Blocks.BatchUpdate(numbers, fds, nil); err != nil {
 		return err
 	}
-	k.filled = max(k.filled, from+len(blocks))
-	if from == 0 {
+	if at[0] == 0 { // the lowest
 		if k.first != nil {
 			k.first.Close()
 		}
@@ -150,22 +189,21 @@ func (k *kernel) setBatch(from int, blocks [][]byte) error {
 	return nil
 }
 
+// fillBuckets maps the buckets, and lays the directory there.
 func (k *kernel) fillBuckets(d *directory) error {
-	mem, err := k.Buckets.Memory()
+	mem, err := unix.Mmap(k.Buckets.FD(), 0, 8*ways*len(d.buckets), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return fmt.Errorf("buckets: %w", err)
+		return fmt.Errorf("map the buckets: %w", err)
 	}
-	buf := make([]byte, 0, 8*ways*len(d.buckets))
+	k.entries = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), len(mem)/8)
 	for i := range d.buckets {
-		for _, e := range d.buckets[i] {
-			buf = binary.NativeEndian.AppendUint64(buf, e)
-		}
-	}
-	if _, err := mem.WriteAt(buf, 0); err != nil {
-		return fmt.Errorf("buckets: %w", err)
+		copy(k.entries[i*ways:], d.buckets[i][:])
 	}
 	return nil
 }
+
+// enter writes an entry of the buckets, in one piece.
+func (k *kernel) enter(at int, entry uint64) { atomic.StoreUint64(&k.entries[at], entry) }
 
 // secretDays and fixedSecrets are SECRETS and FIXED_SECRETS of the program.
 const (

@@ -288,7 +288,7 @@ func TestFallback(t *testing.T) {
 }
 
 // What the kernel answers is seen by those who look at recent queries, by the
-// query log and in the counters, through a change of zones.
+// query log and in the counters, through a change of images.
 func TestSeen(t *testing.T) {
 	s := newSite(t, spec, Native)
 	s.tap.on.Store(true)
@@ -310,7 +310,7 @@ func TestSeen(t *testing.T) {
 			t.Errorf("round %d: recent queries %+v", round, recent)
 		}
 		was := s.swaps()
-		s.must(s.server.Apply(newWorld(t, strings.Replace(spec, "192.0.2.25", "192.0.2.26", 1))))
+		s.must(s.server.Apply(newWorld(t, strings.Replace(spec, "[192.0.2.3]", fmt.Sprintf("[192.0.2.%d]", 4+round), 1)))) // of a region
 		s.eventually("swapped", func() bool { return s.swaps() > was })
 	}
 }

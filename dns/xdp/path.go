@@ -1,7 +1,6 @@
 package xdp
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -18,7 +17,6 @@ import (
 	"meridian/dns/answer"
 	"meridian/dns/limit"
 	"meridian/dns/server"
-	"meridian/dns/zone"
 )
 
 // Mode is how a program is attached to a device.
@@ -50,11 +48,10 @@ type Path struct {
 	zones *zoneNumbers
 	built chan built // holds at most the one image that is being made
 
+	make     func(*answer.Plan) (*image, error)
 	building bool
-	image    *image // in use; nil before the first
-	pending  *answer.Plan
-	decided  *answer.Plan // whose decisions are in force
-	checked  *answer.Plan // that was last looked at for zones that have changed since
+	image    *image    // in use; nil before the first
+	paid     time.Time // until when the work that was done counts
 	listen   []netip.AddrPort
 	limiter  *limit.Limiter // that the kernel goes by
 	link     link.Link
@@ -64,18 +61,19 @@ type Path struct {
 
 	mu     sync.Mutex // guards what follows
 	kernel *kernel
+	holds  holds
 	mode   Mode // while attached
 	debts  *limit.Table
 	fails  uint64
 	swaps  uint64
+	mended uint64 // zones
 }
 
 // built is an image with its program in the kernel.
 type built struct {
-	image  *image
-	kernel *kernel
-	plan   *answer.Plan
-	err    error
+	image *image
+	took  time.Duration
+	err   error
 }
 
 // New checks the configuration; it opens nothing.
@@ -93,15 +91,18 @@ func New(cfg Config) (*Path, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
-	return &Path{cfg: cfg, key: binary.LittleEndian.Uint64(b[:]), zones: newZoneNumbers(), built: make(chan built, 1)}, nil
+	p := &Path{cfg: cfg, key: binary.LittleEndian.Uint64(b[:]), zones: newZoneNumbers(), built: make(chan built, 1)}
+	p.make = func(plan *answer.Plan) (*image, error) { return compile(plan, p.key, p.zones, cfg.Memory/(32<<10)) }
+	return p, nil
 }
 
 // retryAfter is how long what the kernel refused is left alone.
 const retryAfter = 30 * time.Second
 
-// Serve brings the kernel in line. Where names have changed another image is
-// made beside the one in use, and Serve is called again when it is ready;
-// what is decided of clients is in force when Serve returns.
+// Serve brings the kernel in line. When it returns, no answer is given that is
+// older than the plan: what is decided of clients is in force, and zones that
+// have changed are the sockets' until they are mended, which later calls go on
+// with. What cannot be mended has another image made beside the one in use.
 func (p *Path) Serve(s *server.Serving) error {
 	if s.Limit != nil && !fitNetworks(s.Limit.Config().Exempt) {
 		s.Off = fmt.Sprintf("dns.rate_limit.exempt: more than %d networks that lie apart", maxBounds/2)
@@ -114,9 +115,9 @@ func (p *Path) Serve(s *server.Serving) error {
 		return errors.New(s.Off)
 	}
 	if s.Now.Before(p.retry) {
-		return errors.Join(p.expire(s.Plan), p.steer(s))
+		return p.follow(s)
 	}
-	err := errors.Join(p.take(s), p.expire(s.Plan), p.steer(s), p.keep(s))
+	err := errors.Join(p.follow(s), p.take(s), p.keep(s), p.mend(s))
 	if err != nil {
 		p.mu.Lock()
 		p.fails++
@@ -126,60 +127,73 @@ func (p *Path) Serve(s *server.Serving) error {
 	return err
 }
 
-// take has an image made where the names are others than those in use, and
-// takes into use the one that has been.
+// follow brings the image in use in line.
+func (p *Path) follow(s *server.Serving) error {
+	if p.image == nil {
+		return nil
+	}
+	err := p.image.follow(s.Plan)
+	p.note()
+	return err
+}
+
+// take takes an image into use that has been made, and has one made where
+// there is none, or not one that can be mended.
 func (p *Path) take(s *server.Serving) error {
 	select {
 	case b := <-p.built:
 		p.building = false
 		if b.err != nil {
-			p.pending = nil
 			return b.err
 		}
-		if err := p.swap(&b); err != nil {
-			b.kernel.Close()
+		if err := errors.Join(b.image.follow(s.Plan), p.swap(&b)); err != nil {
+			b.image.kernel.Close()
 			return err
 		}
 	default:
 	}
-	if p.building {
+	if p.building || p.image != nil && p.image.worn == "" || !p.rested(s) {
 		return nil
 	}
-	if p.pending != nil {
-		if names, _ := s.Plan.Same(p.pending); names {
-			return nil
-		}
-	}
-	p.building, p.pending = true, s.Plan
-	var old *kernel
+	p.building = true
 	p.mu.Lock()
-	old = p.kernel
+	old := p.kernel
 	p.mu.Unlock()
 	go func(plan *answer.Plan) {
-		b := built{plan: plan}
-		if b.image, b.err = compile(plan, p.key, p.zones, p.cfg.Memory/(32<<10)); b.err == nil {
-			b.kernel, b.err = load(b.image, s.Now, old)
+		begin := time.Now()
+		b := built{}
+		if b.image, b.err = p.make(plan); b.err == nil {
+			_, b.err = load(b.image, s.Now, old)
 		}
+		b.took = time.Since(begin)
 		p.built <- b
 		s.Again()
 	}(s.Plan)
 	return nil
 }
 
-// swap takes an image into use: no query is lost.
+// swap takes an image into use, which is in line: no query is lost.
 func (p *Path) swap(b *built) error {
+	k := b.image.kernel
 	if p.link != nil {
-		if err := p.link.Update(b.kernel.Dns); err != nil {
+		if err := p.link.Update(k.Dns); err != nil {
 			return fmt.Errorf("dns xdp: put another program in place: %w", err)
 		}
 	}
+	why := "none was there"
+	if p.image != nil {
+		why = p.image.worn
+	}
 	p.mu.Lock()
 	old := p.kernel
-	p.kernel = b.kernel
+	p.kernel = k
 	p.swaps++
 	p.mu.Unlock()
-	p.image, p.decided, p.checked, p.listen, p.limiter = b.image, b.plan, b.plan, nil, nil
-	if left := b.image.compiler.left; len(left) > 0 {
+	p.image, p.listen, p.limiter = b.image, nil, nil
+	p.note()
+	p.pay(b.took)
+	p.cfg.Log.Info("made the kernel's DNS answers anew", "why", why, "zones", len(b.image.parts), "names", len(b.image.nodes), "took", b.took)
+	if left := b.image.left(); len(left) > 0 {
 		p.cfg.Log.Warn("zones that have no room in the kernel are answered by the sockets", "zones", len(left), "among", left[:min(8, len(left))])
 	}
 	if old != nil {
@@ -188,44 +202,50 @@ func (p *Path) swap(b *built) error {
 	return nil
 }
 
-// expire leaves to the sockets what has changed since the image was made.
-func (p *Path) expire(now *answer.Plan) error {
-	if p.image == nil || p.checked == now {
+// mend brings some of the zones that wait into force again.
+func (p *Path) mend(s *server.Serving) error {
+	im := p.image
+	if im == nil || im.worn != "" || len(im.waiting) == 0 || !p.rested(s) {
 		return nil
 	}
-	made := p.image.plan
-	for was, is := range now.Changed(made) {
-		name := zone.Wire(cmp.Or(was, is).Name)
-		if was == nil { // what was above it is no longer
-			if was = made.Deepest(name); was == nil {
-				continue
-			}
-		}
-		if err := write(p.kernel.Stale, int(p.zones.of(was.Name)), []byte{1}); err != nil {
-			return fmt.Errorf("dns xdp: zones that have changed: %w", err)
-		}
+	begin := time.Now()
+	zones, err := im.mend()
+	took := time.Since(begin)
+	p.mu.Lock()
+	p.mended += uint64(zones)
+	p.mu.Unlock()
+	p.note()
+	p.pay(took)
+	p.cfg.Log.Debug("changed zones among the kernel's DNS answers", "zones", zones, "waiting", len(im.waiting), "took", took, "worn", im.worn)
+	if len(im.waiting) > 0 || im.worn != "" {
+		s.Again()
 	}
-	p.checked = now
-	return nil
+	return err
 }
 
-// steer puts into force what is decided of clients, as far as it is about what
-// the image has.
-func (p *Path) steer(s *server.Serving) error {
-	if p.image == nil || p.decided == s.Plan {
-		return nil
+// What making answers may take of the time of one CPU, where changes never
+// end: a share of it, after so much as is free.
+const (
+	workShare = 4
+	workFree  = 10 * time.Second
+)
+
+// pay counts work.
+func (p *Path) pay(took time.Duration) {
+	if least := time.Now().Add(-workShare * workFree); p.paid.Before(least) {
+		p.paid = least
 	}
-	if _, intent := s.Plan.Same(p.decided); !intent {
-		return nil
+	p.paid = p.paid.Add(workShare * took)
+}
+
+// rested says whether more work may be done now; else it will be later.
+func (p *Path) rested(s *server.Serving) bool {
+	wait := time.Until(p.paid)
+	if wait <= 0 {
+		return true
 	}
-	ok, err := p.kernel.steer(p.image, s.Plan)
-	if err != nil {
-		return err
-	}
-	if p.decided = s.Plan; !ok {
-		p.pending = nil // there is no room: all is made anew
-	}
-	return nil
+	time.AfterFunc(wait, s.Again)
+	return false
 }
 
 // keep says what else holds now, and attaches the program where it is not.
@@ -233,7 +253,7 @@ func (p *Path) keep(s *server.Serving) error {
 	if p.image == nil {
 		return nil
 	}
-	fast := p.decided.Fast()
+	fast := p.image.plan.Fast()
 	if err := errors.Join(p.kernel.setDays(fast, s.Now), p.kernel.tick(s.Now)); err != nil {
 		return err
 	}
@@ -327,8 +347,8 @@ func (p *Path) Close() error {
 	p.detach()
 	p.stopSamples()
 	if p.building {
-		if b := <-p.built; b.kernel != nil {
-			b.kernel.Close()
+		if b := <-p.built; b.err == nil {
+			b.image.kernel.Close()
 		}
 		p.building = false
 	}

@@ -84,6 +84,17 @@ func (k *kernel) counters() (map[string]uint64, error) {
 	return out, nil
 }
 
+// holds is what the kernel's maps hold, for those who watch.
+type holds struct{ names, left, waiting, blocks, garbage int }
+
+// note notes what the image in use holds.
+func (p *Path) note() {
+	im := p.image
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holds = holds{len(im.nodes), im.without, len(im.waiting), im.arena.used(), im.arena.garbage()}
+}
+
 var (
 	descPackets = prometheus.NewDesc("meridian_dns_kernel_packets_total",
 		"Packets that came to the device with --xdp, by what became of them.", []string{"verdict", "reason"}, nil)
@@ -95,6 +106,12 @@ var (
 		"Zones that have no room in the kernel.", nil, nil)
 	descBlocks = prometheus.NewDesc("meridian_dns_kernel_answer_bytes",
 		"Memory that answers take in the kernel.", nil, nil)
+	descWaiting = prometheus.NewDesc("meridian_dns_kernel_zones_waiting",
+		"Zones that have changed, and are answered by the sockets until the kernel has their answers.", nil, nil)
+	descMended = prometheus.NewDesc("meridian_dns_kernel_zones_changed_total",
+		"Zones whose answers in the kernel took the place of others, without the rest being made anew.", nil, nil)
+	descGarbage = prometheus.NewDesc("meridian_dns_kernel_garbage_bytes",
+		"Of the memory of answers, what is of no use until they are made anew.", nil, nil)
 	descSwaps = prometheus.NewDesc("meridian_dns_kernel_images_total",
 		"Times that the kernel's answers were made anew.", nil, nil)
 	descFails = prometheus.NewDesc("meridian_dns_kernel_failures_total",
@@ -109,7 +126,7 @@ type collector Path
 
 // Describe lists the metrics.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPackets, descAttached, descNames, descLeft, descBlocks, descSwaps, descFails} {
+	for _, d := range []*prometheus.Desc{descPackets, descAttached, descNames, descLeft, descBlocks, descGarbage, descWaiting, descMended, descSwaps, descFails} {
 		out <- d
 	}
 }
@@ -119,6 +136,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out <- prometheus.MustNewConstMetric(descSwaps, prometheus.CounterValue, float64(c.swaps))
+	out <- prometheus.MustNewConstMetric(descMended, prometheus.CounterValue, float64(c.mended))
 	out <- prometheus.MustNewConstMetric(descFails, prometheus.CounterValue, float64(c.fails))
 	if c.mode != "" {
 		out <- prometheus.MustNewConstMetric(descAttached, prometheus.GaugeValue, 1, string(c.mode))
@@ -126,9 +144,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.kernel == nil {
 		return
 	}
-	out <- prometheus.MustNewConstMetric(descNames, prometheus.GaugeValue, float64(c.kernel.names))
-	out <- prometheus.MustNewConstMetric(descLeft, prometheus.GaugeValue, float64(c.kernel.left))
-	out <- prometheus.MustNewConstMetric(descBlocks, prometheus.GaugeValue, float64(c.kernel.filled)*(32<<10))
+	for d, n := range map[*prometheus.Desc]int{descNames: c.holds.names, descLeft: c.holds.left, descWaiting: c.holds.waiting,
+		descBlocks: c.holds.blocks * (32 << 10), descGarbage: c.holds.garbage} {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
+	}
 	counters, err := c.kernel.counters()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(descPackets, err)

@@ -27,6 +27,8 @@ type template struct {
 	names  [][]byte // that the answer mentions where they may be compressed, in lower case
 	labels int      // of names, written out
 	alias  bool     // the section ANSWER begins with a CNAME or DNAME
+
+	targets [][]byte // of CNAMEs in it, in lower case
 }
 
 var errTemplate = errors.New("not an answer")
@@ -60,6 +62,9 @@ func readTemplate(msg []byte, nameLen int) (*template, error) {
 			}
 			if section == 0 && i == 0 {
 				t.alias = rtype == zone.TypeCNAME || rtype == zone.TypeDNAME
+			}
+			if section == 0 && rtype == zone.TypeCNAME {
+				t.targets = append(t.targets, t.names[len(t.names)-1])
 			}
 			end = r.at
 		}
