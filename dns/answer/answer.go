@@ -108,6 +108,15 @@ type Worker struct {
 	steered *target // the steered name that answered, for Explain
 }
 
+// Rest lets go of what the last answer was made from: a worker that is not
+// asked for long would else keep zones in memory that nobody serves any more.
+func (w *Worker) Rest() {
+	w.Outcome.Zone, w.last, w.lastIn, w.zone, w.steered = nil, nil, nil, nil, nil
+	w.end, w.scratch.set, w.online.made, w.online.set = end{}, zone.RRset{}, nil, zone.RRset{}
+	clear(w.wilds[:])
+	clear(w.once.sets[:])
+}
+
 // maxChain bounds how many aliases are followed.
 const maxChain = 16
 

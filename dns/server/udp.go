@@ -155,6 +155,7 @@ func (u *udpSocket) recvmmsg(set uintptr) bool {
 				continue
 			}
 			u.looks, u.batches = max(1, u.looks-1), 0
+			u.work.Rest()
 			if !u.watched {
 				u.errno = u.watch(set, true)
 			}
