@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -26,7 +24,7 @@ const (
 	busy        = 8    // messages at a time that make it worth to leave the epoll set
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
-	sendWait    = 100  // milliseconds that an answer waits for the interface
+	sendWait    = 100  // milliseconds that answers wait for the interface
 	apart       = 64   // octets between buffers, which would else compete for the same lines of the cache
 )
 
@@ -99,12 +97,12 @@ func (u *udpSocket) serve(ctx context.Context, s *Server) error {
 	for {
 		u.makeRoom()
 		if err := u.poll.Read(u.receive); err != nil || u.errno != 0 {
-			if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
+			if ctx.Err() != nil {
 				return nil
 			}
-			if err == nil && (u.errno == unix.ENOMEM || u.errno == unix.ENOBUFS || u.errno == unix.ENETDOWN) {
+			if err == nil && (u.errno == unix.ENOMEM || u.errno == unix.ENOSPC || u.errno == unix.ENOBUFS || u.errno == unix.ENETDOWN) {
 				u.stats.drop(dropReceive)
-				select { // passes by itself
+				select { // passes by itself; ENOSPC is that of too many files in epoll sets
 				case <-ctx.Done():
 				case <-time.After(50 * time.Millisecond):
 				}
@@ -182,12 +180,16 @@ func (u *udpSocket) answerAll(s *Server) {
 	}
 	u.stats.countAll(&u.tally)
 	u.stats.calls.Store(u.calls)
-	u.n, u.sent = sends, 0
-	for u.sent < u.n {
-		if !u.sendmmsg() { // the first of the rest cannot be sent, as to a network that is not there
-			u.stats.drop(dropSend)
-			u.sent++
-		}
+	u.n = sends
+	u.transmit()
+}
+
+// transmit sends the answers of the batch.
+func (u *udpSocket) transmit() {
+	for u.sent = 0; u.sent < u.n; {
+		lost := u.sendmmsg()
+		u.stats.drops[dropSend].Add(uint64(lost))
+		u.sent += lost
 	}
 }
 
@@ -261,9 +263,10 @@ func (u *udpSocket) put(i, to, n int) {
 	o.Control, o.Controllen = m.hdr.Control, m.hdr.Controllen
 }
 
-// sendmmsg sends the rest of the batch; false where its first message cannot
-// be sent.
-func (u *udpSocket) sendmmsg() bool {
+// sendmmsg sends the rest of the batch and gives how many messages stand first
+// that are not to be sent: one that cannot be, as to a network that is not
+// there, or all where the interface does not keep up.
+func (u *udpSocket) sendmmsg() (lost int) {
 	for u.sent < u.n {
 		u.calls++
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, u.fd, uintptr(unsafe.Pointer(&u.out[u.sent])), uintptr(u.n-u.sent), unix.MSG_DONTWAIT, 0, 0)
@@ -271,17 +274,17 @@ func (u *udpSocket) sendmmsg() bool {
 		case 0:
 			u.sent += int(n)
 		case unix.EINTR:
-		case unix.EAGAIN: // the interface does not keep up
+		case unix.EAGAIN:
 			room := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLOUT}}
 			u.calls++
 			if n, err := unix.Poll(room, sendWait); n == 0 || err != nil && err != unix.EINTR {
-				return false
+				return u.n - u.sent
 			}
 		default:
-			return false
+			return 1
 		}
 	}
-	return true
+	return 0
 }
 
 // addrOf reads a socket address of either family.
