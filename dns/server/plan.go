@@ -64,6 +64,7 @@ func (s *Server) reconcile(set *settings) error {
 	}
 	s.settings.Store(set)
 	s.install(fresh, set.listen)
+	s.pokeFast()
 	return nil
 }
 
