@@ -1,13 +1,28 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/dns/server"
 	"meridian/dns/xdp"
 )
+
+// checkXDP checks the flags of answers in the kernel.
+func (f *serveFlags) checkXDP() error {
+	switch f.XDPMode {
+	case "auto", string(xdp.Native), string(xdp.Generic):
+	default:
+		return fmt.Errorf("--xdp-mode: %q: expected native, generic or auto", f.XDPMode)
+	}
+	if most := math.MaxInt >> 20; f.XDPMemory < 1 || f.XDPMemory > most {
+		return fmt.Errorf("--xdp-memory: %d: expected 1 to %d", f.XDPMemory, most)
+	}
+	return nil
+}
 
 // fastPath makes what answers queries in the kernel at the device of --xdp; nil
 // without.

@@ -120,6 +120,9 @@ func (f *serveFlags) complete() error {
 	if _, err := f.listen(nil); err != nil {
 		return err
 	}
+	if err := f.checkXDP(); err != nil {
+		return err
+	}
 	if (f.TLSCert == "") != (f.TLSKey == "") {
 		return errors.New("expected --tls-cert and --tls-key together")
 	}
