@@ -3,6 +3,7 @@
 package systemd
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,10 +60,32 @@ func TestUnitsSayWhatTheProgramsNeed(t *testing.T) {
 	}
 }
 
+// The drop-in gives what the program in the kernel needs, and takes nothing of
+// what the unit has.
+func TestDropInSaysWhatXDPNeeds(t *testing.T) {
+	u := unit(t, "gslb-xdp.conf")
+	for key, want := range map[string]string{
+		"Service.AmbientCapabilities": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON", "Service.CapabilityBoundingSet": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON",
+		"Service.SystemCallFilter": "bpf", "Service.LimitMEMLOCK": "infinity",
+	} {
+		if got := u[key]; len(got) != 1 || got[0] != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
 // systemd itself reads the units; it complains of keys that it does not know.
 func TestSystemdAcceptsTheUnits(t *testing.T) {
 	analyze := testkit.Program(t, "systemd-analyze")
 	dir := t.TempDir()
+	const dropIn = "gslb-xdp.conf"
+	b, err := os.ReadFile(dropIn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "gslb.service.d"), 0o700), os.WriteFile(filepath.Join(dir, "gslb.service.d", dropIn), b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"gslb.service", "edge.service"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -75,7 +98,7 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput()
-		lines := slices.DeleteFunc(strings.Split(string(out), "\n"), func(s string) bool { return !strings.Contains(s, name) })
+		lines := slices.DeleteFunc(strings.Split(string(out), "\n"), func(s string) bool { return !strings.Contains(s, name) && !strings.Contains(s, dropIn) })
 		if err != nil || len(lines) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
