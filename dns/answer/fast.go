@@ -147,18 +147,3 @@ func (d Decided) Made(number uint32, slot steer.Slot) Made {
 // Scopes gives the scopes of answers: those of the clients' blocks where nil,
 // none where uniform.
 func (d Decided) Scopes() (scopes geo.Scopes, uniform bool) { return d.st.wide, d.st.uniform }
-
-// Same says how much of what a fast path holds is the same in another plan:
-// names and what they hold, and what decisions are made about and for whom.
-// Where both are, only what is decided may differ.
-func (p *Plan) Same(o *Plan) (names, intent bool) {
-	intent = p.table == o.table && p.classes == o.classes && (p.world == nil) == (o.world == nil) &&
-		(p.world == nil || p.world.Snapshot == o.world.Snapshot && sameObjects(p.world.Objects, o.world.Objects))
-	names = intent && p.ready == o.ready && p.zones.len == o.zones.len
-	if names && p.zones != o.zones {
-		for range p.Changed(o) {
-			return false, intent
-		}
-	}
-	return names, intent
-}

@@ -98,13 +98,11 @@ func lower(name []byte) []byte {
 func (c *compiler) mentioned(z *zone.Zone, t *template) {
 	for _, name := range t.names {
 		for len(name) > 1 && len(name) <= maxName && c.plan.Deepest(name) == z && z.Node(name) == nil {
-			if _, had := c.ghosts[string(name)]; had {
+			if c.told[string(name)] {
 				break
 			}
-			if c.ghosts == nil {
-				c.part.ghosts = map[string]struct{}{}
-			}
-			c.ghosts[string(name)] = struct{}{}
+			c.told[string(name)] = true
+			c.part.ghosts = append(c.part.ghosts, string(name))
 			c.queue = append(c.queue, name)
 			name = name[1+int(name[0]):]
 		}

@@ -168,8 +168,8 @@ func (c *compiler) settle(p *part) {
 	if p.left > 0 {
 		c.without++
 	}
-	for name, apex := range p.leads {
-		c.dependents.add(p, name, apex)
+	for _, l := range p.leads {
+		c.dependents.add(p, l)
 	}
 }
 

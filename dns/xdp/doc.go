@@ -19,8 +19,15 @@
 // own (kernel, clients), and put in place of the other at the device, so that no
 // query is lost. What health decides changes within an image: it is written into
 // the half of the states that is not in force, and then one number says that it
-// is (deciding, flip). Zones that have changed since are left to the sockets until
-// the next image is there (path).
+// is (deciding, flip).
+//
+// What an image has of one zone is a part. Parts of zones that have changed, and
+// of zones whose answers depend on them, are left to the sockets at once (image)
+// and then mended: their names are placed anew in spare room, the entries by
+// which they are found are written one by one, and when no query is under way
+// that may have seen both, the part is answered from again (mend, directory).
+// Only what holds for all parts, what is steered and how, or too little room,
+// needs another image. The one in use is kept in line while that is made (path).
 //
 // Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink). It imports
 // dns/answer, dns/server, dns/limit, dns/zone, geo and steer. Imported by cmd and lab only.

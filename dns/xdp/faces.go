@@ -173,6 +173,9 @@ func (c *compiler) grow() bool {
 	for _, d := range c.deciding.by {
 		for id := d.known; id < len(d.made); id++ {
 			for _, f := range d.faces {
+				if f.part.stale { // it will be placed anew
+					continue
+				}
 				if id >= f.room {
 					return false
 				}

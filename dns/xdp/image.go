@@ -15,12 +15,20 @@ type image struct {
 	directory *directory
 	kernel    *kernel         // that it is in; nil before load
 	waiting   map[string]bool // apexes of zones that are the sockets' until they are mended
+	list      []string        // of them, in order, those whose turn it is; none where they are to be ordered
 	jobs      map[string]*placing
 	empty     []int // blocks that were given back, and that the kernel may still have
 
 	unsteered bool   // steered names are the sockets', until all is made anew
 	off       bool   // so are all names
 	worn      string // why all is to be made anew; empty where it need not be
+}
+
+// end ends what is under way.
+func (im *image) end() {
+	for _, job := range im.jobs {
+		job.stop()
+	}
 }
 
 // wear says why all is to be made anew.
@@ -132,10 +140,12 @@ func (im *image) mark(apex string) (marked bool, err error) {
 		return false, nil
 	}
 	im.waiting[apex] = true
+	im.list = nil
 	p := im.parts[apex]
 	if p == nil || p.number == 0 {
 		return false, nil
 	}
+	p.stale = true
 	return true, im.setStale(p, 1)
 }
 

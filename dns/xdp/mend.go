@@ -36,9 +36,12 @@ func (im *image) mend() (zones int, err error) {
 	if im.worn != "" {
 		return 0, nil
 	}
+	if len(im.list) == 0 {
+		im.list = im.order()
+	}
 	var list []mended
 	budget := mendNames
-	for _, apex := range im.order() {
+	for _, apex := range im.list {
 		m, done, ok := im.remake(apex, &budget)
 		if !ok {
 			im.wear(wornRoom)
@@ -59,18 +62,33 @@ func (im *image) mend() (zones int, err error) {
 		}
 		return 0, err
 	}
+	im.list = im.list[len(list):]
 	if g := im.arena.garbage(); g > leastGarbage && g > im.arena.total/2 {
 		im.wear(wornGarbage)
 	}
 	return len(list), nil
 }
 
-// order gives what waits: a zone within another before that, whose names below
-// it would not be the sockets' otherwise.
+// order gives what waits, small zones first, so that one which is large and
+// changes time and again holds up no other; but those above a zone that is not
+// there yet after that, since names below it would not be the sockets'.
 func (im *image) order() []string {
-	return slices.SortedFunc(maps.Keys(im.waiting), func(a, b string) int {
-		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
-	})
+	after, records := map[string]bool{}, map[string]int{}
+	for apex := range im.waiting {
+		records[apex] = 0
+		if z := im.plan.Deepest([]byte(apex)); z != nil && has(im.plan, apex) {
+			records[apex] = z.Records()
+		}
+		if im.parts[apex] != nil {
+			continue
+		}
+		for above := apex; len(above) > 1; {
+			above = above[1+above[0]:]
+			after[above] = true
+		}
+	}
+	maps.DeleteFunc(records, func(apex string, _ int) bool { return after[apex] })
+	return slices.SortedFunc(maps.Keys(records), func(a, b string) int { return cmp.Or(records[a]-records[b], strings.Compare(a, b)) })
 }
 
 // remake places a zone anew, as far as the budget of names goes. It is not ok

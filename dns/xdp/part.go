@@ -14,14 +14,19 @@ type part struct {
 	number uint32     // in stale; 0: none
 	tally  uint16     // that its queries are counted by
 	placed bool       // the program finds it
+	stale  bool       // and leaves it to the sockets
 
 	nodes  []node
-	own    []span              // that no other uses
-	shared []ref               // that others may use; one for each of the arena's users
-	faces  []*face             // of its steered answers
-	ghosts map[string]struct{} // names that do not exist, and that answers mention
-	leads  map[string]string   // names outside that answers depend on: the apexes that they belong to
+	own    []span   // that no other uses
+	shared []ref    // that others may use; one for each of the arena's users
+	faces  []*face  // of its steered answers
+	ghosts []string // names that do not exist, and that answers mention
+	leads  []lead
 }
+
+// lead is a name that is not the part's, and that answers depend on, and the
+// apex of the zone that it belongs to; empty where that is none.
+type lead struct{ name, apex string }
 
 // node is a name.
 type node struct {
@@ -38,7 +43,9 @@ type placing struct {
 	next   func() (*zone.Node, bool)
 	stop   func()
 	queue  [][]byte         // ghosts whose turn is yet to come
-	uses   map[ref]struct{} // what is in shared
+	told   map[string]bool  // what is in ghosts
+	led    map[string]bool  // and in leads
+	uses   map[ref]struct{} // and in shared
 	seen   map[ref]struct{} // answers whose names have been looked at
 	absent *absence
 	family family
@@ -47,7 +54,12 @@ type placing struct {
 }
 
 func newPlacing(p *part) *placing {
-	return &placing{part: p, uses: map[ref]struct{}{}, seen: map[ref]struct{}{}, same: map[faceKey]ref{}, direct: map[directKey]ref{}}
+	pl := &placing{part: p, told: map[string]bool{}, led: map[string]bool{}, uses: map[ref]struct{}{}, seen: map[ref]struct{}{},
+		same: map[faceKey]ref{}, direct: map[directKey]ref{}}
+	for _, name := range p.ghosts {
+		pl.told[name] = true
+	}
+	return pl
 }
 
 // put places a record that is the part's own.
@@ -105,33 +117,34 @@ type dependent struct {
 	name string
 }
 
-func (d dependents) add(p *part, name, apex string) {
-	if d[apex] == nil {
-		d[apex] = map[dependent]struct{}{}
+func (d dependents) add(p *part, l lead) {
+	if d[l.apex] == nil {
+		d[l.apex] = map[dependent]struct{}{}
 	}
-	d[apex][dependent{p, name}] = struct{}{}
+	d[l.apex][dependent{p, l.name}] = struct{}{}
 }
 
 func (d dependents) remove(p *part) {
-	for name, apex := range p.leads {
-		delete(d[apex], dependent{p, name})
-		if len(d[apex]) == 0 {
-			delete(d, apex)
+	for _, l := range p.leads {
+		delete(d[l.apex], dependent{p, l.name})
+		if len(d[l.apex]) == 0 {
+			delete(d, l.apex)
 		}
 	}
 }
 
 // lead notes that answers depend on what a name has that is not the part's.
 func (c *compiler) lead(name []byte) {
-	apex := c.plan.Apex(name)
-	if _, had := c.leads[string(name)]; had || apex == c.apex {
+	if c.led[string(name)] {
 		return
 	}
-	if c.leads == nil {
-		c.part.leads = map[string]string{}
+	l := lead{string(name), c.plan.Apex(name)}
+	c.led[l.name] = true
+	if l.apex == c.apex {
+		return
 	}
-	c.leads[string(name)] = apex
+	c.part.leads = append(c.part.leads, l)
 	if c.placed {
-		c.dependents.add(c.part, string(name), apex)
+		c.dependents.add(c.part, l)
 	}
 }

@@ -180,9 +180,10 @@ func (p *Path) swap(b *built) error {
 			return fmt.Errorf("dns xdp: put another program in place: %w", err)
 		}
 	}
-	why := "none was there"
+	why := "none were there"
 	if p.image != nil {
 		why = p.image.worn
+		p.image.end()
 	}
 	p.mu.Lock()
 	old := p.kernel
@@ -351,6 +352,9 @@ func (p *Path) Close() error {
 			b.image.kernel.Close()
 		}
 		p.building = false
+	}
+	if p.image != nil {
+		p.image.end()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

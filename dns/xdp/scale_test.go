@@ -12,6 +12,7 @@ import (
 
 	"meridian/dns/answer"
 	"meridian/dns/zone"
+	"meridian/fleet"
 	"meridian/geo/mmdb"
 )
 
@@ -95,6 +96,65 @@ func BenchmarkImage(b *testing.B) {
 				k.Close()
 			}
 			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// numberedZone has so many names; version tells it from others of its name.
+func numberedZone(b testing.TB, number, names, version int) *zone.Zone {
+	var text strings.Builder
+	fmt.Fprintf(&text, "$TTL 300\n@ SOA ns1 admin %d 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n", version)
+	for i := range names - 2 {
+		fmt.Fprintf(&text, "host%d A 10.%d.%d.%d\n", i, version, number%250, i%250)
+	}
+	z, err := zone.Load(fleet.Name(fmt.Sprintf("z%d.test.", number)), []byte(text.String()), "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return z
+}
+
+// BenchmarkChange gives what it takes until a change of one zone is in force in
+// the kernel, without the rest, and until all would be made anew.
+func BenchmarkChange(b *testing.B) {
+	for _, c := range []struct{ zones, names int }{{1000, 100}, {100_000, 5}, {1, 100_000}} {
+		b.Run(fmt.Sprintf("%d zones of %d names", c.zones, c.names), func(b *testing.B) {
+			var zones []*zone.Zone
+			for i := range c.zones {
+				zones = append(zones, numberedZone(b, i, c.names, 1))
+			}
+			heap := func() float64 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return float64(m.HeapAlloc) / 1e6
+			}
+			p, floor, begin := answer.Zones(id, zones), heap(), time.Now()
+			m := newMachine(b, p)
+			anew, memory := time.Since(begin), float64(m.memory(b)+uint64(m.image.arena.used())*(32<<10))
+			runtime.KeepAlive(zones)
+			taken := heap() - floor
+			var followed, mended time.Duration
+			version := 1
+			for b.Loop() {
+				version++
+				p = p.WithZone(numberedZone(b, version*7%c.zones, c.names, version))
+				begin := time.Now()
+				m.follow(b, p)
+				followed += time.Since(begin)
+				if !m.mendAll(b) {
+					b.Fatal(m.image.worn)
+				}
+				mended += time.Since(begin)
+			}
+			b.ReportMetric(anew.Seconds(), "anew-s")
+			b.ReportMetric(taken, "heap-MB")
+			b.ReportMetric(memory/1e6, "kernel-MB")
+			b.ReportMetric(followed.Seconds()*1e3/float64(b.N), "sockets-ms")
+			b.ReportMetric(mended.Seconds()*1e3/float64(b.N), "in-force-ms")
+			b.ReportMetric(float64(m.memory(b)+uint64(m.image.arena.used())*(32<<10))/1e6, "kernel-MB-then")
+			b.ReportMetric(0, "ns/op")
+			m.kernel.Close()
 		})
 	}
 }
