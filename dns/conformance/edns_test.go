@@ -94,7 +94,8 @@ func probes(zone string) []probe {
 func TestRFC8906Probes(t *testing.T) {
 	w := world{dir: t.TempDir()}
 	w.add(t, "edns.test.", "$TTL 60\n@ SOA ns1 host 1 7200 3600 1209600 60\n@ NS ns1\nns1 A 192.0.2.1\n", families[1].sign)
-	servers := []peer{meridian(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
+	ours := ourselves(t, w.dir)
+	servers := append(ours, bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones))
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-8s %-26s", "section", "probe")
 	for _, s := range servers {
@@ -111,7 +112,7 @@ func TestRFC8906Probes(t *testing.T) {
 				word = strings.Join(faults, ",")
 			}
 			fmt.Fprintf(&table, " %-9s", word)
-			if i == 0 && len(faults) > 0 {
+			if i < len(ours) && len(faults) > 0 {
 				t.Errorf("%s %s: %v", p.section, p.name, faults)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +36,25 @@ func TestDifferentialInTheKernel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ourselves is Meridian on the zone files of a folder, with the sockets
+// answering and, where that can be, at a device with the kernel answering too;
+// what is answered there is logged in the end.
+func ourselves(t testing.TB, dir string) []peer {
+	t.Helper()
+	out := []peer{meridian(t, dir)}
+	if os.Geteuid() != 0 {
+		return out // TestDifferentialInTheKernel says that root is needed
+	}
+	p, path := inKernel(t, dir)
+	t.Cleanup(func() {
+		if a := path.Answered(); a.Queries > 0 {
+			t.Logf("%d questions were answered in the kernel", a.Queries)
+		}
+	})
+	p.name = "kernel"
+	return append(out, p)
 }
 
 const (

@@ -39,7 +39,8 @@ func live(t *testing.T, text string, sign signer) func(q query, check func(raw [
 	t.Helper()
 	w := world{dir: t.TempDir()}
 	w.add(t, "live.test.", text, sign)
-	servers := []peer{meridian(t, w.dir), bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones)}
+	ours := ourselves(t, w.dir)
+	servers := append(ours, bind(t, w.zones), nsd(t, w.zones), knot(t, w.zones))
 	return func(q query, check func(raw []byte, m *dns.Msg) error) {
 		t.Helper()
 		for i, s := range servers {
@@ -55,8 +56,8 @@ func live(t *testing.T, text string, sign signer) func(q query, check func(raw [
 				err = check(r.wire, m)
 			}
 			switch {
-			case err != nil && i == 0:
-				t.Errorf("%s: %v\n%v", q.key(), err, m)
+			case err != nil && i < len(ours):
+				t.Errorf("%s of %s: %v\n%v", q.key(), s.name, err, m)
 			case err != nil:
 				t.Logf("%s of %s: %v", q.key(), s.name, err)
 			}
