@@ -189,6 +189,6 @@ meridian() {
 	admin=$(free_port)
 	command=(env GOMAXPROCS="$workers" "$bin/gslb" serve --node one --roles dns --gossip off --data "$dir/data" --spec "$dir/spec.yaml"
 		--geo "$data/geo.mmdb" --listen "$addr:$port" --admin "$addr:$admin" --log-level warn)
-	if [ "${1:-}" = xdp ]; then command+=(--xdp "$interface"); fi
+	if [ "${1:-}" = xdp ]; then command+=(--xdp "$interface" --xdp-mode native); fi # the other end of the pair has kxdpgun's program
 }
 meridian-xdp() { meridian xdp; }

@@ -70,7 +70,7 @@ func (f *serveFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.ListenHTTPS, "listen-https", "with --tls-cert: `ADDR:PORT` for DNS over HTTPS at /dns-query; repeatable (default :443)")
 	fs.Var(&f.Listen, "listen", "`ADDR:PORT` for DNS over UDP and TCP; repeatable (default the Spec's dns.listen, :53 with --zones)")
 	fs.StringVar(&f.XDP, "xdp", "", "answer queries over UDP that come to `DEVICE` in the kernel, as far as they are plain; the sockets answer the rest")
-	fs.StringVar(&f.XDPMode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
+	fs.StringVar(&f.XDPMode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can, but for veth")
 	fs.IntVar(&f.XDPMemory, "xdp-memory", xdp.DefaultMemory>>20, "`MIB` of memory that answers may take in the kernel; zones that have no room are answered by the sockets")
 	fs.StringVar(&f.Admin, "admin", "127.0.0.1:8053", "`ADDR:PORT` of the admin API")
 	fs.StringVar(&f.AdminTokenFile, "admin-token-file", "", "`FILE` with the admin API's token (default DIR/admin.token, made if absent)")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // attach puts the program at the device, where it is not; it is off again when
@@ -33,6 +34,9 @@ func (p *Path) attach() error {
 
 // attach gives the mode in the end.
 func attach(prog *ebpf.Program, dev *net.Interface, mode Mode) (link.Link, Mode, error) {
+	if mode == Auto && isVeth(dev.Name) {
+		mode = Generic
+	}
 	var errs []error
 	for _, try := range []struct {
 		mode  Mode
@@ -48,6 +52,19 @@ func attach(prog *ebpf.Program, dev *net.Interface, mode Mode) (link.Link, Mode,
 		errs = append(errs, fmt.Errorf("attach to %s in %s mode: %w", dev.Name, try.mode, err))
 	}
 	return nil, "", errors.Join(errs...)
+}
+
+// isVeth says whether a device is an end of a veth pair, as containers have. The
+// other end throws away what a program here sends natively, and nobody is told,
+// unless it has a program as well; which cannot be seen from here.
+func isVeth(name string) bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	info, err := unix.IoctlGetEthtoolDrvinfo(fd, name)
+	return err == nil && unix.ByteSliceToString(info.Driver[:]) == "veth"
 }
 
 func (p *Path) detach() {
