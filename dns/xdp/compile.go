@@ -77,7 +77,7 @@ func compile(p *answer.Plan, key uint64, zones *zoneNumbers, room int) (*image, 
 		if err == nil {
 			d, err := newDirectory(key, c.nodes)
 			if err == nil {
-				return &image{compiler: c, directory: d, waiting: map[string]bool{}, jobs: map[string]*placing{}}, nil
+				return &image{compiler: c, directory: d, waiting: map[string]bool{}, jobs: map[string]*placing{}, slice: mendNames}, nil
 			}
 		}
 		key = key*0x9e3779b97f4a7c15 + 1
@@ -163,13 +163,9 @@ func (c *compiler) leave(z *zone.Zone) {
 
 // settle takes a part among those that the program finds.
 func (c *compiler) settle(p *part) {
-	p.placed = true
 	c.parts[p.apex] = p
 	if p.left > 0 {
 		c.without++
-	}
-	for _, l := range p.leads {
-		c.dependents.add(p, l)
 	}
 }
 

@@ -17,6 +17,7 @@ type image struct {
 	waiting   map[string]bool // apexes of zones that are the sockets' until they are mended
 	list      []string        // of them, in order, those whose turn it is; none where they are to be ordered
 	jobs      map[string]*placing
+	slice     int             // names that are placed in one go
 	empty     []int // blocks that were given back, and that the kernel may still have
 
 	unsteered bool   // steered names are the sockets', until all is made anew
@@ -140,8 +141,10 @@ func (im *image) mark(apex string) (marked bool, err error) {
 		return false, nil
 	}
 	im.waiting[apex] = true
-	im.list = nil
 	p := im.parts[apex]
+	if p == nil || len(im.list) < longList {
+		im.list = nil
+	}
 	if p == nil || p.number == 0 {
 		return false, nil
 	}

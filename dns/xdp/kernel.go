@@ -128,9 +128,10 @@ func (k *kernel) bring(c *compiler) (ok bool, err error) {
 	if len(c.arena.blocks) > k.room.blocks || len(c.variants) > k.room.variants {
 		return false, nil
 	}
-	if err := k.setBlocks(c.arena.takeDirty()); err != nil {
+	if err := k.setBlocks(c.arena.unsaved()); err != nil {
 		return false, fmt.Errorf("answers: %w", err)
 	}
+	c.arena.dirty = nil
 	if at := c.changed; at.to > at.from {
 		if err := writeWords(k.Variants, at.from, c.variants[at.from:at.to]); err != nil {
 			return false, fmt.Errorf("variants: %w", err)

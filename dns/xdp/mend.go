@@ -13,6 +13,10 @@ import (
 // else has changed: what health decides waits no longer than for them.
 const mendNames = 512
 
+// longList is how long a list of zones that wait is gone through before those
+// that come behind it: ordering it takes its time.
+const longList = 1000
+
 // An image is made anew when more than half as much as its answers take is of
 // no use, and more than these octets.
 const leastGarbage = 4 << 20
@@ -40,7 +44,7 @@ func (im *image) mend() (zones int, err error) {
 		im.list = im.order()
 	}
 	var list []mended
-	budget := mendNames
+	budget := im.slice
 	for _, apex := range im.list {
 		m, done, ok := im.remake(apex, &budget)
 		if !ok {
@@ -56,8 +60,8 @@ func (im *image) mend() (zones int, err error) {
 		return 0, nil
 	}
 	if err := im.publish(list); err != nil {
+		im.wear(err.Error())
 		if errors.Is(err, errClash) || errors.Is(err, errFull) {
-			im.wear(err.Error())
 			err = nil
 		}
 		return 0, err

@@ -13,8 +13,7 @@ type part struct {
 	left   int        // where that is for lack of room: records of the zone
 	number uint32     // in stale; 0: none
 	tally  uint16     // that its queries are counted by
-	placed bool       // the program finds it
-	stale  bool       // and leaves it to the sockets
+	stale  bool       // the program leaves it to the sockets
 
 	nodes  []node
 	own    []span   // that no other uses
@@ -109,7 +108,8 @@ func (c *compiler) release(p *part) {
 }
 
 // dependents are, by apex, parts whose answers depend on names that belong to
-// another zone, or under the empty one to none.
+// another zone, or under the empty one to none; those that are being placed are
+// among them.
 type dependents map[string]map[dependent]struct{}
 
 type dependent struct {
@@ -144,7 +144,5 @@ func (c *compiler) lead(name []byte) {
 		return
 	}
 	c.part.leads = append(c.part.leads, l)
-	if c.placed {
-		c.dependents.add(c.part, l)
-	}
+	c.dependents.add(c.part, l)
 }

@@ -137,15 +137,14 @@ func (a *arena) reclaim() []int {
 	return dead
 }
 
-// takeDirty gives the blocks that the kernel has not as they are, by number.
-func (a *arena) takeDirty() (numbers []int, blocks [][]byte) {
+// unsaved gives the blocks that the kernel has not as they are, by number.
+func (a *arena) unsaved() (numbers []int, blocks [][]byte) {
 	slices.Sort(a.dirty)
 	for _, n := range slices.Compact(a.dirty) {
 		if a.blocks[n] != nil {
 			numbers, blocks = append(numbers, n), append(blocks, a.blocks[n])
 		}
 	}
-	a.dirty = nil
 	return numbers, blocks
 }
 
