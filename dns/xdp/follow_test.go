@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meridian/dns/answer"
 	"meridian/dns/server"
 	"meridian/dns/zone"
@@ -343,5 +345,77 @@ func TestZonesMendUnderLoad(t *testing.T) {
 	defer s.path.mu.Unlock()
 	if s.path.swaps != images || s.path.mended == 0 {
 		t.Errorf("%d images made, %d zones mended", s.path.swaps-images, s.path.mended)
+	}
+}
+
+// texts has large records, so that a few names make much garbage.
+func texts(t testing.TB, i, version int) *zone.Zone {
+	var b strings.Builder
+	fmt.Fprintf(&b, "$TTL 300\n@ SOA ns1 admin %d 3600 600 86400 60\n@ NS ns1\n", version)
+	for n := range 5 {
+		fmt.Fprintf(&b, "t%d TXT \"%d %d %d\" %s\n", n, i, n, version, strings.Repeat("\""+strings.Repeat("x", 200)+"\" ", 4))
+	}
+	z, err := zone.Load(fleet.Name(fmt.Sprintf("z%d.test.", i)), []byte(b.String()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
+// When too much of what was replaced stands between what is in use, all is made
+// anew; until then what has changed is in force.
+func TestGarbageWearsAnImage(t *testing.T) {
+	var zones []*zone.Zone
+	for i := range 2000 {
+		zones = append(zones, texts(t, i, 1))
+	}
+	w := newPathway(t, answer.Zones(id, zones))
+	p := w.plan
+	change := func(nth int) {
+		for i := nth; i < len(zones); i += 3 {
+			p = p.WithZone(texts(t, i, 2))
+		}
+		w.image.slice = 1 << 20
+		w.serve(p)
+		w.answers(map[string]bool{"ns1.z0.test": true, "ns1.z1.test": true, "ns1.z2.test": true})
+	}
+	change(0)
+	if worn := w.image.worn; worn != "" {
+		t.Fatal(worn)
+	}
+	change(1)
+	if w.image.worn != wornGarbage {
+		t.Fatalf("%d octets are garbage, %d in use; worn: %q", w.image.arena.garbage(), w.image.arena.total, w.image.worn)
+	}
+	reg := prometheus.NewRegistry()
+	w.path.Register(reg)
+	w.serve(p) // has another made
+	w.ready()
+	w.serve(p)
+	if w.image.worn != "" || w.image.arena.garbage() > 1<<20 {
+		t.Fatalf("worn: %q, %d octets are garbage", w.image.worn, w.image.arena.garbage())
+	}
+	w.answers(map[string]bool{"ns1.z0.test": true, "ns1.z1.test": true, "ns1.z2.test": true})
+	w.metrics(reg, map[string]float64{"meridian_dns_kernel_images_total": 2, "meridian_dns_kernel_zones_changed_total": 1334,
+		"meridian_dns_kernel_zones_waiting": 0, "meridian_dns_kernel_zones_left": 0, "meridian_dns_kernel_names": float64(len(w.image.nodes)),
+		"meridian_dns_kernel_answer_bytes": float64(w.image.arena.used()) * (32 << 10)})
+}
+
+// metrics says what must be read.
+func (w *pathway) metrics(reg *prometheus.Registry, want map[string]float64) {
+	w.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, f := range families {
+		v, ok := want[f.GetName()]
+		if got := f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue(); ok && got != v {
+			w.Errorf("%s: %v, expected %v", f.GetName(), got, v)
+		}
+		delete(want, f.GetName())
+	}
+	for name := range want {
+		w.Errorf("no %s", name)
 	}
 }

@@ -17,7 +17,7 @@ type image struct {
 	waiting   map[string]bool // apexes of zones that are the sockets' until they are mended
 	list      []string        // of them, in order, those whose turn it is; none where they are to be ordered
 	jobs      map[string]*placing
-	slice     int             // names that are placed in one go
+	slice     int   // names that are placed in one go
 	empty     []int // blocks that were given back, and that the kernel may still have
 
 	unsteered bool   // steered names are the sockets', until all is made anew

@@ -205,7 +205,7 @@ func TestMending(t *testing.T) {
 			m.follow(t, h.plan)
 			m.askAbout(t, seed<<16|uint64(step), 40)
 			turns := []int{0, 1, 2, 1000, 1000, 1000}[h.IntN(6)] // the next change may come first
-			if step%10 == 9 {
+			if step%20 == 19 {
 				turns = 1000
 			}
 			for ; turns > 0 && len(m.image.waiting) > 0 && m.image.worn == ""; turns-- {
@@ -223,7 +223,7 @@ func TestMending(t *testing.T) {
 				m.image.slice = slice
 				again++
 			}
-			if step%10 == 9 {
+			if step%20 == 19 {
 				m.likeNew(t, seed<<16|uint64(step)|2<<8)
 			}
 		}
