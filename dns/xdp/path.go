@@ -146,7 +146,11 @@ func (p *Path) take(s *server.Serving) error {
 		if b.err != nil {
 			return b.err
 		}
-		if err := errors.Join(b.image.follow(s.Plan), p.swap(&b)); err != nil {
+		err := b.image.follow(s.Plan)
+		if err == nil {
+			err = p.swap(&b)
+		}
+		if err != nil {
 			b.image.kernel.Close()
 			return err
 		}
