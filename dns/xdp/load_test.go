@@ -214,7 +214,7 @@ func TestImagesSwapUnderLoad(t *testing.T) {
 	s.eventually("in force", func() bool { return s.served.Load() == s.server.Plan() })
 	p, was := s.press(manyShapes(), states...), s.swaps()
 	p.flow()
-	for range 12 {
+	for range 6 {
 		p.change(func(next int) { s.must(s.server.Apply(worlds[next])) })
 		s.eventually("swapped", func() bool { return s.swaps() > was })
 		was = s.swaps()
