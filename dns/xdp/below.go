@@ -39,8 +39,20 @@ func (c *compiler) below(z *zone.Zone, name []byte) (refs [2]ref) {
 	default:
 		return refs
 	}
-	if c.proves(z) {
+	switch {
+	case c.proves(z):
 		refs[1] = c.gaps(z, name, found)
+	case z.Signed && z.Denial == zone.DenyNSEC3 && z.Online == nil && !c.plain:
+		if r, ok := c.proofs(z, name, found); ok {
+			refs[1] = r
+			break
+		}
+		asked = c.varied(z, name, probe, false)
+		if found.Kind == zone.Missing {
+			refs[1] = asked(zone.TypeA)[1]
+		} else {
+			refs[1] = c.share(c.kinds(found.Node, asked))
+		}
 	}
 	return refs
 }

@@ -126,16 +126,24 @@ func (c *compiler) all() error {
 func (c *compiler) begin(z *zone.Zone, number uint32) {
 	c.placing = newPlacing(&part{apex: z.Apex().Name, zone: z, number: number, tally: c.zones.of(z.Name)})
 	c.next, c.stop = iter.Pull(z.Nodes())
+	c.ahead, _ = c.next()
 }
 
 // place places names of the part at hand as far as a budget goes. done says
 // that there are no more, and ok that there was room.
 func (c *compiler) place(budget *int) (done, ok bool) {
 	for ; *budget > 0 && c.arena.used() <= c.room; *budget-- {
-		if n, more := c.next(); more {
+		if n := c.ahead; n != nil {
+			c.ahead, _ = c.next()
+			c.above = c.ahead != nil && zone.Below(c.ahead.Name, n.Name)
 			if name := []byte(n.Name); c.holds(c.zone, name) {
 				c.exists(c.zone, n, name)
 			}
+			c.behind(c.zone, n)
+			continue
+		}
+		c.above = false
+		if c.closeLate() {
 			continue
 		}
 		last := len(c.queue) - 1
@@ -212,5 +220,10 @@ func (c *compiler) node(name []byte, below [2]ref, kinds []byte) {
 // exists places a name of a zone.
 func (c *compiler) exists(z *zone.Zone, n *zone.Node, name []byte) {
 	asked := c.exact(z, name)
-	c.node(name, c.below(z, name), c.kinds(n, asked))
+	below, kinds := c.below(z, name), c.kinds(n, asked)
+	if c.open[n.Name] != nil {
+		c.late = append(c.late, lateNode{name, below[0], kinds})
+		return
+	}
+	c.node(name, below, kinds)
 }

@@ -123,21 +123,26 @@ type dnsQuery struct {
 	Zone     uint16
 	Rcode    uint16
 	Part     uint32
+	Low      uint32
+	High     uint32
 	Closer   uint32
 	Cursor   uint32
 	Client   struct {
 		_     structs.HostLayout
 		Octet [16]uint8
 	}
-	Subnet [2]uint64
-	Shown  [3]uint64
-	Opt    [28]uint64
-	Tag    [5]uint64
-	Way    [5]uint32
-	Port   uint16
-	Answer uint16
-	Cut    uint32
-	_      [4]byte
+	Subnet   [2]uint64
+	Shown    [3]uint64
+	Opt      [28]uint64
+	Tag      [5]uint64
+	Way      [5]uint32
+	Port     uint16
+	Answer   uint16
+	Cut      uint32
+	Piece    [4]uint32
+	Digest   [5]uint32
+	Schedule [16]uint32
+	Block    [16]uint64
 }
 
 type dnsReason uint32
@@ -228,6 +233,7 @@ const (
 	dnsWhatWHAT_STEERED dnsWhat = 4
 	dnsWhatWHAT_GAPS    dnsWhat = 5
 	dnsWhatWHAT_LABEL   dnsWhat = 6
+	dnsWhatWHAT_PROOF   dnsWhat = 7
 )
 
 type dnsWords struct {
@@ -271,6 +277,7 @@ const (
 	dnsVarBtfGaps       = "btf_gaps"
 	dnsVarBtfKinds      = "btf_kinds"
 	dnsVarBtfNode       = "btf_node"
+	dnsVarBtfProof      = "btf_proof"
 	dnsVarBtfReason     = "btf_reason"
 	dnsVarBtfSample     = "btf_sample"
 	dnsVarBtfSpecialRef = "btf_special_ref"
@@ -368,6 +375,7 @@ type dnsVariableSpecs struct {
 	BtfGaps       *ebpf.VariableSpec `ebpf:"btf_gaps"`
 	BtfKinds      *ebpf.VariableSpec `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.VariableSpec `ebpf:"btf_node"`
+	BtfProof      *ebpf.VariableSpec `ebpf:"btf_proof"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
 	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
 	BtfSpecialRef *ebpf.VariableSpec `ebpf:"btf_special_ref"`
@@ -468,6 +476,7 @@ type dnsVariables struct {
 	BtfGaps       *ebpf.Variable `ebpf:"btf_gaps"`
 	BtfKinds      *ebpf.Variable `ebpf:"btf_kinds"`
 	BtfNode       *ebpf.Variable `ebpf:"btf_node"`
+	BtfProof      *ebpf.Variable `ebpf:"btf_proof"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
 	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
 	BtfSpecialRef *ebpf.Variable `ebpf:"btf_special_ref"`

@@ -8,6 +8,8 @@
 // compression pointers of the answer are made relative to the end of the name.
 // With NSEC such an answer depends on where the name stands among those that
 // exist: there is one for each gap between them, found by a tree of labels (gaps).
+// With NSEC3 it is put together from pieces, one of which is found by the hash of
+// the name, which the program makes (proof).
 //
 // The program (see bpf/) answers plain queries over UDP: one question, at most
 // an OPT with Client Subnet, a cookie, and options that mean nothing here. All

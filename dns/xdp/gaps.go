@@ -20,48 +20,70 @@ type gap struct {
 	to    ref
 }
 
-// children gives the labels right below a name of a zone, in canonical order.
-func (c *compiler) children(z *zone.Zone, name []byte) []string {
-	if c.family.of != z {
-		c.family.of, c.family.labels = z, map[string][]string{}
-		for n := range z.Nodes() {
-			if n != z.Apex() {
-				end := 1 + int(n.Name[0])
-				c.family.labels[n.Name[end:]] = append(c.family.labels[n.Name[end:]], n.Name[1:end])
-			}
-		}
-	}
-	return c.family.labels[string(name)]
-}
-
-// family is the labels below each name of a zone.
-type family struct {
-	of     *zone.Zone
-	labels map[string][]string
-}
-
 // proves says whether names of a zone that do not exist have answers with
 // proofs here: those of NSEC do, which are as many as there are names.
 func (c *compiler) proves(z *zone.Zone) bool {
 	return z.Signed && z.Online == nil && z.Denial == zone.DenyNSEC && !c.plain
 }
 
+// lateNode is a name whose record waits until all gaps below it are known.
+type lateNode struct {
+	name  []byte
+	below ref // without DO
+	kinds []byte
+}
+
 // gaps gives what names below one get with DO that have no node, which found
-// says: nothing, or what a wildcard has.
+// says: nothing, or what a wildcard has. Where there are names below it, their
+// gaps come as they do, and the name is a late one.
 func (c *compiler) gaps(z *zone.Zone, name []byte, found zone.Result) ref {
-	list := []gap{{"", c.gap(z, name, "\x00", found)}}
-	for _, label := range c.children(z, name) {
-		to := refPass
-		if len(label) < maxLabel {
-			to = c.gap(z, name, label+"\x00", found)
-		}
-		if list[len(list)-1].to != to {
-			list = append(list, gap{label, to})
+	to := c.gap(z, name, "\x00", found)
+	if c.above {
+		c.open[string(name)] = []gap{{"", to}}
+	}
+	return to
+}
+
+// behind adds the gap behind a name to those below the name above it.
+func (c *compiler) behind(z *zone.Zone, n *zone.Node) {
+	end := 1 + int(n.Name[0])
+	list := c.open[n.Name[end:]]
+	if list == nil || n == z.Apex() {
+		return
+	}
+	above, label, to := []byte(n.Name[end:]), n.Name[1:end], refPass
+	if len(label) < maxLabel {
+		first := append(append([]byte{byte(end)}, label+"\x00"...), above...)
+		if len(first) <= 255 && z.Node(first) == nil {
+			to = c.gap(z, above, label+"\x00", z.Lookup(first))
 		}
 	}
-	if len(list) == 1 {
-		return list[0].to
+	if list[len(list)-1].to != to {
+		c.open[n.Name[end:]] = append(list, gap{label, to})
 	}
+}
+
+// closeLate places a name that waited for the gaps below it; false where there
+// is none.
+func (c *compiler) closeLate() bool {
+	last := len(c.late) - 1
+	if last < 0 {
+		return false
+	}
+	l := c.late[last]
+	c.late = c.late[:last]
+	list := c.open[string(l.name)]
+	delete(c.open, string(l.name))
+	to := list[0].to
+	if len(list) > 1 {
+		to = c.gapTree(list)
+	}
+	c.node(l.name, [2]ref{l.below, to}, l.kinds)
+	return true
+}
+
+// gapTree places gaps so that the program can look among them.
+func (c *compiler) gapTree(list []gap) ref {
 	for range gapLevels {
 		if list = c.gapRecords(list); len(list) == 1 {
 			return list[0].to

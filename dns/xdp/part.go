@@ -47,13 +47,18 @@ type placing struct {
 	uses   map[ref]struct{} // and in shared
 	seen   map[ref]struct{} // answers whose names have been looked at
 	absent *absence
-	family family
+	ahead  *zone.Node        // the next name
+	above  bool              // the name at hand has names below it
+	open   map[string][]gap  // by name, the gaps below it that are known
+	late   []lateNode        // names that wait for theirs
+	hashed *hashed           // the zone's NSEC3s; nil before they were looked at
 	same   map[faceKey]ref   // the records of faces that several names share
 	direct map[directKey]ref // likewise, before they are made
 }
 
 func newPlacing(p *part) *placing {
 	pl := &placing{part: p, told: map[string]bool{}, led: map[string]bool{}, uses: map[ref]struct{}{}, seen: map[ref]struct{}{},
+		open: map[string][]gap{},
 		same: map[faceKey]ref{}, direct: map[directKey]ref{}}
 	for _, name := range p.ghosts {
 		pl.told[name] = true

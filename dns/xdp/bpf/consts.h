@@ -43,6 +43,14 @@
 #define GAPS 64              /* in a record of gaps */
 #define GAP_STEPS 6          /* to find one of them */
 #define GAP_LEVELS 4         /* records above one another */
+#define PARTS 4              /* of an answer that is put together */
+#define HASH_LABEL 32        /* octets of a label that is a hash (RFC 5155 section 3) */
+#define SHA_WORDS 16         /* of what is hashed: two blocks */
+#define LATER 0x8000         /* of a relocation: the pointer goes to a place in its part */
+#define PIECES 4              /* of an answer that is put together */
+#define HASH_LABEL 32        /* octets of a label that is a hash (RFC 5155 section 3) */
+#define SHA_WORDS 16         /* of what is hashed: two blocks */
+#define LATER 0x8000         /* of a relocation: the pointer goes to a place in its piece */
 #define MAX_OPTIONS 8        /* EDNS options read */
 #define MAX_KINDS 20         /* types that a name has answers of its own for */
 #define MAX_RELOCS 48        /* compression pointers of an answer that depend on the name's length */

@@ -17,6 +17,8 @@
 #include "steer.h"
 #include "limit.h"
 #include "write.h"
+#include "sha1.h"
+#include "proof.h"
 #include "sample.h"
 #include "spare.h"
 
@@ -32,7 +34,7 @@ __noinline int from_proxy(const struct query *q, __u64 proxies)
 static __always_inline enum reason reply(struct xdp_md *ctx, struct query *q, const struct settings *set,
 					 const struct moment *m)
 {
-	__u32 wanted;
+	__u32 wanted, put = 0;
 	enum reason r;
 	ref place;
 
@@ -41,12 +43,15 @@ static __always_inline enum reason reply(struct xdp_md *ctx, struct query *q, co
 		return PASS_STALE;
 	if (what_of(place) == WHAT_STEERED)
 		place = steer(q, place, m->live);
-	if (what_of(place) != WHAT_ANSWER)
-		return PASS_ANSWER;
+	if (what_of(place) != WHAT_ANSWER) {
+		if (what_of(place) != WHAT_PROOF || !find_proof(q, place))
+			return PASS_ANSWER;
+		put = 1;
+	}
 	if (q->cookie && (!bake(q, m->now) || (set->require && !q->valid)))
 		return PASS_COOKIE;
 	wanted = sample_query(ctx, q, m->now, set->share);
-	r = respond(ctx, q, place);
+	r = put ? prove(ctx, q) : respond(ctx, q, place);
 	if (wanted && r >= TX_ANSWER)
 		sample_answer(ctx, q, wanted, r);
 	return r;

@@ -137,7 +137,7 @@ __noinline ref find_answer(struct query *q)
 	r = n->below[q->dnssec & 1];
 	k = record(r);
 	if (k && k->what == WHAT_GAPS) {
-		r = find_gap(q, r);
+		r = find_gap(q, r, label_word(q, 0), label_word(q, 8));
 		k = record(r);
 	}
 	if (!k)

@@ -22,17 +22,16 @@ static __always_inline __u64 label_word(const struct query *q, __u32 from)
 
 /* order_rest compares labels whose first 16 octets are alike: the one of a gap
  * with the query's. */
-static __noinline int order_rest(const struct query *q, ref rest)
+__noinline int order_rest(const struct query *q, ref rest)
 {
 	const struct label *l = record(rest);
-	const __u8 *name = (const __u8 *)q->name;
-	__u32 at = q->closer, length;
+	__u32 length;
 	__u64 w;
 	int i;
 
-	if (at >= 8 * NAME_WORDS)
+	if (!q || q->closer >= 8 * NAME_WORDS)
 		return 0;
-	length = name[at];
+	length = ((const __u8 *)q->name)[q->closer];
 	if (!l || l->what != WHAT_LABEL)
 		return length > 16 ? -1 : 0;
 	for (i = 0; i < 6; i++) {
@@ -43,27 +42,25 @@ static __noinline int order_rest(const struct query *q, ref rest)
 	return l->length < length ? -1 : l->length > length;
 }
 
-/* find_gap gives what the gap says that a name lies in, or REF_PASS. */
-__noinline ref find_gap(struct query *q, ref r)
+/* find_gap gives what the gap says that a name lies in, by the first words of
+ * its label, or what is looked for in its place; or REF_PASS. */
+__noinline ref find_gap(struct query *q, ref r, __u64 first, __u64 second)
 {
-	__u32 low, high, mid, i, level;
+	__u32 mid, i, level;
 	const struct gaps *all;
-	__u64 first, second;
 	int order;
 
 	if (!q)
 		return REF_PASS;
-	first = label_word(q, 0);
-	second = label_word(q, 8);
 	for (level = 0; level < GAP_LEVELS; level++) {
 		all = record(r);
 		if (!all || all->what != WHAT_GAPS)
 			return r;
-		low = 0;
-		high = all->count;
+		q->low = 0; /* by memory, where the verifier forgets what they were */
+		q->high = all->count;
 		for (i = 0; i < GAP_STEPS; i++) {
-			mid = (low + high) / 2 & (GAPS - 1);
-			if (mid <= low)
+			mid = (q->low + q->high) / 2 & (GAPS - 1);
+			if (mid <= q->low)
 				break;
 			if (all->gap[mid].word[0] != first)
 				order = all->gap[mid].word[0] < first ? -1 : 1;
@@ -74,11 +71,11 @@ __noinline ref find_gap(struct query *q, ref r)
 			if (!order)
 				return REF_PASS; /* there is such a label */
 			if (order < 0)
-				low = mid;
+				q->low = mid;
 			else
-				high = mid;
+				q->high = mid;
 		}
-		r = all->gap[low & (GAPS - 1)].to;
+		r = all->gap[q->low & (GAPS - 1)].to;
 	}
 	return r;
 }

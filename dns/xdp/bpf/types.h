@@ -52,6 +52,7 @@ enum what {
 	WHAT_STEERED,
 	WHAT_GAPS,
 	WHAT_LABEL,
+	WHAT_PROOF,
 };
 
 /* A network whose answers are limited together: what an answer costs it. */
@@ -150,6 +151,18 @@ struct answer {
 	__u8 tail;           /* octets of options that stand behind the client's */
 	__u8 turns;          /* records that rotate; 0 or 1: none does */
 	__u64 octets[];
+};
+
+/* An answer that is put together: what stands before its NSEC3, and those: the
+ * closest encloser's, the one that covers the name below it, and its wildcard's,
+ * each once. Each is an answer of which octets, relocations and counts are used,
+ * and the head's flags and options. */
+struct proof {
+	__u8 what;
+	__u8 zero[3];
+	ref head;
+	ref tree;            /* the zone's NSEC3 as gaps, of hashes in place of labels */
+	ref first, last;     /* or REF_PASS */
 };
 
 /* Answers of which the client's gets one, by what is decided. */
@@ -284,6 +297,7 @@ struct query {
 	__u16 zone;          /* that the name belongs to, as it is counted */
 	__u16 rcode;
 	__u32 part;          /* and as it is in stale */
+	__u32 low, high;     /* of what is looked among */
 	__u32 closer;        /* where the label stands that is right below the closest encloser */
 	__u32 cursor;        /* of loops: kept here, where the verifier does not follow it */
 	struct address client;
@@ -295,6 +309,10 @@ struct query {
 	__be16 port;         /* the client's */
 	__u16 answer;        /* octets of the message sent */
 	__u32 cut;           /* the answer is to be truncated */
+	ref piece[PIECES];   /* of the answer */
+	__u32 digest[5];
+	__u32 schedule[16];
+	__u64 block[SHA_WORDS];
 };
 
 /* Types that no map holds as such: named here, so that BTF keeps them for Go. */
@@ -304,6 +322,7 @@ const enum what *btf_what __attribute__((unused));
 const struct node *btf_node __attribute__((unused));
 const struct kinds *btf_kinds __attribute__((unused));
 const struct answer *btf_answer __attribute__((unused));
+const struct proof *btf_proof __attribute__((unused));
 const struct gaps *btf_gaps __attribute__((unused));
 const struct steered *btf_steered __attribute__((unused));
 const struct sample *btf_sample __attribute__((unused));

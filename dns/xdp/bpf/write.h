@@ -60,22 +60,25 @@ static __always_inline int copy_words(struct xdp_md *ctx, __u32 to, const __u64 
 	return 1;
 }
 
-/* relocate makes places relative to the end of the name those of this one. */
-static __always_inline int relocate(struct xdp_md *ctx, struct query *q, const __u16 *places, __u32 n, __u32 to)
+/* relocate makes places relative to the end of the name those of this one, in
+ * the piece of the answer that begins so many octets behind the question. */
+static __always_inline int relocate(struct xdp_md *ctx, struct query *q, const __u16 *places, __u32 n, __u32 to,
+				     __u32 piece)
 {
+	__u16 v, place;
 	__be16 *p;
-	__u16 v;
 	int i;
 
 	for (i = 0; i < MAX_RELOCS; i++) {
 		if (i >= n)
 			break;
-		p = at(ctx, to + places[i], 2);
+		place = places[i];
+		p = at(ctx, to + piece + (place & (LATER - 1)), 2);
 		if (!p)
 			return 0;
-		v = bpf_ntohs(*p) + q->length;
+		v = bpf_ntohs(*p) + q->length + (place & LATER ? piece : 0);
 		*p = bpf_htons(v);
-		q->sum += (places[i] ^ q->length) & 1 ? v : bpf_htons(v);
+		q->sum += (place ^ piece ^ q->length) & 1 ? v : bpf_htons(v);
 	}
 	return 1;
 }
@@ -270,7 +273,7 @@ __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 	}
 	if (size)
 		q->sum += swapped(a->sum, q->length);
-	if (relocs && !relocate(ctx, q, (const __u16 *)behind, relocs, body))
+	if (relocs && !relocate(ctx, q, (const __u16 *)behind, relocs, body, 0))
 		return DROP_WRITE;
 	if (opt && !put_opt(ctx, q, body, opt, size))
 		return DROP_WRITE;
