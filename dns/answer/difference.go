@@ -1,17 +1,16 @@
 package answer
 
 import (
+	"bytes"
 	"iter"
 	"reflect"
 	"slices"
-
-	"meridian/fleet"
 )
 
 // Difference is in what two plans differ for a fast path, beside their zones.
 type Difference struct {
 	Settings bool // in what holds for all answers: all has to be made anew
-	Clients  bool // in what is decided about, and for whom: so has all that is steered
+	Clients  bool // in what is decided about, for whom, and with what addresses: so has all that is steered
 	Decided  bool // in what is decided
 }
 
@@ -29,21 +28,16 @@ func (s *settings) alike(o *settings) bool {
 		s.cookies.on() == o.cookies.on() && s.cookies.require == o.cookies.require && slices.Equal(s.cookies.fixed, o.cookies.fixed)
 }
 
-// sameClients says whether both make decisions about the same, for the same
-// classes of clients.
+// sameClients says whether both make decisions about the same services and
+// kinds of answer, for the same classes of clients, and out of the same
+// addresses.
 func (p *Plan) sameClients(o *Plan) bool {
-	if p.table != o.table || p.intent != o.intent || (p.world == nil) != (o.world == nil) || !slices.Equal(p.steering.needed, o.steering.needed) {
-		return false
+	for f := range p.steering.data {
+		if !slices.EqualFunc(p.steering.data[f], o.steering.data[f], bytes.Equal) {
+			return false
+		}
 	}
-	return p.world == nil || p.world.Snapshot == o.world.Snapshot || reflect.DeepEqual(steered(p.world.Snapshot), steered(o.world.Snapshot))
-}
-
-// steered is what decisions may depend on in a Snapshot: all but zones, how
-// they are answered, and the latency map, which intent has.
-func steered(s *fleet.Snapshot) fleet.Spec {
-	spec := *s.Spec
-	spec.Zones, spec.DNS = nil, fleet.DNS{}
-	return spec
+	return (p.world == nil) == (o.world == nil) && p.table == o.table && p.intent == o.intent && slices.Equal(p.steering.needed, o.steering.needed)
 }
 
 // Altered gives the apexes, in wire form, of zones that an older plan had not,

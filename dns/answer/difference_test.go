@@ -35,6 +35,8 @@ func TestDiffers(t *testing.T) {
 		{"one less", p.WithoutZone("other.test."), Difference{}, []string{"other.test."}},
 		{"records in the Spec", compiled(strings.Replace(spec, "x A 192.0.2.80", "x A 192.0.2.81", 1), nil, p), Difference{Decided: true}, []string{"other.test."}},
 		{"a region", compiled(strings.Replace(spec, "[192.0.2.1]", "[192.0.2.11]", 1), nil, p), Difference{Clients: true, Decided: true}, nil},
+		{"how it is decided", compiled(strings.Replace(spec, "all_down: fail_closed", "all_down: fail_open", 1), nil, p), Difference{Decided: true}, nil},
+		{"among what", compiled(strings.Replace(spec, "regions: [gru, fra]", "regions: [gru, tyo]", 1), nil, p), Difference{Clients: true, Decided: true}, nil},
 		{"settings", compiled("dns: {errors_to: errors.example}\n"+spec, nil, p), Difference{Settings: true, Decided: true}, nil},
 		{"the clients' table", func() *Plan { q, _ := Compile(id, newWorld(t, spec), newAtlas(), nil, now, p); return q }(), Difference{Clients: true, Decided: true}, nil},
 	} {

@@ -100,7 +100,7 @@ func zoneObject(name fleet.Name, data []byte, version uint32) fleet.Object {
 }
 
 // put adds an object to the World, where it is one that can be served.
-func (h *history) put(obj fleet.Object, gone ...fleet.Name) {
+func (h *history) put(obj fleet.Object, gone ...fleet.Name) bool {
 	next := *h.world
 	var objects []fleet.Object
 	if obj.Data != nil {
@@ -114,6 +114,7 @@ func (h *history) put(obj fleet.Object, gone ...fleet.Name) {
 	if err == nil {
 		h.world, h.plan = &next, p
 	}
+	return err == nil
 }
 
 // change makes one change at random.
@@ -133,18 +134,18 @@ func (h *history) change() {
 		if h.plan = h.plan.WithView(h.view, now); h.IntN(2) == 0 {
 			h.plan = h.plan.Settle()
 		}
-	case 7: // the Spec's own zone
+	case 7: // the Spec's own zone, and how is decided
 		h.serial++
 		next := *h.world
-		next.Snapshot = newWorld(h, strings.Replace(mendedSpec, "NOTE", fmt.Sprintf("note%d", h.serial), 1)).Snapshot
-		p, err := answer.Compile(id, &next, h.source, h.view, now, h.plan)
-		if err != nil {
-			h.Fatal(err)
+		doc := strings.NewReplacer("NOTE", fmt.Sprintf("note%d", h.serial), "fail_closed", []string{"fail_closed", "fail_open"}[h.IntN(2)]).Replace(mendedSpec)
+		next.Snapshot = newWorld(h, doc).Snapshot
+		if p, err := answer.Compile(id, &next, h.source, h.view, now, h.plan); err == nil { // else what it needs is not signed
+			h.world, h.plan = &next, p
 		}
-		h.world, h.plan = &next, p
 	default:
 		h.serial++
-		h.put(zoneObject(apex, []byte(randomZone(h.Rand, string(apex), historyApexes)), h.serial))
+		for !h.put(zoneObject(apex, []byte(randomZone(h.Rand, string(apex), historyApexes)), h.serial)) {
+		}
 	}
 }
 
