@@ -128,14 +128,20 @@ func (u *udpSocket) makeRoom() {
 
 // recvmmsg takes what there is; false where there is nothing yet, and the
 // poller will tell. It does not let another goroutine have the processor:
-// nothing in it waits, and to get it back costs more than the call. While
-// messages follow closely on one another it looks again for the time that it
-// would take to sleep and to be woken: some microseconds.
+// nothing in it waits, and to get it back costs more than the call. The runtime
+// has to hear of a call now and then all the same, first of that after a sleep:
+// what has goroutines take turns sleeps too while all do, and is woken by calls
+// alone. While messages follow closely on one another it looks again for the
+// time that it would take to sleep and to be woken: some microseconds.
 func (u *udpSocket) recvmmsg(set uintptr) bool {
 	u.errno = 0
 	for looks := 0; ; looks++ {
 		u.calls++
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+		call := unix.RawSyscall6
+		if u.batches%awake == 0 {
+			call = unix.Syscall6
+		}
+		n, _, errno := call(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			u.received = int(n)
