@@ -3,7 +3,6 @@ package xdp
 import (
 	"cmp"
 	"encoding/binary"
-	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -125,17 +124,16 @@ func (c *compiler) all() error {
 // begin begins to place the names of a zone.
 func (c *compiler) begin(z *zone.Zone, number uint32) {
 	c.placing = newPlacing(&part{apex: z.Apex().Name, zone: z, number: number, tally: c.zones.of(z.Name)})
-	c.next, c.stop = iter.Pull(z.Nodes())
-	c.ahead, _ = c.next()
 }
 
 // place places names of the part at hand as far as a budget goes. done says
 // that there are no more, and ok that there was room.
 func (c *compiler) place(budget *int) (done, ok bool) {
 	for ; *budget > 0 && c.arena.used() <= c.room; *budget-- {
-		if n := c.ahead; n != nil {
-			c.ahead, _ = c.next()
-			c.above = c.ahead != nil && zone.Below(c.ahead.Name, n.Name)
+		if n := c.zone.At(c.at); n != nil {
+			c.at++
+			ahead := c.zone.At(c.at)
+			c.above = ahead != nil && zone.Below(ahead.Name, n.Name)
 			if name := []byte(n.Name); c.holds(c.zone, name) {
 				c.exists(c.zone, n, name)
 			}
@@ -161,7 +159,6 @@ func (c *compiler) place(budget *int) (done, ok bool) {
 // not yet begun.
 func (c *compiler) leave(z *zone.Zone) {
 	if c.placing != nil && c.zone == z {
-		c.stop()
 		c.numbers.give(c.number)
 		c.release(c.part)
 		c.arena.reclaim()

@@ -25,13 +25,6 @@ type image struct {
 	worn      string // why all is to be made anew; empty where it need not be
 }
 
-// end ends what is under way.
-func (im *image) end() {
-	for _, job := range im.jobs {
-		job.stop()
-	}
-}
-
 // wear says why all is to be made anew.
 func (im *image) wear(why string) {
 	if im.worn == "" {

@@ -139,7 +139,6 @@ func (im *image) remake(apex string, budget *int) (m mended, done, ok bool) {
 
 // abandon gives up what is being placed of a zone.
 func (im *image) abandon(job *placing) {
-	job.stop()
 	delete(im.jobs, job.apex)
 	if was := im.parts[job.apex]; was == nil || was.number != job.number {
 		im.numbers.give(job.number)

@@ -39,15 +39,13 @@ type span struct{ block, size int }
 // placing is a part in the making.
 type placing struct {
 	*part
-	next   func() (*zone.Node, bool)
-	stop   func()
+	at     int              // how many names were placed
 	queue  [][]byte         // ghosts whose turn is yet to come
 	told   map[string]bool  // what is in ghosts
 	led    map[string]bool  // and in leads
 	uses   map[ref]struct{} // and in shared
 	seen   map[ref]struct{} // answers whose names have been looked at
 	absent *absence
-	ahead  *zone.Node        // the next name
 	above  bool              // the name at hand has names below it
 	open   map[string][]gap  // by name, the gaps below it that are known
 	late   []lateNode        // names that wait for theirs

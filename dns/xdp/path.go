@@ -187,7 +187,6 @@ func (p *Path) swap(b *built) error {
 	why := "none were there"
 	if p.image != nil {
 		why = p.image.worn
-		p.image.end()
 	}
 	p.mu.Lock()
 	old := p.kernel
@@ -356,9 +355,6 @@ func (p *Path) Close() error {
 			b.image.kernel.Close()
 		}
 		p.building = false
-	}
-	if p.image != nil {
-		p.image.end()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -204,6 +204,15 @@ func (z *Zone) Nodes() iter.Seq[*Node] {
 	}
 }
 
+// At gives the name that stands behind so many others in Nodes; nil where there
+// are no more.
+func (z *Zone) At(i int) *Node {
+	if i >= len(z.nodes) {
+		return nil
+	}
+	return &z.nodes[i]
+}
+
 // Cut gives the delegation that n is or lies below, or nil where the zone is
 // authoritative for n.
 func (z *Zone) Cut(n *Node) *Node {
