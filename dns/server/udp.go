@@ -21,6 +21,7 @@ const (
 	batch       = 64   // messages a system call
 	most        = 2    // times that an empty socket is looked at again before its goroutine sleeps
 	awake       = 256  // batches after which it sleeps at once, for others to have a turn
+	steady      = 16   // batches after which the runtime hears that work goes on
 	busy        = 8    // messages at a time that make it worth to leave the epoll set
 	maxQuery    = 4096 // octets; a longer message is no query that we could answer
 	controlSize = 64   // room for one PKTINFO
@@ -129,16 +130,16 @@ func (u *udpSocket) makeRoom() {
 // recvmmsg takes what there is; false where there is nothing yet, and the
 // poller will tell. It does not let another goroutine have the processor:
 // nothing in it waits, and to get it back costs more than the call. The runtime
-// has to hear of a call now and then all the same, first of that after a sleep:
-// what has goroutines take turns sleeps too while all do, and is woken by calls
-// alone. While messages follow closely on one another it looks again for the
-// time that it would take to sleep and to be woken: some microseconds.
+// has to hear of a call all the same where work goes on: what has goroutines
+// take turns sleeps while all do, and is woken by such calls alone. While
+// messages follow closely on one another it looks again for the time that it
+// would take to sleep and to be woken: some microseconds.
 func (u *udpSocket) recvmmsg(set uintptr) bool {
 	u.errno = 0
 	for looks := 0; ; looks++ {
 		u.calls++
 		call := unix.RawSyscall6
-		if u.batches%awake == 0 {
+		if u.batches%awake == steady {
 			call = unix.Syscall6
 		}
 		n, _, errno := call(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
