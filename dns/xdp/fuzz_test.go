@@ -3,6 +3,8 @@ package xdp
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 type fuzzed struct {
 	*machine
 	limited bool
+	proxies []netip.Prefix // from where all is the sockets'
 }
 
 func newFuzzed(t testing.TB) []fuzzed {
@@ -42,6 +45,11 @@ func newFuzzed(t testing.TB) []fuzzed {
 		out = append(out, fuzzed{machine: newMachine(t, answer.Zones(id, zones))})
 	}
 	out = append(out, fuzzed{machine: newMachine(t, answer.Zones(id, []*zone.Zone{signZone(t, "g.test.", gapZone(r, 100), "nsec")}))})
+	behind := fuzzed{machine: settings(""), proxies: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/15"), netip.MustParsePrefix("2001:db8:1::/48"), netip.MustParsePrefix("2001:db8:200::/40")}}
+	if err := behind.setProxies(behind.proxies); err != nil {
+		t.Fatal(err)
+	}
+	out = append(out, behind)
 	m := newMachine(t, newPlan(t, spec, nil))
 	table, err := m.debtTable()
 	if err != nil {
@@ -69,6 +77,9 @@ func (f *fuzzed) ask(t testing.TB, q []byte, from uint32, recipe []byte) bool {
 		return false // no frame
 	}
 	answered := f.check(t, in, f.limited)
+	if p, ok := find(in); ok && answered && slices.ContainsFunc(f.proxies, func(n netip.Prefix) bool { return n.Contains(p.client.Addr()) }) {
+		t.Fatalf("%x\nis from a proxy, and was answered", in)
+	}
 	if len(p.behind) > p.cut && !f.limited {
 		with := in[:len(in)-len(p.behind)+p.cut]
 		with = append(with[:len(with):len(with)], bytes.Repeat([]byte{0xc3}, len(p.behind)-p.cut)...)
