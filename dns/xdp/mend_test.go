@@ -25,13 +25,13 @@ services:
 - {service: order, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: "10.0.0.1:80"}]}],
    steering: {policy: failover, regions: [tyo], all_down: fail_closed}}
 dns:
-  dnssec: [{policy: nsec}]
+  dnssec: [{policy: nsec}, {policy: nsec3, denial: nsec3}]
 zones:
 - zone: t
   records: "$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nNOTE TXT x\n"
   steered: [{name: www, service: web}, {name: "*.geo", service: web}, {name: order, service: order}]
 - zone: signed.t
-  dnssec: nsec
+  dnssec: POLICY
   records: |
     $TTL 300
     @ SOA ns1 admin 7 3600 600 86400 60
@@ -54,7 +54,8 @@ type history struct {
 	view   *fleet.View
 	plan   *answer.Plan
 	serial uint32
-	base   *zone.Zone // of the signed zone
+	policy string // of the signed zone
+	base   *zone.Zone
 	state  sign.State
 }
 
@@ -63,13 +64,15 @@ var mendedTypes = []uint16{1, 1, 1, 28, 2, 5, 6, 15, 16, 33, 39, 43, 43, 65}
 var historyApexes = []string{"t.", "a.t.", "b.a.t.", "c.b.a.t.", "o.u.", "x.o.u.", "u.", "."}
 
 func newHistory(t testing.TB, seed uint64) *history {
-	h := &history{TB: t, Rand: rand.New(rand.NewPCG(seed, 3)), source: newAtlas(), world: newWorld(t, mendedSpec), serial: 10}
+	policy := []string{"nsec", "nsec3"}[seed/2%2]
+	h := &history{TB: t, Rand: rand.New(rand.NewPCG(seed, 3)), source: newAtlas(), world: newWorld(t, strings.Replace(mendedSpec, "POLICY", policy, 1)),
+		policy: policy, serial: 10}
 	spec := &h.world.Snapshot.Spec.Zones[1]
 	var err error
 	if h.base, err = zone.Load(spec.Zone, []byte(spec.Records), ""); err != nil {
 		t.Fatal(err)
 	}
-	if h.state, _, _, err = sign.Step(sign.State{}, spec.Zone, h.world.Snapshot.Spec.DNSSECPolicy("nsec"), now, sign.Facts{}, rand.NewChaCha8([32]byte{1})); err != nil {
+	if h.state, _, _, err = sign.Step(sign.State{}, spec.Zone, h.world.Snapshot.Spec.DNSSECPolicy(h.policy), now, sign.Facts{}, rand.NewChaCha8([32]byte{1})); err != nil {
 		t.Fatal(err)
 	}
 	h.put(h.resigned())
@@ -80,7 +83,7 @@ func newHistory(t testing.TB, seed uint64) *history {
 func (h *history) resigned() fleet.Object {
 	h.serial++
 	spec := &h.world.Snapshot.Spec.Zones[1]
-	o := sign.Options{State: &h.state, Policy: h.world.Snapshot.Spec.DNSSECPolicy("nsec"), Serial: h.serial, Now: now}
+	o := sign.Options{State: &h.state, Policy: h.world.Snapshot.Spec.DNSSECPolicy(h.policy), Serial: h.serial, Now: now}
 	list, err := answer.Variants(h.world.Snapshot, spec)
 	if err != nil {
 		h.Fatal(err)
@@ -137,7 +140,7 @@ func (h *history) change() {
 	case 7: // the Spec's own zone, and how is decided
 		h.serial++
 		next := *h.world
-		doc := strings.NewReplacer("NOTE", fmt.Sprintf("note%d", h.serial), "fail_closed", []string{"fail_closed", "fail_open"}[h.IntN(2)]).Replace(mendedSpec)
+		doc := strings.NewReplacer("POLICY", h.policy, "NOTE", fmt.Sprintf("note%d", h.serial), "fail_closed", []string{"fail_closed", "fail_open"}[h.IntN(2)]).Replace(mendedSpec)
 		next.Snapshot = newWorld(h, doc).Snapshot
 		if p, err := answer.Compile(id, &next, h.source, h.view, now, h.plan); err == nil { // else what it needs is not signed
 			h.world, h.plan = &next, p
