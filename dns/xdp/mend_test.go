@@ -192,7 +192,7 @@ func (m *machine) askAbout(t testing.TB, seed uint64, total int) (answered int) 
 // answers as the sockets do: before zones are mended, between one and the next,
 // and after; and then all that it would answer if all were made anew.
 func TestMending(t *testing.T) {
-	histories := 12
+	histories := 8
 	if testing.Short() {
 		histories = 3
 	}

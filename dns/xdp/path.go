@@ -48,7 +48,7 @@ type Path struct {
 	zones *zoneNumbers
 	built chan built // holds at most the one image that is being made
 
-	make     func(*answer.Plan) (*image, error)
+	make     func(*answer.Plan) (*image, error) // compile; tests hold it up
 	building bool
 	image    *image    // in use; nil before the first
 	paid     time.Time // until when the work that was done counts
