@@ -53,7 +53,7 @@ type questions struct {
 func (c *compiler) answer(q *questions) ref {
 	t := c.ask(q.names[0], q.rtype, q.do)
 	if by, ok := c.w.Steered(); ok {
-		return c.steered(q, by)
+		return c.steered(q, by, t)
 	}
 	if t == nil || !c.w.Constant() {
 		return refPass

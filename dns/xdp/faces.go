@@ -3,8 +3,10 @@ package xdp
 import (
 	"cmp"
 	"encoding/binary"
+	"slices"
 
 	"meridian/dns/answer"
+	"meridian/dns/zone"
 	"meridian/fleet"
 )
 
@@ -46,8 +48,8 @@ type faceKey struct {
 	refs  string
 }
 
-// directKey is the same of names that hold what is steered themselves, in zones
-// where no signature tells them apart.
+// directKey is the same of names that hold what is steered themselves, and are
+// alike.
 type directKey struct {
 	by    answer.Steered
 	rtype uint16
@@ -55,37 +57,40 @@ type directKey struct {
 	below bool
 }
 
-// steered places answers that depend on the client.
-func (c *compiler) steered(q *questions, by answer.Steered) ref {
+// steered places answers that depend on the client; t is one of them, or nil.
+func (c *compiler) steered(q *questions, by answer.Steered, t *template) ref {
 	d := c.deciding.by[by.Decision]
 	by.Absent, by.Records = false, 0
 	if d == nil {
 		return refPass
 	}
+	alike := c.alike(q, t)
+	plain := alike && !t.alias
 	direct := directKey{by, q.rtype, q.do, q.labels > 0}
-	if r, ok := c.direct[direct]; ok {
+	if r, ok := c.direct[direct]; ok && plain {
 		return r
 	}
 	f := &face{questions: *q, decision: d, part: c.part, room: len(d.made) + faceRoom, rotate: cmp.Or(by.Rotate, fleet.RotateNone)}
 	refs := make([]ref, f.places())
-	plain := !q.do || !q.zone.Signed
 	for i, m := range d.made {
-		t := c.look(f, m, refs[i*f.stride():][:f.stride()])
-		plain = plain && t != nil && !t.alias
+		c.look(f, m, refs[i*f.stride():][:f.stride()])
 	}
 	var text []byte
 	for _, r := range refs {
 		text = binary.NativeEndian.AppendUint32(text, r)
 	}
+	alike = alike && (plain || slices.Max(refs) != refPass) // by which aliases are told apart
 	key := faceKey{by, q.rtype, q.do, string(text)}
 	r, ok := c.same[key]
-	if !ok {
+	if !ok || !alike {
 		f.base = c.vary(refs)
 		r = c.put(f.record(d.index))
 		f.at = r
 		d.faces, c.part.faces = append(d.faces, f), append(c.part.faces, f)
-		c.same[key] = r
-		if len(refs) > 0 && c.arena.alias(refs[0]) {
+		if alike {
+			c.same[key] = r
+		}
+		if t == nil || t.alias {
 			c.arena.noteAlias(r)
 		}
 	}
@@ -93,6 +98,38 @@ func (c *compiler) steered(q *questions, by answer.Steered) ref {
 		c.direct[direct] = r
 	}
 	return r
+}
+
+// alike says whether all that names get which a steered name leads to is the
+// same, now and later, as what other such names of the zone get: they are not
+// what the answers mention that say that there is nothing, nor near to it, and
+// no signature tells them apart.
+func (c *compiler) alike(q *questions, t *template) bool {
+	name, apex := q.names[0], len(q.zone.Apex().Name)
+	if t == nil || q.do && q.zone.Signed || len(name) <= apex {
+		return false
+	}
+	target := name
+	if last := len(t.targets) - 1; last >= 0 {
+		target = t.targets[last]
+	}
+	z := c.plan.Deepest(target)
+	if z == nil {
+		return false
+	}
+	top := name // what stands right below the apex
+	for at := name; len(at) > apex; at = at[1+int(at[0]):] {
+		top = at
+	}
+	soa, _ := zone.Next(z.Apex().Get(zone.TypeSOA).Data)
+	mname := zone.WireLen(soa)
+	n := labels(name) + maxCuts + t.labels
+	for _, host := range [][]byte{[]byte(z.Apex().Name), soa[:mname], soa[mname : len(soa)-20]} {
+		if n += labels(host); zone.Below(lower(host), string(top)) {
+			return false
+		}
+	}
+	return n <= maxCompressed
 }
 
 // vary places what a face can answer, and gives where.
