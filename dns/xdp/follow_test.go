@@ -419,3 +419,18 @@ func (w *pathway) metrics(reg *prometheus.Registry, want map[string]float64) {
 		w.Errorf("no %s", name)
 	}
 }
+
+// Changes without end take a share of one CPU's time, after what is free.
+func TestWorkIsBounded(t *testing.T) {
+	p, s := &Path{}, &server.Serving{Again: func() {}}
+	for range 9 {
+		p.pay(workFree / 10)
+	}
+	if !p.rested(s) {
+		t.Error("no more work is done, though there is some that is free")
+	}
+	p.pay(workFree / 5)
+	if wait := time.Until(p.paid); p.rested(s) || wait > workShare*workFree/10 || wait < workShare*workFree/20 {
+		t.Errorf("more work is done after %v", wait)
+	}
+}
