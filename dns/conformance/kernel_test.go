@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"meridian/dns/answer"
 	"meridian/dns/server"
@@ -36,6 +39,35 @@ func TestDifferentialInTheKernel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOddMessagesInTheKernel sends what is malformed or rare to a device with
+// the program and to one without: both say the same, or nothing.
+func TestOddMessagesInTheKernel(t *testing.T) {
+	testkit.Root(t)
+	w := world{dir: t.TempDir()}
+	w.add(t, "odd.test.", "$TTL 60\n@ SOA ns1 host 1 7200 3600 1209600 60\n@ NS ns1\nns1 A 192.0.2.1\n", nil)
+	servers := ourselves(t, w.dir)
+	messages := oddMessages("odd.test.")
+	var wg sync.WaitGroup
+	for name, m := range messages {
+		wg.Go(func() { // all at once: silence takes its time
+			var replies [2]normal
+			var both sync.WaitGroup
+			for i, s := range servers {
+				both.Go(func() {
+					c := client{addr: s.addr, patience: silence}
+					defer c.close()
+					replies[i] = normalise(c.ask(m, false), dns.TypeSOA)
+				})
+			}
+			both.Wait()
+			if !maps.Equal(replies[0].text, replies[1].text) {
+				t.Errorf("%s: the sockets say %v, a device with the program %v", name, replies[0].text, replies[1].text)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // ourselves is Meridian on the zone files of a folder, with the sockets
