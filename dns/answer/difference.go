@@ -24,7 +24,7 @@ func (p *Plan) Differs(old *Plan) Difference {
 
 // alike says whether answers to plain queries are the same under both.
 func (s *settings) alike(o *settings) bool {
-	return (s.nsid == "") == (o.nsid == "") && s.ecs == o.ecs && s.errorsTo == o.errorsTo && slices.Equal(s.whoami, o.whoami) &&
+	return s.nsid == o.nsid && s.ecs == o.ecs && s.errorsTo == o.errorsTo && slices.Equal(s.whoami, o.whoami) &&
 		s.cookies.on() == o.cookies.on() && s.cookies.require == o.cookies.require && slices.Equal(s.cookies.fixed, o.cookies.fixed)
 }
 

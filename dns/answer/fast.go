@@ -12,10 +12,10 @@ import (
 // Fast is what a fast path before the sockets has to know beside the answers
 // themselves, which it has asked for ahead of the queries.
 type Fast struct {
-	ECS     bool // Client Subnet is read
-	NSID    bool // NSID is answered
-	Cookies bool // cookies are given
-	Require bool // and wanted from clients that know them
+	ECS     bool   // Client Subnet is read
+	NSID    string // answers NSID; empty: nothing does
+	Cookies bool   // cookies are given
+	Require bool   // and wanted from clients that know them
 
 	Secret func(day int64) [16]byte // of cookies made on a day
 	Fixed  [][16]byte               // in its place, the newest first
@@ -26,7 +26,7 @@ type Fast struct {
 
 // Fast gives it.
 func (p *Plan) Fast() Fast {
-	f := Fast{ECS: p.settings.ecs, NSID: p.settings.nsid != "", Cookies: p.settings.cookies.on(),
+	f := Fast{ECS: p.settings.ecs, NSID: p.settings.nsid, Cookies: p.settings.cookies.on(),
 		Secret: p.settings.cookies.secret, Fixed: p.settings.cookies.fixed,
 		Require: p.settings.cookies.require, Whoami: p.settings.whoami}
 	if to := p.settings.errorsTo; to != "" {

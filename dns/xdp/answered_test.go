@@ -31,6 +31,8 @@ func TestAnsweredInTheKernel(t *testing.T) {
 	}{
 		{"address", "mx1.demo.test", zone.TypeA, nil},
 		{"address, cookie", "mx1.demo.test", zone.TypeA, cookie},
+		{"address, NSID", "mx1.demo.test", zone.TypeA, []byte{0, 3, 0, 0}},
+		{"address, all", "mx1.demo.test", zone.TypeA, cat([]byte{0, 3, 0, 0}, cookie, ecs4(10, 1, 2))},
 		{"address, subnet", "mx1.demo.test", zone.TypeA, ecs4(10, 1, 2)},
 		{"other type", "mx1.demo.test", zone.TypeTXT, nil},
 		{"no such name", "nothing.demo.test", zone.TypeA, nil},

@@ -32,7 +32,7 @@ func TestConstants(t *testing.T) {
 		defined[string(m[1])] = int(n)
 	}
 	for name, want := range map[string]int{
-		"BLOCK_SIZE": blockSize, "NAME_WORDS": nameWords, "MAX_CUTS": maxCuts, "GAPS": maxGaps, "HASH_LABEL": hashLabel, "LATER": later, "GAP_LEVELS": gapLevels, "MAX_KINDS": maxKinds, "MAX_RELOCS": maxRelocs,
+		"BLOCK_SIZE": blockSize, "NAME_WORDS": nameWords, "MAX_CUTS": maxCuts, "GAPS": maxGaps, "MAX_NSID": maxNSID, "HASH_LABEL": hashLabel, "LATER": later, "GAP_LEVELS": gapLevels, "MAX_KINDS": maxKinds, "MAX_RELOCS": maxRelocs,
 		"MAX_TAIL": maxTail, "WAYS": ways, "PROBES": probes, "LISTEN_SLOTS": listenSlots, "LISTEN_PROBES": listenProbes,
 		"PAYLOAD": answer.PayloadUDP, "SECRETS": secretDays, "FIXED_SECRETS": fixedSecrets, "SLOTS": steer.Slots, "MAX_STATES": maxStates,
 		"ENTRY_PASS": entryPass, "ENTRY_SLICED": entrySliced, "SCOPES_NONE": scopesNone, "SCOPES_OF_BLOCKS": scopesBlocks, "SCOPES_PASS": scopesPass,

@@ -114,26 +114,30 @@ type dnsQuery struct {
 	Ecs      uint8
 	Cookie   uint8
 	Valid    uint8
+	Nsid     uint8
 	Baked    uint8
 	Odd      uint8
 	Octets   uint8
 	Source   uint8
 	Scope    uint8
+	_        [1]byte
 	Family   uint16
 	Zone     uint16
 	Rcode    uint16
+	_        [2]byte
 	Part     uint32
 	Low      uint32
 	High     uint32
 	Closer   uint32
 	Cursor   uint32
+	_        [4]byte
 	Client   struct {
 		_     structs.HostLayout
 		Octet [16]uint8
 	}
 	Subnet   [2]uint64
 	Shown    [3]uint64
-	Opt      [28]uint64
+	Opt      [36]uint64
 	Tag      [5]uint64
 	Way      [5]uint32
 	Port     uint16
@@ -192,16 +196,17 @@ type dnsSecret struct {
 }
 
 type dnsSettings struct {
-	_       structs.HostLayout
-	Ecs     uint32
-	Nsid    uint32
-	Cookies uint32
-	Require uint32
-	Fixed   uint32
-	Reserve uint32
-	Share   uint32
-	Zero    uint32
-	Proxies uint64
+	_          structs.HostLayout
+	Ecs        uint32
+	Nsid       uint32
+	Cookies    uint32
+	Require    uint32
+	Fixed      uint32
+	Reserve    uint32
+	Share      uint32
+	Zero       uint32
+	Identifier [5]uint64
+	Proxies    uint64
 }
 
 type dnsSlips struct {

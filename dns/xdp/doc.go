@@ -12,7 +12,7 @@
 // the name, which the program makes (proof).
 //
 // The program (see bpf/) answers plain queries over UDP: one question, at most
-// an OPT with Client Subnet, a cookie, and options that mean nothing here. All
+// an OPT with Client Subnet, a cookie, NSID, and options that mean nothing here. All
 // else it passes to the sockets, and so what it has no answer for; but not that of
 // clients over the rate limit (limits, networks).
 //

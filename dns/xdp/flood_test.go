@@ -36,6 +36,9 @@ func bare(q, response []byte) []byte {
 	if i := bytes.Index(response, []byte{0, 10, 0, 24}); i >= 0 {
 		out = append(out, response[i:i+28]...)
 	}
+	if i := bytes.Index(response, []byte("\x00\x03\x00\x05fra-1")); i >= 0 {
+		out = append(out, response[i:i+9]...)
+	}
 	binary.BigEndian.PutUint16(out[opt-2:], uint16(len(out)-opt))
 	return out
 }

@@ -212,6 +212,9 @@ const (
 	fixedSecrets = 4
 )
 
+// maxNSID is MAX_NSID of the program, which leaves longer ones to the sockets.
+const maxNSID = 40
+
 // configure says what holds for all answers.
 func (k *kernel) configure(f answer.Fast) error {
 	for i, s := range f.Fixed[:min(len(f.Fixed), fixedSecrets)] { // with more, the program leaves cookies to the sockets
@@ -219,8 +222,13 @@ func (k *kernel) configure(f answer.Fast) error {
 			return err
 		}
 	}
-	k.settings = dnsSettings{Ecs: flag(f.ECS), Nsid: flag(f.NSID), Cookies: flag(f.Cookies),
+	k.settings = dnsSettings{Ecs: flag(f.ECS), Nsid: uint32(len(f.NSID)), Cookies: flag(f.Cookies),
 		Require: flag(f.Require), Fixed: uint32(len(f.Fixed)), Reserve: uint32(f.Reserve)}
+	var id [maxNSID]byte
+	copy(id[:], f.NSID)
+	for i := range k.settings.Identifier {
+		k.settings.Identifier[i] = binary.NativeEndian.Uint64(id[8*i:])
+	}
 	return k.Self.Put(uint32(0), &k.settings)
 }
 

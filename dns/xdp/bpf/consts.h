@@ -71,7 +71,8 @@
 
 #define MAX_HEAD 216         /* octets that a frame may grow at its beginning: XDP's headroom, less the kernel's own part */
 #define KEPT_WORDS 27        /* of a frame's beginning: all headers, and a question */
-#define OPT_ROOM 224         /* the largest OPT written, and some octets more */
+#define MAX_NSID 40          /* octets of our identifier */
+#define OPT_ROOM 288         /* the largest OPT written, and some octets more */
 
 #define SECRETS 4            /* of cookies, by day */
 #define FIXED_SECRETS 4      /* in their place, the newest first */

@@ -85,7 +85,8 @@ static __always_inline int read_option(struct xdp_md *ctx, struct query *q, cons
 	case OPTION_COOKIE:
 		return !set->cookies || read_cookie(ctx, q, from, n);
 	case OPTION_NSID:
-		if (set->nsid)
+		q->nsid = set->nsid && set->nsid <= MAX_NSID;
+		if (set->nsid > MAX_NSID)
 			q->odd = PASS_OPTIONS;
 		break;
 	case OPTION_KEEPALIVE:
@@ -104,7 +105,7 @@ static __always_inline int read_edns(struct xdp_md *ctx, struct query *q, const 
 	struct option *o;
 	int i;
 
-	q->ecs = q->cookie = q->dnssec = q->octets = 0;
+	q->ecs = q->cookie = q->nsid = q->dnssec = q->octets = 0;
 	q->limit = PAYLOAD_PLAIN;
 	q->reserved = 0;
 	if (!q->edns)
@@ -123,7 +124,8 @@ static __always_inline int read_edns(struct xdp_md *ctx, struct query *q, const 
 	for (i = 0; i < MAX_OPTIONS; i++) {
 		from = q->cursor; /* by memory, where the verifier forgets what it was: one pass serves all */
 		if (from == q->end) {
-			q->reserved = sizeof(*opt) + set->reserve + (q->ecs ? 8 + q->octets : 0) + (q->cookie ? 28 : 0);
+			q->reserved = sizeof(*opt) + set->reserve + (q->ecs ? 8 + q->octets : 0) + (q->cookie ? 28 : 0) +
+				      (q->nsid ? sizeof(*o) + set->nsid : 0);
 			return 1;
 		}
 		o = at(ctx, from, sizeof(*o));

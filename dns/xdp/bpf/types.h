@@ -224,13 +224,14 @@ struct listen {
 /* What holds for all answers. */
 struct settings {
 	__u32 ecs;           /* Client Subnet is read */
-	__u32 nsid;          /* NSID is answered */
+	__u32 nsid;          /* octets of our identifier; 0: NSID is not answered */
 	__u32 cookies;       /* cookies are read */
 	__u32 require;       /* and required */
 	__u32 fixed;         /* secrets that stand in place of those by day */
 	__u32 reserve;       /* octets of an OPT that any answer may bring, kept free in each */
 	__u32 share;         /* of queries that the log gets, of 2^32, and 1 more; 0: none */
 	__u32 zero;
+	__u64 identifier[MAX_NSID / 8];
 	__u64 proxies;       /* networks that PROXY headers come from, see among() */
 };
 
@@ -288,6 +289,7 @@ struct query {
 	__u8 ecs;            /* given */
 	__u8 cookie;         /* given: 1, with a server's part of 16 octets: 2 */
 	__u8 valid;          /* the cookie shown is */
+	__u8 nsid;           /* asked for, and answered */
 	__u8 baked;          /* the cookie is the answer's */
 	__u8 odd;            /* what is asked is for the socket to answer: the reason */
 	__u8 octets;         /* of the subnet's address */

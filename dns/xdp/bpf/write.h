@@ -2,8 +2,23 @@
 /* The answer, in place of the query. */
 #pragma once
 
+/* put_identifier writes an NSID option (RFC 5001) at a place in the OPT, and
+ * gives the place behind it. */
+static __always_inline __u32 put_identifier(__u8 *b, __u32 n)
+{
+	__u32 zero = 0, i;
+	struct settings *set = bpf_map_lookup_elem(&self, &zero);
+
+	if (!set)
+		return n;
+	*(__u32 *)(b + n) = bpf_htonl(OPTION_NSID << 16 | set->nsid);
+	for (i = 0; i < MAX_NSID / 8; i++)
+		*(__u64 *)(b + n + 4 + 8 * i) = set->identifier[i];
+	return n + 4 + (set->nsid & 63);
+}
+
 /* make_opt writes the OPT in the order of dns/answer's edns.go: Client Subnet,
- * cookie, and what the answer brings. It gives its length. */
+ * cookie, NSID, and what the answer brings. It gives its length. */
 static __always_inline __u32 make_opt(struct query *q, const struct answer *a, const __u64 *tail)
 {
 	__u8 *b = (__u8 *)q->opt;
@@ -26,6 +41,8 @@ static __always_inline __u32 make_opt(struct query *q, const struct answer *a, c
 		*(__u64 *)(b + n + 20) = q->shown[2];
 		n += 28;
 	}
+	if (q->nsid)
+		n = put_identifier(b, n);
 	if (a->tail) {
 		for (i = 0; i < MAX_TAIL / 8; i++) {
 			if (8 * i >= a->tail)
