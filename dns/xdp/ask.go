@@ -66,6 +66,9 @@ func (c *compiler) constant(q *questions, t *template) ref {
 	if !t.fits() || q.labels > 0 && t.labels+q.labels > maxCompressed {
 		return refPass
 	}
+	if q.labels > 0 && !c.whole(q.names[0], q.rtype, q.do, t) {
+		return refPass
+	}
 	r := c.share(t.record())
 	if t.alias {
 		c.arena.noteAlias(r)
@@ -81,6 +84,26 @@ func (c *compiler) constant(q *questions, t *template) ref {
 	c.seen[r] = struct{}{}
 	c.mentioned(q.zone, t)
 	return r
+}
+
+// whole says whether an answer has all the additional data that it may have: what
+// is left out for want of room might be there behind a shorter name.
+func (c *compiler) whole(name []byte, rtype uint16, do bool, t *template) bool {
+	const authoritative = 0x0400
+	switch rtype {
+	case zone.TypeNS, zone.TypeMX, zone.TypeSRV, zone.TypeHTTPS, zone.TypeSVCB:
+	default:
+		if t.flags&authoritative != 0 && !t.alias {
+			return true
+		}
+	}
+	if c.wide == nil {
+		c.wide = make([]byte, answer.MaxStream)
+	}
+	client := nobody
+	client.Stream = true
+	n, _ := c.plan.Answer(&c.w, question(name, rtype, do), client, c.wide)
+	return n <= answer.PayloadUDP
 }
 
 // maxCompressed is how many names dns/answer remembers to compress against.

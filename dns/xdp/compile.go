@@ -21,6 +21,7 @@ type compiler struct {
 	w    answer.Worker
 	key  uint64
 	out  [answer.PayloadUDP]byte
+	wide []byte // for answers that are not to be used
 
 	arena   arena
 	room    int // blocks that may be filled

@@ -185,7 +185,7 @@ func (p *prover) answer(rtype uint16) ref {
 	for i, probe := range p.probes {
 		t := p.ask(probe, rtype, true)
 		if _, steered := p.w.Steered(); t == nil || steered || !p.w.Constant() || !t.fits() ||
-			t.labels+labels(p.name)+maxCuts > maxCompressed {
+			t.labels+labels(p.name)+maxCuts > maxCompressed || i == 0 && !p.whole(probe, rtype, true, t) {
 			return refPass
 		}
 		h := t.head(p.out[:], len(probe))
