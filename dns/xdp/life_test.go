@@ -26,14 +26,15 @@ import (
 // site is a nameserver with a Path in a namespace, and a client in another.
 type site struct {
 	*testing.T
-	server *server.Server
-	path   *Path
-	ns     *netns.NS
-	client *netns.NS
-	tap    *countingTap
-	calls  atomic.Int64                // of Serve that are done
-	off    atomic.Bool                 // the sockets must see all queries
-	served atomic.Pointer[answer.Plan] // that the last such call was about
+	server  *server.Server
+	path    *Path
+	ns      *netns.NS
+	client  *netns.NS
+	tap     *countingTap
+	calls   atomic.Int64                // of Serve that are done
+	off     atomic.Bool                 // the sockets must see all queries
+	served  atomic.Pointer[answer.Plan] // that the last such call was about
+	swapped atomic.Uint64
 }
 
 // countingTap takes all queries while it is on.
@@ -72,6 +73,9 @@ func (i inside) Serve(s *server.Serving) error {
 		s.Off = "as the test says"
 	}
 	err := i.site.ns.Enter(func() error { return i.Path.Serve(s) })
+	i.mu.Lock()
+	i.site.swapped.Store(i.Path.swaps)
+	i.mu.Unlock()
 	i.site.served.Store(s.Plan)
 	return err
 }
@@ -143,11 +147,9 @@ func (s *site) mode() Mode {
 	return m
 }
 
-func (s *site) swaps() uint64 {
-	s.path.mu.Lock()
-	defer s.path.mu.Unlock()
-	return s.path.swaps
-}
+// swaps is how many images have been taken into use by the calls of Serve that
+// are done.
+func (s *site) swaps() uint64 { return s.swapped.Load() }
 
 // eventually polls until the deadline of anything that ought to come about.
 func (s *site) eventually(what string, is func() bool) {
