@@ -109,14 +109,16 @@ func lower(name []byte) []byte {
 // them would be compressed against.
 func (c *compiler) mentioned(z *zone.Zone, t *template) {
 	for _, name := range t.names {
-		for len(name) > 1 && len(name) <= maxName && c.plan.Deepest(name) == z && z.Node(name) == nil {
-			if c.told[string(name)] {
-				break
+		if !z.Holds(name) {
+			continue
+		}
+		for ; z.Node(name) == nil && !c.told[string(name)]; name = name[1+int(name[0]):] {
+			if !c.holds(z, name) {
+				continue // another zone's, below this one's
 			}
 			c.told[string(name)] = true
 			c.part.ghosts = append(c.part.ghosts, string(name))
 			c.queue = append(c.queue, name)
-			name = name[1+int(name[0]):]
 		}
 	}
 }

@@ -96,3 +96,27 @@ func TestRandomZones(t *testing.T) {
 	}
 	t.Logf("%d of %d answered in the kernel", answered, total)
 }
+
+// Names that an answer mentions lie in a zone below, and what is above them
+// does not exist here: it is told apart all the same.
+func TestNamesMentionedFromAZoneBelow(t *testing.T) {
+	var zones []*zone.Zone
+	for apex, text := range map[fleet.Name]string{
+		"u.":     "$TTL 300\n@ SOA c.a.x.o mx.x 7 3600 600 86400 60\n@ NS ns.example.\n* A 192.0.2.1\n",
+		"x.o.u.": "$TTL 300\n@ SOA ns.example. admin 7 3600 600 86400 60\n@ NS ns.example.\n",
+	} {
+		z, err := zone.Load(apex, []byte(text), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		zones = append(zones, z)
+	}
+	m := newMachine(t, answer.Zones(id, zones))
+	for _, name := range []string{"mx.o.u", "o.u", "y.u", "a.x.o.u", "mx.x.u", "y.x.u", "y.y.o.u"} {
+		for _, rtype := range []uint16{zone.TypeA, zone.TypeHTTPS} {
+			if !m.compare(t, withOptions(name, rtype, false), nobodyPort) {
+				t.Errorf("%s %d: passed to the sockets", name, rtype)
+			}
+		}
+	}
+}
