@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"meridian/dns/answer"
 )
 
 // attach puts the program at the device, where it is not; it is off again when
@@ -18,7 +20,11 @@ func (p *Path) attach() error {
 		p.detach()
 		return fmt.Errorf("dns xdp: device %s: %w", p.cfg.Device, err)
 	}
-	if p.link != nil && p.index == dev.Index {
+	if dev.MTU < leastMTU {
+		p.detach()
+		return fmt.Errorf("dns xdp: device %s: its MTU is %d: answers may have %d octets", p.cfg.Device, dev.MTU, leastMTU)
+	}
+	if p.attached(dev.Index) {
 		return nil
 	}
 	p.detach()
@@ -26,10 +32,24 @@ func (p *Path) attach() error {
 	if err != nil {
 		return fmt.Errorf("dns xdp: %w", err)
 	}
-	p.link, p.index = l, dev.Index
+	p.link = l
 	p.setMode(mode)
 	p.cfg.Log.Info("answering DNS in the kernel", "device", p.cfg.Device, "mode", string(mode), "names", len(p.image.nodes))
 	return nil
+}
+
+// leastMTU is that of a device which sends the longest answer over IPv6 in one
+// packet; what is sent ahead of the sockets nobody cuts in pieces.
+const leastMTU = 40 + 8 + answer.PayloadUDP
+
+// attached says whether the program is at a device; it goes with the device, and
+// another may come by the same name and number.
+func (p *Path) attached(index int) bool {
+	if p.link == nil {
+		return false
+	}
+	info, err := p.link.Info()
+	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == index
 }
 
 // attach gives the mode in the end.

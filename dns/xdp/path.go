@@ -55,7 +55,6 @@ type Path struct {
 	listen   []netip.AddrPort
 	limiter  *limit.Limiter // that the kernel goes by
 	link     link.Link
-	index    int // of the device that the link is at
 	retry    time.Time
 	samples  *samples // nil before the first image
 
@@ -114,17 +113,36 @@ func (p *Path) Serve(s *server.Serving) error {
 		p.detach()
 		return errors.New(s.Off)
 	}
-	if s.Now.Before(p.retry) {
-		return p.follow(s)
+	resting := s.Now.Before(p.retry)
+	err := p.hold(s, resting)
+	if resting {
+		return err
 	}
-	err := errors.Join(p.follow(s), p.take(s), p.keep(s), p.mend(s))
-	if err != nil {
+	if err = errors.Join(err, p.mend(s)); err != nil {
 		p.mu.Lock()
 		p.fails++
 		p.mu.Unlock()
 		p.retry = s.Now.Add(retryAfter)
 	}
 	return err
+}
+
+// hold brings all in line that answers go by. Where that fails the program is
+// taken off the device: it would answer by what holds no longer. Resting, what is
+// not there is not tried again.
+func (p *Path) hold(s *server.Serving, resting bool) error {
+	err := p.follow(s)
+	var taken error
+	if err == nil && !resting {
+		taken = p.take(s)
+	}
+	if err == nil && (!resting || p.link != nil) {
+		err = p.keep(s)
+	}
+	if err != nil {
+		p.detach()
+	}
+	return errors.Join(err, taken)
 }
 
 // follow brings the image in use in line.
