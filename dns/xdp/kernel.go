@@ -26,6 +26,7 @@ type kernel struct {
 	first     *ebpf.Map // block 0
 	room      room
 	entries   []uint64 // of the buckets, mapped
+	moment    []uint64 // likewise: struct moment
 	now       time.Time
 	decisions decisions
 	settings  dnsSettings
@@ -48,7 +49,7 @@ const (
 )
 
 func newRoom(c *compiler) room {
-	return room{2*len(c.arena.blocks) + spareBlocks, len(c.variants)*5/4 + spareVariants, len(c.parts)*5/4 + spareParts}
+	return room{min(maxBlocks, 2*len(c.arena.blocks)+spareBlocks), len(c.variants)*5/4 + spareVariants, len(c.parts)*5/4 + spareParts}
 }
 
 // load brings a program with an image into the kernel. It counts on where the
@@ -101,11 +102,8 @@ func (k *kernel) Close() error {
 	if k.first != nil {
 		k.first.Close()
 	}
-	var err error
-	if k.entries != nil {
-		err = unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&k.entries[0])), 8*len(k.entries)))
-		k.entries = nil
-	}
+	err := errors.Join(unmapWords(k.entries), unmapWords(k.moment))
+	k.entries, k.moment = nil, nil
 	return errors.Join(err, k.dnsObjects.Close())
 }
 
@@ -192,15 +190,30 @@ func (k *kernel) setBatch(at []int, blocks [][]byte) error {
 
 // fillBuckets maps the buckets, and lays the directory there.
 func (k *kernel) fillBuckets(d *directory) error {
-	mem, err := unix.Mmap(k.Buckets.FD(), 0, 8*ways*len(d.buckets), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
+	var err error
+	if k.entries, err = mapWords(k.Buckets, ways*len(d.buckets)); err != nil {
 		return fmt.Errorf("map the buckets: %w", err)
 	}
-	k.entries = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), len(mem)/8)
 	for i := range d.buckets {
 		copy(k.entries[i*ways:], d.buckets[i][:])
 	}
 	return nil
+}
+
+// mapWords maps so many words of a map's memory.
+func mapWords(m *ebpf.Map, n int) ([]uint64, error) {
+	mem, err := unix.Mmap(m.FD(), 0, 8*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), n), nil
+}
+
+func unmapWords(words []uint64) error {
+	if words == nil {
+		return nil
+	}
+	return unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words)))
 }
 
 // enter writes an entry of the buckets, in one piece.
@@ -254,10 +267,18 @@ func (k *kernel) setDays(f answer.Fast, now time.Time) error {
 	return nil
 }
 
-// tick says what time it is, and which half is in force, in one write.
+// tick says what time it is, and which half is in force, in one write, behind
+// all that was written before.
 func (k *kernel) tick(now time.Time) error {
+	if k.moment == nil {
+		var err error
+		if k.moment, err = mapWords(k.Moments, 1); err != nil {
+			return fmt.Errorf("dns xdp: map the time: %w", err)
+		}
+	}
 	k.now = now
-	return k.Moments.Put(uint32(0), &dnsMoment{Now: uint32(now.Unix()), Live: uint32(k.decisions.live)})
+	atomic.StoreUint64(&k.moment[0], uint64(uint32(now.Unix()))|uint64(k.decisions.live)<<32)
+	return nil
 }
 
 func flag(b bool) uint32 {

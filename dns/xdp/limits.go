@@ -59,7 +59,7 @@ func (k *kernel) setLimit(l *limit.Limiter, t *limit.Table) error {
 	if err := k.Rate.Put(uint32(0), &r); err != nil {
 		return fmt.Errorf("dns xdp: rate limit: %w", err)
 	}
-	return nil
+	return k.grace() // networks of before may be written over
 }
 
 // setProxies tells the program from where it passes on all.
@@ -75,7 +75,7 @@ func (k *kernel) setProxies(list []netip.Prefix) error {
 	if err := k.Self.Put(uint32(0), &k.settings); err != nil {
 		return fmt.Errorf("dns xdp: settings: %w", err)
 	}
-	return nil
+	return k.grace()
 }
 
 // halves gives an address as two numbers, IPv4 mapped into IPv6.

@@ -21,6 +21,9 @@ type ref = uint32
 
 const refPass = ref(dnsSpecialRefREF_PASS)
 
+// maxBlocks is how many blocks a ref can tell apart.
+const maxBlocks = 1 << 20
+
 func blockOf(r ref) int { return int(r >> 12) }
 
 func offsetOf(r ref) int { return int(r&0xfff) * 8 }
