@@ -3,6 +3,7 @@ package xdp
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,19 +91,21 @@ func TestShareOfTheBenchsQueries(t *testing.T) {
 		files []string
 	}{{plain, []string{"mix", "subnet"}}, {signed, []string{"do"}}} {
 		s := newSiteOf(t, of.world, source, Config{Device: "eth0", Mode: Native}, false)
-		c := s.cable("10.53.0.1", siteServer4)
+		c := net.Conn(s.dialFrom("10.53.0.1", siteServer4))
+		if of.world == signed {
+			c = s.cable("10.53.0.1", siteServer4)
+		}
 		for _, name := range of.files {
-			loads := readLoad(t, filepath.Join(data, name+".q"), 8192)
+			loads := readLoad(t, filepath.Join(data, name+".q"), 4096)
 			queries := make([][]byte, len(loads))
 			for i, l := range loads {
 				queries[i] = l.query
 			}
-			share := s.asks(c, queries)
+			share := s.checks(c, queries, func(i int, got []byte) error { return loads[i].check(got) })
 			t.Logf("%s: %.2f %% of %d queries answered in the kernel", name, 100*share, len(queries))
 			if share <= 0.99 {
 				t.Errorf("%s: only %.2f %% answered in the kernel", name, 100*share)
 			}
-			s.must(exchange(c, queries, func(int) {}, func(i int, got []byte) error { return loads[i].check(got) }))
 		}
 	}
 }

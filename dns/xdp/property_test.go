@@ -251,7 +251,7 @@ func TestAnswersOverTheWire(t *testing.T) {
 			}, func(s *site) {
 				a := newAsker(s.server.Plan(), 31)
 				var queries [][]byte
-				for i := range many() / 5 {
+				for i := range many() / 15 {
 					q := a.query()
 					if i%4 == 0 {
 						q = a.mutate(q)
