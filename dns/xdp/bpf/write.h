@@ -222,11 +222,14 @@ static __always_inline enum reason make_room(struct xdp_md *ctx, int n, __u32 ke
 }
 
 /* put_opt brings the OPT of n octets behind a body of size octets. */
-static __always_inline int put_opt(struct xdp_md *ctx, struct query *q, __u32 body, __u32 n, __u32 size)
+__noinline int put_opt(struct xdp_md *ctx, struct query *q, __u32 body, __u32 n, __u32 size)
 {
 	__u64 sum = 0;
 	__u32 i;
 
+	asm volatile("" : "+r"(n));
+	if (!q || n < sizeof(struct opt_header) || n > OPT_ROOM)
+		return 0;
 	for (i = 0; i < OPT_ROOM / 8; i++) {
 		if (8 * i >= n)
 			break;
