@@ -91,7 +91,9 @@ func New(cfg Config) (*Path, error) {
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
 	p := &Path{cfg: cfg, key: binary.LittleEndian.Uint64(b[:]), zones: newZoneNumbers(), built: make(chan built, 1)}
-	p.make = func(plan *answer.Plan) (*image, error) { return compile(plan, p.key, p.zones, min(cfg.Memory/(32<<10), maxBlocks/2)) }
+	p.make = func(plan *answer.Plan) (*image, error) {
+		return compile(plan, p.key, p.zones, min(cfg.Memory/(32<<10), maxBlocks/2))
+	}
 	return p, nil
 }
 

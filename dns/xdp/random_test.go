@@ -9,6 +9,7 @@ import (
 	"meridian/dns/answer"
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/steer"
 )
 
 // randomZone writes a zone of few labels, so that names fall together: below
@@ -119,4 +120,75 @@ func TestNamesMentionedFromAZoneBelow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// randomWorld writes a Spec with such zones, in which names of few services are
+// steered.
+func randomWorld(r *rand.Rand, policy string) string {
+	head, _, _ := strings.Cut(signedSpec, "zones:\n")
+	var b strings.Builder
+	b.WriteString(head + "zones:\n")
+	apexes := []string{"t.", "a.t.", "b.a.t.", "o.u."}
+	for i, apex := range apexes {
+		if i > 0 && r.IntN(3) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "- zone: %s\n", apex)
+		if i == 0 && policy != "" {
+			fmt.Fprintf(&b, "  dnssec: %s\n", policy)
+		}
+		b.WriteString("  records: |\n    " + strings.ReplaceAll(strings.TrimSpace(randomZone(r, apex, apexes)), "\n", "\n    ") + "\n  steered:\n")
+		used := map[string]bool{}
+		for range 1 + r.IntN(6) {
+			name := []string{"@", "a", "b", "c", "ns", "mx", "x", "*.a", "*.ns", "*", "x.ns", "a.b", "ns.mx"}[r.IntN(13)]
+			if !used[name] {
+				used[name] = true
+				fmt.Fprintf(&b, "  - {name: %q, service: %s%s}\n", name, []string{"web", "order", "split"}[r.IntN(3)], []string{"", ", https: {second: true}"}[r.IntN(2)])
+			}
+		}
+	}
+	return b.String()
+}
+
+// So does it where names of such zones are steered, whatever health says.
+func TestRandomSteeredZones(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	worlds, answered, total := 24, 0, 0
+	if testing.Short() {
+		worlds = 4
+	}
+	views := []*fleet.View{nil, down("order", "tyo"), down("web", "fra"), down("web", "fra", "tyo"), {Revision: 10}}
+	for world := 0; world < worlds; {
+		policy := []string{"", "nsec", "nsec3", "optout"}[world%4]
+		s, err := fleet.Compile([]byte(randomWorld(r, policy)), 3, zone.Check, steer.Check)
+		if err != nil {
+			continue
+		}
+		w := &fleet.World{Snapshot: s}
+		if policy != "" {
+			signWorld(t, w, policy)
+		}
+		plan, err := answer.Compile(id, w, newAtlas(), views[r.IntN(len(views))], now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newMachine(t, plan)
+		a := newAsker(m.plan, uint64(world))
+		a.types = []uint16{1, 1, 28, 65, 65, 2, 5, 6, 15, 16, 43}
+		for range 3 {
+			for range 300 {
+				total++
+				if m.compare(t, a.query(), a.client()) {
+					answered++
+				}
+			}
+			m.plan = m.plan.WithView(views[r.IntN(len(views))], now).Settle()
+			if err := m.image.follow(m.plan); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.kernel.Close()
+		world++
+	}
+	t.Logf("%d of %d answered in the kernel", answered, total)
 }
