@@ -71,6 +71,9 @@ func (c *compiler) steered(q *questions, by answer.Steered, t *template) ref {
 		return r
 	}
 	f := &face{questions: *q, decision: d, part: c.part, room: len(d.made) + faceRoom, rotate: cmp.Or(by.Rotate, fleet.RotateNone)}
+	if q.rtype == zone.TypeHTTPS { // an order of their own
+		f.rotate = fleet.RotateNone
+	}
 	refs := make([]ref, f.places())
 	for i, m := range d.made {
 		c.look(f, m, refs[i*f.stride():][:f.stride()])

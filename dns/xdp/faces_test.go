@@ -86,3 +86,20 @@ func TestSteeredAlikeAnsweredOtherwise(t *testing.T) {
 		check()
 	}
 }
+
+// Service records do not rotate, however many there are: their scope is not the
+// rotation's.
+func TestServiceRecordsDoNotRotate(t *testing.T) {
+	for _, rotate := range []string{"client", "none"} {
+		doc := strings.Replace(signedSpec, "- {service: web, protocol: http, ports: [80],", "- {service: web, protocol: http, steering: {rotate: "+rotate+"}, ports: [80],", 1)
+		doc = strings.Replace(doc, "  dnssec: POLICY\n", "", 1)
+		m := newMachine(t, newPlan(t, doc, nil))
+		for _, rtype := range []uint16{zone.TypeHTTPS, zone.TypeA, zone.TypeAAAA} {
+			for i := range byte(40) {
+				if !m.compare(t, withOptions("www.signed.test", rtype, false, ecs4(10, i%5, i)...), nobodyPort) {
+					t.Errorf("type %d: passed to the sockets", rtype)
+				}
+			}
+		}
+	}
+}
