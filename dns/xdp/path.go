@@ -152,7 +152,7 @@ func (p *Path) follow(s *server.Serving) error {
 	if p.image == nil {
 		return nil
 	}
-	err := p.image.follow(s.Plan)
+	err := errors.Join(p.image.follow(s.Plan), p.image.kernel.tick(s.Now))
 	p.note()
 	return err
 }
