@@ -3,6 +3,7 @@ package xdp
 import (
 	"bytes"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestRateLimit(t *testing.T) {
 			}
 		}
 		most := 21 + int(20*time.Since(begin).Seconds())
-		if whole < 20 || whole > most || truncated < dropped-1 || truncated > dropped+1 {
+		if whole < 20 || whole > most || max(truncated-dropped, dropped-truncated) > runtime.NumCPU() { // each CPU counts by itself which are truncated
 			t.Errorf("of 100 queries at once, at 20 a second: %d answered, %d truncated, %d dropped", whole, truncated, dropped)
 		}
 		if time.Since(begin) < 30*time.Millisecond && l.Check(from.Addr(), time.Now()) == limit.Send {
