@@ -116,6 +116,9 @@ func (s *Server) AddrsOf(t Transport) []netip.AddrPort {
 	return out
 }
 
+// portTries is how often a port is looked for that is free for UDP and TCP.
+const portTries = 100
+
 // openNew opens the places that are wanted and not open yet: all or none.
 func (s *Server) openNew(ctx context.Context, want []place) (fresh []*opened, err error) {
 	for _, p := range want {
@@ -124,7 +127,7 @@ func (s *Server) openNew(ctx context.Context, want []place) (fresh []*opened, er
 		}
 		o := &opened{place: p}
 		fresh = append(fresh, o)
-		if err := s.openAll(ctx, o); err != nil {
+		if err := s.openFree(ctx, o); err != nil {
 			for _, o := range fresh {
 				o.close()
 			}
@@ -217,6 +220,19 @@ func (s *Server) serve(o *opened) {
 		sockets.Wait()
 		return nil
 	})
+}
+
+// openFree opens a place; of port 0 one that is free for UDP and for TCP.
+func (s *Server) openFree(ctx context.Context, o *opened) error {
+	p := o.place
+	err := s.openAll(ctx, o)
+	for try := 1; try < portTries && p.addr.Port() == 0 && errors.Is(err, syscall.EADDRINUSE); try++ {
+		half := *o
+		defer half.close() // only then, so that the system gives other ports meanwhile
+		*o = opened{place: p}
+		err = s.openAll(ctx, o)
+	}
+	return err
 }
 
 // openAll opens the sockets of a place. The families are kept apart: each
