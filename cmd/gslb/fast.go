@@ -1,9 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,12 +13,15 @@ import (
 
 // checkXDP checks the flags of answers in the kernel.
 func (f *serveFlags) checkXDP() error {
+	if f.XDP == "" && (f.XDPMode != "auto" || f.XDPMemory != xdp.DefaultMemory>>20) {
+		return errors.New("--xdp-mode and --xdp-memory go with --xdp")
+	}
 	switch f.XDPMode {
 	case "auto", string(xdp.Native), string(xdp.Generic):
 	default:
 		return fmt.Errorf("--xdp-mode: %q: expected native, generic or auto", f.XDPMode)
 	}
-	if most := math.MaxInt >> 20; f.XDPMemory < 1 || f.XDPMemory > most {
+	if most := xdp.MaxMemory >> 20; f.XDPMemory < 1 || f.XDPMemory > most {
 		return fmt.Errorf("--xdp-memory: %d: expected 1 to %d", f.XDPMemory, most)
 	}
 	return nil

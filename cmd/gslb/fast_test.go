@@ -11,14 +11,16 @@ import (
 
 func TestFlagsOfAnswersInTheKernel(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                                        "",
-		"--xdp eth0":                              "",
-		"--xdp eth0 --xdp-mode native":            "",
-		"--xdp eth0 --xdp-mode=":                  "--xdp-mode",
-		"--xdp eth0 --xdp-mode offload":           `--xdp-mode: "offload": expected native, generic or auto`,
-		"--xdp eth0 --xdp-memory 0":               "--xdp-memory",
-		"--xdp eth0 --xdp-memory -5":              "--xdp-memory",
-		"--xdp eth0 --xdp-memory 999999999999999": "--xdp-memory",
+		"":                              "",
+		"--xdp eth0":                    "",
+		"--xdp eth0 --xdp-mode native":  "",
+		"--xdp eth0 --xdp-mode=":        "--xdp-mode",
+		"--xdp eth0 --xdp-mode offload": `--xdp-mode: "offload": expected native, generic or auto`,
+		"--xdp eth0 --xdp-memory 0":     "--xdp-memory",
+		"--xdp eth0 --xdp-memory -5":    "--xdp-memory",
+		"--xdp eth0 --xdp-memory 16385": "--xdp-memory: 16385: expected 1 to 16384",
+		"--xdp-mode native":             "go with --xdp",
+		"--xdp-memory 16":               "go with --xdp",
 	} {
 		fs := cli.Flags("gslb serve", "")
 		fs.SetOutput(io.Discard)

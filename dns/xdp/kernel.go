@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"meridian/dns/answer"
@@ -56,9 +55,6 @@ func newRoom(c *compiler) room {
 // one before does, which may be nil. Errors say what right or feature is
 // missing.
 func load(im *image, now time.Time, before *kernel) (*kernel, error) {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("dns xdp: lift the limit on locked memory: %w", err)
-	}
 	spec, err := loadDns()
 	if err != nil {
 		return nil, fmt.Errorf("dns xdp: read the program: %w", err)
@@ -87,7 +83,7 @@ func load(im *image, now time.Time, before *kernel) (*kernel, error) {
 			dnsMapDebts: before.Debts, dnsMapSamples: before.Samples}
 	}
 	if err := spec.LoadAndAssign(&k.dnsObjects, opts); err != nil {
-		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
+		return nil, fmt.Errorf("dns xdp: load the program (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and Linux 6.1 or later): %w", err)
 	}
 	if err := k.fill(im, &clients, decided); err != nil {
 		k.Close()

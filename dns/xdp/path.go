@@ -40,6 +40,10 @@ type Config struct {
 // DefaultMemory is that of Config.Memory.
 const DefaultMemory = 1 << 30
 
+// MaxMemory is the most that Config.Memory may be: half of what can be told apart,
+// since a change puts the new beside the old.
+const MaxMemory = maxBlocks / 2 * (32 << 10)
+
 // Path answers queries that come to a device. It implements server.Fast, and
 // belongs to the network namespace of the goroutine that calls Serve.
 type Path struct {
@@ -86,13 +90,16 @@ func New(cfg Config) (*Path, error) {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
+	if cfg.Memory < 0 || cfg.Memory > MaxMemory {
+		return nil, fmt.Errorf("dns xdp: memory of %d octets: expected 0 to %d", cfg.Memory, MaxMemory)
+	}
 	var b [8]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, fmt.Errorf("dns xdp: %w", err)
 	}
 	p := &Path{cfg: cfg, key: binary.LittleEndian.Uint64(b[:]), zones: newZoneNumbers(), built: make(chan built, 1)}
 	p.make = func(plan *answer.Plan) (*image, error) {
-		return compile(plan, p.key, p.zones, min(cfg.Memory/(32<<10), maxBlocks/2))
+		return compile(plan, p.key, p.zones, cfg.Memory/(32<<10))
 	}
 	return p, nil
 }
