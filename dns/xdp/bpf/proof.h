@@ -61,7 +61,7 @@ __noinline int prove(struct xdp_md *ctx, struct query *q)
 {
 	const struct answer *piece[PIECES];
 	struct answer whole = {};
-	__u32 body, size = 0, len, opt = 0, i, n, relocs;
+	__u32 body, size = 0, opt = 0, i, n, relocs;
 	const __u64 *behind;
 	int r;
 
@@ -91,26 +91,15 @@ __noinline int prove(struct xdp_md *ctx, struct query *q)
 		opt = make_opt(q, piece[0], behind + (relocs + 3) / 4);
 	}
 	body = q->dns + DNS_HEADER + q->length + 4;
-	len = DNS_HEADER + q->length + 4 + size;
-	if (len + q->reserved > q->limit || len + opt > q->limit)
-		return PASS_ROOM;
-	q->cut = 0;
-	if (!q->valid) {
-		r = limit(q, 1);
-		if (r == FATE_DROP)
-			return DROP_LIMITED;
-		if (r == FATE_TRUNCATE) {
-			q->cut = 1;
-			len -= size;
-			size = 0;
-		}
-	}
-	len += opt;
-	q->answer = len;
+	r = admit(q, size, opt);
+	if (r != REASONS)
+		return r;
+	if (q->cut)
+		size = 0;
 	r = make_room(ctx, (int)(body + size + opt) - (int)room(ctx), body);
 	if (r != REASONS)
 		return r;
-	if (!turn(ctx, q, &whole, len + sizeof(struct udp_header)))
+	if (!turn(ctx, q, &whole, sizeof(struct udp_header) + q->answer))
 		return DROP_WRITE;
 	q->low = 0;
 	for (i = 0; i < PIECES; i++) {

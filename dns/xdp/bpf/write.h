@@ -239,13 +239,34 @@ __noinline int put_opt(struct xdp_md *ctx, struct query *q, __u32 body, __u32 n,
 	return copy_words(ctx, body + size, q->opt, n, OPT_ROOM / 8);
 }
 
+/* admit holds an answer of size octets behind the question, and of an OPT, to
+ * what the client takes and to the rate limit, which may cut it. It gives REASONS
+ * where it is to be sent. */
+static __always_inline enum reason admit(struct query *q, __u32 size, __u32 opt)
+{
+	__u32 len = DNS_HEADER + q->length + 4 + size;
+	int fate;
+
+	if (len + q->reserved > q->limit || len + opt > q->limit)
+		return PASS_ROOM;
+	q->cut = 0;
+	if (!q->valid) {
+		fate = limit(q, 1);
+		if (fate == FATE_DROP)
+			return DROP_LIMITED;
+		q->cut = fate == FATE_TRUNCATE;
+	}
+	q->answer = len + opt - (q->cut ? size : 0);
+	return REASONS;
+}
+
 #define SHORT_ANSWER 16 /* words that are copied one by one */
 
 /* respond makes the query the answer at a place (enum reason). */
 __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 {
 	const struct answer *a = record(place);
-	__u32 body, size, relocs, len, opt = 0;
+	__u32 body, size, relocs, opt = 0;
 	const __u64 *behind;
 	int r;
 
@@ -261,27 +282,15 @@ __noinline int respond(struct xdp_md *ctx, struct query *q, ref place)
 	behind = a->octets + (size + 7) / 8;
 	if (q->edns)
 		opt = make_opt(q, a, behind + (relocs + 3) / 4);
-	len = DNS_HEADER + q->length + 4 + size;
-	if (len + q->reserved > q->limit || len + opt > q->limit)
-		return PASS_ROOM;
-	q->cut = 0;
-	if (!q->valid) {
-		r = limit(q, 1);
-		if (r == FATE_DROP)
-			return DROP_LIMITED;
-		if (r == FATE_TRUNCATE) {
-			q->cut = 1;
-			len -= size;
-			size = relocs = 0;
-		}
-	}
-	len += opt;
-	q->answer = len;
-	len += sizeof(struct udp_header);
+	r = admit(q, size, opt);
+	if (r != REASONS)
+		return r;
+	if (q->cut)
+		size = relocs = 0;
 	r = make_room(ctx, (int)(body + size + opt) - (int)room(ctx), body);
 	if (r != REASONS)
 		return r;
-	if (!turn(ctx, q, a, len))
+	if (!turn(ctx, q, a, sizeof(struct udp_header) + q->answer))
 		return DROP_WRITE;
 	if (size == 0) {
 		; /* truncated */
