@@ -10,7 +10,7 @@ usage: bench/dns.sh [flags]
 Measures Meridian's nameserver beside NSD, Knot, gdnsd, PowerDNS, BIND and CoreDNS, and
 beside echoes in C and Go that do no DNS. Runs as root on Debian with Go and two
 processors; installs the peers by apt-get, their services kept from starting, and builds
-CoreDNS. Takes some half an hour on a calm machine.
+CoreDNS. Takes some 40 minutes on a calm machine.
 
 sockets   Each server alone on CPU 0 with one thread, the generator (bench/dns/blast.c) on
           CPU 1, by loopback. The same zone and queries for all, every answer checked:
@@ -19,10 +19,12 @@ sockets   Each server alone on CPU 0 with one thread, the generator (bench/dns/b
                     server can that
             subnet  www with Client Subnet, another network in each query
             do      the mix over the signed zone, DO set; static for all but Meridian
-          With 200 queries in flight; the mix also at half of the rate that came of it, for latency.
-veth      Servers in one network namespace, kxdpgun in another, sharing two processors:
-          Knot by sockets and by AF_XDP, Meridian by sockets and by XDP; and an echo in XDP
-          that does no DNS, which tells what kxdpgun can send at all.
+          With 200 queries in flight; for latency the mix also at half of the rate that came of
+          it, and at half of Knot's, the same for all that can.
+veth      Servers in one network namespace, kxdpgun in another: Knot by sockets and by
+          AF_XDP, Meridian by sockets and by XDP; and an echo in XDP that does no DNS,
+          which tells what kxdpgun can send at all. Once sharing two processors, and once
+          each on its own (see bench/dns/veth.sh).
 
 program   Meridian's XDP program alone, run by the kernel on queries in memory
           (BPF_PROG_RUN), net of the harness.
@@ -231,7 +233,7 @@ ask() {
 
 # sockets CASE ROUND measures all servers that can do the case.
 sockets() {
-	local case=$1 round=$2 name list=$3 last options rate
+	local case=$1 round=$2 name list=$3 last options rate even=0
 	for name in $list; do
 		wants "$servers" "$name" || continue
 		options=(-q "$data/$case.q")
@@ -240,7 +242,9 @@ sockets() {
 		if answers; then
 			ask full "${options[@]}"
 			rate=$(awk -v q="$(value qps "$last")" 'BEGIN {printf "%d", q / 2}')
+			if [ "$name" = knot ]; then even=$rate; fi
 			if [ "$case" = mix ] && [ "$rate" -gt 0 ]; then ask half "${options[@]}" -r "$rate"; fi
+			if [ "$case" = mix ] && [ "$even" -gt 0 ] && [ "$even" -lt $((rate * 8 / 5)) ]; then ask even "${options[@]}" -r "$even"; fi
 		else
 			echo "$case $name: does not start, see $keep/$case-$name.log" >&2
 			failed=1
@@ -281,12 +285,15 @@ echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 workers=1 addr=127.0.0.1 interface='' place=("${priority[@]}" taskset -c 0)
 for round in $(seq "$rounds"); do
 	wants "$only" mix || wants "$only" subnet || wants "$only" do || break
-	if wants "$only" mix; then sockets mix "$round" 'echo-c echo-go gdnsd knot nsd powerdns bind coredns meridian'; fi
+	if wants "$only" mix; then sockets mix "$round" 'knot echo-c echo-go gdnsd nsd powerdns bind coredns meridian'; fi
 	if wants "$only" subnet; then sockets subnet "$round" 'gdnsd knot powerdns meridian'; fi
 	if wants "$only" do; then sockets do "$round" 'knot nsd bind meridian'; fi
 	echo "round $round of sockets done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 done
-if wants "$only" veth; then veth; fi
+if wants "$only" veth; then
+	veth veth
+	veth apart
+fi
 if wants "$only" program; then program; fi
 "$bin/table" "$keep/raw.txt" | tee "$keep/table.txt"
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"

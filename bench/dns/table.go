@@ -40,8 +40,11 @@ var aims = []aim{
 	{"CPU a query, subnet", "subnet", "full", "cpu_us", "meridian", "powerdns", 0.2, false},
 	{"CPU a query, do", "do", "full", "cpu_us", "meridian", "knot", 1.0, false},
 	{"p99 at half of saturation, mix", "mix", "half", "p99", "meridian", "knot", 1.0, false},
+	{"the same, both at half of Knot's", "mix", "even", "p99", "meridian", "knot", 1.0, false},
 	{"answers a second, veth", "veth", "most", "qps", "meridian-xdp", "knot", 3.5, true},
 	{"answers a second, veth", "veth", "most", "qps", "meridian-xdp", "knot-xdp", 1.9, true},
+	{"the same, each on its processor", "apart", "most", "qps", "meridian-xdp", "knot", 3.5, true},
+	{"the same, each on its processor", "apart", "most", "qps", "meridian-xdp", "knot-xdp", 1.9, true},
 	{"ns a query, XDP program: hot", "program", "names=1000/plain/A/queries=1", "ns", "meridian-xdp", "", 120, false},
 	{"with EDNS and Client Subnet", "program", "names=1000/EDNS+ECS/A/queries=1", "ns", "meridian-xdp", "", 150, false},
 	{"100,000 answers, 65,536 queries", "program", "names=100000/plain/A/queries=65536", "ns", "meridian-xdp", "", 450, false},
@@ -55,6 +58,7 @@ var columns = map[string][]struct{ metric, title, format string }{
 	"full": {{"qps", "queries/s", "%.0f"}, {"cpu_us", "CPU us/query", "%.2f"}, {"p50", "p50 us", "%.0f"}, {"p99", "p99 us", "%.0f"}, {"octets", "octets/answer", "%.0f"},
 		{"server_cpu", "server CPU %", "%.0f"}, {"other_cpu", "other work %", "%.0f"}},
 	"half": {{"qps", "queries/s", "%.0f"}, {"cpu_us", "CPU us/query", "%.2f"}, {"p50", "p50 us", "%.0f"}, {"p99", "p99 us", "%.0f"}, {"p999", "p99.9 us", "%.0f"}},
+	"even": {{"qps", "queries/s", "%.0f"}, {"cpu_us", "CPU us/query", "%.2f"}, {"p50", "p50 us", "%.0f"}, {"p99", "p99 us", "%.0f"}, {"p999", "p99.9 us", "%.0f"}},
 	"":     {{"sent", "sent/s", "%.0f"}, {"qps", "answers/s", "%.0f"}, {"percent", "answered %", "%.1f"}, {"cpu_us", "CPU us/answer, all of the machine", "%.2f"}},
 	"most": {{"qps", "answers/s", "%.0f"}, {"cpu_us", "CPU us/answer, all of the machine", "%.2f"}},
 }
@@ -77,7 +81,7 @@ func main() {
 	if err != nil {
 		log.Fatal("table: ", err)
 	}
-	for _, test := range []string{"mix", "subnet", "do", "veth"} {
+	for _, test := range []string{"mix", "subnet", "do", "veth", "apart"} {
 		f.show(test)
 	}
 	f.program()
@@ -160,7 +164,7 @@ func (f *figures) show(test string) {
 		if !ok {
 			cols = columns[""]
 		}
-		titles := map[string]string{"full": "200 in flight", "half": "half of that rate", "most": "the most of all rates"}
+		titles := map[string]string{"full": "200 in flight", "half": "half of that rate", "even": "half of Knot's rate", "most": "the most of all rates"}
 		fmt.Printf("\n%s, %s (median; smallest to largest of the rounds)\n\n| server |", test, cmp.Or(titles[load], load))
 		for _, c := range cols {
 			fmt.Printf(" %s |", c.title)

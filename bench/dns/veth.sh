@@ -3,7 +3,9 @@
 #
 # Such an interface hands packets over on the sender's processor: kxdpgun's
 # carries the kernel's part of receiving queries, and with XDP all of the
-# server's work. Each end has one queue: kxdpgun hears its first queue alone, and
+# server's work. A real device interrupts the receiver's; so in the second form,
+# apart, a kernel thread on the server's processor takes in what comes to the
+# server's end. Each end has one queue: kxdpgun hears its first queue alone, and
 # of two, the default with two processors, the kernel gives half of what a server's
 # sockets send to the other. --queues 2 shows that.
 
@@ -23,6 +25,15 @@ veth_up() {
 	mac=$(ip netns exec "$ns_server" cat "/sys/class/net/$end_server/address")
 	ip -n "$ns_server" neighbor replace 10.53.0.2 dev "$end_server" \
 		lladdr "$(ip netns exec "$ns_client" cat "/sys/class/net/$end_client/address")"
+}
+
+# part gives the server's end its kernel thread, which is there once a program
+# or GRO is.
+part() {
+	local pid
+	ip netns exec "$ns_server" ethtool -K "$end_server" gro on 2>/dev/null || true
+	ip netns exec "$ns_server" bash -c "echo 1 >/sys/class/net/$end_server/threaded"
+	for pid in $(pgrep "^napi/$end_server"); do taskset -pc 0 "$pid" >/dev/null; done
 }
 
 veth_down() {
@@ -60,7 +71,7 @@ volley() {
 		echo "veth $name: wrong or no answers: $last" >&2
 		failed=1 status=1
 	fi
-	note "case=veth server=$name round=$round load=$1/s status=$status $last"
+	note "case=$form server=$name round=$round load=$1/s status=$status $last"
 }
 
 # in_kernel prints the share of all queries that Meridian answered in the kernel.
@@ -72,6 +83,7 @@ in_kernel() {
 }
 
 # hit NAME measures one server at all rates, the last more than kxdpgun can send.
+# What it tells is of the form, veth or apart.
 hit() {
 	local name=$1 last rate best=0 cost=0 i admin
 	veth_up
@@ -83,13 +95,14 @@ hit() {
 		[ "$(value qps "$last")" -lt 900 ] || break
 	done
 	if kill -0 "$server" 2>/dev/null && [ "$(value qps "$last")" -ge 900 ]; then
+		if [ "$form" = apart ]; then part; fi
 		for rate in 200000 400000 800000 1200000 4000000; do
 			sleep 1
 			volley "$rate"
 			if [ "$(value qps "$last")" -gt "$best" ]; then best=$(value qps "$last") cost=$(value cpu_us "$last"); fi
 		done
-		note "case=veth server=$name round=$round load=most status=0 qps=$best cpu_us=$cost sent=$(value sent "$last") percent=$(value percent "$last")"
-		if [ "$name" = meridian-xdp ]; then note "case=veth server=$name round=$round load=kernel status=0 share=$(in_kernel)"; fi
+		note "case=$form server=$name round=$round load=most status=0 qps=$best cpu_us=$cost sent=$(value sent "$last") percent=$(value percent "$last")"
+		if [ "$name" = meridian-xdp ]; then note "case=$form server=$name round=$round load=kernel status=0 share=$(in_kernel)"; fi
 	else
 		echo "veth $name: does not start or answer, see $keep/veth-$name.log" >&2
 		failed=1
@@ -98,9 +111,9 @@ hit() {
 	veth_down
 }
 
-# veth measures all servers in all rounds.
+# veth FORM measures all servers in all rounds.
 veth() {
-	local name round help workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${priority[@]}" taskset -c 0)
+	local form=$1 name round help workers=1 addr=10.53.0.1 fixed_port=53 interface=$end_server mac place=(ip netns exec "$ns_server" "${priority[@]}" taskset -c 0)
 	help=$("$bin/gslb" serve --help 2>&1)
 	for round in $(seq "$rounds"); do
 		for name in echo-xdp knot knot-xdp meridian meridian-xdp; do
@@ -111,6 +124,6 @@ veth() {
 			fi
 			hit "$name"
 		done
-		echo "round $round over veth done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
+		echo "round $round over veth ($form) done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 	done
 }

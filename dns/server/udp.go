@@ -18,15 +18,16 @@ import (
 )
 
 const (
-	batch       = 64   // messages a system call
-	most        = 2    // times that an empty socket is looked at again before its goroutine sleeps
-	awake       = 256  // batches after which it sleeps at once, for others to have a turn
-	steady      = 16   // batches after which the runtime hears that work goes on
-	busy        = 8    // messages at a time that make it worth to leave the epoll set
-	maxQuery    = 4096 // octets; a longer message is no query that we could answer
-	controlSize = 64   // room for one PKTINFO
-	sendWait    = 100  // milliseconds that answers wait for the interface
-	apart       = 64   // octets between buffers, which would else compete for the same lines of the cache
+	batch       = 64                    // messages a system call
+	steady      = 16                    // batches after which the runtime hears that work goes on, and
+	awake       = 256                   // how often it does from then on
+	turns       = 64                    // waits in the kernel before others have a turn
+	busy        = 8                     // messages at a time that make it worth to leave the epoll set
+	maxQuery    = 4096                  // octets; a longer message is no query that we could answer
+	controlSize = 64                    // room for one PKTINFO
+	sendWait    = 100                   // milliseconds that answers wait for the interface
+	dense       = 50 * time.Microsecond // between batches, so that the next is worth waiting for in the kernel
+	apart       = 64                    // octets between buffers, which would else compete for the same lines of the cache
 )
 
 // mmsghdr is that of recvmmsg(2).
@@ -59,9 +60,11 @@ type udpSocket struct {
 	second   int64              // in which notes were begun
 	notes    int                // records that may still be kept in it
 	received int
-	looks    int // see recvmmsg
-	batches  int // since the socket's goroutine slept last
-	n        int // messages to be sent, from sent on
+	batches  int           // since the socket's goroutine slept last
+	waits    int           // of these, such as it waited for in the kernel
+	at       time.Time     // of the last batch
+	gap      time.Duration // from the one before
+	n        int           // messages to be sent, from sent on
 	sent     int
 	errno    syscall.Errno
 }
@@ -131,35 +134,29 @@ func (u *udpSocket) makeRoom() {
 // poller will tell. It does not let another goroutine have the processor:
 // nothing in it waits, and to get it back costs more than the call. The runtime
 // has to hear of a call all the same where work goes on: what has goroutines
-// take turns sleeps while all do, and is woken by such calls alone. While
-// messages follow closely on one another it looks again for the time that it
-// would take to sleep and to be woken: some microseconds.
+// take turns sleeps while all do, and is woken by such calls alone.
+//
+// While messages follow closely on one another, the next is waited for in the
+// kernel, which takes half of what sleeping by the poller does; with a timeout,
+// and but so many times, since others have no turn meanwhile.
 func (u *udpSocket) recvmmsg(set uintptr) bool {
 	u.errno = 0
-	for looks := 0; ; looks++ {
-		u.calls++
-		call := unix.RawSyscall6
-		if u.batches%awake == steady {
-			call = unix.Syscall6
+	for {
+		errno := u.take(unix.MSG_DONTWAIT, u.batches%awake == steady)
+		if errno == unix.EAGAIN && u.gap < dense && u.waits < turns {
+			u.waits++
+			errno = u.take(unix.MSG_WAITFORONE, true)
 		}
-		n, _, errno := call(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			u.received = int(n)
 			u.batches++
-			if looks > 0 {
-				u.looks = most
-			}
 			if u.watched && u.received >= busy {
 				u.errno = u.watch(set, false)
 			}
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if looks < u.looks && u.batches < awake {
-				continue
-			}
-			u.looks, u.batches = max(1, u.looks-1), 0
+			u.batches, u.waits = 0, 0
 			u.work.Rest()
 			if !u.watched {
 				u.errno = u.watch(set, true)
@@ -172,12 +169,27 @@ func (u *udpSocket) recvmmsg(set uintptr) bool {
 	}
 }
 
+// take is the system call; the runtime hears of it where told is set.
+func (u *udpSocket) take(flags uintptr, told bool) syscall.Errno {
+	u.calls++
+	call := unix.RawSyscall6
+	if told {
+		call = unix.Syscall6
+	}
+	n, _, errno := call(unix.SYS_RECVMMSG, u.fd, uintptr(unsafe.Pointer(&u.in[0])), batch, flags, 0, 0)
+	if errno == 0 {
+		u.received = int(n)
+	}
+	return errno
+}
+
 // answerAll answers the batch received, all from one plan.
 func (u *udpSocket) answerAll(s *Server) {
 	p, set, now := s.plan.Load(), s.settings.Load(), time.Now()
 	if sec := now.Unix(); sec != u.second {
 		u.second, u.notes = sec, ringRate
 	}
+	u.gap, u.at = now.Sub(u.at), now
 	sends := 0
 	for i := range u.received {
 		if n := u.answer(s, p, set, now, i, sends); n > 0 {

@@ -5,9 +5,14 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// inKernel is how long a socket's goroutine waits in the kernel at most, for a
+// message that follows closely; the kernel counts in ticks.
+const inKernel = time.Millisecond
 
 // waiting is how a UDP socket waits for messages. Where a socket is in an epoll
 // set, as the runtime's poller has one, the kernel wakes that for each message
@@ -41,6 +46,9 @@ func newWaiting(c *net.UDPConn) (w waiting, err error) {
 		}
 		_ = unix.SetNonblock(dup, false) // so that os.NewFile leaves it to us
 		w.file, w.fd = os.NewFile(uintptr(dup), "udp"), uintptr(dup)
+		if err = unix.SetsockoptTimeval(dup, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: inKernel.Microseconds()}); err != nil {
+			return
+		}
 		if set, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 			return
 		}
