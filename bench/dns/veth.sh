@@ -99,7 +99,7 @@ hit() {
 	done
 	if kill -0 "$server" 2>/dev/null && [ "$(value qps "$last")" -ge 900 ]; then
 		if [ "$form" = apart ]; then part; fi
-		for rate in 400000 800000 1200000 4000000; do
+		for rate in 800000 1200000 4000000; do
 			sleep 1
 			volley "$rate"
 			if [ "$(value qps "$last")" -gt "$best" ]; then best=$(value qps "$last") cost=$(value cpu_us "$last"); fi
