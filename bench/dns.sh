@@ -23,8 +23,8 @@ sockets   Each server alone on CPU 0 with one thread, the generator (bench/dns/b
           it, and at half of Knot's, the same for all that can.
 veth      Servers in one network namespace, kxdpgun in another: Knot by sockets and by
           AF_XDP, Meridian by sockets and by XDP; and an echo in XDP that does no DNS,
-          which tells what kxdpgun can send at all. Once sharing two processors, and once
-          each on its own (see bench/dns/veth.sh).
+          which tells what kxdpgun can send at all. All share two processors.
+apart     The same, each on its own processor (see bench/dns/veth.sh).
 
 program   Meridian's XDP program alone, run by the kernel on queries in memory
           (BPF_PROG_RUN), net of the harness.
@@ -37,7 +37,7 @@ one that other work took over 10 % of, or that the processors parted in, is repe
 flags:
   --rounds N         rounds (default 5)
   --seconds N        of each measurement (default 2)
-  --only LIST        only these of: mix,subnet,do,veth,program
+  --only LIST        only these of: mix,subnet,do,veth,apart,program
   --servers LIST     only these of: echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,
                      meridian,echo-xdp,knot-xdp,meridian-xdp
   --queues N         of each end of the veth pair (default 1; see bench/dns/veth.sh)
@@ -53,7 +53,7 @@ with status 1 if a server did not start or gave wrong answers.
 END
 }
 
-rounds=5 seconds=2 only=mix,subnet,do,veth,program keep='' queues=1 rough='' priority=()
+rounds=5 seconds=2 only=mix,subnet,do,veth,apart,program keep='' queues=1 rough='' priority=()
 servers=echo-c,echo-go,gdnsd,knot,nsd,powerdns,bind,coredns,meridian,echo-xdp,knot-xdp,meridian-xdp
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -296,10 +296,8 @@ for round in $(seq "$rounds"); do
 	if wants "$only" do; then sockets do "$round" 'knot nsd bind meridian'; fi
 	echo "round $round of sockets done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 done
-if wants "$only" veth; then
-	veth veth
-	veth apart
-fi
+if wants "$only" veth; then veth veth; fi
+if wants "$only" apart; then veth apart; fi
 if wants "$only" program; then program; fi
 "$bin/table" "$keep/raw.txt" | tee "$keep/table.txt"
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
