@@ -212,7 +212,7 @@ calm() {
 		after=$(busy)
 		[ $((after - before)) -lt $(($(getconf CLK_TCK) * 8 / 100)) ] && near && return 0
 	done
-	echo 'the machine does not become calm: measuring all the same' >&2
+	echo 'the machine does not become calm, or its processors do not come near each other: measuring all the same' >&2
 	rough=yes
 }
 
