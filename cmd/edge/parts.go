@@ -64,7 +64,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, Run: x.Run, Register: x.Register, Ready: x.Ready})
+		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready})
 		ready = x.Ready
 	}
 	if l7role {

@@ -38,7 +38,11 @@ type Config struct {
 	Device string // empty: the one that holds the node's own address
 	Mode   Mode   // empty: Auto
 	Key    Key    // of the flow hash; one for the region
-	Flows  int    // flows to remember, 16 octets each; 0: 1,048,576
+	Flows  int    // flows to remember, 53 octets each; 0: 1,048,576
+
+	// NoSecondChance has a gateway keep what is not its own, for the kernel to
+	// reset: to compare, or where all gateways share their connections.
+	NoSecondChance bool
 
 	Health Health       // with L4
 	Log    *slog.Logger // nil: none

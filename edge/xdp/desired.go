@@ -16,7 +16,7 @@ type desired struct {
 	own4, own6 netip.Addr // zero where the node has none
 	balances   bool
 	unpacks    bool
-	balancers  []netip.Addr // who may tunnel to this node
+	balancers  []netip.Addr // who may tunnel to this node: balancers, and gateways that pass on what is another's
 	addresses  []netip.Addr // VIPs, with and without services
 	frontends  []frontend
 	groups     []group
@@ -30,6 +30,27 @@ type frontend struct {
 	proto   uint8
 	service string // one of the services there, for people
 	group   int    // index in desired.groups
+}
+
+// fragmentRow is the VIP of later fragments, which show no port: they go by the
+// ring of the first service at their address and protocol.
+type fragmentRow struct {
+	frontend
+	of edgeVipKey // that service's
+}
+
+// fragmentRows gives one for each address and protocol with a service.
+func (d *desired) fragmentRows() []fragmentRow {
+	var out []fragmentRow
+	seen := map[edgeVipKey]bool{}
+	for _, f := range d.frontends {
+		row := fragmentRow{f, f.key()}
+		if row.port = 0; !seen[row.key()] {
+			seen[row.key()] = true
+			out = append(out, row)
+		}
+	}
+	return out
 }
 
 // group is a set of members that share a ring.
@@ -111,14 +132,15 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 	}
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
 	for i := range snap.Spec.Nodes {
-		// A disabled balancer still counts: its last packets may be on their way.
-		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && b.Has(fleet.RoleL4) {
+		// A disabled node still counts: its last packets may be on their way.
+		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && (b.Has(fleet.RoleL4) || b.Has(fleet.RoleL7)) {
 			p.d.balancers = append(p.d.balancers, valid(b.Addresses.V4, b.Addresses.V6)...)
 		}
 	}
-	if roles.L4 {
-		for i := range snap.Spec.Services {
-			p.service(&snap.Spec.Services[i])
+	for i := range snap.Spec.Services {
+		// A gateway knows the gateways' rings too: to pass on what is another's.
+		if s := &snap.Spec.Services[i]; roles.L4 || s.Protocol.Gateway() {
+			p.service(s)
 		}
 	}
 	return p.d, nil
@@ -146,7 +168,9 @@ func (p *planner) service(s *fleet.Service) {
 			at.service = s.Service
 			at.group = p.group(s, vip.Is4(), port)
 			p.d.frontends = append(p.d.frontends, at)
-			p.check(s, at)
+			if p.d.balances {
+				p.check(s, at)
+			}
 		}
 	}
 }

@@ -242,16 +242,16 @@ func TestChoiceOfMembers(t *testing.T) {
 		{"", nil, nil},
 	} {
 		g := group{}
-		state := map[fleet.Target]fleet.State{}
+		state, joined := map[fleet.Target]fleet.State{}, map[memberKey]bool{}
 		for i, k := range c.members {
 			m := member{key: memberKey{target: fleet.Target{Kind: fleet.TargetGateway, Node: fmt.Sprint(i)}, how: edgeForwardFORWARD_L2}, admin: fleet.Active}
 			if k == 'o' || k == 'd' {
 				m.admin = fleet.Draining
 			}
 			g.members = append(g.members, m)
-			state[m.key.target] = states[k]
+			state[m.key.target], joined[m.key] = states[k], true
 		}
-		got := g.choose(func(t fleet.Target) fleet.State { return state[t] })
+		got := g.choose(func(t fleet.Target) fleet.State { return state[t] }, joined)
 		var keep []int
 		for i := range g.members {
 			if got.keep[i] {

@@ -73,6 +73,14 @@ func (l *Layer4) Apply(w *fleet.World) error {
 	return nil
 }
 
+// SetView takes in what the fleet knows of gateways: a gateway that is no
+// balancer goes by it to tell whose a connection may be.
+func (l *Layer4) SetView(v *fleet.View) {
+	if l.state.setView(v) {
+		poke(l.kick)
+	}
+}
+
 // holds says why this machine cannot be the node with these own addresses, or
 // nil.
 func (l *Layer4) holds(d *desired) error {
@@ -208,6 +216,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, err
 	}
 	s.rec = newReconciler(s.kernel, l.cfg.Key)
+	s.rec.alone = l.cfg.NoSecondChance
 	s.ways = newWays(s.nl, s.device, l.cfg.Log)
 	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
@@ -234,7 +243,7 @@ func (s *session) attach(old *session, name string) (err error) {
 		s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
 		return err
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop}); err != nil {
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, now: time.Now()}); err != nil {
 		return err
 	}
 	if err := old.link.Update(prog); err != nil {
@@ -352,7 +361,7 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		}
 		*stale = false
 	}
-	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop}); err != nil {
+	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop, now: time.Now()}); err != nil {
 		return err
 	}
 	s.publish(d)

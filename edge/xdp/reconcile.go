@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"meridian/edge/maglev"
 	"meridian/fleet"
@@ -17,7 +18,7 @@ type tables interface {
 	setBalancer(netip.Addr) error
 	dropBalancer(netip.Addr) error
 	setEndpoint(index uint16, e edgeEndpoint) error
-	setRings(map[uint32][]uint16) error // each is swapped whole: slot to endpoint
+	setRings(map[uint32]ringTable) error // each is swapped whole
 	dropRing(index uint32) error
 	setVIP(edgeVipKey, edgeVip) error
 	dropVIP(edgeVipKey) error
@@ -37,6 +38,7 @@ type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
 	hop   func(netip.Addr) hop
+	now   time.Time
 }
 
 // reconciler brings tables in line with inputs. What it holds is what it knows
@@ -45,10 +47,12 @@ type inputs struct {
 type reconciler struct {
 	tables tables
 	key    Key
+	alone  bool // no second chance
 
 	node      *edgeNode
 	balancers map[netip.Addr]bool
 	endpoints map[memberKey]uint16
+	joined    map[memberKey]bool      // members that were there from the start, or have been up since
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
 	vips      map[edgeVipKey]edgeVip
@@ -59,8 +63,8 @@ type reconciler struct {
 // ringEntry is a ring in the tables.
 type ringEntry struct {
 	index   uint32
-	members []maglev.Member // what it was built of
-	targets []uint16        // the endpoint of each member
+	history *maglev.History
+	owners  map[string]uint16 // the endpoint of each member, of now and of before, as it was written
 }
 
 func newReconciler(t tables, key Key) *reconciler {
@@ -74,16 +78,32 @@ func newReconciler(t tables, key Key) *reconciler {
 // reconcile brings the tables in line, in an order that shows no half state to
 // a packet: what others point at comes before them and goes after them.
 func (r *reconciler) reconcile(in inputs) error {
+	r.join(in)
 	choices := make([]choice, len(in.want.groups))
 	for i := range in.want.groups {
-		choices[i] = in.want.groups[i].choose(in.state)
+		choices[i] = in.want.groups[i].choose(in.state, r.joined)
 	}
-	records := r.wantRecords(in, choices)
-	return r.write(in.want, records, choices)
+	return r.write(in, r.wantRecords(in, choices), choices)
+}
+
+// join notes which members may be in a ring: those that were there when this
+// node began, whatever is known of them, and those that came later once they
+// have been found up.
+func (r *reconciler) join(in inputs) {
+	begun, joined := r.joined != nil, map[memberKey]bool{}
+	for _, g := range in.want.groups {
+		for _, m := range g.members {
+			if !begun || r.joined[m.key] || in.state(m.key.target) == fleet.Up {
+				joined[m.key] = true
+			}
+		}
+	}
+	r.joined = joined
 }
 
 // write runs the steps in order and stops at the first that fails.
-func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choices []choice) error {
+func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
+	d := in.want
 	for _, step := range []struct {
 		what string
 		do   func() error
@@ -91,7 +111,7 @@ func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choic
 		{"node", func() error { return r.writeNode(d) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
-		{"rings", func() error { return r.writeRings(d, choices) }},
+		{"rings", func() error { return r.writeRings(in, choices) }},
 		{"VIPs", func() error { return r.writeVIPs(d) }},
 		{"old VIPs", func() error { return r.dropVIPs(d) }},
 		{"old rings", func() error { return r.dropRings(d) }},
@@ -106,7 +126,8 @@ func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choic
 }
 
 func (r *reconciler) writeNode(d *desired) error {
-	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort}
+	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
+		IdleTcp: idleTCP, IdleUdp: idleUDP}
 	if d.balances {
 		n.Duties |= uint32(edgeDutyDUTY_BALANCE)
 	}
@@ -155,9 +176,12 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 	out := map[memberKey]edgeEndpoint{}
 	for gi, g := range in.want.groups {
 		for mi, m := range g.members {
-			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how)}
-			if choices[gi].keep[mi] || out[m.key].Usable == 1 {
-				e.Usable = 1
+			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr)}
+			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
+				e.Keeps = 1
+			}
+			if slices.Contains(choices[gi].ring, mi) || out[m.key].Takes == 1 {
+				e.Takes = 1
 			}
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
 				h := in.hop(m.key.addr)
@@ -188,8 +212,9 @@ func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
 		} else {
 			old := r.records[index]
 			e.Generation = old.Generation
-			e.Usable |= old.Usable
+			e.Keeps |= old.Keeps
 		}
+		e.Index = index
 		if err := r.setEndpoint(index, e); err != nil {
 			return err
 		}
@@ -198,13 +223,21 @@ func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
 	return nil
 }
 
+// outerOf is the size of the outer header to an address.
+func outerOf(a netip.Addr) uint8 {
+	if a.Is4() {
+		return Overhead4
+	}
+	return Overhead6
+}
+
 // lower takes the flows from members that lost them, and frees the indexes of
 // members that are gone. Flows that still name a freed index are told from its
 // next owner's by the generation.
 func (r *reconciler) lower(want map[memberKey]edgeEndpoint) error {
 	for key, index := range maps.Clone(r.endpoints) {
 		e, stays := want[key]
-		e.Generation = r.records[index].Generation
+		e.Generation, e.Index = r.records[index].Generation, index
 		if err := r.setEndpoint(index, e); err != nil {
 			return err
 		}

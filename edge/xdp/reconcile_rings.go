@@ -4,70 +4,109 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"meridian/edge/maglev"
 )
 
-// writeRings swaps in, all at once, the rings whose members changed.
-func (r *reconciler) writeRings(d *desired, choices []choice) error {
+// retireAfter is how long a ring that was replaced is remembered: the flows of
+// then are taken to have ended.
+const retireAfter = 24 * time.Hour
+
+// writeRings swaps in, all at once, the rings whose slots or former owners are
+// others than before.
+func (r *reconciler) writeRings(in inputs, choices []choice) error {
 	fresh := map[string]ringEntry{}
-	slots := map[uint32][]uint16{}
-	for i := range d.groups {
-		g := &d.groups[i]
-		e := r.entry(g, choices[i])
-		old, had := r.rings[g.id]
-		if had && slices.Equal(old.members, e.members) && slices.Equal(old.targets, e.targets) {
-			continue
-		}
-		if had {
-			e.index = old.index
-		} else {
-			var err error
-			if e.index, err = r.freeRing(fresh); err != nil {
-				return err
-			}
-		}
-		ring, err := e.build(r.key.ringSeed())
+	tables := map[uint32]ringTable{}
+	for i := range in.want.groups {
+		g := &in.want.groups[i]
+		e, table, err := r.ring(in, g, choices[i], fresh)
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.id, err)
 		}
-		fresh[g.id], slots[e.index] = e, ring
+		fresh[g.id] = e
+		if table != nil {
+			tables[e.index] = *table
+		}
 	}
-	if len(slots) == 0 {
-		return nil
-	}
-	if err := r.tables.setRings(slots); err != nil {
-		return err
+	if len(tables) > 0 {
+		if err := r.tables.setRings(tables); err != nil {
+			return err
+		}
 	}
 	maps.Copy(r.rings, fresh)
-	r.swaps += uint64(len(slots))
+	r.swaps += uint64(len(tables))
 	return nil
 }
 
-func (r *reconciler) entry(g *group, c choice) ringEntry {
-	var e ringEntry
-	for _, i := range c.ring {
-		m := g.members[i]
-		e.members = append(e.members, maglev.Member{Name: m.name, Weight: m.weight})
-		e.targets = append(e.targets, r.endpoints[m.key])
+// ring gives a group's ring as it should be, and what is to be written of it;
+// nil: it stands already.
+func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEntry) (ringEntry, *ringTable, error) {
+	e, had := r.rings[g.id]
+	if !had {
+		index, err := r.freeRing(fresh)
+		if err != nil {
+			return e, nil, err
+		}
+		e = ringEntry{index: index, history: maglev.NewHistory(maglev.Slots, r.key.ringSeed())}
+		if err := e.history.Restore(g.presumed(in.now)); err != nil {
+			return e, nil, err
+		}
 	}
-	return e
+	members, owners := make([]maglev.Member, 0, len(c.ring)), map[string]uint16{}
+	for _, i := range c.ring {
+		members = append(members, maglev.Member{Name: g.members[i].name, Weight: g.members[i].weight})
+	}
+	for i, m := range g.members {
+		if c.keep[i] {
+			owners[m.name] = r.endpoints[m.key]
+		}
+	}
+	history := e.history.Clone()
+	if err := history.Next(members, in.now); err != nil {
+		return e, nil, err
+	}
+	retired := history.Retire(in.now.Add(-retireAfter))
+	if had && !retired && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
+		return e, nil, nil
+	}
+	e.history, e.owners = history, owners
+	return e, g.table(history, owners), nil
 }
 
-// build gives the slots' endpoints; without members all are 0, none.
-func (e *ringEntry) build(seed uint64) ([]uint16, error) {
-	out := make([]uint16, maglev.Slots)
-	if len(e.members) == 0 {
-		return out, nil
+// presumed gives rings that may have been in force before this node knew any:
+// with all members, whatever their health; and on a gateway the one without
+// itself, while it was away.
+func (g *group) presumed(now time.Time) []maglev.Past {
+	if !g.gateways {
+		return nil
 	}
-	ring, err := maglev.Build(e.members, maglev.Slots, seed)
-	if err != nil {
-		return nil, err
+	var all, others []maglev.Member
+	for _, m := range g.members {
+		member := maglev.Member{Name: m.name, Weight: m.weight}
+		all = append(all, member)
+		if m.key.how != edgeForwardFORWARD_LOCAL {
+			others = append(others, member)
+		}
 	}
-	for slot, m := range ring {
-		out[slot] = e.targets[m]
+	return []maglev.Past{{Members: all, Ended: now}, {Members: others, Ended: now}}
+}
+
+// table gives the ring's slots: unsafe are those that others than gateways own,
+// since nobody there passes on what is not theirs, and those that have former
+// owners.
+func (g *group) table(h *maglev.History, owners map[string]uint16) *ringTable {
+	index := func(name string) uint16 { return owners[name] }
+	t := &ringTable{slots: h.Slots(index)}
+	if g.gateways {
+		t.former = h.Former(index)
 	}
-	return out, nil
+	for i := range t.slots {
+		if !g.gateways || t.former != nil && t.former[i][0] != 0 {
+			t.slots[i] |= slotUnsafe
+		}
+	}
+	return t
 }
 
 func (r *reconciler) freeRing(fresh map[string]ringEntry) (uint32, error) {
@@ -106,12 +145,12 @@ func (r *reconciler) dropRings(d *desired) error {
 // that is gone meets its address.
 func (r *reconciler) writeVIPs(d *desired) error {
 	for _, a := range d.addresses {
-		if err := r.setVIP(vipKey(a), edgeVip{}); err != nil {
+		if err := r.setVIP(vipKey(a), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
 			return err
 		}
 	}
 	for _, f := range d.frontends {
-		v := edgeVip{Salt: r.key.salt(f), Ring: r.rings[d.groups[f.group].id].index}
+		v := r.vip(f, &d.groups[f.group])
 		if old, ok := r.vips[f.key()]; ok {
 			v.Stats = old.Stats
 		} else {
@@ -124,7 +163,24 @@ func (r *reconciler) writeVIPs(d *desired) error {
 			return err
 		}
 	}
+	for _, row := range d.fragmentRows() {
+		v := r.vip(row, &d.groups[row.group])
+		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
+		v.Mask, v.PortMask, v.Stats = [2]uint64{^uint64(0), ^uint64(0)}, 0, r.vips[row.of].Stats
+		if err := r.setVIP(row.key(), v); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// vip gives a frontend's record, but for the place of its traffic.
+func (r *reconciler) vip(f frontend, g *group) edgeVip {
+	v := edgeVip{Salt: r.key.salt(f), Mask: [2]uint64{^uint64(0), ^uint64(0)}, PortMask: ^uint16(0), Ring: r.rings[g.id].index}
+	if g.gateways && !r.alone {
+		v.Flags |= uint8(edgeVipFlagVIP_CHAIN)
+	}
+	return v
 }
 
 func (r *reconciler) setVIP(k edgeVipKey, v edgeVip) error {
@@ -142,7 +198,7 @@ func (r *reconciler) setVIP(k edgeVipKey, v edgeVip) error {
 func (r *reconciler) freeStats() uint32 {
 	used := map[uint32]bool{}
 	for k, v := range r.vips {
-		if k.Port != 0 {
+		if v.service() {
 			used[v.Stats] = true
 		}
 	}
@@ -162,9 +218,12 @@ func (r *reconciler) dropVIPs(d *desired) error {
 	for _, f := range d.frontends {
 		keep[f.key()] = true
 	}
-	for _, ports := range []bool{true, false} {
-		for k := range maps.Clone(r.vips) {
-			if keep[k] || (k.Port != 0) != ports {
+	for _, row := range d.fragmentRows() {
+		keep[row.key()] = true
+	}
+	for _, addresses := range []bool{false, true} {
+		for k, v := range maps.Clone(r.vips) {
+			if keep[k] || v.address() != addresses {
 				continue
 			}
 			if err := r.tables.dropVIP(k); err != nil {
@@ -174,4 +233,12 @@ func (r *reconciler) dropVIPs(d *desired) error {
 		}
 	}
 	return nil
+}
+
+// address says whether the record is of an address as a whole.
+func (v edgeVip) address() bool { return v.Flags&uint8(edgeVipFlagVIP_ADDRESS) != 0 }
+
+// service says whether the record is a service's, with traffic of its own.
+func (v edgeVip) service() bool {
+	return v.Flags&uint8(edgeVipFlagVIP_ADDRESS|edgeVipFlagVIP_FRAGMENTS) == 0
 }

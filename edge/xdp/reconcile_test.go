@@ -40,7 +40,7 @@ func (m *memory) do(change func()) error {
 	}
 	change()
 	for k, v := range m.vips {
-		if k.Port == 0 {
+		if v.address() {
 			continue
 		}
 		ring, ok := m.rings[v.Ring]
@@ -69,12 +69,12 @@ func (m *memory) dropBalancer(a netip.Addr) error {
 func (m *memory) setEndpoint(i uint16, e edgeEndpoint) error {
 	return m.do(func() { m.endpoints[i] = e })
 }
-func (m *memory) setRings(rings map[uint32][]uint16) error {
+func (m *memory) setRings(rings map[uint32]ringTable) error {
 	return m.do(func() {
-		for i, slots := range rings {
+		for i, table := range rings {
 			m.rings[i] = map[uint16]bool{}
-			for _, e := range slots {
-				m.rings[i][e] = true
+			for _, slot := range table.slots {
+				m.rings[i][slot&^slotUnsafe] = true
 			}
 		}
 	})
@@ -158,7 +158,7 @@ func TestReconcilerConvergesWithoutHalfStates(t *testing.T) {
 // holds compares the tables with what is wanted.
 func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet.State) {
 	m.t.Helper()
-	if len(m.vips) != len(d.frontends)+len(d.addresses) {
+	if len(m.vips) != len(d.frontends)+len(d.fragmentRows())+len(d.addresses) {
 		m.t.Fatalf("%d VIPs in the table, expected %d and %d addresses", len(m.vips), len(d.frontends), len(d.addresses))
 	}
 	if len(m.rings) != len(d.groups) {
@@ -178,7 +178,7 @@ func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet
 	}
 	for _, f := range d.frontends {
 		g := &d.groups[f.group]
-		c := g.choose(state)
+		c := g.choose(state, r.joined)
 		want := map[uint16]bool{}
 		for _, i := range c.ring {
 			want[r.endpoints[g.members[i].key]] = true
@@ -191,7 +191,7 @@ func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet
 			m.t.Fatalf("ring of %s holds endpoints %v, expected %v", f.label(), got, want)
 		}
 		for i, mem := range g.members {
-			if usable := m.endpoints[r.endpoints[mem.key]].Usable == 1; c.keep[i] && !usable {
+			if usable := m.endpoints[r.endpoints[mem.key]].Keeps == 1; c.keep[i] && !usable {
 				m.t.Fatalf("%s: member %s should keep its flows", f.label(), mem.name)
 			}
 		}

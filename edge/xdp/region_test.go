@@ -33,6 +33,7 @@ import (
 type region struct {
 	t                            *testing.T
 	client, router, lb, gw1, gw2 *netns.NS
+	more                         map[string]*netns.NS // the Spec's other nodes
 	world                        *fleet.World
 	log                          *slog.Logger
 	pass                         *ebpf.Program // passes everything
@@ -84,7 +85,7 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 	t.Helper()
 	testkit.Root(t)
 	r := &region{t: t, world: worldOf(t, spec),
-		log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{}}
+		log: slog.New(slog.NewTextHandler(t.Output(), nil)), more: map[string]*netns.NS{}, nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{}}
 	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
 		n, err := netns.New(name)
 		if err != nil {
@@ -104,6 +105,16 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 			mtu = 1500
 		}
 		r.connect(leaf, i, mtu)
+	}
+	for _, n := range r.world.Snapshot.Spec.Nodes {
+		if n.Name == "lb" || n.Name == "gw1" || n.Name == "gw2" {
+			continue
+		}
+		ns, err := netns.New(n.Name)
+		r.must(err)
+		t.Cleanup(func() { ns.Close() })
+		r.more[n.Name] = ns
+		r.connect(ns, int(n.Addresses.V4.As4()[2]), underlay)
 	}
 	// Packets for the VIPs reach the region's balancer, as BGP would have it.
 	r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr("10.7.1.2")))

@@ -10,10 +10,10 @@ type choice struct {
 }
 
 // choose applies health and the operator's word to a group. A member that is
-// down is out; one that drains keeps its flows and gets no new ones. Where
-// that leaves no one, the group fails open: first to those that drain, then
-// to all.
-func (g *group) choose(state func(fleet.Target) fleet.State) choice {
+// down is out, and so is one that has not joined yet; one that drains keeps its
+// flows and gets no new ones. Where that leaves no one, the group fails open:
+// first to those that drain, then to all.
+func (g *group) choose(state func(fleet.Target) fleet.State, joined map[memberKey]bool) choice {
 	var up, draining, all []int
 	for i, m := range g.members {
 		if m.key.how == edgeForwardFORWARD_NONE {
@@ -21,7 +21,7 @@ func (g *group) choose(state func(fleet.Target) fleet.State) choice {
 		}
 		all = append(all, i)
 		switch s := state(m.key.target); {
-		case s == fleet.Down:
+		case s == fleet.Down || !joined[m.key]:
 		case s == fleet.Drain || m.admin == fleet.Draining:
 			draining = append(draining, i)
 		default:

@@ -9,11 +9,13 @@ import (
 	"meridian/fleet"
 )
 
-// states holds the local verdict on each target. It is safe for concurrent
-// use.
+// states holds what is known of each target: the local verdict, and where
+// there is none, on a node that checks nothing itself, the fleet's. It is safe
+// for concurrent use.
 type states struct {
-	mu sync.Mutex
-	m  map[fleet.Target]fleet.State
+	mu   sync.Mutex
+	m    map[fleet.Target]fleet.State
+	view *fleet.View
 }
 
 func newStates() *states { return &states{m: map[fleet.Target]fleet.State{}} }
@@ -21,7 +23,24 @@ func newStates() *states { return &states{m: map[fleet.Target]fleet.State{}} }
 func (s *states) get(t fleet.Target) fleet.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.m[t]
+	if v, ok := s.m[t]; ok {
+		return v
+	}
+	return s.view.Get(t).State
+}
+
+// setView says whether the fleet has changed its mind about a gateway.
+func (s *states) setView(v *fleet.View) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.view
+	s.view = v
+	for t, verdict := range v.Verdicts {
+		if t.Kind == fleet.TargetGateway && was.Get(t).State != verdict.State {
+			return true
+		}
+	}
+	return false
 }
 
 // set says whether the state is another than before.

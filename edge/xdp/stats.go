@@ -68,7 +68,7 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	}
 	rings := make(map[string]int, len(r.rings))
 	for id, e := range r.rings {
-		rings[id] = len(e.members)
+		rings[id] = len(e.history.Members())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,9 @@ var (
 	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
 		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
 	descFlows = prometheus.NewDesc("meridian_l4_flow_lookups_total",
-		"Look-ups in the flow table by result: hit, new, moved (its endpoint is gone).", []string{"result"}, nil)
+		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen); and evicted flows.", []string{"result"}, nil)
+	descChances = prometheus.NewDesc("meridian_l4_chances_total",
+		"Packets at unsafe slots, on a gateway, that it does not pass on: mine (of a connection it has, or beginning), none (no former owner is left).", []string{"result"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
 		"Packets for a VIP.", []string{"vip", "service"}, nil)
 	descVIPBytes = prometheus.NewDesc("meridian_l4_vip_bytes_total",
@@ -105,7 +107,7 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPackets, descFlows, descVIPPackets, descVIPBytes, descRings,
+	for _, d := range []*prometheus.Desc{descPackets, descFlows, descChances, descVIPPackets, descVIPBytes, descRings,
 		descChanges, descFailures, descChecks, descAttached} {
 		out <- d
 	}
@@ -135,8 +137,12 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	for reason, n := range counters {
 		verdict, rest, _ := strings.Cut(reason, "_")
-		if verdict == "flow" {
+		switch verdict {
+		case "flow":
 			count(descFlows, n, rest)
+			continue
+		case "chance":
+			count(descChances, n, rest)
 			continue
 		}
 		count(descPackets, n, verdict, rest)

@@ -19,7 +19,11 @@
 #define PROTO_DSTOPTS 60
 
 #define IPV4_DF 0x4000
-#define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IPV4_MORE 0x2000     /* more fragments */
+#define IPV4_OFFSET 0x1fff   /* of a fragment */
+
+#define IPV6_OFFSET 0xfff8   /* of a fragment */
+#define IPV6_MORE 0x0001
 
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -27,9 +31,17 @@
 
 #define TUNNEL_TTL 64
 #define MAX_EXTENSIONS 6       /* IPv6 extension headers walked */
+#define MAX_TAGS 2             /* VLAN tags */
 #define MAX_OFFSET 1024        /* of any header in a packet: a bound for the verifier */
 
 #define SLOTS 65537            /* of a Maglev ring; prime */
+#define BIG_SLOTS 655373       /* of a big one; prime */
+#define SLOT_UNSAFE 0x8000     /* in a slot: a flow here may be with another than the slot's endpoint */
+#define SLOT_ENDPOINT 0x1fff   /* in a slot: index in endpoints */
+#define FORMERS 4              /* former owners of a slot that are remembered */
+#define HOPS_MASK 7            /* where the outer header tells of them */
+#define GUE_PORT 6080          /* UDP (IANA) */
+#define MAX_HOPS 4             /* gateways that a packet is passed on to, one after the other */
 
 /* Each table holds twice what a Spec may ask for (limits.go in edge/maglev),
  * since in a change old and new stand side by side. */
@@ -37,11 +49,12 @@
 #define MAX_ADDRESSES 512      /* distinct VIP addresses */
 #define MAX_RINGS 512
 #define MAX_ENDPOINTS 8192
-#define MAX_BALANCERS 2048     /* addresses: two each */
+#define MAX_BALANCERS 2048     /* addresses: two each; gateways count, since they pass packets on */
 
 #define FLOW_WAYS 4
-#define FLOW_IDLE_TCP 3600     /* seconds after which an unused flow is forgotten */
-#define FLOW_IDLE_UDP 60
+#define FLOW_BUCKETS 8         /* where a flow may stand, in this order */
+#define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
+#define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
 
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
 

@@ -10,10 +10,16 @@
 #include "packet.h"
 #include "parse.h"
 #include "hash.h"
+#include "vip.h"
+#include "ring.h"
 #include "flow.h"
+#include "choose.h"
 #include "tunnel.h"
 #include "toobig.h"
+#include "echo.h"
+#include "chance.h"
 #include "forward.h"
+#include "decap.h"
 #include "check.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -27,19 +33,23 @@ static __always_inline int verdict_of(enum reason r)
 
 static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, inner;
 	struct node *n = bpf_map_lookup_elem(&self, &zero);
+	__u8 proto = 0;
 
 	if (!n || !parse_link(ctx, p))
 		return PASS_OTHER;
 	if (!parse_ip(ctx, p))
 		return PASS_MALFORMED;
-	if ((n->duties & DUTY_DECAPSULATE) && tunnelled(p, n))
-		return decapsulate(ctx, p);
-	if (!(n->duties & DUTY_BALANCE))
-		return PASS_OTHER;
+	if (n->duties & DUTY_DECAPSULATE) {
+		inner = tunnelled(ctx, p, n, &proto);
+		if (inner)
+			return decapsulate(ctx, p, n, inner, proto);
+	}
 	if (!parse_l4(ctx, p))
 		return PASS_MALFORMED;
+	if (!(n->duties & DUTY_BALANCE))
+		return receive(ctx, p, n);
 	if (is_reply(p, n))
 		return take_reply(ctx, p);
 	return balance(ctx, p, n);
@@ -51,9 +61,10 @@ int edge(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	enum reason r = handle(ctx, &p);
+	int verdict = verdict_of(r);
 
 	count(r);
-	return verdict_of(r);
+	return verdict == XDP_TX && p.device ? bpf_redirect(p.device, 0) : verdict;
 }
 
 /* check is attached nowhere: the checker runs it for each packet that it

@@ -39,5 +39,40 @@ struct xdp_md {
 	__u32 egress_ifindex;
 };
 
+/* What a lookup of sockets goes by. */
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr, daddr;
+			__be16 sport, dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4], daddr[4];
+			__be16 sport, dport;
+		} ipv6;
+	};
+};
+
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__u32 src_ip4;
+	__u32 src_ip6[4];
+	__u32 src_port;
+	__be16 dst_port;
+	__u16 zero;
+	__u32 dst_ip4;
+	__u32 dst_ip6[4];
+	__u32 state;
+	__s32 rx_queue_mapping;
+};
+
+#define BPF_F_CURRENT_NETNS (-1L)
+#define BPF_TCP_LISTEN 10
+
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>

@@ -5,8 +5,8 @@
 /* Key of the flow hash; the same on every balancer of a region. */
 volatile const __u64 hash_key[2];
 
-/* Buckets in `flows` less one; a power of two less one. */
-volatile const __u32 flow_mask;
+/* Buckets in `flows`. */
+volatile const __u32 flow_buckets;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -39,27 +39,34 @@ struct {
 
 /* A ring is one array element, so that it is swapped whole and filled by
  * mmap. */
-struct ring_map {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ring);
-} ring_template SEC(".maps");
+#define RING_MAPS(outer, template, type_of)              \
+	struct template##_map {                          \
+		__uint(type, BPF_MAP_TYPE_ARRAY);        \
+		__uint(map_flags, BPF_F_MMAPABLE);       \
+		__uint(max_entries, 1);                  \
+		__type(key, __u32);                      \
+		__type(value, struct type_of);           \
+	} template SEC(".maps");                         \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
+		__uint(max_entries, MAX_RINGS);          \
+		__type(key, __u32);                      \
+		__array(values, struct template##_map);  \
+	} outer SEC(".maps")
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, MAX_RINGS);
-	__type(key, __u32);
-	__array(values, struct ring_map);
-} rings SEC(".maps");
+RING_MAPS(rings, ring_template, ring);
+RING_MAPS(big_rings, big_ring_template, big_ring);
+
+/* By ring; none for rings that have no unsafe slot. */
+RING_MAPS(formers, former_template, former_ring);
+RING_MAPS(big_formers, former_big_template, former_big_ring);
 
 /* One table for all CPUs: devices do not always keep a flow on one (veth does
  * not). MMAPABLE puts the buckets on cache lines. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* set when loading: flow_mask + 1 */
+	__uint(max_entries, 1); /* set when loading: flow_buckets */
 	__type(key, __u32);
 	__type(value, struct bucket);
 } flows SEC(".maps");

@@ -27,18 +27,22 @@ static __always_inline long room(struct xdp_md *ctx, __u32 offset)
 	return n - offset;
 }
 
-/* parse_link finds the IP packet behind Ethernet and at most one VLAN tag;
- * false: no IP there. */
+/* parse_link finds the IP packet behind Ethernet and its VLAN tags; false: no
+ * IP there. */
 static __always_inline int parse_link(struct xdp_md *ctx, struct packet *p)
 {
 	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
 	struct vlan_header *vlan;
+	int i;
 
 	if (!eth)
 		return 0;
 	p->l3 = sizeof(*eth);
 	p->ethertype = bpf_ntohs(eth->type);
-	if (p->ethertype == ETH_VLAN || p->ethertype == ETH_QINQ) {
+#pragma unroll
+	for (i = 0; i < MAX_TAGS; i++) {
+		if (p->ethertype != ETH_VLAN && p->ethertype != ETH_QINQ)
+			break;
 		vlan = at(ctx, p->l3, sizeof(*vlan));
 		if (!vlan)
 			return 0;
@@ -63,17 +67,35 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, struct packet *p)
 	map4(&p->src, ip->src);
 	map4(&p->dst, ip->dst);
 	frag = ip->frag;
-	p->fragment = !!(frag & bpf_htons(IPV4_FRAGMENT));
+	p->fragment = frag & bpf_htons(IPV4_OFFSET) ? LATER : frag & bpf_htons(IPV4_MORE) ? FIRST : WHOLE;
 	p->dont_fragment = !!(frag & bpf_htons(IPV4_DF));
-	p->id = ip->id;
+	p->id = bpf_ntohs(ip->id);
 	p->tos = ip->tos;
 	p->proto = ip->proto;
 	p->l4 = p->l3 + ihl;
 	return 1;
 }
 
+/* parse_fragment takes in an IPv6 fragment header (RFC 8200 section 4.5). */
+static __always_inline int parse_fragment(struct xdp_md *ctx, struct packet *p)
+{
+	struct ipv6_fragment *f = at(ctx, p->l4, sizeof(*f));
+
+	if (!f)
+		return 0;
+	p->proto = f->next;
+	p->l4 += sizeof(*f);
+	p->id = bpf_ntohl(f->id);
+	if (f->offset & bpf_htons(IPV6_OFFSET))
+		p->fragment = LATER;
+	else if (f->offset & bpf_htons(IPV6_MORE))
+		p->fragment = FIRST;
+	return 1;
+}
+
 /* skip_extensions walks the extension headers from p->l4 on; false: there are
- * too many, or they end early. */
+ * too many, or they end early. What follows the header of a later fragment is
+ * data. */
 static __always_inline int skip_extensions(struct xdp_md *ctx, struct packet *p)
 {
 	struct ipv6_extension *ext;
@@ -91,8 +113,11 @@ static __always_inline int skip_extensions(struct xdp_md *ctx, struct packet *p)
 			p->l4 += (ext->len + 1) * 8;
 			break;
 		case PROTO_FRAGMENT:
-			p->fragment = 1;
-			return 1;
+			if (!parse_fragment(ctx, p))
+				return 0;
+			if (p->fragment == LATER)
+				return 1;
+			break;
 		default:
 			return 1;
 		}
@@ -162,7 +187,7 @@ static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 	ihl = (ip->version_ihl & 15) * 4;
 	if (ip->version_ihl >> 4 != 4 || ihl < sizeof(*ip))
 		return 0;
-	if (ip->frag & bpf_htons(0x1fff))
+	if (ip->frag & bpf_htons(IPV4_OFFSET))
 		return 1; /* a later fragment has no ports */
 	map4(&from, ip->src);
 	map4(&to, ip->dst);
@@ -187,35 +212,46 @@ static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 	return turn(ctx, p, &from, &to, ip->next, p->l4 + sizeof(*icmp) + sizeof(*ip));
 }
 
-/* parse_l4 finds the ports, or those of the packet that an ICMP error is
- * about. A protocol without ports leaves them 0. */
-static __always_inline int parse_l4(struct xdp_md *ctx, struct packet *p)
+/* parse_ports finds the ports of TCP and UDP. */
+static __always_inline int parse_ports(struct xdp_md *ctx, struct packet *p)
 {
 	struct tcp_header *tcp;
 	struct ports *udp;
 
-	if (p->fragment)
-		return 1;
-	switch (p->proto) {
-	case PROTO_TCP:
+	if (p->proto == PROTO_TCP) {
 		tcp = at(ctx, p->l4, sizeof(*tcp));
 		if (!tcp)
 			return 0;
-		p->sport = tcp->src;
-		p->dport = tcp->dst;
 		p->tcp_flags = tcp->flags;
+	}
+	udp = at(ctx, p->l4, sizeof(*udp));
+	if (!udp)
+		return 0;
+	p->sport = udp->src;
+	p->dport = udp->dst;
+	return 1;
+}
+
+/* parse_l4 finds the ports, or those of the packet that an ICMP error is
+ * about. A protocol without ports leaves them 0, and so does a fragment that
+ * does not hold them. */
+static __always_inline int parse_l4(struct xdp_md *ctx, struct packet *p)
+{
+	if (p->fragment == LATER)
 		return 1;
+	switch (p->proto) {
+	case PROTO_TCP:
 	case PROTO_UDP:
-		udp = at(ctx, p->l4, sizeof(*udp));
-		if (!udp)
+		if (parse_ports(ctx, p))
+			return 1;
+		if (p->fragment != FIRST)
 			return 0;
-		p->sport = udp->src;
-		p->dport = udp->dst;
+		p->fragment = LATER;
 		return 1;
 	case PROTO_ICMP:
-		return p->ethertype == ETH_IPV4 ? parse_icmp4(ctx, p) : 1;
+		return p->fragment || p->ethertype != ETH_IPV4 || parse_icmp4(ctx, p);
 	case PROTO_ICMPV6:
-		return p->ethertype == ETH_IPV6 ? parse_icmp6(ctx, p) : 1;
+		return p->fragment || p->ethertype != ETH_IPV6 || parse_icmp6(ctx, p);
 	}
 	return 1;
 }

@@ -24,8 +24,9 @@ enum reason {
 	TX_TUNNEL,           /* encapsulated and sent */
 	TX_L2,               /* sent to the endpoint's MAC address */
 	TX_TOO_BIG,          /* answered with ICMP: fragmentation needed, packet too big */
+	TX_ECHO,             /* an echo request to a VIP, answered */
+	TX_PASSED_ON,        /* of a connection that this gateway does not have: to a former owner of its slot */
 	DROP_NO_SERVICE,     /* a VIP, at a port without a service */
-	DROP_FRAGMENT,       /* a fragment for a VIP */
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
 	DROP_UNTRUSTED,      /* for a VIP, tunnelled by somebody who is no balancer of ours */
@@ -34,9 +35,16 @@ enum reason {
 	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
 	DROP_REPLY,          /* a check's reply: taken off for the checker */
 	DROP_REPLY_FULL,     /* a check's reply that the checker had no room for */
+	FLOW_SAFE,           /* its slot never had another owner that lives: ring, without a look at the table */
 	FLOW_HIT,            /* found in the flow table */
-	FLOW_NEW,            /* not found: ring */
+	FLOW_NEW,            /* not found: ring, and kept */
+	FLOW_UNKNOWN,        /* not found, and begun before: ring, whose gateway passes it on if it is not its own */
 	FLOW_MOVED,          /* found, but its endpoint is gone: ring */
+	FLOW_EVICTED,        /* a flow in use gave way for a new one */
+	FLOW_FRAGMENT,       /* a later fragment, after its first */
+	FLOW_FRAGMENT_ROW,   /* a later fragment of which no first was seen: by addresses alone */
+	CHANCE_MINE,         /* at an unsafe slot: of a connection of this gateway, or one that begins */
+	CHANCE_NONE,         /* at an unsafe slot: of no connection here, and no former owner is left */
 	REASONS,
 };
 
@@ -58,6 +66,7 @@ enum duty {
 struct node {
 	struct address own4, own6; /* zero where the node has none */
 	__u32 duties;              /* of enum duty */
+	__u32 idle_tcp, idle_udp;  /* seconds after which an unused flow is forgotten */
 	__u16 check_first;         /* TCP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
 };
@@ -69,10 +78,22 @@ struct vip_key {
 	__u8 zero[5];
 };
 
+enum vip_flag {
+	VIP_BIG = 1,       /* the ring is one of big_rings */
+	VIP_CHAIN = 2,     /* members are gateways, which pass on what is not theirs */
+	VIP_FRAGMENTS = 4, /* for later fragments alone, which show no port */
+	VIP_ADDRESS = 8,   /* the address as a whole: no service */
+};
+
 struct vip {
 	__u64 salt;                /* sets the flows of one VIP apart from another's */
+	__u64 mask[2];             /* of the client's address, host order: what the hash goes by */
+	__u16 port_mask;           /* of the client's port, likewise */
+	__u8 flags;                /* of enum vip_flag */
+	__u8 zero;
 	__u32 ring;                /* index in rings */
 	__u32 stats;               /* index in vip_stats */
+	__u32 zero2;
 };
 
 /* One MAC address in a word that is read and written whole. */
@@ -87,13 +108,36 @@ struct endpoint {
 	struct mac source;         /* of the device; set as long as next_hop is */
 	__u16 generation;          /* of this index: grows when it gets another endpoint */
 	__u8 how;                  /* enum forward */
-	__u8 usable;               /* flows may stay: up or draining */
+	__u8 keeps;                /* flows may stay: up or draining */
 	__u16 mtu;                 /* of the way there, outer headers included; 0: not known */
-	__u16 zero[13];
+	__be16 gue;                /* UDP port of the tunnel; 0: IP in IP */
+	__u8 takes;                /* new flows may come */
+	__u8 outer;                /* octets of the outer headers, were it reached by a tunnel */
+	__u16 index;               /* in endpoints */
+	__u32 device;              /* to leave by; 0: the one it came by */
+	__u32 zero2[3];
 };
 
+/* A slot holds SLOT_ENDPOINT, 0 for none, and SLOT_UNSAFE. */
 struct ring {
-	__u16 slot[SLOTS + 3];     /* index in endpoints; 0: none */
+	__u16 slot[SLOTS + 3];
+};
+
+struct big_ring {
+	__u16 slot[BIG_SLOTS + 3];
+};
+
+/* The former owners of a slot, the newest first; 0: no more. */
+struct former {
+	__u16 owner[FORMERS];
+};
+
+struct former_ring {
+	struct former slot[SLOTS];
+};
+
+struct former_big_ring {
+	struct former slot[BIG_SLOTS];
 };
 
 /* One flow of the table: 16 octets, four to a cache line. CPUs share the
@@ -102,7 +146,7 @@ struct ring {
  * chess programs' hash tables; Hyatt and Mann, 2002). */
 struct flow {
 	__u64 tag;                 /* keyed hash of the flow, masked by owner */
-	__u32 owner;               /* endpoint << 16 | generation; 0: free */
+	__u32 owner;               /* FLOW_UDP | endpoint << 16 | generation; 0: free */
 	__u32 seen;                /* coarse seconds since boot */
 };
 
@@ -140,5 +184,6 @@ struct order {
 const enum reason *btf_reason __attribute__((unused));
 const enum forward *btf_forward __attribute__((unused));
 const enum duty *btf_duty __attribute__((unused));
+const enum vip_flag *btf_vip_flag __attribute__((unused));
 const struct reply *btf_reply __attribute__((unused));
 const struct order *btf_order __attribute__((unused));

@@ -1,0 +1,167 @@
+package maglev
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+var begin = time.Unix(1_000_000, 0)
+
+// ids numbers members by name, as a table of endpoints does.
+func ids(name string) (id uint16) {
+	_, _ = fmt.Sscanf(name, "node-%d", &id)
+	return id + 1
+}
+
+func history(t testing.TB, generations ...[]Member) *History {
+	t.Helper()
+	h := NewHistory(Slots, 7)
+	for i, m := range generations {
+		if err := h.Next(m, begin.Add(time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// Whatever changes, in one generation or in several, the owner that a slot had
+// in any ring before is its owner now or one of its former ones.
+func TestEveryFormerOwnerIsRemembered(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	members := equals(12)
+	h := history(t, members)
+	rings := [][]uint16{h.Slots(ids)}
+	for range 3 {
+		next := slices.Clone(members)
+		for range 1 + r.IntN(4) {
+			switch i := r.IntN(len(next)); r.IntN(3) {
+			case 0:
+				next[i].Weight = 1 + r.IntN(200)
+			case 1:
+				next = slices.Delete(next, i, i+1)
+			case 2:
+				next = append(next, Member{fmt.Sprintf("node-%d", 20+r.IntN(1000)), 100})
+			}
+		}
+		if err := h.Next(next, begin); err != nil {
+			t.Fatal(err)
+		}
+		members = next
+		now, former := h.Slots(ids), h.Former(ids)
+		for g, ring := range rings {
+			for slot, owner := range ring {
+				if owner != now[slot] && !slices.Contains(former[slot][:], owner) {
+					t.Fatalf("slot %d: its owner in ring %d, %d, is forgotten: now %d, before %v", slot, g, owner, now[slot], former[slot])
+				}
+			}
+		}
+		rings = append(rings, now)
+	}
+}
+
+// A change leaves former owners at the slots that it moves, and at no other.
+func TestSlotsThatDoNotMoveHaveNoFormerOwner(t *testing.T) {
+	h := history(t, equals(10))
+	if h.Former(ids) != nil {
+		t.Fatal("the first ring has former owners")
+	}
+	before := h.Slots(ids)
+	if err := h.Next(equals(11), begin); err != nil {
+		t.Fatal(err)
+	}
+	now, former := h.Slots(ids), h.Former(ids)
+	for slot := range now {
+		if has := former[slot] != [Formers]uint16{}; has != (now[slot] != before[slot]) {
+			t.Fatalf("slot %d went from %d to %d; former owners %v", slot, before[slot], now[slot], former[slot])
+		}
+	}
+}
+
+// The newest former owner stands first, and each but once.
+func TestFormerOwnersStandNewestFirst(t *testing.T) {
+	a, b, c := []Member{{"node-1", 1}}, []Member{{"node-2", 1}}, []Member{{"node-3", 1}}
+	h := history(t, a, b, a, c)
+	if got, want := h.Former(ids)[0], ([Formers]uint16{2, 3}); got != want {
+		t.Errorf("former owners %v, expected %v", got, want)
+	}
+	h = history(t, []Member{{"node-5", 1}}, []Member{{"node-4", 1}}, a, b, c, []Member{{"node-9", 1}})
+	if got, want := h.Former(ids)[0], ([Formers]uint16{4, 3, 2, 5}); got != want {
+		t.Errorf("former owners %v, expected the newest %v", got, want)
+	}
+}
+
+// A member that lives no more is no former owner.
+func TestTheDeadAreNoFormerOwners(t *testing.T) {
+	h := history(t, equals(3), equals(4))
+	alive := func(name string) uint16 {
+		if name == "node-1" {
+			return 0
+		}
+		return ids(name)
+	}
+	for slot, f := range h.Former(alive) {
+		if slices.Contains(f[:], ids("node-1")) {
+			t.Fatalf("slot %d: %v names a dead member", slot, f)
+		}
+	}
+}
+
+// Rings that ended long ago are forgotten; the one in force never is.
+func TestRingsRetire(t *testing.T) {
+	h := history(t, equals(3), equals(4), equals(5))
+	if h.Retire(begin) || len(h.Past()) != 2 {
+		t.Fatalf("%d rings of 2", len(h.Past()))
+	}
+	if !h.Retire(begin.Add(2*time.Second)) || len(h.Past()) != 1 || len(h.Past()[0].Members) != 4 {
+		t.Fatalf("rings that are left: %v", h.Past())
+	}
+	if h.Retire(begin.Add(time.Hour)); h.Former(ids) != nil || len(h.Members()) != 5 {
+		t.Error("not all is safe once all rings are retired")
+	}
+}
+
+// What a restart brings back gives the same former owners.
+func TestRestoreGivesTheSameFormerOwners(t *testing.T) {
+	h := history(t, equals(8), equals(6), equals(9))
+	again := history(t, equals(9))
+	if err := again.Restore(h.Past()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(h.Former(ids), again.Former(ids)) {
+		t.Error("other former owners after Restore")
+	}
+	if err := again.Restore([]Past{{Members: []Member{{"x", 0}}}}); err == nil || !slices.Equal(h.Former(ids), again.Former(ids)) {
+		t.Errorf("a past that cannot be: %v", err)
+	}
+}
+
+// A ring without members remembers who there was.
+func TestNoMembers(t *testing.T) {
+	h := history(t, []Member{{"node-1", 1}}, nil)
+	if h.Slots(ids)[5] != 0 || h.Former(ids)[5] != [Formers]uint16{2} {
+		t.Errorf("owner %d, former %v", h.Slots(ids)[5], h.Former(ids)[5])
+	}
+}
+
+// A history is bounded, whatever flaps.
+func TestHistoryIsBounded(t *testing.T) {
+	h := NewHistory(251, 1)
+	for i := range 100 {
+		if err := h.Next([]Member{{fmt.Sprint("node-", i), 1}, {"node-1000", 1 + i}}, begin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(h.Past()); n != keptRings {
+		t.Errorf("%d rings kept", n)
+	}
+}
+
+func BenchmarkFormer(b *testing.B) {
+	h := history(b, equals(100), equals(99), equals(101), equals(90))
+	for b.Loop() {
+		h.Former(ids)
+	}
+}
