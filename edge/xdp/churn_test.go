@@ -135,6 +135,7 @@ func (c *churn) change() int64 {
 					}
 					if k := c.conns[i]; k.Conn != nil {
 						if _, err := k.ask(); err != nil {
+							c.t.Logf("busy: connection %d of %s: %v", i, c.owner[i], err)
 							broken.Add(1)
 							k.Conn = nil
 						}
@@ -167,6 +168,7 @@ func (c *churn) change() int64 {
 			err = fmt.Errorf("answered by %s, not by %s", name, c.owner[i])
 		}
 		if err != nil {
+			c.t.Logf("connection %d of %s: %v", i, c.owner[i], err)
 			broken.Add(1)
 		}
 	})
