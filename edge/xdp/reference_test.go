@@ -80,13 +80,13 @@ func (o *outcome) commit() {
 }
 
 const (
-	maxExtensions  = 6
+	maxExtensions = 6
 	maxOffset     = 1024 // of a header in the frame; one that begins later is not read
-	maxHops        = 4
-	synAgain       = 10 // seconds
-	tellPerSecond  = 100
-	replyRoom      = 2048
-	repliesHeld    = 254 // of 2,064 octets each in 512 KiB, less one
+	maxHops       = 4
+	synAgain      = 10 // seconds
+	tellPerSecond = 100
+	replyRoom     = 2048
+	repliesHeld   = 254 // of 2,064 octets each in 512 KiB, less one
 )
 
 // decide says what becomes of a frame at a time, seconds since boot.
@@ -283,13 +283,6 @@ func (r *reference) chooseLater(p *refPacket, v edgeVip, now uint32, o *outcome)
 	return r.endpoint(index)
 }
 
-func either(ok bool, yes, no string) string {
-	if ok {
-		return yes
-	}
-	return no
-}
-
 func (r *reference) balance(p *refPacket, now uint32, o *outcome) string {
 	v, ok := r.service(p)
 	if !ok {
@@ -458,12 +451,13 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 type mirror struct {
 	*kernel
 	ref *reference
+	gue map[netip.Addr]bool // endpoints that are to be reached by GUE
 }
 
 func newMirror(k *kernel, key Key) mirror {
 	return mirror{k, &reference{key: key, balancers: map[netip.Addr]bool{}, vips: map[edgeVipKey]edgeVip{},
 		endpoints: map[uint16]edgeEndpoint{}, rings: map[uint32]ringTable{}, has: func(*refPacket) bool { return false },
-		flows: map[uint64]refFlow{}, errors: map[uint32]int{}, traffic: map[uint32]edgeTraffic{}}}
+		flows: map[uint64]refFlow{}, errors: map[uint32]int{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
 }
 
 func (m mirror) setNode(n edgeNode) error {
@@ -482,6 +476,9 @@ func (m mirror) dropBalancer(a netip.Addr) error {
 }
 
 func (m mirror) setEndpoint(index uint16, e edgeEndpoint) error {
+	if m.gue[fromAddress(e.Addr)] {
+		e.Gue, e.Outer = swap16(6080), e.Outer+8
+	}
 	m.ref.endpoints[index] = e
 	return m.kernel.setEndpoint(index, e)
 }

@@ -2,7 +2,6 @@ package xdp
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"slices"
 )
 
@@ -43,7 +42,7 @@ func (r *reference) send(p *refPacket, e *edgeEndpoint, how edgeForward, hash ui
 func (r *reference) passOn(p *refPacket, e *edgeEndpoint, hash uint64, now uint32, o *outcome) string {
 	p.hops++
 	how := edgeForwardFORWARD_TUNNEL6
-	if e.Addr.address().Is4() {
+	if fromAddress(e.Addr).Is4() {
 		how = edgeForwardFORWARD_TUNNEL4
 	}
 	reason := r.send(p, e, how, hash, now, o)
@@ -52,9 +51,6 @@ func (r *reference) passOn(p *refPacket, e *edgeEndpoint, hash uint64, now uint3
 	}
 	return reason
 }
-
-// address is toAddress backwards.
-func (a edgeAddress) address() netip.Addr { return netip.AddrFrom16(a.Octet).Unmap() }
 
 // tunnel puts the outer headers before the packet: the next hop's MAC address,
 // or, where that is not known, back to where it came from; IPv4 with DF and TOS
@@ -70,16 +66,16 @@ func (r *reference) tunnel(p *refPacket, e *edgeEndpoint, outer4 bool, hash uint
 		proto, inner = protoUDP, append(udp, inner...)
 	}
 	var head []byte
-	dst := e.Addr.address()
+	dst := fromAddress(e.Addr)
 	if outer4 {
 		frag := 0
 		if p.dontFragment {
 			frag = df
 		}
-		head = ipHeader{src: r.node.Own4.address().String(), dst: dst.String(), proto: proto, tos: p.tos,
+		head = ipHeader{src: fromAddress(r.node.Own4).String(), dst: dst.String(), proto: proto, tos: p.tos,
 			id: int(uint16(p.id)&^7) | p.hops, frag: frag}.packet(inner)
 	} else {
-		head = ipHeader{src: r.node.Own6.address().String(), dst: dst.String(), proto: proto, tos: p.tos,
+		head = ipHeader{src: fromAddress(r.node.Own6).String(), dst: dst.String(), proto: proto, tos: p.tos,
 			label: uint32(hash)&0xfffff&^7 | uint32(p.hops)}.packet(inner)
 	}
 	out := &refPacket{link: slices.Clone(p.link), ip: head, rest: p.rest, v4: outer4}
@@ -102,20 +98,23 @@ func (p *refPacket) turnLink() {
 // 3.2), in the VIP's name: not of fragments that may be cut, not of ICMP errors
 // (RFC 1122 section 3.2.2), and so often a second at most.
 func (r *reference) tooBig(p *refPacket, mtu int, now uint32, o *outcome) string {
-	if !p.dontFragment || p.icmpError {
+	quote := quote6
+	if p.v4 {
+		quote = quote4
+	}
+	if !p.dontFragment || p.icmpError || len(p.ip) < quote {
 		return "drop_too_big"
 	}
 	o.later(func() { r.errors[now]++ })
 	if r.errors[now] >= tellPerSecond {
 		return "drop_too_big"
 	}
-	var ip []byte
-	if p.v4 {
-		ip = ipHeader{src: p.dst.String(), dst: p.src.String(), proto: protoICMP}.packet(icmp4(3, 4, uint32(mtu), p.ip[:quote4]))
-	} else {
-		ip = ipHeader{src: p.dst.String(), dst: p.src.String(), proto: protoICMPv6}.packet(
-			icmp6(p.dst.String(), p.src.String(), 2, 0, uint32(mtu), p.ip[:quote6]))
+	h := ipHeader{src: p.dst.String(), dst: p.src.String(), proto: protoICMP}
+	message := icmp4(3, 4, uint32(mtu), p.ip[:quote])
+	if !p.v4 {
+		h.proto, message = protoICMPv6, icmp6(h.src, h.dst, 2, 0, uint32(mtu), p.ip[:quote])
 	}
+	ip := h.packet(message)
 	out := &refPacket{link: p.link, ip: ip, v4: p.v4}
 	out.turnLink()
 	o.out = out.frame()
