@@ -28,6 +28,9 @@ func (b *caseBook) add(frame []byte, format string, args ...any) {
 // behind, the next may meet.
 func cases() []testCase {
 	b := &caseBook{}
+	b.fixtures("balancer", balancerFixtures())
+	b.fixtures("gateway", gatewayFixtures())
+	b.fixtures("reply", replyFixtures())
 	b.links()
 	b.services()
 	b.tcpFlags()
@@ -46,6 +49,12 @@ func cases() []testCase {
 	b.otherThanIP()
 	b.flows()
 	return b.list
+}
+
+func (b *caseBook) fixtures(of string, list []fixture) {
+	for i, f := range list {
+		b.add(f.in, "fixture/%s/%d, %s", of, i+1, f.name)
+	}
 }
 
 // side is one address family in a case.
