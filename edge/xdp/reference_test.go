@@ -239,6 +239,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 	}
 	f, known := r.find(hash, now)
 	keep := !p.icmpError && p.tcpFlags&rst == 0
+	here := begins(p) || v.Flags&uint8(edgeVipFlagVIP_CHAIN) == 0 // what began earlier is the gateways' to place
 	if known {
 		e = r.holder(f)
 		anew := p.proto == protoTCP && begins(p) // a SYN: the same again, or of a new connection
@@ -252,11 +253,9 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		}
 		o.count(either(e != nil, "flow_new", "flow_moved"))
 	} else {
-		// What began earlier is the gateway's to place, where gateways can.
-		keep = keep && (begins(p) || v.Flags&uint8(edgeVipFlagVIP_CHAIN) == 0)
-		o.count(either(keep, "flow_new", "flow_unknown"))
+		o.count(either(keep && here, "flow_new", "flow_unknown"))
 	}
-	if e = r.endpoint(index); e != nil && keep {
+	if e = r.endpoint(index); e != nil && keep && here {
 		r.keep(hash, refFlow{endpoint: e.Index, generation: e.Generation, short: p.proto != protoTCP, seen: now}, o)
 	}
 	return e, true
