@@ -12,6 +12,9 @@ func main() {
 		About: "edge is Meridian's edge node: XDP Maglev balancer, TLS gateway and BGP speaker.",
 		Commands: []cli.Command{
 			{Name: "run", Summary: "run this node's layer 4, layer 7 and BGP", Run: run},
+			{Name: "packet", Summary: "run a capture's packets through layer 4, offline", Run: packet},
+			{Name: "explain", Summary: "say where a flow goes on this node, and why", Run: explain},
+			{Name: "plan", Summary: "say what a Spec would move and break, before it is applied", Run: plan},
 			{Name: "detach", Summary: "take layer 4 off its device after edge run has ended", Run: detach},
 		},
 	}

@@ -28,6 +28,8 @@ type flags struct {
 	MTU       int
 	Health    string
 	AccessLog uint64
+
+	looker looker
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -67,6 +69,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready})
 		ready = x.Ready
+		f.looker.layer4.Store(x)
 	}
 	if l7role {
 		g, err := l7.New(l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}),

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +13,9 @@ import (
 	"meridian/serving"
 )
 
+// defaultHealth is where a node answers about itself.
+const defaultHealth = "127.0.0.1:8054"
+
 func run(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge run [flags]",
 		"edge run --node fra-edge-1 --data /var/lib/edge --control 10.1.0.2:7443,10.2.0.2:7443 --fleet-key /etc/meridian/fleet.key")
@@ -23,7 +25,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
 	fs.StringVar(&f.Pins, "pins", defaultPins, "`FOLDER` on a BPF file system where layer 4 goes on while this program is started again (see edge detach); empty: it ends with it")
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
-	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
+	fs.StringVar(&f.Health, "health", defaultHealth, "`ADDR:PORT` for this node's own /health, /ready and /metrics, and for edge explain and edge plan")
 	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
@@ -58,10 +60,12 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	more := f.looker.handlers()
+	more["GET /metrics"] = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
 		Checks: []serving.Check{{Name: "node", Ready: d.Ready}},
-		More:   map[string]http.Handler{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
+		More:   more,
 	})
 	if err != nil {
 		return err

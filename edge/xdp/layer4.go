@@ -27,6 +27,8 @@ type Layer4 struct {
 	state *states
 	stats *stats
 
+	tables window
+
 	mu    sync.Mutex
 	ready error // nil: can serve
 
@@ -298,6 +300,7 @@ func (s *session) inputs() inputs {
 func (s *session) close() error {
 	var errs []error
 	s.l.stats.detached(s.kernel)
+	s.l.tables.shut(s.kernel)
 	if s.link != nil {
 		errs = append(errs, s.link.Close())
 	}
@@ -417,6 +420,7 @@ func (s *session) publish(d *desired) {
 	}
 	s.l.orders.Store(&orders)
 	s.l.stats.applied(s.rec, d)
+	s.l.tables.show(s.kernel, d)
 }
 
 // check starts the checkers that are wanted and stops the others.

@@ -145,14 +145,19 @@ func (m *machine) check(t *testing.T, fixtures []fixture) {
 
 // label is the flow label of a tunnelled packet: the low bits of its flow's
 // hash.
-func (m *machine) label(client string, port int, vip string, vport uint16, proto uint8) uint32 {
+func label(client string, port int, vip string, vport uint16, proto uint8) uint32 {
 	key := Key{7}
 	salt := key.salt(frontend{addr: netip.MustParseAddr(vip), port: vport, proto: proto})
 	return uint32(key.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client), uint16(port)), salt)) & 0xffff8
 }
 
 func TestBalancer(t *testing.T) {
-	m := newMachine(t, programSpec, "lb", Roles{L4: true})
+	newMachine(t, programSpec, "lb", Roles{L4: true}).check(t, balancerFixtures())
+}
+
+// balancerFixtures are packets to a node that balances. Like the other fixtures
+// they are in the golden capture too, and seeds of fuzzing.
+func balancerFixtures() []fixture {
 	web4 := ipHeader{src: client4, dst: any4, proto: protoTCP, id: 77, frag: df, tos: 0x28}.packet(segment(5000, 443, syn))
 	web6 := ipHeader{src: client6, dst: any6, proto: protoTCP, tos: 0x28, label: 5}.packet(segment(5000, 443, syn))
 	tunnel4 := func(inner []byte, proto byte, frag, id int, tos byte) []byte {
@@ -161,7 +166,7 @@ func TestBalancer(t *testing.T) {
 	tunnel6 := func(inner []byte, proto byte, dst string, label uint32, tos byte) []byte {
 		return ipHeader{src: "fd00::1", dst: dst, proto: proto, tos: tos, label: label}.packet(inner)
 	}
-	web6out := tunnel6(web6, 41, "fd00::2", m.label(client6, 5000, any6, 443, protoTCP), 0x28)
+	web6out := tunnel6(web6, 41, "fd00::2", label(client6, 5000, any6, 443, protoTCP), 0x28)
 	options := ipHeader{src: client4, dst: any4, proto: protoTCP, options: []byte{1, 1, 1, 0}}.packet(segment(5001, 443, syn))
 	dns := ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 53, 1, 2, 3))
 	hop := ipHeader{src: client6, dst: any6, proto: 0}.packet(cat([]byte{protoTCP, 0, 1, 4, 0, 0, 0, 0}, segment(5002, 443, syn)))
@@ -177,14 +182,14 @@ func TestBalancer(t *testing.T) {
 	loose4 := ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5004, 443, ack, make([]byte, 1460)...))
 	full6 := ipHeader{src: client6, dst: any6, proto: protoTCP}.packet(segment(5004, 443, ack, make([]byte, 1440)...))
 
-	m.check(t, []fixture{
+	return []fixture{
 		{"IPv4 goes into IPv4, DF, id and TOS kept", fromRouter(web4), "tx",
 			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
 		{"a SYN that repeats is chosen anew", fromRouter(web4), "tx",
 			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
 		{"IPv6 goes into IPv6, the flow's hash in the label", fromRouter(web6), "tx", toNext(web6out), "flow_safe tx_tunnel"},
 		{"IPv4 goes into IPv6 to an endpoint without IPv4", fromRouter(six), "tx",
-			toNext(tunnel6(six, 4, "fd00::9", m.label(client4, 5003, any4, 66, protoTCP), 0)), "flow_new tx_tunnel"},
+			toNext(tunnel6(six, 4, "fd00::9", label(client4, 5003, any4, 66, protoTCP), 0)), "flow_new tx_tunnel"},
 		{"a VLAN tag stays", fromRouter(web4, 42), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42), "flow_safe tx_tunnel"},
 		{"two VLAN tags stay", fromRouter(web4, 42, 43), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42, 43), "flow_safe tx_tunnel"},
 		{"three VLAN tags are not ours", fromRouter(web4, 42, 43, 44), "pass", nil, "pass_other"},
@@ -192,7 +197,7 @@ func TestBalancer(t *testing.T) {
 			cat(toNext(tunnel4(web4, 4, df, 72, 0x28)), make([]byte, 6)), "flow_safe tx_tunnel"},
 		{"IPv4 options are stepped over", fromRouter(options), "tx", toNext(tunnel4(options, 4, 0, 0, 0)), "flow_safe tx_tunnel"},
 		{"IPv6 extension headers are stepped over", fromRouter(hop), "tx",
-			toNext(tunnel6(hop, 41, "fd00::2", m.label(client6, 5002, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
+			toNext(tunnel6(hop, 41, "fd00::2", label(client6, 5002, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
 		{"L2 DSR changes MAC addresses alone", fromRouter(dns), "tx", toNext(dns), "flow_new tx_l2"},
 		{"the second datagram is of a known flow", fromRouter(dns), "tx", toNext(dns), "flow_hit tx_l2"},
 		{"an endpoint on this node gets it from the kernel",
@@ -200,12 +205,12 @@ func TestBalancer(t *testing.T) {
 		{"no member", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 99, syn))), "drop", nil, "drop_no_member flow_new"},
 		{"fragmentation needed goes where the flow goes", fromRouter(need4), "tx", toNext(tunnel4(need4, 4, 0, 0, 0)), "flow_safe tx_tunnel"},
 		{"packet too big goes where the flow goes", fromRouter(big6), "tx",
-			toNext(tunnel6(big6, 41, "fd00::2", m.label(client6, 5000, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
+			toNext(tunnel6(big6, 41, "fd00::2", label(client6, 5000, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
 		{"an ICMP error about somebody else's packet", fromRouter(lies4), "drop", nil, "drop_no_service"},
 		{"too big for the tunnel, IPv4: the client is told", fromRouter(full4), "tx",
-			frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1480, full4[:28]))), "flow_safe tx_too_big"},
+			frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1480, full4[:68]))), "flow_safe tx_too_big"},
 		{"too big for the tunnel, IPv6: the client is told", fromRouter(full6), "tx",
-			frame(macRouter, macNode, ipHeader{src: any6, dst: client6, proto: 58}.packet(icmp6(any6, client6, 2, 0, 1460, full6[:48]))), "flow_safe tx_too_big"},
+			frame(macRouter, macNode, ipHeader{src: any6, dst: client6, proto: 58}.packet(icmp6(any6, client6, 2, 0, 1460, full6[:1232]))), "flow_safe tx_too_big"},
 		{"too big and without DF: it cannot be told", fromRouter(loose4), "drop", nil, "drop_too_big flow_safe"},
 		{"a port without a service", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 80, syn))), "drop", nil, "drop_no_service"},
 		{"another protocol at a port of a service", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 443))), "drop", nil, "drop_no_service"},
@@ -217,7 +222,7 @@ func TestBalancer(t *testing.T) {
 		{"a length beyond the frame", fromRouter(web4[:len(web4)-1]), "pass", nil, "pass_malformed"},
 		{"a header length below 20", fromRouter(cat([]byte{0x44}, web4[1:])), "pass", nil, "pass_malformed"},
 		{"too many extension headers", fromRouter(ipHeader{src: client6, dst: any6, proto: 60}.packet(bytes.Repeat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, 8))), "pass", nil, "pass_malformed"},
-	})
+	}
 }
 
 // What L2 DSR sends has to be for a host on the link: a router would send it
@@ -246,7 +251,11 @@ func TestUnknownNextHop(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	m := newMachine(t, programSpec, "gw", Roles{L7: true})
+	newMachine(t, programSpec, "gw", Roles{L7: true}).check(t, gatewayFixtures())
+}
+
+// gatewayFixtures are packets to a gateway.
+func gatewayFixtures() []fixture {
 	web4 := ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn))
 	web6 := ipHeader{src: client6, dst: any6, proto: protoTCP}.packet(segment(5000, 443, syn))
 	other := ipHeader{src: client4, dst: "10.0.0.2", proto: protoTCP}.packet(segment(5000, 22, syn))
@@ -254,7 +263,7 @@ func TestGateway(t *testing.T) {
 	in := func(src, dst string, proto byte, inner []byte) []byte {
 		return ipHeader{src: src, dst: dst, proto: proto}.packet(inner)
 	}
-	m.check(t, []fixture{
+	return []fixture{
 		{"IPv4 in IPv4", fromRouter(in("10.0.0.1", "10.0.0.2", 4, web4)), "pass", fromRouter(web4), "pass_decapsulated"},
 		{"IPv6 in IPv4", fromRouter(in("10.0.0.1", "10.0.0.2", 41, web6)), "pass", fromRouter(web6), "pass_decapsulated"},
 		{"IPv6 in IPv6", fromRouter(in("fd00::4", "fd00::2", 41, web6)), "pass", fromRouter(web6), "pass_decapsulated"},
@@ -273,7 +282,7 @@ func TestGateway(t *testing.T) {
 		{"a fragment from a stranger", fromRouter(ipHeader{src: "10.0.0.77", dst: "10.0.0.2", proto: 4, frag: 0x2000}.packet(web4)), "drop", nil, "drop_untrusted"},
 		{"a tunnel to another node", fromRouter(in("10.0.0.1", "10.0.0.3", 4, web4)), "pass", nil, "pass_other"},
 		{"a VIP without tunnel is the kernel's", fromRouter(web4), "pass", nil, "pass_other"},
-	})
+	}
 }
 
 // A node with both roles unpacks what its fellows sent and does not balance it
@@ -291,18 +300,22 @@ func TestUnpackedIsNotBalancedAgain(t *testing.T) {
 
 // A reply to a check is taken off; anything like it passes.
 func TestCheckReplies(t *testing.T) {
-	m := newMachine(t, programSpec, "lb", Roles{L4: true})
+	newMachine(t, programSpec, "lb", Roles{L4: true}).check(t, replyFixtures())
+}
+
+// replyFixtures are packets that come back from members, or seem to.
+func replyFixtures() []fixture {
 	reply := func(src, dst string, sport, dport int) []byte {
 		return fromRouter(ipHeader{src: src, dst: dst, proto: protoTCP}.packet(segment(sport, dport, syn|ack)))
 	}
-	m.check(t, []fixture{
+	return []fixture{
 		{"IPv4", reply(any4, "10.0.0.1", 443, 61000), "drop", nil, "drop_reply"},
 		{"IPv6", reply(any6, "fd00::1", 443, 61999), "drop", nil, "drop_reply"},
 		{"a port that is not the checks'", reply(any4, "10.0.0.1", 443, 60999), "pass", nil, "pass_other"},
 		{"not from a VIP", reply("10.0.0.2", "10.0.0.1", 443, 61000), "pass", nil, "pass_other"},
 		{"not from a service", reply(any4, "10.0.0.1", 444, 61000), "pass", nil, "pass_other"},
 		{"not to this node", reply(any4, "10.0.0.5", 443, 61000), "pass", nil, "pass_other"},
-	})
+	}
 }
 
 // The ring that Go builds and the slot that Go computes are what the program

@@ -98,7 +98,8 @@ static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const str
 		return 0;
 	if (p->fragment == LATER) {
 		find_flow(fragment_hash(p, vip), now_seconds(), n, &owner);
-		return owner ? owned(owner) : 0;
+		e = owner && p->hops < MAX_HOPS ? owned(owner) : 0;
+		return e && e->how != FORWARD_LOCAL ? e : 0;
 	}
 	*hash = flow_hash(p, vip);
 	slot = from_ring(vip, *hash);

@@ -13,13 +13,15 @@ static __always_inline int is_reply(const struct packet *p, const struct node *n
 {
 	struct vip_key key = {.addr = p->src, .port = p->sport, .proto = PROTO_TCP};
 	__u16 port = bpf_ntohs(p->dport);
+	struct vip *vip;
 
 	if (p->proto != PROTO_TCP || p->icmp_error || p->fragment ||
 	    port < n->check_first || port > n->check_last)
 		return 0;
 	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
 		return 0;
-	return bpf_map_lookup_elem(&vips, &key) != 0;
+	vip = bpf_map_lookup_elem(&vips, &key);
+	return vip && !(vip->flags & (VIP_ADDRESS | VIP_FRAGMENTS));
 }
 
 static __always_inline enum reason take_reply(struct xdp_md *ctx, const struct packet *p)

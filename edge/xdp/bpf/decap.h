@@ -6,9 +6,9 @@
  * header's first octet on: variant 1 has none, variant 0 is told apart by its
  * version bits (draft-ietf-intarea-gue section 3.1); 0: neither, or a control
  * message. */
-static __always_inline __u32 gue(struct xdp_md *ctx, __u32 offset, __u8 *proto)
+static __always_inline __u32 gue(struct xdp_md *ctx, const struct packet *p, __u32 offset, __u8 *proto)
 {
-	struct gue_header *g = at(ctx, offset, sizeof(*g));
+	struct gue_header *g = inside(ctx, p, offset, sizeof(*g));
 
 	if (!g)
 		return 0;
@@ -39,21 +39,21 @@ static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *
 		return 0;
 	*proto = p->proto;
 	if (p->proto == PROTO_UDP) {
-		udp = p->fragment == LATER ? 0 : at(ctx, p->l4, sizeof(*udp));
+		udp = p->fragment == LATER ? 0 : inside(ctx, p, p->l4, sizeof(*udp));
 		if (!udp || udp->dst != bpf_htons(GUE_PORT))
 			return 0;
-		inner = gue(ctx, p->l4 + sizeof(*udp), proto);
+		inner = gue(ctx, p, p->l4 + sizeof(*udp), proto);
 	}
 	return *proto == PROTO_IPIP || *proto == PROTO_IPV6 ? inner : 0;
 }
 
 /* parse_inner parses the packet inside; false: it is not for one of our VIPs,
  * the only kind that a balancer sends, or its header makes no sense. */
-static __always_inline int parse_inner(struct xdp_md *ctx, struct packet *in, __u32 l3, __u8 proto)
+static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *p, struct packet *in, __u32 l3, __u8 proto)
 {
 	in->l3 = l3;
 	in->ethertype = proto == PROTO_IPIP ? ETH_IPV4 : ETH_IPV6;
-	return parse_ip(ctx, in) && is_vip(&in->dst);
+	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst);
 }
 
 /* hops_of gives how often gateways have passed the packet on. */
@@ -87,7 +87,7 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 	struct endpoint *next = 0;
 	__u64 hash = 0;
 
-	if (!parse_inner(ctx, &in, inner, proto))
+	if (!parse_inner(ctx, p, &in, inner, proto))
 		return PASS_OTHER;
 	if (!bpf_map_lookup_elem(&balancers, &p->src))
 		return DROP_UNTRUSTED;

@@ -15,23 +15,30 @@ static __always_inline int is_echo(struct xdp_md *ctx, const struct packet *p)
 		return 0;
 	if (p->proto != (p->ethertype == ETH_IPV4 ? PROTO_ICMP : PROTO_ICMPV6))
 		return 0;
-	icmp = at(ctx, p->l4, sizeof(*icmp));
+	icmp = inside(ctx, p, p->l4, sizeof(*icmp));
 	return icmp && icmp->code == 0 && icmp->type == (p->ethertype == ETH_IPV4 ? ECHO_REQUEST4 : ECHO_REQUEST6);
 }
 
-/* retype puts another type into the header and mends its checksum (RFC 1624). */
-static __always_inline void retype(struct icmp_header *icmp, __u8 type)
+/* mended gives a checksum after one of the words that it is of has become
+ * another (RFC 1624). */
+static __always_inline __sum16 mended(__sum16 check, __u16 was, __u16 now)
 {
-	__u32 sum = (__u16)~icmp->check + (__u16)~bpf_htons((__u16)icmp->type << 8) + bpf_htons((__u16)type << 8);
+	__u32 sum = (__u16)~check + (__u16)~was + now;
 
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
-	icmp->type = type;
-	icmp->check = ~sum;
+	return ~sum;
 }
 
-/* answer_echo turns the request into its reply, in place, and sends it back to
- * the router that it came from. */
+/* retype puts another type into the header of a message with code 0. */
+static __always_inline void retype(struct icmp_header *icmp, __u8 type)
+{
+	icmp->check = mended(icmp->check, bpf_htons((__u16)icmp->type << 8), bpf_htons((__u16)type << 8));
+	icmp->type = type;
+}
+
+/* answer_echo turns the request into its reply, in place, with the lifetime of a
+ * packet that begins here, and sends it back to the router that it came from. */
 static __always_inline enum reason answer_echo(struct xdp_md *ctx, const struct packet *p)
 {
 	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
@@ -45,6 +52,8 @@ static __always_inline enum reason answer_echo(struct xdp_md *ctx, const struct 
 	if (p->ethertype == ETH_IPV4) {
 		ip4->src = p->dst.word[3];
 		ip4->dst = p->src.word[3];
+		ip4->check = mended(ip4->check, bpf_htons((__u16)ip4->ttl << 8 | ip4->proto), bpf_htons(TUNNEL_TTL << 8 | ip4->proto));
+		ip4->ttl = TUNNEL_TTL;
 		retype(icmp, 0);
 	} else {
 		ip6 = at(ctx, p->l3, sizeof(*ip6));
@@ -52,6 +61,7 @@ static __always_inline enum reason answer_echo(struct xdp_md *ctx, const struct 
 			return PASS_MALFORMED;
 		ip6->src = p->dst;
 		ip6->dst = p->src;
+		ip6->hops = TUNNEL_TTL;
 		retype(icmp, ECHO_REPLY6);
 	}
 	aim(eth, &back);

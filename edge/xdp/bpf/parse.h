@@ -18,6 +18,13 @@ static __always_inline void *at(struct xdp_md *ctx, __u32 offset, __u32 size)
 	return p + size > end ? 0 : p;
 }
 
+/* inside gives size octets of the IP packet at an offset of the frame, or NULL:
+ * what is behind the packet's end is padding. */
+static __always_inline void *inside(struct xdp_md *ctx, const struct packet *p, __u32 offset, __u32 size)
+{
+	return offset + size > (__u32)p->l3 + p->len ? 0 : at(ctx, offset, size);
+}
+
 /* room gives how many octets the frame has from an offset on. */
 static __always_inline long room(struct xdp_md *ctx, __u32 offset)
 {
@@ -79,7 +86,7 @@ static __always_inline int parse_ipv4(struct xdp_md *ctx, struct packet *p)
 /* parse_fragment takes in an IPv6 fragment header (RFC 8200 section 4.5). */
 static __always_inline int parse_fragment(struct xdp_md *ctx, struct packet *p)
 {
-	struct ipv6_fragment *f = at(ctx, p->l4, sizeof(*f));
+	struct ipv6_fragment *f = inside(ctx, p, p->l4, sizeof(*f));
 
 	if (!f)
 		return 0;
@@ -101,19 +108,21 @@ static __always_inline int skip_extensions(struct xdp_md *ctx, struct packet *p)
 	struct ipv6_extension *ext;
 	int i;
 
-	for (i = 0; i < MAX_EXTENSIONS; i++) {
+	for (i = 0; i <= MAX_EXTENSIONS; i++) {
 		switch (p->proto) {
 		case PROTO_HOPOPTS:
 		case PROTO_ROUTING:
 		case PROTO_DSTOPTS:
-			ext = at(ctx, p->l4, sizeof(*ext));
+			if (i == MAX_EXTENSIONS)
+				return 0;
+			ext = inside(ctx, p, p->l4, sizeof(*ext));
 			if (!ext)
 				return 0;
 			p->proto = ext->next;
 			p->l4 += (ext->len + 1) * 8;
 			break;
 		case PROTO_FRAGMENT:
-			if (!parse_fragment(ctx, p))
+			if (i == MAX_EXTENSIONS || !parse_fragment(ctx, p))
 				return 0;
 			if (p->fragment == LATER)
 				return 1;
@@ -138,6 +147,8 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
 	p->len = len;
 	p->src = ip->src;
 	p->dst = ip->dst;
+	if (is4(&p->src) || is4(&p->dst))
+		return 0; /* no addresses of packets (RFC 4291 section 2.5.5.2), and IPv4's in the tables */
 	p->tos = bpf_ntohl(ip->flow) >> 20;
 	p->dont_fragment = 1;
 	p->proto = ip->next;
@@ -159,7 +170,7 @@ static __always_inline int turn(struct xdp_md *ctx, struct packet *p, const stru
 
 	if (!same(from, &p->dst) || (proto != PROTO_TCP && proto != PROTO_UDP))
 		return 1; /* not about what we forward: stays an ICMP packet */
-	inner = at(ctx, l4, sizeof(*inner));
+	inner = inside(ctx, p, l4, sizeof(*inner));
 	if (!inner)
 		return 0;
 	p->src = *to;
@@ -172,7 +183,7 @@ static __always_inline int turn(struct xdp_md *ctx, struct packet *p, const stru
 
 static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 {
-	struct icmp_header *icmp = at(ctx, p->l4, sizeof(*icmp));
+	struct icmp_header *icmp = inside(ctx, p, p->l4, sizeof(*icmp));
 	struct address from, to;
 	struct ipv4_header *ip;
 	__u32 ihl;
@@ -181,7 +192,7 @@ static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 		return 0;
 	if (icmp->type != 3 && icmp->type != 11 && icmp->type != 12)
 		return 1;
-	ip = at(ctx, p->l4 + sizeof(*icmp), sizeof(*ip));
+	ip = inside(ctx, p, p->l4 + sizeof(*icmp), sizeof(*ip));
 	if (!ip)
 		return 0;
 	ihl = (ip->version_ihl & 15) * 4;
@@ -196,7 +207,7 @@ static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 
 static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 {
-	struct icmp_header *icmp = at(ctx, p->l4, sizeof(*icmp));
+	struct icmp_header *icmp = inside(ctx, p, p->l4, sizeof(*icmp));
 	struct address from, to;
 	struct ipv6_header *ip;
 
@@ -204,7 +215,7 @@ static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 		return 0;
 	if (icmp->type == 0 || icmp->type > 4)
 		return 1;
-	ip = at(ctx, p->l4 + sizeof(*icmp), sizeof(*ip));
+	ip = inside(ctx, p, p->l4 + sizeof(*icmp), sizeof(*ip));
 	if (!ip || (bpf_ntohl(ip->flow) >> 28) != 6)
 		return 0;
 	from = ip->src;
@@ -216,15 +227,18 @@ static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 static __always_inline int parse_ports(struct xdp_md *ctx, struct packet *p)
 {
 	struct tcp_header *tcp;
-	struct ports *udp;
+	struct udp_header *udp;
 
 	if (p->proto == PROTO_TCP) {
-		tcp = at(ctx, p->l4, sizeof(*tcp));
+		tcp = inside(ctx, p, p->l4, sizeof(*tcp));
 		if (!tcp)
 			return 0;
 		p->tcp_flags = tcp->flags;
+		p->sport = tcp->src;
+		p->dport = tcp->dst;
+		return 1;
 	}
-	udp = at(ctx, p->l4, sizeof(*udp));
+	udp = inside(ctx, p, p->l4, sizeof(*udp));
 	if (!udp)
 		return 0;
 	p->sport = udp->src;
