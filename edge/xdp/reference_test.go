@@ -82,7 +82,7 @@ func (o *outcome) commit() {
 const (
 	maxExtensions = 6
 	maxOffset     = 1024 // of a header in the frame; one that begins later is not read
-	maxHops       = 4
+	maxHops       = 6
 	synAgain      = 10 // seconds
 	tellPerSecond = 100
 	replyRoom     = 2048
@@ -392,7 +392,7 @@ func (r *reference) decapsulate(p, in *refPacket, now uint32, o *outcome) string
 	if p.fragment != whole {
 		return "drop_bad_inner"
 	}
-	in.hops = int(p.id) & 7
+	in.sender, in.hops = p.src, int(p.id)&7
 	if !p.v4 {
 		in.hops = int(p.ip[3]) & 7
 	}
@@ -429,21 +429,35 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		o.count("chance_mine")
 		return nil, 0
 	}
-	var others []*edgeEndpoint // who may have it, in the order in which they are asked
-	for _, i := range append([]uint16{index}, former...) {
-		if e := r.endpoint(i); e != nil && e.How != uint8(edgeForwardFORWARD_LOCAL) && e.Keeps == 1 {
-			others = append(others, e)
-		}
-	}
-	if p.hops >= maxHops || p.hops >= len(others) {
+	e := r.nextAfter(p, append([]uint16{index}, former...))
+	if e == nil || p.hops >= maxHops {
 		o.count("chance_none")
 		return nil, 0
 	}
-	e := others[p.hops]
 	if p.fragment == firstFragment {
 		r.keepDatagram(p, e, now, o)
 	}
 	return e, hash
+}
+
+// nextAfter gives whom of the owners a packet is passed on to: who follows this
+// node or the sender, whichever stands first. If neither does, the first on the
+// packet's first way, the second later.
+func (r *reference) nextAfter(p *refPacket, owners []uint16) *edgeEndpoint {
+	begin := min(p.hops, 1)
+	had := func(i uint16) bool {
+		e := r.endpoint(i)
+		return e != nil && (e.How == uint8(edgeForwardFORWARD_LOCAL) || p.hops > 0 && fromAddress(e.Addr) == p.sender)
+	}
+	if first := slices.IndexFunc(owners, had); p.hops > 0 && first >= 0 {
+		begin = first + 1
+	}
+	for _, i := range owners[min(begin, len(owners)):] {
+		if e := r.endpoint(i); e != nil && !had(i) && e.Keeps == 1 {
+			return e
+		}
+	}
+	return nil
 }
 
 // mirror writes the program's tables and keeps what they hold, for a reference.

@@ -27,7 +27,8 @@ type refPacket struct {
 	dontFragment bool
 	tos          uint8
 	at           int // of the transport header in ip
-	hops         int // gateways that have passed it on
+	hops         int        // gateways that have passed it on
+	sender       netip.Addr // the last of these
 }
 
 type fragment int

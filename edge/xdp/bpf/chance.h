@@ -55,32 +55,35 @@ static __always_inline int is_local(__u16 slot)
 	return e && e->how == FORWARD_LOCAL;
 }
 
-/* other gives an endpoint unless it is this node or has no flows any more. */
-static __always_inline struct endpoint *other(__u32 index)
-{
-	struct endpoint *e = endpoint_of(index);
-
-	return e && e->how != FORWARD_LOCAL && e->how != FORWARD_NONE && e->keeps ? e : 0;
-}
-
-/* owner_at gives the nth of a slot's owners, the one it has now first, without
- * this node and those that have no flows any more; NULL: none. */
-static __always_inline struct endpoint *owner_at(const struct vip *vip, __u64 hash, __u16 slot, __u32 nth)
+/* next_after gives the gateway that is asked next: of the slot's owners, the one
+ * it has now first, that which follows this node and the one that the packet
+ * comes from, whichever of them stands first; neither of the two, and none that
+ * has no flows any more; NULL: none. So all are asked although a gateway that is
+ * new passes a packet on to one out of turn, for it does not know the owners
+ * before it. Where neither of the two has ever owned the slot, the owner of now
+ * has been asked by then. */
+static __always_inline struct endpoint *next_after(const struct packet *p, const struct vip *vip, __u64 hash, __u16 slot)
 {
 	struct former *former = formers_of(vip, hash);
-	struct endpoint *e = other(slot);
-	int i;
+	struct endpoint *e, *owner[1 + FORMERS] = {};
+	int i, asked = 0, begin = p->hops ? 1 : 0;
 
-	if (e && nth-- == 0)
-		return e;
-	if (!former)
-		return 0;
 #pragma unroll
-	for (i = 0; i < FORMERS; i++) {
-		e = other(former->owner[i]);
-		if (e && nth-- == 0)
-			return e;
+	for (i = 0; i < 1 + FORMERS; i++) {
+		e = i == 0 ? endpoint_of(slot) : former ? endpoint_of(former->owner[i - 1]) : 0;
+		if (!e || e->how == FORWARD_NONE)
+			continue;
+		if (e->how != FORWARD_LOCAL && !(p->hops && same(&e->addr, &p->sender))) {
+			owner[i] = e->keeps ? e : 0;
+		} else if (p->hops && !asked) {
+			asked = 1;
+			begin = i + 1;
+		}
 	}
+#pragma unroll
+	for (i = 0; i < 1 + FORMERS; i++)
+		if (i >= begin && owner[i])
+			return owner[i];
 	return 0;
 }
 
@@ -109,7 +112,7 @@ static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const str
 		count(CHANCE_MINE);
 		return 0;
 	}
-	e = p->hops < MAX_HOPS ? owner_at(vip, *hash, slot, p->hops) : 0;
+	e = p->hops < MAX_HOPS ? next_after(p, vip, *hash, slot) : 0;
 	if (!e)
 		count(CHANCE_NONE);
 	else if (p->fragment == FIRST)

@@ -41,7 +41,7 @@
 #define FORMERS 4              /* former owners of a slot that are remembered */
 #define HOPS_MASK 7            /* where the outer header tells of them */
 #define GUE_PORT 6080          /* UDP (IANA) */
-#define MAX_HOPS 4             /* gateways that a packet is passed on to, one after the other */
+#define MAX_HOPS 6             /* times that gateways pass a packet on */
 
 /* Each table holds twice what a Spec may ask for (limits.go in edge/maglev),
  * since in a change old and new stand side by side. */

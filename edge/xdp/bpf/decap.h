@@ -93,6 +93,7 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 		return DROP_UNTRUSTED;
 	if (p->fragment)
 		return DROP_BAD_INNER;
+	in.sender = p->src;
 	in.hops = hops_of(ctx, p);
 	if (parse_l4(ctx, &in))
 		next = next_owner(ctx, &in, n, &hash);

@@ -6,7 +6,8 @@ enum fragment { WHOLE, FIRST, LATER };
 
 struct packet {
 	struct address src, dst;  /* the flow's client and VIP */
-	__be16 sport, dport;      /* likewise; 0 where there are none */
+	struct address sender;    /* the gateway that passed it on, where there are hops */
+	__be16 sport, dport;      /* of the flow; 0 where there are none */
 	__u16 l3, l4;             /* offsets in the frame */
 	__u16 len;                /* of the IP packet, octets, by its header */
 	__u16 ethertype;          /* host order; of the IP packet */
