@@ -159,11 +159,15 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// label names a VIP, as tcp/192.0.2.1:443.
+// label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands
+// for all that are left.
 func (f frontend) label() string {
 	proto := "tcp"
 	if f.proto == protoUDP {
 		proto = "udp"
+	}
+	if f.bits > 0 {
+		return fmt.Sprintf("%s/%s:%d", proto, netip.PrefixFrom(f.addr, f.bits), f.port)
 	}
 	return proto + "/" + netip.AddrPortFrom(f.addr, f.port).String()
 }

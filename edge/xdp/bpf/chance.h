@@ -89,7 +89,7 @@ static __always_inline struct endpoint *owner_at(const struct vip *vip, __u64 ha
  * a change that has not come to both yet. */
 static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u64 *hash)
 {
-	struct vip *vip = find_vip(p);
+	struct vip *vip = find_vip(p, n);
 	struct endpoint *e;
 	__u32 owner = 0;
 	__u16 slot;
@@ -101,6 +101,9 @@ static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const str
 		return owner ? owned(owner) : 0;
 	}
 	*hash = flow_hash(p, vip);
+	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
+	if (e)
+		return e->how != FORWARD_LOCAL && p->hops < MAX_HOPS ? e : 0;
 	slot = from_ring(vip, *hash);
 	if (!(slot & SLOT_UNSAFE) && is_local(slot))
 		return 0;
