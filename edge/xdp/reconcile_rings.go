@@ -183,6 +183,9 @@ func (r *reconciler) vip(f frontend, g *group) edgeVip {
 	if g.large {
 		v.Flags |= uint8(edgeVipFlagVIP_BIG)
 	}
+	if f.by != wholeFlow {
+		v.Flags |= uint8(edgeVipFlagVIP_AFFINITY)
+	}
 	if f.quic {
 		v.Flags |= uint8(edgeVipFlagVIP_QUIC)
 	}

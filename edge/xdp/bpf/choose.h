@@ -58,7 +58,7 @@ static __always_inline struct endpoint *choose(const struct packet *p, const str
 {
 	*slot = from_ring(vip, hash);
 	if (*slot & SLOT_UNSAFE)
-		return choose_tracked(p, vip, n, hash, *slot);
+		return choose_tracked(p, vip, n, tracked_hash(p, vip, hash), *slot);
 	count(FLOW_SAFE);
 	return by_slot(*slot);
 }

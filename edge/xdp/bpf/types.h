@@ -97,6 +97,7 @@ enum vip_flag {
 	VIP_FRAGMENTS = 4, /* for later fragments alone, which show no port */
 	VIP_ADDRESS = 8,   /* the address as a whole: no service */
 	VIP_QUIC = 16,     /* connection ids say members, see servers */
+	VIP_AFFINITY = 32, /* the mask leaves something out */
 };
 
 struct vip {
