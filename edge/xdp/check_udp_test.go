@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func TestWhatACheckByDatagramsReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	var respond func(query []byte) []byte
+	var respond atomic.Pointer[func(query []byte) []byte]
 	go func() {
 		buf := make([]byte, 1500)
 		for {
@@ -29,7 +30,7 @@ func TestWhatACheckByDatagramsReports(t *testing.T) {
 			if err != nil {
 				return
 			}
-			server.WriteTo(respond(buf[:n]), from)
+			server.WriteTo((*respond.Load())(buf[:n]), from)
 		}
 	}()
 	dial := func(ctx context.Context, _ checkWay) (net.Conn, error) {
@@ -68,7 +69,7 @@ func TestWhatACheckByDatagramsReports(t *testing.T) {
 		{"any answer", word, echo, "udp ok"},
 		{"another answer than expected", expecting, echo, "udp body (the body holds not the expected text)"},
 	} {
-		respond = c.respond
+		respond.Store(&c.respond)
 		if got := observe(t, c.plan, dial); got != c.want && !(strings.HasSuffix(c.want, "\n") && strings.HasPrefix(got, c.want)) {
 			t.Errorf("%s: %q, expected %q", c.name, got, c.want)
 		}

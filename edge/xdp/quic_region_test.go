@@ -45,6 +45,8 @@ var quicConfig = &quic.Config{MaxIdleTimeout: time.Minute, HandshakeIdleTimeout:
 // serve has a gateway answer streams at the VIPs with its name.
 func (q *quicRig) serve(ns *netns.NS) {
 	q.t.Helper()
+	a := NewAddresses(ns.Name, "", q.log)
+	q.must(ns.Do(func() error { return a.Apply(q.world) }))
 	codec, err := quiclb.New(q.cfg)
 	q.must(err)
 	server := quiclb.ServerID(&fleet.Node{Name: ns.Name})
