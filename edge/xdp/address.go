@@ -27,7 +27,7 @@ func (f frontend) key() edgeVipKey {
 
 // toNetwork gives the tables' form of a network.
 func toNetwork(p netip.Prefix) edgeNetwork {
-	n := edgeNetwork{Bits: uint32(p.Bits()), Addr: toAddress(p.Addr())}
+	n := edgeNetwork{Bits: uint32(p.Bits()), Addr: p.Addr().As16()}
 	if p.Addr().Is4() {
 		n.Bits += 96
 	}
@@ -35,7 +35,7 @@ func toNetwork(p netip.Prefix) edgeNetwork {
 }
 
 func fromNetwork(n edgeNetwork) netip.Prefix {
-	a := fromAddress(n.Addr)
+	a := netip.AddrFrom16(n.Addr).Unmap()
 	if a.Is4() {
 		n.Bits -= 96
 	}

@@ -88,7 +88,7 @@ struct vip_key {
 
 struct network {
 	__u32 bits;                /* IPv4: 96 more than it is written with */
-	struct address addr;
+	__u8 addr[16];             /* a struct address, but for its alignment */
 };
 
 enum vip_flag {

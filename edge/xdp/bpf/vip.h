@@ -32,8 +32,9 @@ static __always_inline struct vip *at_port(const struct address *addr, __u8 net,
  * in; NULL: it is in none. */
 static __always_inline struct address *network_of(const struct address *addr)
 {
-	struct network key = {.bits = 128, .addr = *addr};
+	struct network key = {.bits = 128};
 
+	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
 	return bpf_map_lookup_elem(&networks, &key);
 }
 
