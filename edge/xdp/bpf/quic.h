@@ -80,7 +80,7 @@ static __always_inline int server_of(struct xdp_md *ctx, __u32 offset, __u8 stat
 	id = at(ctx, offset, 1 + BLOCK);
 	if (!id || quic[rotation].how != QUIC_BLOCK)
 		return 0;
-	__builtin_memcpy(block, id + 1, BLOCK);
+	__builtin_memcpy(block, __builtin_assume_aligned(id + 1, 4), BLOCK); /* by words: packets may be read anywhere */
 	first = bpf_htonl(decrypt(block, rotation));
 	__builtin_memcpy(server, &first, SERVER_ID);
 	return 1;
