@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -22,8 +23,7 @@ func TestIDsDifferAndSayTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := []byte{1, 2, 3, 4}
-		random := strings.NewReader(strings.Repeat("\xff", 11) + strings.Repeat("a long row of letters as good as any", 200))
-		g, err := NewGenerator(c, server, random, quic.ConnectionIDFromBytes)
+		g, err := NewGenerator(c, server, rand.NewChaCha8([32]byte{1}), quic.ConnectionIDFromBytes)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -169,7 +169,7 @@ func (q *quicRig) moves() {
 	}
 }
 
-// each does something with all connections, some at a time.
+// eachQUIC does something with all connections, some at a time.
 func eachQUIC(conns []*quicConn, do func(*quicConn)) {
 	var wg sync.WaitGroup
 	next := make(chan *quicConn)
