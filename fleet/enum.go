@@ -118,15 +118,41 @@ func (AllDown) Values() []string { return []string{"fail_open", "fail_closed", "
 // Forwarding is how layer 4 hands a packet to a gateway or endpoint.
 type Forwarding string
 
-// IPIP encapsulates (IPv4 or IPv6 outside and inside alike); L2DSR rewrites
-// the destination MAC address and needs both hosts on one link.
+// IPIP encapsulates (IPv4 or IPv6 outside and inside alike), GUE with UDP
+// between; L2DSR rewrites the destination MAC address and needs both hosts on
+// one link.
 const (
 	IPIP  Forwarding = "ipip"
+	GUE   Forwarding = "gue"
 	L2DSR Forwarding = "l2_dsr"
 )
 
 // Values lists the ways to forward.
-func (Forwarding) Values() []string { return []string{"ipip", "l2_dsr"} }
+func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr"} }
+
+// AffinityBy is what of a client layer 4 chooses by.
+type AffinityBy string
+
+// By the whole flow, or by the client's address or network alone.
+const (
+	ByFlow   AffinityBy = "flow"
+	BySource AffinityBy = "source"
+)
+
+// Values lists what may be chosen by.
+func (AffinityBy) Values() []string { return []string{"flow", "source"} }
+
+// RingSize is the size of a Maglev ring.
+type RingSize string
+
+// The sizes of a ring.
+const (
+	RingNormal RingSize = "normal"
+	RingLarge  RingSize = "large"
+)
+
+// Values lists the sizes of a ring.
+func (RingSize) Values() []string { return []string{"normal", "large"} }
 
 // ClientIP is how an endpoint learns the client's address.
 type ClientIP string
@@ -163,10 +189,18 @@ const (
 	CheckHTTP  CheckType = "http"
 	CheckHTTPS CheckType = "https"
 	CheckTCP   CheckType = "tcp"
+	CheckDNS   CheckType = "dns" // a query in one datagram
+	CheckUDP   CheckType = "udp" // any datagram
 )
 
 // Values lists the check types.
-func (CheckType) Values() []string { return []string{"http", "https", "tcp"} }
+func (CheckType) Values() []string { return []string{"http", "https", "tcp", "dns", "udp"} }
+
+// Web says whether the check is a request by HTTP.
+func (t CheckType) Web() bool { return t == CheckHTTP || t == CheckHTTPS }
+
+// Datagram says whether the check is a datagram and an answer to it.
+func (t CheckType) Datagram() bool { return t == CheckDNS || t == CheckUDP }
 
 // ProbeType is the protocol in which probers ask a service at its VIPs.
 type ProbeType string

@@ -20,6 +20,7 @@ type Identity struct {
 	gossip []byte
 	flow   []byte
 	cookie []byte
+	quic   [16]byte
 	fleet  string
 	seal   cipher.AEAD
 	ca     *x509.Certificate
@@ -41,6 +42,7 @@ func New(k Key) (*Identity, error) {
 		gossip: k.derive("gossip", 32),
 		flow:   k.derive("flow", 32),
 		cookie: k.derive("cookie", 32),
+		quic:   [16]byte(k.derive("quic", 16)),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:   aead,
 		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -69,6 +71,10 @@ func (id *Identity) FlowKey(region string) [16]byte {
 	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))
 }
+
+// QUICKey gives the key of the connection ids that the fleet's gateways give
+// out: 16 octets (AES-128).
+func (id *Identity) QUICKey() [16]byte { return id.quic }
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

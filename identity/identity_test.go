@@ -179,6 +179,22 @@ func TestACertificateIsMintedAgainBeforeItExpires(t *testing.T) {
 
 // Balancers of one region agree on the flow key; another region's or fleet's
 // differs.
+func TestQUICKeyIsOneForAFleet(t *testing.T) {
+	key := func(first byte) [16]byte {
+		id, err := New(Key{first, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := id.QUICKey(); got == id.FlowKey("fra") || got == [16]byte{} {
+			t.Errorf("key %x", got)
+		}
+		return id.QUICKey()
+	}
+	if key(1) != key(1) || key(1) == key(2) {
+		t.Error("expected one key for a fleet, and another for another fleet")
+	}
+}
+
 func TestFlowKeyIsOneForARegion(t *testing.T) {
 	of := func(k Key, region string) [16]byte {
 		id, err := New(k)

@@ -15,6 +15,7 @@ func main() {
 			{Name: "packet", Summary: "run a capture's packets through layer 4, offline", Run: packet},
 			{Name: "explain", Summary: "say where a flow goes on this node, and why", Run: explain},
 			{Name: "plan", Summary: "say what a Spec would move and break, before it is applied", Run: plan},
+			{Name: "hostsetup", Summary: "print the commands that set up an endpoint's host where edge does not run", Run: hostsetup},
 			{Name: "detach", Summary: "take layer 4 off its device after edge run has ended", Run: detach},
 		},
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meridian/edge/quiclb"
 )
 
 //go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp bench bpf/bench.bpf.c -- -Ibpf
@@ -14,11 +16,11 @@ import (
 // the number of flows it is one of. The harness itself is measured beside it:
 // subtract "harness". Each case is the median of five runs.
 func BenchmarkProgram(b *testing.B) {
-	spec := strings.Replace(members(false, 1), "services: [", `services: [{service: gw, protocol: https, ports: [444], pools: [{id: main, endpoints: [{address: '10.9.0.1:444'}]}]}, `, 1) +
+	spec := strings.Replace(members(false, 1), "services: [", `services: [{service: gw, protocol: https, http3: true, ports: [444], pools: [{id: main, endpoints: [{address: '10.9.0.1:444'}]}]}, `, 1) +
 		"  - {name: gw2, region: fra, roles: [l7], addresses: {v4: 10.0.1.2}}\n"
 	m := newMachine(b, spec, "lb", Roles{L4: true})
 	m.edgeObjects.Close()
-	k, err := load(Key{7}, defaultFlows, "")
+	k, err := load(Key{7}, defaultFlows, "", blockIDs, plainIDs)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -27,6 +29,10 @@ func BenchmarkProgram(b *testing.B) {
 	m.reconcile(b)
 	to := func(dst string, port int) []byte {
 		return fromRouter(ipHeader{src: client4, dst: dst, proto: protoTCP}.packet(segment(5000, port, ack)))
+	}
+	quic := func(cfg quiclb.Config) []byte {
+		id := connectionID(b, cfg, "gw2", 1)
+		return fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 444, shortHeader(id)...)))
 	}
 	for _, c := range []struct {
 		name    string
@@ -39,6 +45,8 @@ func BenchmarkProgram(b *testing.B) {
 		{"passes", to("10.0.0.1", 22), 2, 0, false},
 		{"safe_slot", to(any4, 444), 3, 20, false},
 		{"tracked", to(any4, 443), 3, 20, false},
+		{"quic_plain", quic(plainIDs), 3, 20, false},
+		{"quic_aes", quic(blockIDs), 3, 20, false},
 	} {
 		for _, flows := range []uint32{1, 65536, 524288, 0} {
 			name := fmt.Sprintf("%s/flows=%d", c.name, flows)

@@ -123,8 +123,11 @@ func (c *checker) by(ctx context.Context, way checkWay) checkResult {
 		return checkResult{err: err}
 	}
 	defer conn.Close()
-	if c.plan.kind == fleet.CheckTCP {
+	switch {
+	case c.plan.kind == fleet.CheckTCP:
 		return checkResult{}
+	case c.plan.kind.Datagram():
+		return checkResult{err: c.ask(conn)}
 	}
 	host := c.plan.host
 	if host == "" {
@@ -243,7 +246,12 @@ func causeOf(err error) fleet.Cause {
 	var ne net.Error
 	var status *statusError
 	var t *tlsError
+	var rcode *rcodeError
 	switch {
+	case errors.As(err, &rcode):
+		return fleet.CauseRcode
+	case errors.Is(err, errNoAnswer):
+		return fleet.CauseProtocol
 	case errors.As(err, &status):
 		return fleet.CauseStatus
 	case errors.Is(err, errBody):

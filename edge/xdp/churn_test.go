@@ -32,6 +32,11 @@ services:
     protocol: http
     ports: [80]
     pools: [{id: main, endpoints: [{address: "10.7.9.9:80"}]}]
+  - service: quic
+    protocol: https
+    http3: true
+    ports: [443]
+    pools: [{id: main, endpoints: [{address: "10.7.9.9:443"}]}]
 `
 
 // churned is churnSpec after the change: one gateway drains, one is added, one

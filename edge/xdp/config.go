@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
 )
 
@@ -43,6 +44,11 @@ type Config struct {
 	// Pins is a folder on a BPF file system where tables and program outlive the
 	// process, for the next to take up (see Detach); empty: they go with Run.
 	Pins string
+
+	// QUIC are the ways in which the fleet's gateways write connection ids: the
+	// newest and, for as long as connections of theirs last, earlier ones under
+	// other rotation numbers. None: QUIC goes by its addresses and ports.
+	QUIC []quiclb.Config
 
 	// NoSecondChance has a gateway keep what is not its own, for the kernel to
 	// reset: to compare, or where all gateways share their connections.

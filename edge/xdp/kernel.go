@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"meridian/edge/maglev"
+	"meridian/edge/quiclb"
 )
 
 // Sizes of the program's tables: twice the limits of a Spec. A test compares
@@ -24,14 +25,8 @@ const (
 	maxBalancers = 2 * 2 * maglev.MaxBalancers // by family; of gateways too
 )
 
-// How long a flow without packets is remembered, seconds.
-const (
-	idleTCP = 3600
-	idleUDP = 60
-)
-
-// bigSlots is the size of a big ring, as BIG_SLOTS in bpf/consts.h.
-const bigSlots = 655373
+// guePort is the UDP port of tunnels by GUE (IANA), as GUE_PORT there.
+const guePort = 6080
 
 // slotUnsafe marks a slot of a ring, as SLOT_UNSAFE does in bpf/consts.h.
 const slotUnsafe = 0x8000
@@ -50,9 +45,10 @@ type kernel struct {
 var _ tables = (*kernel)(nil)
 
 // load brings programs and maps into the kernel, or takes up the maps that
-// outlived an earlier process. flows is how many flows to remember. Errors say
+// outlived an earlier process. flows is how many flows to remember, quic how
+// connection ids are read. Errors say
 // what right or feature is missing.
-func load(key Key, flows int, p pins) (*kernel, error) {
+func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("layer 4: lift the limit on locked memory: %w", err)
 	}
@@ -69,6 +65,9 @@ func load(key Key, flows int, p pins) (*kernel, error) {
 	words := key.words()
 	if err := errors.Join(spec.Variables[edgeVarHashKey].Set(words), spec.Variables[edgeVarFlowBuckets].Set(buckets)); err != nil {
 		return nil, fmt.Errorf("layer 4: set the programs' constants: %w", err)
+	}
+	if err := setQUIC(spec, quic); err != nil {
+		return nil, err
 	}
 	k := &kernel{specs: map[string]*ebpf.MapSpec{}, reasons: names}
 	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers} {
@@ -127,6 +126,22 @@ func (k *kernel) setEndpoint(index uint16, e edgeEndpoint) error {
 func (k *kernel) setVIP(key edgeVipKey, v edgeVip) error { return k.Vips.Put(&key, &v) }
 
 func (k *kernel) dropVIP(key edgeVipKey) error { return gone(k.Vips.Delete(&key)) }
+
+func (k *kernel) setServer(key edgeServerKey, endpoint uint16) error {
+	return k.Servers.Put(&key, uint32(endpoint))
+}
+
+func (k *kernel) dropServer(key edgeServerKey) error { return gone(k.Servers.Delete(&key)) }
+
+func (k *kernel) setNetwork(p netip.Prefix) error {
+	key, first := toNetwork(p), toAddress(p.Addr())
+	return k.Networks.Put(&key, &first)
+}
+
+func (k *kernel) dropNetwork(p netip.Prefix) error {
+	key := toNetwork(p)
+	return gone(k.Networks.Delete(&key))
+}
 
 func (k *kernel) dropRing(index uint32) error {
 	return errors.Join(gone(k.Rings.Delete(index)), gone(k.BigRings.Delete(index)),

@@ -214,7 +214,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	s.device = dev.Attrs().Index
-	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows, pins(l.cfg.Pins)); err != nil {
+	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows, pins(l.cfg.Pins), l.cfg.QUIC...); err != nil {
 		return nil, err
 	}
 	s.ways = newWays(s.nl, s.device, l.cfg.Log)
@@ -372,6 +372,8 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			retry.Reset(retryAfter)
 		} else if err != nil {
 			retry.Reset(reopenAfter)
+		} else if next := s.rec.next; !next.IsZero() {
+			retry.Reset(max(time.Until(next), 0))
 		}
 		if err == nil {
 			err = s.want.serving(s.l.state.get)
@@ -464,8 +466,12 @@ func (s *session) observe(o fleet.Observation) {
 // dial connects by the way of a check: to a VIP through the program, or to what
 // is on this very node and to an endpoint's own address as any process would.
 func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
+	network := "tcp"
+	if way.udp {
+		network = "udp"
+	}
 	if way.key.how == edgeForwardFORWARD_LOCAL {
-		return s.l.cfg.Dial(ctx, "tcp", way.vip.String())
+		return s.l.cfg.Dial(ctx, network, way.vip.String())
 	}
 	o, ok := (*s.l.orders.Load())[way.key]
 	if !ok {
@@ -474,6 +480,9 @@ func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
 	own := s.own[0]
 	if way.vip.Addr().Is6() {
 		own = s.own[1]
+	}
+	if way.udp {
+		return s.wire.dialUDP(ctx, own, way.vip, o)
 	}
 	return s.wire.dial(ctx, own, way.vip, o)
 }

@@ -20,6 +20,10 @@ type tables interface {
 	setEndpoint(index uint16, e edgeEndpoint) error
 	setRings(map[uint32]ringTable) error // each is swapped whole
 	dropRing(index uint32) error
+	setServer(key edgeServerKey, endpoint uint16) error
+	dropServer(edgeServerKey) error
+	setNetwork(netip.Prefix) error
+	dropNetwork(netip.Prefix) error
 	setVIP(edgeVipKey, edgeVip) error
 	dropVIP(edgeVipKey) error
 	clearTraffic(index uint32) error
@@ -55,7 +59,12 @@ type reconciler struct {
 	joined    map[memberKey]bool      // members that were there from the start, or have been up since
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
+	servers   map[edgeServerKey]uint16
+	networks  map[netip.Prefix]bool
 	vips      map[edgeVipKey]edgeVip
+
+	since map[memberKey]time.Time // since when each that may have new flows may; zero: from the start
+	next  time.Time               // when a ring is to change by itself; zero: not
 
 	swaps uint64 // rings put in place, ever
 }
@@ -72,6 +81,7 @@ func newReconciler(t tables, key Key) *reconciler {
 		tables: t, key: key,
 		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
 		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
+		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}, since: map[memberKey]time.Time{},
 	}
 }
 
@@ -80,8 +90,14 @@ func newReconciler(t tables, key Key) *reconciler {
 func (r *reconciler) reconcile(in inputs) error {
 	r.join(in)
 	choices := make([]choice, len(in.want.groups))
+	r.next = time.Time{}
 	for i := range in.want.groups {
-		choices[i] = in.want.groups[i].choose(in.state, r.joined)
+		g := &in.want.groups[i]
+		choices[i] = g.choose(in.state, r.joined)
+		next := choices[i].ramp(g, r.since, in.want.keep.ramp, in.now)
+		if !next.IsZero() && (r.next.IsZero() || next.Before(r.next)) {
+			r.next = next
+		}
 	}
 	return r.write(in, r.wantRecords(in, choices), choices)
 }
@@ -91,6 +107,7 @@ func (r *reconciler) reconcile(in inputs) error {
 // that it does not check, and the others once they have been found up.
 func (r *reconciler) join(in inputs) {
 	begun, joined, checked := r.joined != nil, map[memberKey]bool{}, map[fleet.Target]bool{}
+	since := map[memberKey]time.Time{}
 	for _, c := range in.want.checks {
 		checked[c.target] = true
 	}
@@ -99,9 +116,16 @@ func (r *reconciler) join(in inputs) {
 			if !begun || !checked[m.key.target] || r.joined[m.key] || in.state(m.key.target) == fleet.Up {
 				joined[m.key] = true
 			}
+			switch was, had := r.since[m.key]; {
+			case !joined[m.key] || in.state(m.key.target) == fleet.Down:
+			case had || !begun:
+				since[m.key] = was
+			default:
+				since[m.key] = in.now
+			}
 		}
 	}
-	r.joined = joined
+	r.joined, r.since = joined, since
 }
 
 // write runs the steps in order and stops at the first that fails.
@@ -115,8 +139,12 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
 		{"rings", func() error { return r.writeRings(in, choices) }},
+		{"QUIC servers", func() error { return r.writeServers(d) }},
 		{"VIPs", func() error { return r.writeVIPs(d) }},
+		{"networks", func() error { return r.writeNetworks(d) }},
+		{"old networks", func() error { return r.dropNetworks(d) }},
 		{"old VIPs", func() error { return r.dropVIPs(d) }},
+		{"old QUIC servers", func() error { return r.dropServers(d) }},
 		{"old rings", func() error { return r.dropRings(d) }},
 		{"old endpoints", func() error { return r.lower(records) }},
 		{"old balancers", func() error { return r.dropBalancers(d) }},
@@ -130,7 +158,10 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 
 func (r *reconciler) writeNode(d *desired) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
-		IdleTcp: idleTCP, IdleUdp: idleUDP}
+		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second)}
+	if len(d.networks) > 0 {
+		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)
+	}
 	if d.balances {
 		n.Duties |= uint32(edgeDutyDUTY_BALANCE)
 	}
@@ -180,6 +211,10 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 	for gi, g := range in.want.groups {
 		for mi, m := range g.members {
 			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr), Who: m.key.who()}
+			if m.key.gue {
+				e.Gue = swap16(guePort)
+				e.Outer += OverheadGUE
+			}
 			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
 				e.Keeps = 1
 			}

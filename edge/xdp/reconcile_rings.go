@@ -9,10 +9,6 @@ import (
 	"meridian/edge/maglev"
 )
 
-// retireAfter is how long a ring that was replaced is remembered: the flows of
-// then are taken to have ended.
-const retireAfter = 24 * time.Hour
-
 // writeRings swaps in, all at once, the rings whose slots or former owners are
 // others than before.
 func (r *reconciler) writeRings(in inputs, choices []choice) error {
@@ -48,14 +44,14 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		if err != nil {
 			return e, nil, err
 		}
-		e = ringEntry{index: index, history: maglev.NewHistory(maglev.Slots, r.key.ringSeed())}
+		e = ringEntry{index: index, history: maglev.NewHistory(g.slots(), r.key.ringSeed())}
 		if err := e.history.Restore(g.presumed(in.now)); err != nil {
 			return e, nil, err
 		}
 	}
 	members, owners := make([]maglev.Member, 0, len(c.ring)), map[string]uint16{}
 	for _, i := range c.ring {
-		members = append(members, maglev.Member{Name: g.members[i].name, Weight: g.members[i].weight})
+		members = append(members, c.member(g, i))
 	}
 	for i, m := range g.members {
 		if c.keep[i] {
@@ -71,7 +67,7 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 			return e, nil, err
 		}
 	}
-	retired := history.Retire(in.now.Add(-retireAfter))
+	retired := history.Retire(in.now.Add(-in.want.keep.retire))
 	if had && !retired && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
 		return e, nil, nil
 	}
@@ -167,9 +163,15 @@ func (r *reconciler) writeVIPs(d *desired) error {
 			return err
 		}
 	}
+	for _, n := range d.networks {
+		whole := frontend{addr: n.Addr(), bits: n.Bits()}
+		if err := r.setVIP(whole.key(), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
+			return err
+		}
+	}
 	for _, f := range d.frontends {
 		v := r.vip(f, &d.groups[f.group])
-		if old, ok := r.vips[f.key()]; ok {
+		if old, ok := r.vips[f.key()]; ok && old.service() {
 			v.Stats = old.Stats
 		} else {
 			v.Stats = r.freeStats()
@@ -184,7 +186,8 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	for _, row := range d.fragmentRows() {
 		v := r.vip(row.frontend, &d.groups[row.group])
 		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
-		v.Mask, v.PortMask, v.Stats = [2]uint64{^uint64(0), ^uint64(0)}, 0, r.vips[row.of].Stats
+		v.Flags &^= uint8(edgeVipFlagVIP_QUIC) // they have no header
+		v.Mask, v.PortMask, v.Stats = wholeFlow.address, 0, r.vips[row.of].Stats
 		if err := r.setVIP(row.key(), v); err != nil {
 			return err
 		}
@@ -194,7 +197,16 @@ func (r *reconciler) writeVIPs(d *desired) error {
 
 // vip gives a frontend's record, but for the place of its traffic.
 func (r *reconciler) vip(f frontend, g *group) edgeVip {
-	v := edgeVip{Salt: r.key.salt(f), Mask: [2]uint64{^uint64(0), ^uint64(0)}, PortMask: ^uint16(0), Ring: r.rings[g.id].index}
+	v := edgeVip{Salt: r.key.salt(f), Mask: f.by.address, PortMask: f.by.port, Ring: r.rings[g.id].index}
+	if g.large {
+		v.Flags |= uint8(edgeVipFlagVIP_BIG)
+	}
+	if f.by != wholeFlow {
+		v.Flags |= uint8(edgeVipFlagVIP_AFFINITY)
+	}
+	if f.quic {
+		v.Flags |= uint8(edgeVipFlagVIP_QUIC)
+	}
 	if g.gateways && !r.alone {
 		v.Flags |= uint8(edgeVipFlagVIP_CHAIN)
 	}
@@ -232,6 +244,9 @@ func (r *reconciler) dropVIPs(d *desired) error {
 	keep := map[edgeVipKey]bool{}
 	for _, a := range d.addresses {
 		keep[vipKey(a)] = true
+	}
+	for _, n := range d.networks {
+		keep[frontend{addr: n.Addr(), bits: n.Bits()}.key()] = true
 	}
 	for _, f := range d.frontends {
 		keep[f.key()] = true

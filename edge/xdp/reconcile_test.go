@@ -22,6 +22,8 @@ type memory struct {
 	endpoints map[uint16]edgeEndpoint
 	rings     map[uint32]map[uint16]bool // the endpoints in each
 	vips      map[edgeVipKey]edgeVip
+	servers   map[edgeServerKey]uint16
+	networks  map[netip.Prefix]bool
 	calls     int
 }
 
@@ -29,7 +31,8 @@ var errInjected = errors.New("injected")
 
 func newMemory(t *testing.T, fail func() bool) *memory {
 	return &memory{t: t, fail: fail, balancers: map[netip.Addr]bool{}, endpoints: map[uint16]edgeEndpoint{},
-		rings: map[uint32]map[uint16]bool{}, vips: map[edgeVipKey]edgeVip{}}
+		rings: map[uint32]map[uint16]bool{}, vips: map[edgeVipKey]edgeVip{},
+		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}}
 }
 
 // do makes a change and looks at the whole.
@@ -39,6 +42,16 @@ func (m *memory) do(change func()) error {
 		return errInjected
 	}
 	change()
+	for k, e := range m.servers {
+		if m.endpoints[e].How == uint8(edgeForwardFORWARD_NONE) {
+			m.t.Fatalf("server %v is endpoint %d, which is none", k, e)
+		}
+	}
+	for n := range m.networks {
+		if _, ok := m.vips[edgeVipKey{Addr: toAddress(n.Addr()), Net: 1}]; !ok {
+			m.t.Fatalf("network %s is none", n)
+		}
+	}
 	for k, v := range m.vips {
 		if v.address() {
 			continue
@@ -47,7 +60,7 @@ func (m *memory) do(change func()) error {
 		if !ok {
 			m.t.Fatalf("VIP %v has no ring", k)
 		}
-		if _, ok := m.vips[edgeVipKey{Addr: k.Addr}]; !ok {
+		if _, ok := m.vips[edgeVipKey{Addr: k.Addr, Net: k.Net}]; !ok {
 			m.t.Fatalf("VIP %v has no address", k)
 		}
 		for e := range ring {
@@ -80,6 +93,14 @@ func (m *memory) setRings(rings map[uint32]ringTable) error {
 	})
 }
 func (m *memory) dropRing(i uint32) error              { return m.do(func() { delete(m.rings, i) }) }
+func (m *memory) setServer(k edgeServerKey, e uint16) error {
+	return m.do(func() { m.servers[k] = e })
+}
+func (m *memory) dropServer(k edgeServerKey) error { return m.do(func() { delete(m.servers, k) }) }
+func (m *memory) setNetwork(p netip.Prefix) error  { return m.do(func() { m.networks[p] = true }) }
+func (m *memory) dropNetwork(p netip.Prefix) error {
+	return m.do(func() { delete(m.networks, p) })
+}
 func (m *memory) setVIP(k edgeVipKey, v edgeVip) error { return m.do(func() { m.vips[k] = v }) }
 func (m *memory) dropVIP(k edgeVipKey) error           { return m.do(func() { delete(m.vips, k) }) }
 func (m *memory) clearTraffic(uint32) error            { return m.do(func() {}) }
@@ -91,14 +112,22 @@ func randomSpec(rnd *rand.Rand) string {
 	for i := range 1 + rnd.IntN(3) {
 		fmt.Fprintf(&b, ", 192.0.2.%d", 1+3*i+rnd.IntN(3))
 	}
-	b.WriteString("]}}]\nnodes:\n  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1, v6: 'fd00::1'}}\n")
+	b.WriteString("]")
+	if rnd.IntN(2) == 0 {
+		fmt.Fprintf(&b, ", prefixes: [203.0.113.0/%d]", 24+rnd.IntN(4))
+	}
+	b.WriteString("}}]\nnodes:\n  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1, v6: 'fd00::1'}}\n")
 	for i := range 6 {
 		if rnd.IntN(2) == 0 {
 			state := []string{"active", "active", "draining", "disabled"}[rnd.IntN(4)]
 			fmt.Fprintf(&b, "  - {name: gw%d, region: fra, roles: [l7, l4], weight: %d, state: %s, addresses: {v4: 10.0.1.%d}}\n", i, 1+rnd.IntN(3), state, i)
 		}
 	}
-	b.WriteString("services:\n  - {service: web, protocol: http, ports: [80, 8080], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}\n")
+	forwarding := []string{"ipip", "gue", "l2_dsr"}[rnd.IntN(3)]
+	fmt.Fprintf(&b, "services:\n  - {service: web, protocol: https, http3: %v, forwarding: %s, ports: [80, 8080], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}\n", rnd.IntN(2) == 0, forwarding)
+	if rnd.IntN(2) == 0 {
+		b.WriteString("  - {service: all, protocol: tcp, all_ports: true, ports: [1], pools: [{id: main, endpoints: [{address: '10.5.2.1:1'}]}]}\n")
+	}
 	if rnd.IntN(2) == 0 {
 		fmt.Fprintf(&b, "  - {service: tcp, protocol: tcp, ports: [7], pools: [{id: main, endpoints: [{address: '10.5.0.%d:7'}, {address: '10.5.1.1:7'}]}]}\n", rnd.IntN(4))
 	}
@@ -158,8 +187,11 @@ func TestReconcilerConvergesWithoutHalfStates(t *testing.T) {
 // holds compares the tables with what is wanted.
 func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet.State) {
 	m.t.Helper()
-	if len(m.vips) != len(d.frontends)+len(d.fragmentRows())+len(d.addresses) {
+	if len(m.vips) != len(d.frontends)+len(d.fragmentRows())+len(d.addresses)+len(d.networks) {
 		m.t.Fatalf("%d VIPs in the table, expected %d and %d addresses", len(m.vips), len(d.frontends), len(d.addresses))
+	}
+	if len(m.networks) != len(d.networks) || fmt.Sprint(m.servers) != fmt.Sprint(r.wantServers(d)) {
+		m.t.Fatalf("networks %v and servers %v in the tables, expected %v and %v", m.networks, m.servers, d.networks, r.wantServers(d))
 	}
 	if len(m.rings) != len(d.groups) {
 		m.t.Fatalf("%d rings in the table, expected %d", len(m.rings), len(d.groups))
@@ -236,7 +268,7 @@ func TestTablesHoldTheLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int{
-		edgeMapVips: maxVIPs + maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
+		edgeMapVips: maxVIPs + 3*maxAddresses, edgeMapServers: maxEndpoints, edgeMapNetworks: maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
 		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers,
 	} {
 		if got := int(spec.Maps[name].MaxEntries); got != want {

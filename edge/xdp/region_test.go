@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
 	"meridian/health/verdict"
 	"meridian/internal/testkit"
@@ -40,6 +41,7 @@ type region struct {
 	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
 	gateways                     map[string]*gateway
+	quic                         []quiclb.Config // of all nodes
 }
 
 // gateway is a server at the VIPs.
@@ -85,7 +87,8 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 	t.Helper()
 	testkit.Root(t)
 	r := &region{t: t, world: worldOf(t, spec),
-		log: slog.New(slog.NewTextHandler(t.Output(), nil)), more: map[string]*netns.NS{}, nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{}}
+		log: slog.New(slog.NewTextHandler(t.Output(), nil)), more: map[string]*netns.NS{}, nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{},
+		quic: []quiclb.Config{blockIDs}}
 	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
 		n, err := netns.New(name)
 		if err != nil {
@@ -178,7 +181,7 @@ func (h *trackers) Observe(o fleet.Observation) fleet.Verdict {
 func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 	r.t.Helper()
 	cfg.Node, cfg.Log, cfg.Key = ns.Name, r.log.With("node", ns.Name), Key{1, 2, 3}
-	cfg.Dial = ns.Dial
+	cfg.Dial, cfg.QUIC = ns.Dial, r.quic
 	l, err := New(cfg)
 	r.must(err)
 	r.must(l.Apply(r.world))

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -15,7 +17,7 @@ import (
 // who is the digest by which a member is known again in the endpoint table.
 func (k memberKey) who() uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%+v %s %d", k.target, k.addr, k.how)
+	fmt.Fprintf(h, "%+v %s %d %t", k.target, k.addr, k.how, k.gue)
 	return h.Sum64()
 }
 
@@ -26,11 +28,21 @@ type live struct {
 	balancers []netip.Addr
 	rings     map[uint32]ringTable
 	big       map[uint32]ringTable
+	servers   map[edgeServerKey]uint16
+	networks  []netip.Prefix
+}
+
+// ring gives what stands behind a VIP.
+func (l *live) ring(v edgeVip) ringTable {
+	if v.Flags&uint8(edgeVipFlagVIP_BIG) != 0 {
+		return l.big[v.Ring]
+	}
+	return l.rings[v.Ring]
 }
 
 // read gives what the tables hold; all empty where they are new.
 func (k *kernel) read() (*live, error) {
-	l := &live{vips: map[edgeVipKey]edgeVip{}}
+	l := &live{vips: map[edgeVipKey]edgeVip{}, servers: map[edgeServerKey]uint16{}}
 	indexes := make([]uint32, maxEndpoints)
 	l.endpoints = make([]edgeEndpoint, maxEndpoints)
 	if _, err := k.Endpoints.BatchLookup(new(ebpf.MapBatchCursor), indexes, l.endpoints, nil); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -46,11 +58,20 @@ func (k *kernel) read() (*live, error) {
 	for it := k.Balancers.Iterate(); it.Next(&addr, &one); {
 		l.balancers = append(l.balancers, fromAddress(addr))
 	}
+	var server edgeServerKey
+	var endpoint uint32
+	for it := k.Servers.Iterate(); it.Next(&server, &endpoint); {
+		l.servers[server] = uint16(endpoint)
+	}
+	var network edgeNetwork
+	for it := k.Networks.Iterate(); it.Next(&network, &addr); {
+		l.networks = append(l.networks, fromNetwork(network))
+	}
 	var err error
 	if l.rings, err = readRings(k.Rings, k.Formers, maglev.Slots); err != nil {
 		return nil, err
 	}
-	if l.big, err = readRings(k.BigRings, k.BigFormers, bigSlots); err != nil {
+	if l.big, err = readRings(k.BigRings, k.BigFormers, maglev.LargeSlots); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -119,6 +140,9 @@ func (r *reconciler) restore(l *live, in inputs) {
 			if i, ok := index[m.key.who()]; ok {
 				r.endpoints[m.key] = i
 				r.joined[m.key] = r.records[i].Takes == 1
+				if r.joined[m.key] {
+					r.since[m.key] = time.Time{}
+				}
 				names[g.id][i] = m.name
 			}
 		}
@@ -126,30 +150,34 @@ func (r *reconciler) restore(l *live, in inputs) {
 	for _, a := range l.balancers {
 		r.balancers[a] = true
 	}
-	used := map[uint32]bool{}
-	for k, v := range l.vips {
-		r.vips[k] = v
+	for _, n := range l.networks {
+		r.networks[n] = true
 	}
+	maps.Copy(r.servers, l.servers)
+	maps.Copy(r.vips, l.vips)
+	used := map[uint32]bool{}
 	for _, f := range in.want.frontends {
 		g := &in.want.groups[f.group]
 		v, ok := l.vips[f.key()]
 		if _, done := r.rings[g.id]; !ok || done {
 			continue
 		}
-		r.rings[g.id] = ringEntry{index: v.Ring, history: g.recalled(r.key, l.rings[v.Ring], names[g.id], in)}
+		r.rings[g.id] = ringEntry{index: v.Ring, history: g.recalled(r.key, l.ring(v), names[g.id], in)}
 		used[v.Ring] = true
 	}
-	for i := range l.rings {
-		if !used[i] {
-			r.rings[fmt.Sprintf("no longer wanted: %d", i)] = ringEntry{index: i, history: maglev.NewHistory(maglev.Slots, 0)}
+	for _, rings := range []map[uint32]ringTable{l.rings, l.big} {
+		for i := range rings {
+			if !used[i] {
+				r.rings[fmt.Sprintf("no longer wanted: %d", i)] = ringEntry{index: i, history: maglev.NewHistory(maglev.Slots, 0)}
+			}
 		}
 	}
 }
 
 // recalled gives the history that a ring in the tables stands for.
 func (g *group) recalled(key Key, t ringTable, names map[uint16]string, in inputs) *maglev.History {
-	h := maglev.NewHistory(maglev.Slots, key.ringSeed())
-	if !g.gateways || t.slots == nil {
+	h := maglev.NewHistory(g.slots(), key.ringSeed())
+	if !g.gateways || len(t.slots) != g.slots() {
 		return h
 	}
 	owners := make([]string, len(t.slots))

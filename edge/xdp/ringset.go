@@ -1,12 +1,18 @@
 package xdp
 
-import "meridian/fleet"
+import (
+	"time"
+
+	"meridian/edge/maglev"
+	"meridian/fleet"
+)
 
 // choice is what health makes of a group: who is in the ring, and whose flows
 // may stay.
 type choice struct {
-	ring []int        // indexes in group.members
-	keep map[int]bool // members that may keep flows; holds those of the ring
+	ring   []int        // indexes in group.members
+	keep   map[int]bool // members that may keep flows; holds those of the ring
+	weight map[int]int  // of those of the ring that have less than their own
 }
 
 // choose applies health and the operator's word to a group. A member that is
@@ -41,4 +47,35 @@ func (g *group) choose(state func(fleet.Target) fleet.State, joined map[memberKe
 		}
 	}
 	return c
+}
+
+// rampSteps is in how many steps a member that joins gets its weight.
+const rampSteps = 5
+
+// ramp gives members that joined less than so long ago a part of their weight,
+// and says when that is next to change; zero: never.
+func (c *choice) ramp(g *group, since map[memberKey]time.Time, over time.Duration, now time.Time) (next time.Time) {
+	c.weight = map[int]int{}
+	for _, i := range c.ring {
+		began := since[g.members[i].key]
+		took := now.Sub(began)
+		if took >= over {
+			continue
+		}
+		step := max(took, 0)*(rampSteps-1)/over + 1
+		c.weight[i] = max(1, g.members[i].weight*int(step)/rampSteps)
+		if t := began.Add(over * step / (rampSteps - 1)); next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	return next
+}
+
+// member gives a member of the ring with the weight that it has now.
+func (c *choice) member(g *group, i int) maglev.Member {
+	m := maglev.Member{Name: g.members[i].name, Weight: g.members[i].weight}
+	if w, ok := c.weight[i]; ok {
+		m.Weight = w
+	}
+	return m
 }

@@ -81,7 +81,7 @@ var (
 	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
 		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
 	descFlows = prometheus.NewDesc("meridian_l4_flow_lookups_total",
-		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen); and evicted flows.", []string{"result"}, nil)
+		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen), quic (by its connection id); and evicted flows.", []string{"result"}, nil)
 	descChances = prometheus.NewDesc("meridian_l4_chances_total",
 		"Packets at unsafe slots, on a gateway, that it does not pass on: mine (of a connection it has, or beginning), none (no former owner is left).", []string{"result"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
@@ -159,11 +159,15 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// label names a VIP, as tcp/192.0.2.1:443.
+// label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands
+// for all that are left.
 func (f frontend) label() string {
 	proto := "tcp"
 	if f.proto == protoUDP {
 		proto = "udp"
+	}
+	if f.bits > 0 {
+		return fmt.Sprintf("%s/%s:%d", proto, netip.PrefixFrom(f.addr, f.bits), f.port)
 	}
 	return proto + "/" + netip.AddrPortFrom(f.addr, f.port).String()
 }

@@ -92,7 +92,7 @@ static __always_inline struct endpoint *next_after(const struct packet *p, const
  * a change that has not come to both yet. */
 static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u64 *hash)
 {
-	struct vip *vip = find_vip(p);
+	struct vip *vip = find_vip(p, n);
 	struct endpoint *e;
 	__u32 owner = 0;
 	__u16 slot;
@@ -105,6 +105,9 @@ static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const str
 		return e && e->how != FORWARD_LOCAL ? e : 0;
 	}
 	*hash = flow_hash(p, vip);
+	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
+	if (e)
+		return e->how != FORWARD_LOCAL && p->hops < MAX_HOPS ? e : 0;
 	slot = from_ring(vip, *hash);
 	if (!(slot & SLOT_UNSAFE) && is_local(slot))
 		return 0;

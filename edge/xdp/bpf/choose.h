@@ -58,7 +58,7 @@ static __always_inline struct endpoint *choose(const struct packet *p, const str
 {
 	*slot = from_ring(vip, hash);
 	if (*slot & SLOT_UNSAFE)
-		return choose_tracked(p, vip, n, hash, *slot);
+		return choose_tracked(p, vip, n, tracked_hash(p, vip, hash), *slot);
 	count(FLOW_SAFE);
 	return by_slot(*slot);
 }
@@ -66,7 +66,7 @@ static __always_inline struct endpoint *choose(const struct packet *p, const str
 /* keep_fragments notes where a first fragment goes, for the later ones. */
 static __always_inline void keep_fragments(const struct packet *p, const struct node *n, __u32 owner)
 {
-	struct vip *row = vip_at(&p->dst, 0, p->proto);
+	struct vip *row = find_service(&p->dst, 0, p->proto, 1, n);
 	__u32 now = now_seconds(), had;
 	__u64 hash;
 

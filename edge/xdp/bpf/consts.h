@@ -43,10 +43,13 @@
 #define GUE_PORT 6080          /* UDP (IANA) */
 #define MAX_HOPS 6             /* times that gateways pass a packet on */
 
+#define ROTATIONS 8            /* configurations of QUIC connection ids */
+#define SERVER_ID 4            /* octets of a server id in them */
+
 /* Each table holds twice what a Spec may ask for (limits.go in edge/maglev),
  * since in a change old and new stand side by side. */
 #define MAX_VIPS 2048          /* {address, port, protocol} */
-#define MAX_ADDRESSES 512      /* distinct VIP addresses */
+#define MAX_ADDRESSES 512      /* distinct VIP addresses and networks */
 #define MAX_RINGS 512
 #define MAX_ENDPOINTS 8192
 #define MAX_BALANCERS 2048     /* addresses: two each; gateways count, since they pass packets on */

@@ -49,11 +49,12 @@ static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *
 
 /* parse_inner parses the packet inside; false: it is not for one of our VIPs,
  * the only kind that a balancer sends, or its header makes no sense. */
-static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *p, struct packet *in, __u32 l3, __u8 proto)
+static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *p, struct packet *in,
+				       const struct node *n, __u32 l3, __u8 proto)
 {
 	in->l3 = l3;
 	in->ethertype = proto == PROTO_IPIP ? ETH_IPV4 : ETH_IPV6;
-	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst);
+	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst, n);
 }
 
 /* hops_of gives how often gateways have passed the packet on. */
@@ -87,7 +88,7 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 	struct endpoint *next = 0;
 	__u64 hash = 0;
 
-	if (!parse_inner(ctx, p, &in, inner, proto))
+	if (!parse_inner(ctx, p, &in, n, inner, proto))
 		return PASS_OTHER;
 	if (!bpf_map_lookup_elem(&balancers, &p->src))
 		return DROP_UNTRUSTED;

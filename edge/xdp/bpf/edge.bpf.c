@@ -14,6 +14,7 @@
 #include "ring.h"
 #include "flow.h"
 #include "choose.h"
+#include "quic.h"
 #include "tunnel.h"
 #include "toobig.h"
 #include "echo.h"

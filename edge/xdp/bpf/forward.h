@@ -57,7 +57,7 @@ static __always_inline void count_vip(const struct vip *vip, const struct packet
  * circles. */
 static __always_inline enum reason no_service(struct xdp_md *ctx, const struct packet *p, const struct node *n)
 {
-	if (!is_vip(&p->dst))
+	if (!is_vip(&p->dst, n))
 		return PASS_OTHER;
 	if (n->duties & DUTY_DECAPSULATE)
 		return PASS_NO_SERVICE;
@@ -66,7 +66,7 @@ static __always_inline enum reason no_service(struct xdp_md *ctx, const struct p
 
 static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
-	struct vip *vip = find_vip(p);
+	struct vip *vip = find_vip(p, n);
 	struct endpoint *e, *next;
 	__u16 slot = 0;
 	__u64 hash;
@@ -74,7 +74,11 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 	if (!vip)
 		return no_service(ctx, p, n);
 	hash = flow_hash(p, vip);
-	e = p->fragment == LATER ? choose_later(p, vip, n) : choose(p, vip, n, hash, &slot);
+	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
+	if (e)
+		count(FLOW_QUIC);
+	else
+		e = p->fragment == LATER ? choose_later(p, vip, n) : choose(p, vip, n, hash, &slot);
 	count_vip(vip, p);
 	if (!e)
 		return DROP_NO_MEMBER;

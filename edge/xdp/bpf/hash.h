@@ -51,6 +51,15 @@ static __always_inline __u64 flow_hash(const struct packet *p, const struct vip 
 		       vip->salt ^ (bpf_ntohs(p->sport) & vip->port_mask));
 }
 
+/* tracked_hash gives the hash by which the table knows a flow: hash itself, or
+ * where that is of all flows of a client alike, one of this flow. */
+static __always_inline __u64 tracked_hash(const struct packet *p, const struct vip *vip, __u64 hash)
+{
+	if (!(vip->flags & VIP_AFFINITY))
+		return hash;
+	return siphash(bpf_be64_to_cpu(p->src.half[0]), bpf_be64_to_cpu(p->src.half[1]), vip->salt ^ bpf_ntohs(p->sport));
+}
+
 /* fragment_hash gives that of a datagram in fragments; beyond any port's. */
 static __always_inline __u64 fragment_hash(const struct packet *p, const struct vip *vip)
 {

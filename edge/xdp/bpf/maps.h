@@ -5,6 +5,14 @@
 /* Key of the flow hash; the same on every balancer of a region. */
 volatile const __u64 hash_key[2];
 
+/* How connection ids are read, by their rotation number. */
+volatile const struct quic_config quic[ROTATIONS];
+
+/* What AES decrypts by: S-box and column mixing in one, and the S-box alone,
+ * both inverse (FIPS 197 section 5.3.5). */
+volatile const __u32 aes_columns[4][256];
+volatile const __u8 aes_box[256];
+
 /* Buckets in `flows`. */
 volatile const __u32 flow_buckets;
 
@@ -17,10 +25,27 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_VIPS + MAX_ADDRESSES);
+	__uint(max_entries, MAX_VIPS + 3 * MAX_ADDRESSES); /* those as a whole, and for fragments of TCP and UDP */
 	__type(key, struct vip_key);
 	__type(value, struct vip);
 } vips SEC(".maps");
+
+/* Networks of VIPs; the value is the first address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_ADDRESSES);
+	__type(key, struct network);
+	__type(value, struct address);
+} networks SEC(".maps");
+
+/* Endpoints by server id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ENDPOINTS);
+	__type(key, struct server_key);
+	__type(value, __u32);
+} servers SEC(".maps");
 
 /* Who may tunnel to this node. */
 struct {

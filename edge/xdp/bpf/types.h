@@ -43,6 +43,7 @@ enum reason {
 	FLOW_EVICTED,        /* a flow in use gave way for a new one */
 	FLOW_FRAGMENT,       /* a later fragment, after its first */
 	FLOW_FRAGMENT_ROW,   /* a later fragment of which no first was seen: by addresses alone */
+	FLOW_QUIC,           /* to the server that its QUIC connection id says, whatever the ring */
 	CHANCE_MINE,         /* at an unsafe slot: of a connection of this gateway, or one that begins */
 	CHANCE_NONE,         /* at an unsafe slot: of no connection here, and no former owner is left */
 	REASONS,
@@ -63,19 +64,31 @@ enum duty {
 	DUTY_DECAPSULATE = 2, /* unpack what balancers of the region send; the VIPs stand on lo */
 };
 
+enum node_flag {
+	NODE_NETWORKS = 1, /* there are networks of VIPs */
+};
+
 struct node {
 	struct address own4, own6; /* zero where the node has none */
 	__u32 duties;              /* of enum duty */
 	__u32 idle_tcp, idle_udp;  /* seconds after which an unused flow is forgotten */
-	__u16 check_first;         /* TCP ports of our own checks, host order, */
+	__u16 check_first;         /* TCP and UDP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
+	__u32 flags;               /* of enum node_flag */
+	__u32 zero;
 };
 
 struct vip_key {
 	struct address addr;
 	__be16 port;               /* both 0: the address as a whole */
 	__u8 proto;
-	__u8 zero[5];
+	__u8 net;                  /* 1: of the network that begins with addr */
+	__u8 zero[4];
+};
+
+struct network {
+	__u32 bits;                /* IPv4: 96 more than it is written with */
+	__u8 addr[16];             /* a struct address, but for its alignment */
 };
 
 enum vip_flag {
@@ -83,6 +96,8 @@ enum vip_flag {
 	VIP_CHAIN = 2,     /* members are gateways, which pass on what is not theirs */
 	VIP_FRAGMENTS = 4, /* for later fragments alone, which show no port */
 	VIP_ADDRESS = 8,   /* the address as a whole: no service */
+	VIP_QUIC = 16,     /* connection ids say members, see servers */
+	VIP_AFFINITY = 32, /* the mask leaves something out */
 };
 
 struct vip {
@@ -155,6 +170,26 @@ struct bucket {
 	struct flow way[FLOW_WAYS];
 };
 
+/* Whom a server id in a QUIC connection id stands for. */
+struct server_key {
+	__u32 ring;                /* of whose members it is one */
+	__u8 server[SERVER_ID];
+};
+
+enum quic_how {
+	QUIC_NONE,
+	QUIC_PLAIN,
+	QUIC_BLOCK,                /* server id and nonce are one block of AES */
+};
+
+/* How connection ids under one rotation number are written, see quic.h. */
+struct quic_config {
+	__u8 how;                  /* enum quic_how */
+	__u8 length;               /* of an id, octets */
+	__u16 zero;
+	__u32 key[44];             /* AES-128, for decryption: round keys in the order of use */
+};
+
 struct traffic {
 	__u64 packets;
 	__u64 octets;              /* of IP packets, before encapsulation */
@@ -188,3 +223,7 @@ const enum duty *btf_duty __attribute__((unused));
 const enum vip_flag *btf_vip_flag __attribute__((unused));
 const struct reply *btf_reply __attribute__((unused));
 const struct order *btf_order __attribute__((unused));
+const enum node_flag *btf_node_flag __attribute__((unused));
+const enum quic_how *btf_quic_how __attribute__((unused));
+const struct server_key *btf_server_key __attribute__((unused));
+const struct network *btf_network __attribute__((unused));
