@@ -54,6 +54,7 @@ func (s *Spec) check(errs *Errors) {
 	}
 	c.zones(services)
 	c.certificates()
+	c.defence()
 	c.probes()
 	c.dns()
 }

@@ -67,7 +67,7 @@ func load(key Key, flows int) (*kernel, error) {
 		return nil, fmt.Errorf("layer 4: set the programs' constants: %w", err)
 	}
 	k := &kernel{specs: map[string]*ebpf.MapSpec{}, reasons: names}
-	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers} {
+	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers, edgeMapLists, edgeMapRuleSets} {
 		k.specs[name] = spec.Maps[name].InnerMap.Copy()
 	}
 	if err := spec.LoadAndAssign(&k.edgeObjects, nil); err != nil {
@@ -121,8 +121,11 @@ func (k *kernel) dropRing(index uint32) error {
 }
 
 func (k *kernel) clearTraffic(index uint32) error {
-	return k.VipStats.Put(index, make([]edgeTraffic, ebpf.MustPossibleCPU()))
+	return k.VipStats.Put(index, make([]edgeTraffic, cpus()))
 }
+
+// cpus is how many values an entry of a per-CPU map has.
+func cpus() int { return ebpf.MustPossibleCPU() }
 
 // gone makes a deletion of what is not there a success: it is what was wanted.
 func gone(err error) error {

@@ -20,12 +20,14 @@ import (
 
 // Layer4 is layer 4 of one node.
 type Layer4 struct {
-	cfg   Config
-	want  atomic.Pointer[desired]
-	kick  chan struct{} // something that the tables depend on has changed
-	ways  chan struct{} // likewise, routes or neighbours
-	state *states
-	stats *stats
+	cfg      Config
+	want     atomic.Pointer[desired]
+	guard    *shield
+	watchers watchers
+	kick     chan struct{} // something that the tables depend on has changed
+	ways     chan struct{} // likewise, routes or neighbours
+	state    *states
+	stats    *stats
 
 	mu    sync.Mutex
 	ready error // nil: can serve
@@ -42,8 +44,9 @@ func New(cfg Config) (*Layer4, error) {
 	}
 	l := &Layer4{
 		cfg: cfg, kick: make(chan struct{}, 1), ways: make(chan struct{}, 1),
-		state: newStates(), stats: newStats(), ready: errNotAttached,
+		state: newStates(), stats: newStats(), ready: errNotAttached, watchers: watchers{subs: map[chan *Sample]bool{}},
 	}
+	l.guard = newShield(cfg.Geo, func() { poke(l.kick) })
 	l.orders.Store(&map[memberKey]order{})
 	return l, nil
 }
@@ -66,6 +69,9 @@ func (l *Layer4) Apply(w *fleet.World) error {
 		if err := l.holds(d); err != nil {
 			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
 		}
+	}
+	if err := l.guard.apply(w.Snapshot.Spec.Defence, append(valid(d.own4, d.own6), d.addresses...)); err != nil {
+		return fmt.Errorf("layer 4: %w", err)
 	}
 	l.want.Store(d)
 	poke(l.kick)
@@ -243,7 +249,7 @@ func (s *session) attach(old *session, name string) (err error) {
 		s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
 		return err
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
 		return err
 	}
 	if err := old.link.Update(prog); err != nil {
@@ -301,6 +307,11 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			}
 		})
 	}
+	s.background.Go(func() {
+		if err := s.readSamples(ctx); err != nil {
+			s.l.cfg.Log.Error("layer 4: no more samples of packets", "error", err)
+		}
+	})
 	refresh := time.NewTicker(refreshAll)
 	defer refresh.Stop()
 	retry := time.NewTimer(0)
@@ -361,7 +372,7 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		}
 		*stale = false
 	}
-	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop, now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
 		return err
 	}
 	s.publish(d)

@@ -23,6 +23,7 @@ type tables interface {
 	setVIP(edgeVipKey, edgeVip) error
 	dropVIP(edgeVipKey) error
 	clearTraffic(index uint32) error
+	defences
 }
 
 // hop is the next hop on the way to an address.
@@ -38,6 +39,7 @@ type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
 	hop   func(netip.Addr) hop
+	guard *guard // nil: none
 	now   time.Time
 }
 
@@ -56,6 +58,7 @@ type reconciler struct {
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
 	vips      map[edgeVipKey]edgeVip
+	defended  defended
 
 	swaps uint64 // rings put in place, ever
 }
@@ -103,12 +106,16 @@ func (r *reconciler) join(in inputs) {
 
 // write runs the steps in order and stops at the first that fails.
 func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
-	d := in.want
+	d, g := in.want, in.guard
+	if g == nil {
+		g = new(guard)
+	}
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
-		{"node", func() error { return r.writeNode(d) }},
+		{"defence", func() error { return r.writeDefence(g) }},
+		{"node", func() error { return r.writeNode(d, g) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
 		{"rings", func() error { return r.writeRings(in, choices) }},
@@ -125,9 +132,9 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 	return nil
 }
 
-func (r *reconciler) writeNode(d *desired) error {
+func (r *reconciler) writeNode(d *desired, g *guard) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
-		IdleTcp: idleTCP, IdleUdp: idleUDP}
+		IdleTcp: idleTCP, IdleUdp: idleUDP, Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate)}
 	if d.balances {
 		n.Duties |= uint32(edgeDutyDUTY_BALANCE)
 	}
