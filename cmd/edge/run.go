@@ -21,6 +21,7 @@ func run(ctx context.Context, args []string) error {
 	f.Flags.Register(fs, "/var/lib/edge", "l4,l7,bgp")
 	fs.StringVar(&f.Device, "device", "", "`DEVICE` for layer 4; \"none\" for a gateway without layer 4 (default the one with the node's address)")
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
+	fs.StringVar(&f.Pins, "pins", defaultPins, "`FOLDER` on a BPF file system where layer 4 goes on while this program is started again (see edge detach); empty: it ends with it")
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
 	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
 	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")

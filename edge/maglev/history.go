@@ -93,21 +93,29 @@ func (h *History) Restore(past []Past) error {
 	return nil
 }
 
+// Recall adds a ring of which no more is known than the member at each slot, ""
+// for none: so many slots as the history's rings have.
+func (h *History) Recall(owners []string, ended time.Time) {
+	g := generation{Past: Past{Ended: ended}, ring: make(Ring, h.slots)}
+	index := map[string]uint16{}
+	for slot, name := range owners {
+		i, ok := index[name]
+		if !ok {
+			i = uint16(len(index))
+			index[name] = i
+			g.Members = append(g.Members, Member{Name: name})
+		}
+		g.ring[slot] = i
+	}
+	h.past = append(slices.Clone(h.past), g)
+}
+
 // Retire forgets the rings that ended before a time, and says whether there
 // were any.
 func (h *History) Retire(before time.Time) bool {
 	n := len(h.past)
 	h.past = slices.DeleteFunc(slices.Clone(h.past), func(g generation) bool { return g.Ended.Before(before) })
 	return len(h.past) < n
-}
-
-// Past gives the rings before the one in force, the newest first, for Restore.
-func (h *History) Past() []Past {
-	out := make([]Past, len(h.past))
-	for i, g := range h.past {
-		out[i] = g.Past
-	}
-	return out
 }
 
 // Members gives the members of the ring in force, in order of name.

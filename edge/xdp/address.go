@@ -11,6 +11,8 @@ func toAddress(a netip.Addr) edgeAddress {
 	return edgeAddress{Octet: a.As16()}
 }
 
+func fromAddress(a edgeAddress) netip.Addr { return netip.AddrFrom16(a.Octet).Unmap() }
+
 // swap16 turns a number of 16 bits into network order on a little-endian host
 // or back.
 func swap16(v uint16) uint16 { return v<<8 | v>>8 }

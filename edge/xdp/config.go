@@ -41,6 +41,10 @@ type Config struct {
 	Key    Key    // of the flow hash; one for the region
 	Flows  int    // flows to remember, 53 octets each; 0: 1,048,576
 
+	// Pins is a folder on a BPF file system where tables and program outlive the
+	// process, for the next to take up (see Detach); empty: they go with Run.
+	Pins string
+
 	// NoSecondChance has a gateway keep what is not its own, for the kernel to
 	// reset: to compare, or where all gateways share their connections.
 	NoSecondChance bool

@@ -30,6 +30,9 @@ const (
 	idleUDP = 60
 )
 
+// bigSlots is the size of a big ring, as BIG_SLOTS in bpf/consts.h.
+const bigSlots = 655373
+
 // slotUnsafe marks a slot of a ring, as SLOT_UNSAFE does in bpf/consts.h.
 const slotUnsafe = 0x8000
 
@@ -41,14 +44,15 @@ type kernel struct {
 	edgeObjects
 	specs   map[string]*ebpf.MapSpec // of a ring, by the map that holds them
 	reasons []string                 // names of enum reason, by value
+	layout  string                   // of the kept tables
 }
 
 var _ tables = (*kernel)(nil)
 
-// load brings programs and maps into the kernel. flows is how many flows
-// to remember, rounded up to a power of two. Errors say what right or
-// feature is missing.
-func load(key Key, flows int) (*kernel, error) {
+// load brings programs and maps into the kernel, or takes up the maps that
+// outlived an earlier process. flows is how many flows to remember. Errors say
+// what right or feature is missing.
+func load(key Key, flows int, p pins) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("layer 4: lift the limit on locked memory: %w", err)
 	}
@@ -70,7 +74,16 @@ func load(key Key, flows int) (*kernel, error) {
 	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers, edgeMapLists, edgeMapRuleSets} {
 		k.specs[name] = spec.Maps[name].InnerMap.Copy()
 	}
-	if err := spec.LoadAndAssign(&k.edgeObjects, nil); err != nil {
+	opts, err := p.prepare(spec)
+	if err != nil {
+		return nil, err
+	}
+	k.layout = layout(spec)
+	err = spec.LoadAndAssign(&k.edgeObjects, opts)
+	if errors.Is(err, ebpf.ErrMapIncompatible) && p != "" && p.forgetFlows(spec) == nil {
+		err = spec.LoadAndAssign(&k.edgeObjects, opts) // a flow table of another size
+	}
+	if err != nil {
 		return nil, fmt.Errorf("layer 4: load the programs (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
 	}
 	return k, nil

@@ -218,12 +218,19 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	s.device = dev.Attrs().Index
-	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows); err != nil {
+	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows, pins(l.cfg.Pins)); err != nil {
 		return nil, err
 	}
+	s.ways = newWays(s.nl, s.device, l.cfg.Log)
 	s.rec = newReconciler(s.kernel, l.cfg.Key)
 	s.rec.alone = l.cfg.NoSecondChance
-	s.ways = newWays(s.nl, s.device, l.cfg.Log)
+	if l.cfg.Pins != "" {
+		left, err := s.kernel.read()
+		if err != nil {
+			return nil, fmt.Errorf("layer 4: tables of an earlier process: %w", err)
+		}
+		s.rec.restore(left, s.inputs())
+	}
 	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
@@ -240,14 +247,24 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	return s, nil
 }
 
-// attach puts the session's program at its device. Where that is old's too,
-// the program takes the place of old's without a packet between them: tables
-// first.
+// attach puts the session's program at its device. Where that is old's too, or
+// an earlier process's, the program takes the place of that one without a packet
+// between them: tables first.
 func (s *session) attach(old *session, name string) (err error) {
-	prog := s.kernel.edgeObjects.Edge
+	prog, p := s.kernel.edgeObjects.Edge, pins(s.l.cfg.Pins)
 	if old == nil || old.device != s.device {
-		s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
-		return err
+		if s.link, err = p.attached(s.device); err != nil {
+			return err
+		}
+		if s.link != nil {
+			err = s.succeed(name)
+		} else {
+			s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
+		}
+		if err != nil {
+			return err
+		}
+		return p.keep(s.link, s.kernel.layout)
 	}
 	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
 		return err
@@ -260,7 +277,30 @@ func (s *session) attach(old *session, name string) (err error) {
 	return nil
 }
 
-// close gives everything back, in the reverse order.
+// succeed puts the program in the place of an earlier process's.
+func (s *session) succeed(name string) error {
+	if len(s.rec.rings) == 0 { // its tables were others: these are to be filled before
+		if err := s.ways.refresh(s.want.destinations()); err != nil {
+			return err
+		}
+		if err := s.rec.reconcile(s.inputs()); err != nil {
+			return err
+		}
+	}
+	if err := s.link.Update(s.kernel.edgeObjects.Edge); err != nil {
+		return fmt.Errorf("replace the program at %s: %w", name, err)
+	}
+	s.mode = modeOf(s.nl, s.device)
+	return nil
+}
+
+// inputs are what the tables are to follow now.
+func (s *session) inputs() inputs {
+	return inputs{want: s.want, state: s.l.state.get, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
+}
+
+// close gives everything back, in the reverse order; but the program stays at
+// its device where it is to outlive the process.
 func (s *session) close() error {
 	var errs []error
 	s.l.stats.detached(s.kernel)
@@ -372,7 +412,7 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		}
 		*stale = false
 	}
-	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(s.inputs()); err != nil {
 		return err
 	}
 	s.publish(d)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -53,7 +54,7 @@ type machine struct {
 func newMachine(t testing.TB, spec, node string, roles Roles) *machine {
 	t.Helper()
 	testkit.Root(t)
-	k, err := load(Key{7}, 1<<10)
+	k, err := load(Key{7}, 1<<10, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func (m *machine) reconcile(t testing.TB) {
 	t.Helper()
 	err := m.rec.reconcile(inputs{want: m.want,
 		state: func(t fleet.Target) fleet.State { return m.state[t] },
-		hop:   func(netip.Addr) hop { return m.next }, guard: m.guard})
+		hop:   func(netip.Addr) hop { return m.next }, guard: m.guard, now: time.Unix(1_000_000, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func (m *machine) check(t *testing.T, fixtures []fixture) {
 func (m *machine) label(client string, port int, vip string, vport uint16, proto uint8) uint32 {
 	key := Key{7}
 	salt := key.salt(frontend{addr: netip.MustParseAddr(vip), port: vport, proto: proto})
-	return uint32(key.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client), uint16(port)), salt)) & 0xfffff
+	return uint32(key.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client), uint16(port)), salt)) & 0xffff8
 }
 
 func TestBalancer(t *testing.T) {
@@ -179,36 +180,34 @@ func TestBalancer(t *testing.T) {
 
 	m.check(t, []fixture{
 		{"IPv4 goes into IPv4, DF, id and TOS kept", fromRouter(web4), "tx",
-			toNext(tunnel4(web4, 4, df, 77, 0x28)), "flow_new tx_tunnel"},
+			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
 		{"a SYN that repeats is chosen anew", fromRouter(web4), "tx",
-			toNext(tunnel4(web4, 4, df, 77, 0x28)), "flow_new tx_tunnel"},
-		{"IPv6 goes into IPv6, the flow's hash in the label", fromRouter(web6), "tx", toNext(web6out), "flow_new tx_tunnel"},
+			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
+		{"IPv6 goes into IPv6, the flow's hash in the label", fromRouter(web6), "tx", toNext(web6out), "flow_safe tx_tunnel"},
 		{"IPv4 goes into IPv6 to an endpoint without IPv4", fromRouter(six), "tx",
 			toNext(tunnel6(six, 4, "fd00::9", m.label(client4, 5003, any4, 66, protoTCP), 0)), "flow_new tx_tunnel"},
-		{"a VLAN tag stays", fromRouter(web4, 42), "tx", toNext(tunnel4(web4, 4, df, 77, 0x28), 42), "flow_new tx_tunnel"},
-		{"two VLAN tags are not ours", fromRouter(web4, 42, 43), "pass", nil, "pass_other"},
+		{"a VLAN tag stays", fromRouter(web4, 42), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42), "flow_safe tx_tunnel"},
+		{"two VLAN tags stay", fromRouter(web4, 42, 43), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42, 43), "flow_safe tx_tunnel"},
+		{"three VLAN tags are not ours", fromRouter(web4, 42, 43, 44), "pass", nil, "pass_other"},
 		{"padding behind the packet stays behind it", cat(fromRouter(web4), make([]byte, 6)), "tx",
-			cat(toNext(tunnel4(web4, 4, df, 77, 0x28)), make([]byte, 6)), "flow_new tx_tunnel"},
-		{"IPv4 options are stepped over", fromRouter(options), "tx", toNext(tunnel4(options, 4, 0, 0, 0)), "flow_new tx_tunnel"},
+			cat(toNext(tunnel4(web4, 4, df, 72, 0x28)), make([]byte, 6)), "flow_safe tx_tunnel"},
+		{"IPv4 options are stepped over", fromRouter(options), "tx", toNext(tunnel4(options, 4, 0, 0, 0)), "flow_safe tx_tunnel"},
 		{"IPv6 extension headers are stepped over", fromRouter(hop), "tx",
-			toNext(tunnel6(hop, 41, "fd00::2", m.label(client6, 5002, any6, 443, protoTCP), 0)), "flow_new tx_tunnel"},
+			toNext(tunnel6(hop, 41, "fd00::2", m.label(client6, 5002, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
 		{"L2 DSR changes MAC addresses alone", fromRouter(dns), "tx", toNext(dns), "flow_new tx_l2"},
 		{"the second datagram is of a known flow", fromRouter(dns), "tx", toNext(dns), "flow_hit tx_l2"},
 		{"an endpoint on this node gets it from the kernel",
 			fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 22, syn))), "pass", nil, "flow_new pass_local"},
 		{"no member", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 99, syn))), "drop", nil, "drop_no_member flow_new"},
-		{"fragmentation needed goes where the flow goes", fromRouter(need4), "tx", toNext(tunnel4(need4, 4, 0, 0, 0)), "flow_hit tx_tunnel"},
+		{"fragmentation needed goes where the flow goes", fromRouter(need4), "tx", toNext(tunnel4(need4, 4, 0, 0, 0)), "flow_safe tx_tunnel"},
 		{"packet too big goes where the flow goes", fromRouter(big6), "tx",
-			toNext(tunnel6(big6, 41, "fd00::2", m.label(client6, 5000, any6, 443, protoTCP), 0)), "flow_hit tx_tunnel"},
+			toNext(tunnel6(big6, 41, "fd00::2", m.label(client6, 5000, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},
 		{"an ICMP error about somebody else's packet", fromRouter(lies4), "drop", nil, "drop_no_service"},
 		{"too big for the tunnel, IPv4: the client is told", fromRouter(full4), "tx",
-			frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1480, full4[:28]))), "flow_new tx_too_big"},
+			frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1480, full4[:28]))), "flow_safe tx_too_big"},
 		{"too big for the tunnel, IPv6: the client is told", fromRouter(full6), "tx",
-			frame(macRouter, macNode, ipHeader{src: any6, dst: client6, proto: 58}.packet(icmp6(any6, client6, 2, 0, 1460, full6[:48]))), "flow_new tx_too_big"},
-		{"too big and without DF: it cannot be told", fromRouter(loose4), "drop", nil, "drop_too_big flow_hit"},
-		{"a first fragment for a VIP", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP, frag: 0x2000}.packet(datagram(5000, 53))), "drop", nil, "drop_fragment"},
-		{"a later fragment for a VIP", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP, frag: 100}.packet(datagram(5000, 53))), "drop", nil, "drop_fragment"},
-		{"an IPv6 fragment for a VIP", fromRouter(ipHeader{src: client6, dst: any6, proto: 44}.packet(cat([]byte{protoUDP, 0, 0, 1, 0, 0, 0, 9}, datagram(5000, 53)))), "drop", nil, "drop_fragment"},
+			frame(macRouter, macNode, ipHeader{src: any6, dst: client6, proto: 58}.packet(icmp6(any6, client6, 2, 0, 1460, full6[:48]))), "flow_safe tx_too_big"},
+		{"too big and without DF: it cannot be told", fromRouter(loose4), "drop", nil, "drop_too_big flow_safe"},
 		{"a port without a service", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 80, syn))), "drop", nil, "drop_no_service"},
 		{"another protocol at a port of a service", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 443))), "drop", nil, "drop_no_service"},
 		{"not for a VIP", fromRouter(ipHeader{src: client4, dst: "10.0.0.1", proto: protoTCP}.packet(segment(5000, 443, syn))), "pass", nil, "pass_other"},
@@ -242,7 +241,7 @@ func TestUnknownNextHop(t *testing.T) {
 	web := ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn))
 	m.check(t, []fixture{
 		{"tunnel", fromRouter(web), "tx",
-			frame(macRouter, macNode, ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: 4}.packet(web)), "flow_new tx_tunnel"},
+			frame(macRouter, macNode, ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: 4}.packet(web)), "flow_safe tx_tunnel"},
 		{"L2 DSR", fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(5000, 53))), "drop", nil, "drop_no_neighbour flow_new"},
 	})
 }
@@ -348,50 +347,77 @@ nodes:
 	}
 }
 
-// A flow stays with its endpoint while the ring changes around it, until the
-// endpoint is down; what takes the endpoint's place in the table does not
-// inherit its flows.
-func TestFlowsOutliveTheRing(t *testing.T) {
-	gateways := func(list ...int) string {
-		spec := `
+// flows are packets of so many flows from one client, by their port.
+const flows = 200
+
+// sent sends a packet of each flow, and gives how many went to each member, by
+// the last octet of its address, with what the table said of them.
+func (m *machine) sent(t *testing.T, port int, flags byte) map[string]int {
+	out := map[string]int{}
+	for i := range flows {
+		_, frame, reasons := m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(port+i, 443, flags))))
+		out[fmt.Sprintf("gw%d %s", frame[33], reasons[0])]++
+	}
+	return out
+}
+
+// members is a Spec with so many gateways, or endpoints of a tcp service, by the
+// last octet of their addresses.
+func members(gateways bool, list ...int) string {
+	nodes, endpoints := "", "{address: '10.9.0.1:443'}"
+	for i, n := range list {
+		switch {
+		case gateways:
+			nodes += fmt.Sprintf("  - {name: gw%d, region: fra, roles: [l7], addresses: {v4: 10.0.1.%d}}\n", n, n)
+		case i == 0:
+			endpoints = fmt.Sprintf("{address: '10.0.1.%d:443'}", n)
+		default:
+			endpoints += fmt.Sprintf(", {address: '10.0.1.%d:443'}", n)
+		}
+	}
+	protocol := map[bool]string{true: "https", false: "tcp"}[gateways]
+	return fmt.Sprintf(`
 anycast: {v4: [198.51.100.1]}
 regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
-services: [{service: web, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: '10.9.0.1:443'}]}]}]
+services: [{service: web, protocol: %s, ports: [443], pools: [{id: main, endpoints: [%s]}]}]
 nodes:
   - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}
-`
-		for _, i := range list {
-			spec += fmt.Sprintf("  - {name: gw%d, region: fra, roles: [l7], addresses: {v4: 10.0.1.%d}}\n", i, i)
-		}
-		return spec
+%s`, protocol, endpoints, nodes)
+}
+
+// gatewayTarget and endpointTarget are members' targets.
+func gatewayTarget(n int) fleet.Target {
+	return fleet.Target{Kind: fleet.TargetGateway, Region: "fra", Node: fmt.Sprintf("gw%d", n)}
+}
+
+func endpointTarget(n int) fleet.Target {
+	return fleet.Target{Kind: fleet.TargetEndpoint, Region: "fra", Service: "web", Pool: "main", Endpoint: fmt.Sprintf("10.0.1.%d:443", n)}
+}
+
+func expectSent(t *testing.T, when string, got, want map[string]int) {
+	t.Helper()
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: %v, expected %v", when, got, want)
 	}
+}
+
+// A flow to an endpoint that is no gateway stays with it while the ring changes
+// around it, until the endpoint is down; what takes the endpoint's place in the
+// table does not inherit its flows.
+func TestFlowsOutliveTheRing(t *testing.T) {
 	roles := Roles{L4: true}
-	m := newMachine(t, gateways(1), "lb", roles)
-	const flows = 200
-	packet := func(i int, flags byte) (int, string) {
-		_, out, reasons := m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(1000+i, 443, flags))))
-		return int(out[33]), reasons[0]
+	m := newMachine(t, members(false, 1), "lb", roles)
+	for i := range 20 {
+		m.state[endpointTarget(i)] = fleet.Up
 	}
-	sent := func(flags byte) map[string]int { // by gateway and what the table said
-		out := map[string]int{}
-		for i := range flows {
-			gw, flow := packet(i, flags)
-			out[fmt.Sprintf("gw%d %s", gw, flow)]++
-		}
-		return out
-	}
-	expect := func(when string, got, want map[string]int) {
-		t.Helper()
-		if !maps.Equal(got, want) {
-			t.Errorf("%s: %v, expected %v", when, got, want)
-		}
-	}
+	sent := func(flags byte) map[string]int { return m.sent(t, 1000, flags) }
+	expect := func(when string, got, want map[string]int) { t.Helper(); expectSent(t, when, got, want) }
 	expect("first", sent(syn), map[string]int{"gw1 flow_new": flows})
 
-	m.apply(t, gateways(1, 2, 3, 4), "lb", roles)
-	expect("more gateways", sent(ack), map[string]int{"gw1 flow_hit": flows})
+	m.apply(t, members(false, 1, 2, 3, 4), "lb", roles)
+	expect("more endpoints", sent(ack), map[string]int{"gw1 flow_hit": flows})
 
-	gw1 := fleet.Target{Kind: fleet.TargetGateway, Region: "fra", Node: "gw1"}
+	gw1 := endpointTarget(1)
 	m.state[gw1] = fleet.Drain
 	m.reconcile(t)
 	expect("gw1 drains", sent(ack), map[string]int{"gw1 flow_hit": flows})
@@ -413,11 +439,59 @@ nodes:
 	}
 
 	// All gateways go and as many come: old indexes, new generations.
-	m.apply(t, gateways(5, 6, 7, 8), "lb", roles)
-	m.apply(t, gateways(11, 12, 13, 14), "lb", roles)
+	m.apply(t, members(false, 5, 6, 7, 8), "lb", roles)
+	m.apply(t, members(false, 11, 12, 13, 14), "lb", roles)
 	for got := range sent(ack) {
 		if !strings.HasPrefix(got, "gw1") || !strings.HasSuffix(got, "flow_moved") {
 			t.Errorf("all gateways replaced: %s", got)
 		}
+	}
+}
+
+// At slots that never had another owner that lives nothing is looked up nor
+// kept. At the others new flows are kept, so that they stay while the ring
+// changes on, and older ones go to the slot's owner, a gateway that passes on
+// what is not its own.
+func TestUnsafeSlotsAlone(t *testing.T) {
+	roles := Roles{L4: true}
+	m := newMachine(t, members(true, 1, 2), "lb", roles)
+	total := func(got map[string]int, result string) (n int) {
+		for k, v := range got {
+			if strings.HasSuffix(k, result) {
+				n += v
+			}
+		}
+		return n
+	}
+	if got := m.sent(t, 1000, syn); total(got, "flow_safe") != flows {
+		t.Fatalf("the first ring: %v", got)
+	}
+	m.apply(t, members(true, 1, 2, 3), "lb", roles)
+	if got := m.sent(t, 1000, ack); total(got, "flow_safe") != flows {
+		t.Fatalf("gw3 has not been found up yet: %v", got)
+	}
+	m.state[gatewayTarget(3)] = fleet.Up
+	m.reconcile(t)
+	got := m.sent(t, 1000, ack)
+	if got["gw3 flow_unknown"] == 0 || total(got, "flow_unknown") != got["gw3 flow_unknown"] || total(got, "flow_safe") == 0 {
+		t.Fatalf("flows begun before gw3: %v", got)
+	}
+	moved := got["gw3 flow_unknown"]
+	expectSent(t, "again", m.sent(t, 1000, ack), got)
+	if got := m.sent(t, 1000, syn); got["gw3 flow_new"] != moved {
+		t.Fatalf("new flows at those slots: %v, expected %d of gw3", got, moved)
+	}
+	if got := m.sent(t, 1000, ack); got["gw3 flow_hit"] != moved {
+		t.Errorf("the same, later: %v", got)
+	}
+	m.state[gatewayTarget(3)] = fleet.Drain
+	m.reconcile(t)
+	if got := m.sent(t, 1000, ack); got["gw3 flow_hit"] != moved {
+		t.Errorf("gw3 drains: %v", got)
+	}
+	m.state[gatewayTarget(3)] = fleet.Down
+	m.reconcile(t)
+	if got := m.sent(t, 1000, ack); total(got, "flow_safe") != flows {
+		t.Errorf("gw3 is down, and nobody else ever had a slot that is another's now: %v", got)
 	}
 }

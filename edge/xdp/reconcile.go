@@ -90,13 +90,16 @@ func (r *reconciler) reconcile(in inputs) error {
 }
 
 // join notes which members may be in a ring: those that were there when this
-// node began, whatever is known of them, and those that came later once they
-// have been found up.
+// node began, whatever is known of them, and of those that came later the ones
+// that it does not check, and the others once they have been found up.
 func (r *reconciler) join(in inputs) {
-	begun, joined := r.joined != nil, map[memberKey]bool{}
+	begun, joined, checked := r.joined != nil, map[memberKey]bool{}, map[fleet.Target]bool{}
+	for _, c := range in.want.checks {
+		checked[c.target] = true
+	}
 	for _, g := range in.want.groups {
 		for _, m := range g.members {
-			if !begun || r.joined[m.key] || in.state(m.key.target) == fleet.Up {
+			if !begun || !checked[m.key.target] || r.joined[m.key] || in.state(m.key.target) == fleet.Up {
 				joined[m.key] = true
 			}
 		}
@@ -183,7 +186,7 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 	out := map[memberKey]edgeEndpoint{}
 	for gi, g := range in.want.groups {
 		for mi, m := range g.members {
-			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr)}
+			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr), Who: m.key.who()}
 			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
 				e.Keeps = 1
 			}

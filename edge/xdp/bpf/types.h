@@ -127,7 +127,8 @@ struct endpoint {
 	__u8 outer;                /* octets of the outer headers, were it reached by a tunnel */
 	__u16 index;               /* in endpoints */
 	__u32 device;              /* to leave by; 0: the one it came by */
-	__u32 zero2[3];
+	__u64 who;                 /* digest of the member it is; user space knows it again by that */
+	__u64 zero;
 };
 
 /* A slot holds SLOT_ENDPOINT, 0 for none, and SLOT_UNSAFE. */
