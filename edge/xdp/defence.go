@@ -19,10 +19,16 @@ func (l *Layer4) AddRule(r fleet.PacketRule) error { return l.guard.add(r) }
 // DropRule takes away a rule that was added; false: there is none of that name.
 func (l *Layer4) DropRule(name string) bool { return l.guard.drop(name) }
 
+// Where a rule comes from: the Spec, or AddRule.
+const (
+	OriginSpec = "spec"
+	OriginNode = "node"
+)
+
 // RuleStatus is a rule in force and what it has met since it came.
 type RuleStatus struct {
 	fleet.PacketRule
-	Origin  string `json:"origin"`  // spec, or node: added there
+	Origin  string `json:"origin"`  // OriginSpec or OriginNode
 	Packets uint64 `json:"packets"` // that matched
 	Octets  uint64 `json:"octets"`  // of them, IP packets
 	Dropped uint64 `json:"dropped"` // packets of them
@@ -51,9 +57,9 @@ func (r *rule) origin() string { return r.key().origin() }
 
 func (k ruleKey) origin() string {
 	if k.added {
-		return "node"
+		return OriginNode
 	}
-	return "spec"
+	return OriginSpec
 }
 
 // Traffic is what the node has met since the program was loaded.

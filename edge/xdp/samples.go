@@ -18,6 +18,9 @@ import (
 	"meridian/fleet"
 )
 
+// SampleHead is how many octets of a packet a Sample has at most.
+const SampleHead = 128
+
 // Sample is a copy of a packet that came to the device, and what became of it.
 type Sample struct {
 	Time        time.Time      `json:"time"`
@@ -28,7 +31,8 @@ type Sample struct {
 	Device      uint32         `json:"device"`               // ifindex
 	Length      int            `json:"length"`               // of the frame
 	Rate        int            `json:"rate"`                 // it stands for so many packets
-	Head        []byte         `json:"head,omitempty"`       // the frame's first octets, at most 128
+	Defended    bool           `json:"defended,omitempty"`   // dropped by the defence
+	Head        []byte         `json:"head,omitempty"`       // the frame's first octets, at most SampleHead
 }
 
 // watchers are who gets the samples. It is safe for concurrent use.
@@ -102,6 +106,8 @@ func (s *session) readSamples(ctx context.Context) error {
 func (k *kernel) sample(r *edgeSample) *Sample {
 	out := &Sample{Time: bootTime(r.Time), Protocol: r.Proto, Device: r.Device, Length: int(r.Len), Rate: int(r.Rate),
 		Head: slices.Clone(r.Head[:min(int(r.Kept), len(r.Head))])}
+	reason := edgeReason(r.Reason)
+	out.Defended = reason >= edgeReasonDROP_BOGUS_FLAGS && reason <= edgeReasonDROP_VIP_LIMIT
 	if int(r.Reason) < len(k.reasons) {
 		out.Reason = k.reasons[r.Reason]
 	}
