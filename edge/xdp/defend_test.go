@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -314,7 +315,7 @@ func TestRulesInOrder(t *testing.T) {
 // A rule whose time has come is passed over by the program itself.
 func TestRulesExpire(t *testing.T) {
 	m := newMachine(t, programSpec, "lb", Roles{L4: true})
-	now := bootSecond(timeNow())
+	now := bootSecond(time.Now())
 	drop := rule{PacketRule: fleet.PacketRule{Name: "one", Mode: fleet.RuleDrop, Match: fleet.PacketMatch{Protocol: fleet.ProtocolUDP}}}
 	for until, want := range map[uint32]string{0: "drop_rule", now + 1000: "drop_rule", now - 1: "tx_l2", 1: "tx_l2"} {
 		drop.until = until
@@ -384,11 +385,11 @@ func TestRatesAreExact(t *testing.T) {
 	const rate = 100_000 // a burst of a second's packets
 	m.defend(t, fmt.Sprintf("{static: false, rules: [{name: r, match: {protocol: udp}, mode: rate, rate: %d}]}", rate))
 	frame := fromRouter(ipHeader{src: client4, dst: any4, proto: protoUDP}.packet(datagram(1000, 54)))
-	before := bootSecond(timeNow())
+	before := bootSecond(time.Now())
 	if _, err := m.edgeObjects.Edge.Run(&ebpf.RunOptions{Data: frame, Repeat: 2 * rate}); err != nil {
 		t.Fatal(err)
 	}
-	seconds := int(bootSecond(timeNow())-before) + 1
+	seconds := int(bootSecond(time.Now())-before) + 1
 	got, err := m.tally(0)
 	if err != nil {
 		t.Fatal(err)

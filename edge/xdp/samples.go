@@ -2,7 +2,6 @@ package xdp
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -112,17 +111,10 @@ func (k *kernel) sample(r *edgeSample) *Sample {
 		out.Reason = k.reasons[r.Reason]
 	}
 	if r.Src != (edgeAddress{}) || r.Dst != (edgeAddress{}) {
-		out.Source = netip.AddrPortFrom(netip.AddrFrom16(r.Src.Octet).Unmap(), hostPort(r.Sport))
-		out.Destination = netip.AddrPortFrom(netip.AddrFrom16(r.Dst.Octet).Unmap(), hostPort(r.Dport))
+		out.Source = netip.AddrPortFrom(netip.AddrFrom16(r.Src.Octet).Unmap(), swap16(r.Sport))
+		out.Destination = netip.AddrPortFrom(netip.AddrFrom16(r.Dst.Octet).Unmap(), swap16(r.Dport))
 	}
 	return out
-}
-
-// hostPort gives a port as it lies in memory in network order.
-func hostPort(v uint16) uint16 {
-	var b [2]byte
-	binary.NativeEndian.PutUint16(b[:], v)
-	return binary.BigEndian.Uint16(b[:])
 }
 
 // bootTime gives the time of day of one by the program's clock.

@@ -12,8 +12,6 @@ import (
 	"meridian/fleet"
 )
 
-func timeNow() time.Time { return time.Now() }
-
 func (g *guard) names() string {
 	var out []string
 	for _, r := range g.rules {
