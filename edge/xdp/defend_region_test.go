@@ -3,12 +3,10 @@ package xdp
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"meridian/fleet"
 )
@@ -85,7 +83,11 @@ defence:
 	if err != nil {
 		t.Error(err)
 	}
-	if !slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "meridian_l4_rule_dropped_total" }) {
+	found := false
+	for _, f := range families {
+		found = found || f.GetName() == "meridian_l4_rule_dropped_total"
+	}
+	if !found {
 		t.Error("the rule is not in the metrics")
 	}
 	if !lb.DropRule("out") {
