@@ -129,7 +129,7 @@ func (g *guard) settings() edgeDefence {
 		s.VipCost, s.VipBatch = priced(n)
 	}
 	if g.sampling != (fleet.PacketSampling{}) {
-		s.SampleCost = purseSecond / uint64(g.sampling.PerSecond)
+		s.SampleCost = purseSecond / uint64(max(1, g.sampling.PerSecond))
 	}
 	return s
 }

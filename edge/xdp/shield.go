@@ -175,6 +175,9 @@ func (s *shield) sample(want fleet.PacketSampling) (stop func()) {
 	}
 }
 
+// longest is as good as for ever.
+const longest = 50 * 365 * 24 * time.Hour
+
 // bootSecond gives a time by the program's clock, in seconds; 0 for no time. A
 // rule whose time has passed gets 1, which has passed too.
 func bootSecond(t time.Time) uint32 {
@@ -185,6 +188,6 @@ func bootSecond(t time.Time) uint32 {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return 1
 	}
-	at := time.Duration(ts.Nano()) + time.Until(t)
+	at := time.Duration(ts.Nano()) + min(time.Until(t), longest)
 	return uint32(min(max(1, int64((at+time.Second-1)/time.Second)), 1<<32-1))
 }
