@@ -17,18 +17,18 @@ func Compile(networks iter.Seq2[netip.Prefix, Place], classify func(Place) Class
 
 // CompileMarked is Compile with marks, which classify finds in the Places.
 func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class) (*Table, error) {
-	return compile(networks, marks, classify, carried())
+	return build(networks, marks, classify, carried())
 }
 
 // CompilePlain is CompileMarked for what goes by addresses as they are: an IPv6
 // address that carries an IPv4 one has the class of the IPv6 address. In its
 // table Find gives no Carrier.
 func CompilePlain(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class) (*Table, error) {
-	return compile(networks, marks, classify, nil)
+	return build(networks, marks, classify, nil)
 }
 
-// compile lays carriers over the blocks of IPv6.
-func compile(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class, carriers []span) (*Table, error) {
+// build lays carriers over the blocks of IPv6.
+func build(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class, carriers []span) (*Table, error) {
 	if marks == nil {
 		marks = &Marks{}
 	}
