@@ -18,10 +18,11 @@ func BenchmarkProgramDefended(b *testing.B) {
 	}
 	b.Cleanup(func() { k.Close() })
 	m.kernel, m.rec = k, newReconciler(k, Key{7})
-	networks := func(n int) string {
+	networks := func(n int) string { // every second /24 from the sources on, so that each is in a block of its own
 		var out []string
 		for i := range n {
-			out = append(out, fmt.Sprintf("%d.%d.%d.0/24", 11+i>>16, i>>8&0xff, i&0xff))
+			a := 203<<16 + 2*i + 1
+			out = append(out, fmt.Sprintf("%d.%d.%d.0/24", a>>16, a>>8&0xff, a&0xff))
 		}
 		return strings.Join(out, ", ")
 	}
