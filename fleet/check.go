@@ -58,6 +58,7 @@ func (s *Spec) check(errs *Errors) {
 	c.layer4()
 	c.zones(services)
 	c.certificates()
+	c.defence()
 	c.probes()
 	c.dns()
 }

@@ -34,6 +34,9 @@ func (s *Spec) fillDefaults() {
 	def(&l.FlowTimeout.TCP, Duration(time.Hour))
 	def(&l.FlowTimeout.UDP, Duration(time.Minute))
 	def(&l.FlowRetire, Duration(24*time.Hour))
+	if s.Defence != nil {
+		s.Defence.fillDefaults()
+	}
 	s.DNS.fillDefaults()
 	for i := range s.Zones {
 		s.Zones[i].fillDefaults(&s.DNS)

@@ -14,6 +14,7 @@ type Spec struct {
 	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
+	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`

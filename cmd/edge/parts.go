@@ -12,6 +12,7 @@ import (
 
 	"meridian/anycast"
 	"meridian/anycast/gobgp"
+	"meridian/cli"
 	"meridian/daemon"
 	"meridian/edge/l7"
 	"meridian/edge/quiclb"
@@ -26,11 +27,14 @@ type flags struct {
 	Device    string
 	Mode      string
 	Pins      string
+	Geo       cli.List
+	SFlow     string
 	MTU       int
 	Health    string
 	AccessLog uint64
 
 	looker looker
+	admin  *admin
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -63,7 +67,11 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	ready := func() error { return errors.New("nothing can serve") }
 	if forwarded {
-		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device,
+		source, watch, err := f.geo(b)
+		if err != nil {
+			return nil, err
+		}
+		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device, Geo: source,
 			Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Key: xdp.Key(b.Identity.FlowKey(b.Region)),
 			QUIC: []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())}, Health: b.Health, Log: b.Log})
 		if err != nil {
@@ -72,6 +80,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready})
 		ready = x.Ready
 		f.looker.layer4.Store(x)
+		parts = append(parts, watch(x)...)
+		parts = append(parts, f.sflow(b, x)...)
+		f.admin.take(x)
 	}
 	if l7role {
 		g, err := l7.New(l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}),

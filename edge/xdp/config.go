@@ -9,6 +9,7 @@ import (
 
 	"meridian/edge/quiclb"
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 // Mode is how the program is attached.
@@ -53,6 +54,10 @@ type Config struct {
 	// NoSecondChance has a gateway keep what is not its own, for the kernel to
 	// reset: to compare, or where all gateways share their connections.
 	NoSecondChance bool
+
+	// Geo gives the database by which countries and AS numbers are told, when
+	// the Spec first lists any; nil: such a Spec is refused.
+	Geo func() (geo.Source, error)
 
 	Health Health       // with L4
 	Log    *slog.Logger // nil: none

@@ -16,6 +16,6 @@
 // has asked for it.
 //
 // Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink, raw
-// sockets) and the TCP/IP stack of the checks. It imports fleet and
-// edge/maglev. Imported by cmd and lab only.
+// sockets) and the TCP/IP stack of the checks. It imports fleet, geo,
+// edge/maglev and edge/defence. Imported by cmd and lab only.
 package xdp

@@ -1,3 +1,3 @@
 package xdp
 
-//go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp -type reason -type forward -type duty -type vip_flag -type node_flag -type node -type vip_key -type vip -type endpoint -type ring -type flow -type bucket -type traffic -type reply -type order -type quic_how -type quic_config -type server_key -type network edge bpf/edge.bpf.c -- -Ibpf
+//go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp -type reason -type forward -type duty -type vip_flag -type node_flag -type node -type vip_key -type vip -type endpoint -type ring -type flow -type bucket -type traffic -type reply -type order -type quic_how -type quic_config -type server_key -type network -type defend -type defence -type list_head -type mode -type rule -type rules -type tally -type purse -type debts -type sample -type sampler edge bpf/edge.bpf.c -- -Ibpf

@@ -70,7 +70,7 @@ func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 		return nil, err
 	}
 	k := &kernel{specs: map[string]*ebpf.MapSpec{}, reasons: names}
-	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers} {
+	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers, edgeMapLists, edgeMapRuleSets} {
 		k.specs[name] = spec.Maps[name].InnerMap.Copy()
 	}
 	opts, err := p.prepare(spec)
@@ -149,8 +149,11 @@ func (k *kernel) dropRing(index uint32) error {
 }
 
 func (k *kernel) clearTraffic(index uint32) error {
-	return k.VipStats.Put(index, make([]edgeTraffic, ebpf.MustPossibleCPU()))
+	return k.VipStats.Put(index, make([]edgeTraffic, cpus()))
 }
+
+// cpus is how many values an entry of a per-CPU map has.
+func cpus() int { return ebpf.MustPossibleCPU() }
 
 // gone makes a deletion of what is not there a success: it is what was wanted.
 func gone(err error) error {

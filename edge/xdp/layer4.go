@@ -20,12 +20,14 @@ import (
 
 // Layer4 is layer 4 of one node.
 type Layer4 struct {
-	cfg   Config
-	want  atomic.Pointer[desired]
-	kick  chan struct{} // something that the tables depend on has changed
-	ways  chan struct{} // likewise, routes or neighbours
-	state *states
-	stats *stats
+	cfg      Config
+	want     atomic.Pointer[desired]
+	guard    *shield
+	watchers watchers
+	kick     chan struct{} // something that the tables depend on has changed
+	ways     chan struct{} // likewise, routes or neighbours
+	state    *states
+	stats    *stats
 
 	tables window
 
@@ -44,8 +46,9 @@ func New(cfg Config) (*Layer4, error) {
 	}
 	l := &Layer4{
 		cfg: cfg, kick: make(chan struct{}, 1), ways: make(chan struct{}, 1),
-		state: newStates(), stats: newStats(), ready: errNotAttached,
+		state: newStates(), stats: newStats(), ready: errNotAttached, watchers: watchers{subs: map[chan *Sample]bool{}},
 	}
+	l.guard = newShield(cfg.Geo, func() { poke(l.kick) })
 	l.orders.Store(&map[memberKey]order{})
 	return l, nil
 }
@@ -68,6 +71,9 @@ func (l *Layer4) Apply(w *fleet.World) error {
 		if err := l.holds(d); err != nil {
 			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
 		}
+	}
+	if err := l.guard.apply(w.Snapshot.Spec.Defence, append(valid(d.own4, d.own6), d.addresses...)); err != nil {
+		return fmt.Errorf("layer 4: %w", err)
 	}
 	l.want.Store(d)
 	poke(l.kick)
@@ -262,7 +268,7 @@ func (s *session) attach(old *session, name string) (err error) {
 		}
 		return p.keep(s.link, s.kernel.layout)
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
 		return err
 	}
 	if err := old.link.Update(prog); err != nil {
@@ -292,7 +298,7 @@ func (s *session) succeed(name string) error {
 
 // inputs are what the tables are to follow now.
 func (s *session) inputs() inputs {
-	return inputs{want: s.want, state: s.l.state.get, hop: s.ways.hop, now: time.Now()}
+	return inputs{want: s.want, state: s.l.state.get, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
 }
 
 // close gives everything back, in the reverse order; but the program stays at
@@ -344,6 +350,11 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			}
 		})
 	}
+	s.background.Go(func() {
+		if err := s.readSamples(ctx); err != nil {
+			s.l.cfg.Log.Error("layer 4: no more samples of packets", "error", err)
+		}
+	})
 	refresh := time.NewTicker(refreshAll)
 	defer refresh.Stop()
 	retry := time.NewTimer(0)

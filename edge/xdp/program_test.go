@@ -48,6 +48,7 @@ type machine struct {
 	want  *desired
 	state map[fleet.Target]fleet.State
 	next  hop
+	guard *guard
 }
 
 func newMachine(t testing.TB, spec, node string, roles Roles) *machine {
@@ -77,7 +78,7 @@ func (m *machine) reconcile(t testing.TB) {
 	t.Helper()
 	err := m.rec.reconcile(inputs{want: m.want,
 		state: func(t fleet.Target) fleet.State { return m.state[t] },
-		hop:   func(netip.Addr) hop { return m.next }, now: time.Unix(1_000_000, 0)})
+		hop:   func(netip.Addr) hop { return m.next }, guard: m.guard, now: time.Unix(1_000_000, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type tables interface {
 	setVIP(edgeVipKey, edgeVip) error
 	dropVIP(edgeVipKey) error
 	clearTraffic(index uint32) error
+	defences
 }
 
 // hop is the next hop on the way to an address.
@@ -42,6 +43,7 @@ type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
 	hop   func(netip.Addr) hop
+	guard *guard // nil: none
 	now   time.Time
 }
 
@@ -62,6 +64,7 @@ type reconciler struct {
 	servers   map[edgeServerKey]uint16
 	networks  map[netip.Prefix]bool
 	vips      map[edgeVipKey]edgeVip
+	defended  defended
 
 	since map[memberKey]time.Time // since when each that may have new flows may; zero: from the start
 	next  time.Time               // when a ring is to change by itself; zero: not
@@ -130,12 +133,16 @@ func (r *reconciler) join(in inputs) {
 
 // write runs the steps in order and stops at the first that fails.
 func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
-	d := in.want
+	d, g := in.want, in.guard
+	if g == nil {
+		g = new(guard)
+	}
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
-		{"node", func() error { return r.writeNode(d) }},
+		{"defence", func() error { return r.writeDefence(g) }},
+		{"node", func() error { return r.writeNode(d, g) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
 		{"rings", func() error { return r.writeRings(in, choices) }},
@@ -156,9 +163,10 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 	return nil
 }
 
-func (r *reconciler) writeNode(d *desired) error {
+func (r *reconciler) writeNode(d *desired, g *guard) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
-		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second)}
+		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second),
+		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate)}
 	if len(d.networks) > 0 {
 		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 // memory is tables in memory. Every tenth call fails at random, and after each
@@ -104,6 +105,12 @@ func (m *memory) dropNetwork(p netip.Prefix) error {
 func (m *memory) setVIP(k edgeVipKey, v edgeVip) error { return m.do(func() { m.vips[k] = v }) }
 func (m *memory) dropVIP(k edgeVipKey) error           { return m.do(func() { delete(m.vips, k) }) }
 func (m *memory) clearTraffic(uint32) error            { return m.do(func() {}) }
+
+func (m *memory) setLists(*geo.Table) error    { return m.do(func() {}) }
+func (m *memory) setReflectors([]uint16) error { return m.do(func() {}) }
+func (m *memory) setDefence(edgeDefence) error { return m.do(func() {}) }
+func (m *memory) setRules([]edgeRule) error    { return m.do(func() {}) }
+func (m *memory) clearTally(uint32) error      { return m.do(func() {}) }
 
 // randomSpec is a region with some VIPs, gateways and endpoints.
 func randomSpec(rnd *rand.Rand) string {

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -18,9 +19,10 @@ type stats struct {
 	kernel   *kernel // nil while detached
 	mode     Mode
 	vips     []vipStats
-	rings    map[string]int // members in each group's ring
-	changes  uint64         // of rings
-	failures uint64         // of the reconciler
+	rings    map[string]int     // members in each group's ring
+	rules    map[ruleKey]uint32 // places of the rules' tallies
+	changes  uint64             // of rings
+	failures uint64             // of the reconciler
 	checks   map[bool]uint64
 }
 
@@ -45,7 +47,7 @@ func (s *stats) detached(k *kernel) {
 	if s.kernel != k {
 		return // another has taken its place
 	}
-	s.kernel, s.mode, s.vips, s.rings = nil, "", nil, nil
+	s.kernel, s.mode, s.vips, s.rings, s.rules = nil, "", nil, nil, nil
 }
 
 func (s *stats) failed() {
@@ -72,7 +74,7 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.vips, s.rings = vips, rings
+	s.vips, s.rings, s.rules = vips, rings, maps.Clone(r.defended.index)
 	s.changes += r.swaps
 	r.swaps = 0
 }
@@ -107,8 +109,8 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPackets, descFlows, descChances, descVIPPackets, descVIPBytes, descRings,
-		descChanges, descFailures, descChecks, descAttached} {
+	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descVIPPackets, descVIPBytes, descRings,
+		descChanges, descFailures, descChecks, descAttached) {
 		out <- d
 	}
 }
@@ -157,6 +159,7 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		count(descVIPPackets, t.Packets, labels...)
 		count(descVIPBytes, t.Octets, labels...)
 	}
+	s.collectDefence(out, count)
 }
 
 // label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands

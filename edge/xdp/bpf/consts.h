@@ -25,9 +25,12 @@
 #define IPV6_OFFSET 0xfff8   /* of a fragment */
 #define IPV6_MORE 0x0001
 
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 #define TUNNEL_TTL 64
 #define MAX_EXTENSIONS 6       /* IPv6 extension headers walked */
@@ -58,6 +61,17 @@
 #define FLOW_BUCKETS 8         /* where a flow may stand, in this order */
 #define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
 #define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
+
+#define MAX_RULES 64           /* in force at a time */
+#define MAX_TALLIES 128        /* of rules: of old and new ones */
+#define DEBT_SETS 32768        /* of DEBT_WAYS sources whose rate is known; a power of 2 */
+#define DEBT_WAYS 8
+#define LIST_LEVELS 21         /* of nodes below a root that takes 8 bits or more */
+#define LIST_DIVIDED 0x80000000
+#define LIST_ALLOWED 1         /* the class of sources that are let through; others are reasons, or 0 */
+
+#define SAMPLE_HEAD 128        /* octets of a packet that a sample holds */
+#define SAMPLE_RING (512 * 1024)
 
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
 

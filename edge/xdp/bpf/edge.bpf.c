@@ -19,6 +19,11 @@
 #include "toobig.h"
 #include "echo.h"
 #include "chance.h"
+#include "lists.h"
+#include "purse.h"
+#include "rules.h"
+#include "defend.h"
+#include "sample.h"
 #include "forward.h"
 #include "decap.h"
 #include "check.h"
@@ -32,11 +37,10 @@ static __always_inline int verdict_of(enum reason r)
 	return r < DROP_NO_SERVICE ? XDP_TX : XDP_DROP;
 }
 
-static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
+static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
-	__u32 zero = 0, inner;
-	struct node *n = bpf_map_lookup_elem(&self, &zero);
 	__u8 proto = 0;
+	__u32 inner;
 
 	if (!n || !parse_link(ctx, p))
 		return PASS_OTHER;
@@ -60,11 +64,19 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
 SEC("xdp")
 int edge(struct xdp_md *ctx)
 {
+	__u32 zero = 0;
+	struct node *n = bpf_map_lookup_elem(&self, &zero);
 	struct packet p = {};
-	enum reason r = handle(ctx, &p);
-	int verdict = verdict_of(r);
+	enum reason r;
+	int verdict;
 
+	if (n && n->sampling)
+		draw(ctx, n->sampling);
+	r = handle(ctx, &p, n);
+	verdict = verdict_of(r);
 	count(r);
+	if (n && n->sampling)
+		hand_over(&p, r);
 	return verdict == XDP_TX && p.device ? bpf_redirect(p.device, 0) : verdict;
 }
 

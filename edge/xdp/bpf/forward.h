@@ -57,8 +57,15 @@ static __always_inline void count_vip(const struct vip *vip, const struct packet
  * circles. */
 static __always_inline enum reason no_service(struct xdp_md *ctx, const struct packet *p, const struct node *n)
 {
+	enum reason r;
+
 	if (!is_vip(&p->dst, n))
 		return PASS_OTHER;
+	if (n->defends) {
+		r = defend(ctx, p, n, 0);
+		if (r)
+			return r;
+	}
 	if (n->duties & DUTY_DECAPSULATE)
 		return PASS_NO_SERVICE;
 	return is_echo(ctx, p) ? answer_echo(ctx, p) : DROP_NO_SERVICE;
@@ -68,11 +75,17 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 {
 	struct vip *vip = find_vip(p, n);
 	struct endpoint *e, *next;
+	enum reason r;
 	__u16 slot = 0;
 	__u64 hash;
 
 	if (!vip)
 		return no_service(ctx, p, n);
+	if (n->defends) {
+		r = defend(ctx, p, n, vip);
+		if (r)
+			return r;
+	}
 	hash = flow_hash(p, vip);
 	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
 	if (e)

@@ -29,6 +29,7 @@ enum bpf_map_type {
 
 #define BPF_F_NO_PREALLOC (1U << 0)
 #define BPF_F_MMAPABLE (1U << 10)
+#define BPF_F_INNER_MAP (1U << 12) /* the map may be of any size */
 
 enum xdp_action { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
 

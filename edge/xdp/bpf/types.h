@@ -35,6 +35,16 @@ enum reason {
 	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
 	DROP_REPLY,          /* a check's reply: taken off for the checker */
 	DROP_REPLY_FULL,     /* a check's reply that the checker had no room for */
+	DROP_BOGUS_FLAGS,    /* TCP flags that stand together in no segment */
+	DROP_MARTIAN,        /* from an address that no packet from outside has: a VIP's, this node's, no host's */
+	DROP_REFLECTED,      /* from a UDP port that the operator wants nothing from */
+	DROP_BLOCKED,        /* from a network on the block list */
+	DROP_BLOCKED_COUNTRY, /* from a country on it */
+	DROP_BLOCKED_ASN,    /* from an AS on it */
+	DROP_RULE,           /* by a rule */
+	DROP_RULE_RATE,      /* above a rule's rate */
+	DROP_SOURCE_LIMIT,   /* above what one source may send */
+	DROP_VIP_LIMIT,      /* above what one VIP takes */
 	FLOW_SAFE,           /* its slot never had another owner that lives: ring, without a look at the table */
 	FLOW_HIT,            /* found in the flow table */
 	FLOW_NEW,            /* not found: ring, and kept */
@@ -75,6 +85,8 @@ struct node {
 	__u16 check_first;         /* TCP and UDP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
 	__u32 flags;               /* of enum node_flag */
+	__u32 defends;             /* of enum defend; 0: all comes through */
+	__u32 sampling;            /* one packet in so many is copied; 0: none */
 	__u32 zero;
 };
 
@@ -190,6 +202,125 @@ struct quic_config {
 	__u32 key[44];             /* AES-128, for decryption: round keys in the order of use */
 };
 
+/* What is done against floods, see defend.h. */
+enum defend {
+	DEFEND_STATIC = 1,
+	DEFEND_REFLECTED = 2,
+	DEFEND_LISTS = 4,
+	DEFEND_RULES = 8,
+	DEFEND_SOURCE = 16,
+	DEFEND_VIP = 32,
+};
+
+/* Limits, as what one packet costs. */
+struct defence {
+	__u64 source_cost;         /* in ticks of 64 ns */
+	__u64 vip_cost;            /* in sixteenths of a nanosecond */
+	__u64 sample_cost;         /* likewise */
+	__u32 vip_batch;           /* packets that one CPU pays at a time */
+	__u32 zero;
+};
+
+/* The lists of networks lie in rows of a cache line: first where all is, then
+ * geo's index (geo/index.go), whose blocks are octets here: what is done with
+ * the sources in them. */
+struct list_head {
+	__u32 bits4, bits6;        /* that the roots take of an address; at least 1 */
+	__u32 root4, root6;        /* word at which each begins */
+	__u32 nodes;               /* row at which they begin, two to a row */
+	__u32 classes;             /* likewise */
+};
+
+struct list_node {
+	__u64 kids, starts;
+	__u32 kid, leaf;
+	__u64 zero;
+};
+
+struct list_row {
+	union {
+		struct list_head head;
+		struct list_node node[2];
+		__u32 word[16];
+		__u8 octet[64];
+	};
+};
+
+/* What a rule does with the packets that it matches. */
+enum mode {
+	MODE_DROP,
+	MODE_RATE,                 /* drops those above a rate */
+	MODE_COUNT,                /* counts them; the next rule is looked at */
+};
+
+/* Ranges have both ends included. */
+struct rule {
+	struct address source, source_mask;
+	struct address vip, vip_mask;
+	__u64 cost;                /* of a packet, in sixteenths of a nanosecond: MODE_RATE */
+	__u32 batch;               /* packets that one CPU pays at a time */
+	__u32 until;               /* coarse seconds since boot; 0: for ever */
+	__u32 index;               /* of its purse and its tally */
+	__u16 sport_first, sport_last;
+	__u16 dport_first, dport_last;
+	__u16 len_first, len_last; /* of the IP packet */
+	__u8 ttl_first, ttl_last;
+	__u8 flags, flags_mask;    /* of TCP */
+	__u8 proto, proto_mask;
+	__u8 fragments;            /* a bit for each of enum fragment */
+	__u8 ports;                /* 1: packets that show ports alone */
+	__u8 mode;                 /* enum mode */
+	__u8 zero[7];
+};
+
+struct rules {
+	__u32 count;
+	__u32 zero;
+	struct rule rule[MAX_RULES];
+};
+
+struct tally {
+	__u64 packets, octets;     /* that matched */
+	__u64 dropped;             /* packets of them */
+};
+
+/* When the packets are paid that were let through, in sixteenths of a
+ * nanosecond since boot; on a cache line of its own. */
+struct purse {
+	__u64 due;
+	__u64 zero[7];
+};
+
+/* Sources that share a cache line: a tag in the upper 16 bits, and below it
+ * when the source's packets are paid, in ticks of 64 ns modulo 2^48. */
+struct debts {
+	__u64 way[DEBT_WAYS];
+};
+
+/* A copy of a packet as it came, and what became of it. */
+struct sample {
+	__u64 time;                /* since boot, ns */
+	struct address src, dst;   /* the flow's client and VIP, where it has them; */
+	__be16 sport, dport;       /* else zero */
+	__u32 len;                 /* of the frame */
+	__u32 rate;                /* it stands for so many */
+	__u32 device;
+	__u16 kept;                /* octets of it that are in head */
+	__u8 reason;               /* enum reason */
+	__u8 proto;
+	__u8 zero[4];
+	__u8 head[SAMPLE_HEAD];
+};
+
+/* Where one CPU makes its samples. */
+struct sampler {
+	__u64 seen;                /* packets while sampling was on */
+	__u64 lost;                /* samples beyond the budget, or that nobody read in time */
+	__u32 skip;                /* packets until the next */
+	__u32 taken;               /* draft holds the packet that is being handled */
+	struct sample draft;
+};
+
 struct traffic {
 	__u64 packets;
 	__u64 octets;              /* of IP packets, before encapsulation */
@@ -227,3 +358,9 @@ const enum node_flag *btf_node_flag __attribute__((unused));
 const enum quic_how *btf_quic_how __attribute__((unused));
 const struct server_key *btf_server_key __attribute__((unused));
 const struct network *btf_network __attribute__((unused));
+const enum defend *btf_defend __attribute__((unused));
+const enum mode *btf_mode __attribute__((unused));
+const struct list_head *btf_list_head __attribute__((unused));
+const struct list_node *btf_list_node __attribute__((unused));
+const struct rule *btf_rule __attribute__((unused));
+const struct sample *btf_sample __attribute__((unused));
