@@ -55,6 +55,7 @@ func (s *Spec) check(errs *Errors) {
 	c.zones(services)
 	c.certificates()
 	c.probes()
+	c.defence()
 	c.dns()
 }
 

@@ -30,6 +30,9 @@ func (s *Spec) fillDefaults() {
 	def(&p.Fall, 3)
 	def(&p.Rise, 5)
 	def(&p.Path, "/health")
+	if s.Defence != nil {
+		s.Defence.fillDefaults()
+	}
 	s.DNS.fillDefaults()
 	for i := range s.Zones {
 		s.Zones[i].fillDefaults(&s.DNS)

@@ -15,6 +15,7 @@ type Spec struct {
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
+	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
 }
 

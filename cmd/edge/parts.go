@@ -61,7 +61,8 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	ready := func() error { return errors.New("nothing can serve") }
 	if forwarded {
 		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device,
-			Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Key: xdp.Key(b.Identity.FlowKey(b.Region)), Health: b.Health, Log: b.Log})
+			Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Key: xdp.Key(b.Identity.FlowKey(b.Region)),
+			CookieKey: func(epoch int64) xdp.Key { return xdp.Key(b.Identity.SYNCookieKey(b.Region, epoch)) }, Health: b.Health, Log: b.Log})
 		if err != nil {
 			return nil, err
 		}

@@ -44,6 +44,10 @@ type Config struct {
 	// process, for the next to take up (see Detach); empty: they go with Run.
 	Pins string
 
+	// CookieKey gives the key of SYN cookies of an epoch of length CookieEpoch,
+	// counted from 1970; one for the region. nil: balancers make no cookies.
+	CookieKey func(epoch int64) Key
+
 	// NoSecondChance has a gateway keep what is not its own, for the kernel to
 	// reset: to compare, or where all gateways share their connections.
 	NoSecondChance bool

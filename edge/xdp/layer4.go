@@ -180,6 +180,8 @@ type session struct {
 	rec    *reconciler
 	wire   *wire // nil without role l4
 
+	cookies *cookies
+
 	done    chan struct{} // closed: subscriptions end
 	watched func()        // waits for their end
 
@@ -232,6 +234,10 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		if s.wire, err = newWire(s.kernel, s.device, d.own4, d.own6); err != nil {
 			return nil, fmt.Errorf("layer 4: checks: %w", err)
 		}
+	}
+	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log}
+	if err := s.cookies.follow(d); err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if err := s.attach(old, dev.Attrs().Name); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
@@ -301,6 +307,9 @@ func (s *session) close() error {
 	if s.link != nil {
 		errs = append(errs, s.link.Close())
 	}
+	if s.cookies != nil {
+		errs = append(errs, s.cookies.close())
+	}
 	close(s.done)
 	if s.watched != nil {
 		s.watched()
@@ -343,6 +352,8 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 	}
 	refresh := time.NewTicker(refreshAll)
 	defer refresh.Stop()
+	beat := time.NewTicker(time.Second)
+	defer beat.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	stale := true
@@ -358,6 +369,9 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			stale = true
 		case <-s.l.kick:
 		case <-retry.C:
+		case <-beat.C:
+			s.guard()
+			continue
 		}
 		next, err := s.follow()
 		if next != nil {
@@ -401,12 +415,26 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		}
 		*stale = false
 	}
+	if err := s.cookies.follow(d); err != nil {
+		return err
+	}
 	if err := s.rec.reconcile(s.inputs()); err != nil {
 		return err
 	}
 	s.publish(d)
 	s.check(ctx, d)
 	return nil
+}
+
+// guard does what is to be done each second: the keys of SYN cookies, and a look
+// at who is under attack.
+func (s *session) guard() {
+	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
+	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
+	if err != nil {
+		s.l.stats.failed()
+		s.l.cfg.Log.Warn("layer 4 is not looked after", "error", err)
+	}
 }
 
 // publish tells the checkers what the tables hold.

@@ -137,6 +137,12 @@ func (r *reconciler) writeNode(d *desired) error {
 	if d.unpacks {
 		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
 	}
+	if d.unpacks && d.clustered() {
+		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
+	}
+	if d.gateMode() != edgeGateModeGATE_NONE {
+		n.AttackSyns, n.Strangers = perWindow(d.cookies.Threshold), perWindow(strangers)
+	}
 	if r.node != nil && *r.node == n {
 		return nil
 	}

@@ -151,6 +151,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	}
 	for _, f := range d.frontends {
 		v := r.vip(f, &d.groups[f.group])
+		v.Gate = d.gateAt(f)
 		if old, ok := r.vips[f.key()]; ok {
 			v.Stats = old.Stats
 		} else {
@@ -166,6 +167,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	for _, row := range d.fragmentRows() {
 		v := r.vip(row, &d.groups[row.group])
 		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
+		v.Gate = d.gateAt(row.frontend)
 		v.Mask, v.PortMask, v.Stats = [2]uint64{^uint64(0), ^uint64(0)}, 0, r.vips[row.of].Stats
 		if err := r.setVIP(row.key(), v); err != nil {
 			return err

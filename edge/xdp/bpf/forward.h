@@ -68,12 +68,18 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 {
 	struct vip *vip = find_vip(p);
 	struct endpoint *e, *next;
+	enum reason r;
 	__u16 slot = 0;
 	__u64 hash;
 
 	if (!vip)
 		return no_service(ctx, p, n);
 	hash = flow_hash(p, vip);
+	if (vip->gate && concerns(p, vip)) {
+		r = gate(ctx, p, n, vip, hash);
+		if (r)
+			return r;
+	}
 	e = p->fragment == LATER ? choose_later(p, vip, n) : choose(p, vip, n, hash, &slot);
 	count_vip(vip, p);
 	if (!e)
