@@ -134,7 +134,7 @@ func (k *kernel) dropRing(index uint32) error {
 }
 
 func (k *kernel) clearTraffic(index uint32) error {
-	return k.VipStats.Put(index, make([]edgeTraffic, ebpf.MustPossibleCPU()))
+	return errors.Join(k.VipStats.Put(index, make([]edgeTraffic, ebpf.MustPossibleCPU())), k.Gates.Put(index, &edgeGate{}))
 }
 
 // gone makes a deletion of what is not there a success: it is what was wanted.
