@@ -24,6 +24,40 @@ func (m *machine) under(t *testing.T, change func(*edgeGate)) {
 	}
 }
 
+// Balancers answer SYNs or gateways do, by the Spec, and for VIPs of gateways
+// alone.
+func TestWhoAnswersSYNs(t *testing.T) {
+	l4, l7 := Roles{L4: true}, Roles{L7: true}
+	for _, c := range []struct {
+		mode  string
+		roles Roles
+		want  edgeGateMode
+	}{
+		{"off", l4, edgeGateModeGATE_NONE}, {"off", l7, edgeGateModeGATE_NONE},
+		{"auto", l4, edgeGateModeGATE_AUTO}, {"auto", l7, edgeGateModeGATE_NONE},
+		{"always", l4, edgeGateModeGATE_SHUT}, {"always", l7, edgeGateModeGATE_NONE},
+		{"kernel", l4, edgeGateModeGATE_NONE}, {"kernel", l7, edgeGateModeGATE_KERNEL},
+	} {
+		d, err := plan(worldOf(t, cookieSpec(c.mode, 100)), "lb", c.roles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range d.frontends {
+			want := c.want
+			if f.service != "web" {
+				want = edgeGateModeGATE_NONE
+			}
+			if got := edgeGateMode(d.gateAt(f)); got != want {
+				t.Errorf("%s, %+v: %s of %s is met by %d, expected %d", c.mode, c.roles, f.label(), f.service, got, want)
+			}
+		}
+	}
+	d, err := plan(worldOf(t, programSpec), "lb", l4)
+	if err != nil || d.gateMode() != edgeGateModeGATE_NONE {
+		t.Errorf("a Spec without defence: %v, %v", d.gateMode(), err)
+	}
+}
+
 // SYNs go on as long as there are few, and are answered when there are many; it
 // is over ten seconds after they have become few.
 func TestAttackBeginsAndEnds(t *testing.T) {

@@ -39,9 +39,10 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk, struc
 /* segment parses a TCP segment; false: it is none, or in fragments. */
 static __always_inline int segment(struct __sk_buff *ctx, struct packet *p)
 {
-	__u32 linear = ctx->data_end - ctx->data;
+	long reach = (long)ctx->data_end - (long)ctx->data;
 
-	if (linear < HEADERS && linear < ctx->len)
+	asm volatile("" : "+r"(reach)); /* as in room() */
+	if (reach < HEADERS && reach < ctx->len)
 		bpf_skb_pull_data(ctx, ctx->len < HEADERS ? ctx->len : HEADERS);
 	return parse_link(ctx, p) && parse_ip(ctx, p) && p->proto == PROTO_TCP && !p->fragment && parse_l4(ctx, p);
 }
