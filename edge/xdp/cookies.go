@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -72,6 +74,20 @@ func (d *desired) gateAt(f frontend) uint8 {
 	return uint8(d.gateMode())
 }
 
+// untaken lists the gateways that may live and have not said that they take
+// cookies.
+func (in inputs) untaken() (names []string) {
+	for _, g := range in.want.groups {
+		for _, m := range g.members {
+			if g.gateways && m.key.how != edgeForwardFORWARD_NONE && in.state(m.key.target) != fleet.Down &&
+				!in.takes(m.key.target) && !slices.Contains(names, m.name) {
+				names = append(names, m.name)
+			}
+		}
+	}
+	return names
+}
+
 // clustered says whether balancers answer with cookies that gateways take.
 func (d *desired) clustered() bool {
 	return d.cookies.Mode == fleet.CookiesAuto || d.cookies.Mode == fleet.CookiesAlways
@@ -96,6 +112,9 @@ type cookies struct {
 	key    func(epoch int64) Key // nil: there are none
 	log    *slog.Logger
 
+	takes  *atomic.Bool // set to whether a gateway takes them
+	others []string     // the gateways that do not
+
 	keys    edgeCookieKeys // in the tables
 	program string         // asked for last; empty: none
 	at      io.Closer      // where it is; nil: nowhere
@@ -108,6 +127,10 @@ type cookies struct {
 func (c *cookies) follow(d *desired) error {
 	err := c.roll(d)
 	why := errors.Join(c.place(d), c.setting(d))
+	c.takes.Store(d.unpacks && d.clustered() && why == nil)
+	if d.balances && d.clustered() && len(c.others) > 0 {
+		why = errors.Join(why, fmt.Errorf("none are made, since these gateways take none: %s", strings.Join(c.others, ", ")))
+	}
 	text := ""
 	if why != nil {
 		text = why.Error()
@@ -201,6 +224,7 @@ func (c *cookies) setting(d *desired) error {
 }
 
 func (c *cookies) close() error {
+	c.takes.Store(false)
 	if c.at == nil {
 		return nil
 	}

@@ -1,9 +1,12 @@
 package xdp
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"meridian/fleet"
 )
 
 // under puts a machine's gate of the first VIP into another state.
@@ -55,6 +58,36 @@ func TestWhoAnswersSYNs(t *testing.T) {
 	d, err := plan(worldOf(t, programSpec), "lb", l4)
 	if err != nil || d.gateMode() != edgeGateModeGATE_NONE {
 		t.Errorf("a Spec without defence: %v, %v", d.gateMode(), err)
+	}
+}
+
+// As long as a gateway that may live has not said that it takes cookies, none are
+// made.
+func TestNoCookiesUntilAllGatewaysTakeThem(t *testing.T) {
+	m, _ := newCookieMachine(t, strings.Replace(members(true, 1, 2), "services:", "defence: {syn_cookies: {mode: always}}\nservices:", 1), "lb", Roles{L4: true})
+	first := fromRouter(sealed{ipHeader: ipHeader{src: client4, dst: any4}, sport: 1, dport: 443, flags: syn}.bytes())
+	for _, c := range []struct {
+		takes string // names
+		down  string
+		want  string
+	}{
+		{"", "", "tx_tunnel"}, {"gw1", "", "tx_tunnel"}, {"gw1", "gw2", "tx_cookie"}, {"gw1 gw2", "", "tx_cookie"}, {"gw2", "", "tx_tunnel"},
+	} {
+		err := m.rec.reconcile(inputs{want: m.want, now: time.Unix(1_000_000, 0),
+			state: func(t fleet.Target) fleet.State {
+				if t.Node == c.down {
+					return fleet.Down
+				}
+				return fleet.Up
+			},
+			takes: func(t fleet.Target) bool { return strings.Contains(c.takes, t.Node) },
+			hop:   func(netip.Addr) hop { return m.next }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, got := m.send(t, first); got[len(got)-1] != c.want {
+			t.Errorf("%q take cookies, %q is down: %v, expected %s", c.takes, c.down, got, c.want)
+		}
 	}
 }
 

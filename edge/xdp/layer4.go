@@ -31,6 +31,7 @@ type Layer4 struct {
 	ready error // nil: can serve
 
 	orders atomic.Pointer[map[memberKey]order] // what the tables hold
+	takes  atomic.Bool                         // this gateway takes SYN cookies
 }
 
 var errNotAttached = errors.New("layer 4: not attached")
@@ -105,6 +106,10 @@ func (l *Layer4) Ready() error {
 	defer l.mu.Unlock()
 	return l.ready
 }
+
+// TakesCookies says whether this node makes connections of the SYN cookies of the
+// region's balancers.
+func (l *Layer4) TakesCookies() bool { return l.takes.Load() }
 
 func (l *Layer4) setReady(err error) {
 	l.mu.Lock()
@@ -235,7 +240,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 			return nil, fmt.Errorf("layer 4: checks: %w", err)
 		}
 	}
-	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log}
+	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log, takes: &l.takes}
 	if err := s.cookies.follow(d); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
@@ -266,7 +271,7 @@ func (s *session) attach(old *session, name string) (err error) {
 		}
 		return p.keep(s.link, s.kernel.layout)
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: old.ways.hop, now: time.Now()}); err != nil {
 		return err
 	}
 	if err := old.link.Update(prog); err != nil {
@@ -296,7 +301,7 @@ func (s *session) succeed(name string) error {
 
 // inputs are what the tables are to follow now.
 func (s *session) inputs() inputs {
-	return inputs{want: s.want, state: s.l.state.get, hop: s.ways.hop, now: time.Now()}
+	return inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: s.ways.hop, now: time.Now()}
 }
 
 // close gives everything back, in the reverse order; but the program stays at
@@ -429,6 +434,7 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 // guard does what is to be done each second: the keys of SYN cookies, and a look
 // at who is under attack.
 func (s *session) guard() {
+	s.cookies.others = s.rec.untaken
 	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
 	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
 	if err != nil {
@@ -471,8 +477,15 @@ func (s *session) check(ctx context.Context, d *desired) {
 		}
 		cctx, stop := context.WithCancel(ctx)
 		s.checkers[t] = runningChecker{p, stop}
-		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe}
+		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe, takes: s.learn}
 		s.background.Go(func() { c.run(cctx) })
+	}
+}
+
+// learn takes in whether a gateway takes SYN cookies.
+func (s *session) learn(t fleet.Target, takes bool) {
+	if s.l.state.setTakes(t, takes) {
+		poke(s.l.kick)
 	}
 }
 

@@ -37,6 +37,7 @@ type hop struct {
 type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
+	takes func(fleet.Target) bool // SYN cookies, of a gateway; nil: all do
 	hop   func(netip.Addr) hop
 	now   time.Time
 }
@@ -56,6 +57,8 @@ type reconciler struct {
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
 	vips      map[edgeVipKey]edgeVip
+
+	untaken []string // gateways that take no SYN cookies, so that none are made
 
 	swaps uint64 // rings put in place, ever
 }
@@ -79,6 +82,10 @@ func newReconciler(t tables, key Key) *reconciler {
 // a packet: what others point at comes before them and goes after them.
 func (r *reconciler) reconcile(in inputs) error {
 	r.join(in)
+	r.untaken = nil
+	if in.takes != nil && in.want.clustered() {
+		r.untaken = in.untaken()
+	}
 	choices := make([]choice, len(in.want.groups))
 	for i := range in.want.groups {
 		choices[i] = in.want.groups[i].choose(in.state, r.joined)

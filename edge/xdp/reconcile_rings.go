@@ -151,7 +151,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	}
 	for _, f := range d.frontends {
 		v := r.vip(f, &d.groups[f.group])
-		v.Gate = d.gateAt(f)
+		v.Gate = r.gateAt(d, f)
 		if old, ok := r.vips[f.key()]; ok {
 			v.Stats = old.Stats
 		} else {
@@ -167,7 +167,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	for _, row := range d.fragmentRows() {
 		v := r.vip(row, &d.groups[row.group])
 		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
-		v.Gate = d.gateAt(row.frontend)
+		v.Gate = r.gateAt(d, row.frontend)
 		v.Mask, v.PortMask, v.Stats = [2]uint64{^uint64(0), ^uint64(0)}, 0, r.vips[row.of].Stats
 		if err := r.setVIP(row.key(), v); err != nil {
 			return err
@@ -235,6 +235,15 @@ func (r *reconciler) dropVIPs(d *desired) error {
 		}
 	}
 	return nil
+}
+
+// gateAt gives what meets SYNs for a VIP: nothing, as long as a gateway that is
+// live takes no cookies.
+func (r *reconciler) gateAt(d *desired, f frontend) uint8 {
+	if len(r.untaken) > 0 {
+		return uint8(edgeGateModeGATE_NONE)
+	}
+	return d.gateAt(f)
 }
 
 // address says whether the record is of an address as a whole.

@@ -209,6 +209,9 @@ func (r *region) serve(ns *netns.NS) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(fleet.GatewayHost+"/health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc(fleet.GatewayHost+"/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if l := r.nodes[ns.Name]; l != nil && l.TakesCookies() {
+			w.Header().Set(fleet.CookiesHeader, fleet.CookiesTaken)
+		}
 		if !g.ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
