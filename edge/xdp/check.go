@@ -27,7 +27,7 @@ type checker struct {
 	dial    func(ctx context.Context, way checkWay) (net.Conn, error)
 	report  func(fleet.Observation)
 	takes   func(fleet.Target, bool) // whether a gateway that answers takes SYN cookies; may be nil
-	latency atomic.Int64 // smoothed, of passed checks
+	latency atomic.Int64             // smoothed, of passed checks
 }
 
 // run checks until ctx ends. Checks overlap where one takes longer than the
