@@ -12,7 +12,9 @@ var begin = time.Unix(1_000_000, 0)
 
 // ids numbers members by name, as a table of endpoints does.
 func ids(name string) (id uint16) {
-	_, _ = fmt.Sscanf(name, "node-%d", &id)
+	if _, err := fmt.Sscanf(name, "node-%d", &id); err != nil {
+		return 0
+	}
 	return id + 1
 }
 

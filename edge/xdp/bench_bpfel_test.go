@@ -32,6 +32,7 @@ const (
 	benchVarBtfOrder      = "btf_order"
 	benchVarBtfReason     = "btf_reason"
 	benchVarBtfReply      = "btf_reply"
+	benchVarBtfVipFlag    = "btf_vip_flag"
 	benchVarExpected      = "expected"
 	benchVarFlowCountMask = "flow_count_mask"
 	benchVarGrown         = "grown"
@@ -102,6 +103,7 @@ type benchVariableSpecs struct {
 	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
 	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
+	BtfVipFlag    *ebpf.VariableSpec `ebpf:"btf_vip_flag"`
 	Expected      *ebpf.VariableSpec `ebpf:"expected"`
 	FlowCountMask *ebpf.VariableSpec `ebpf:"flow_count_mask"`
 	Grown         *ebpf.VariableSpec `ebpf:"grown"`
@@ -148,6 +150,7 @@ type benchVariables struct {
 	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
 	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
+	BtfVipFlag    *ebpf.Variable `ebpf:"btf_vip_flag"`
 	Expected      *ebpf.Variable `ebpf:"expected"`
 	FlowCountMask *ebpf.Variable `ebpf:"flow_count_mask"`
 	Grown         *ebpf.Variable `ebpf:"grown"`

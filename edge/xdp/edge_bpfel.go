@@ -18,6 +18,11 @@ type edgeAddress struct {
 	Octet [16]uint8
 }
 
+type edgeBigRing struct {
+	_    structs.HostLayout
+	Slot [655376]uint16
+}
+
 type edgeBucket struct {
 	_   structs.HostLayout
 	Way [4]edgeFlow
@@ -51,9 +56,15 @@ type edgeEndpoint struct {
 	}
 	Generation uint16
 	How        uint8
-	Usable     uint8
+	Keeps      uint8
 	Mtu        uint16
-	Zero       [13]uint16
+	Gue        uint16
+	Takes      uint8
+	Outer      uint8
+	Index      uint16
+	Device     uint32
+	Who        uint64
+	Zero       uint64
 }
 
 type edgeFlow struct {
@@ -61,6 +72,22 @@ type edgeFlow struct {
 	Tag   uint64
 	Owner uint32
 	Seen  uint32
+}
+
+type edgeFormerBigRing struct {
+	_    structs.HostLayout
+	Slot [655373]struct {
+		_     structs.HostLayout
+		Owner [4]uint16
+	}
+}
+
+type edgeFormerRing struct {
+	_    structs.HostLayout
+	Slot [65537]struct {
+		_     structs.HostLayout
+		Owner [4]uint16
+	}
 }
 
 type edgeForward uint32
@@ -78,6 +105,8 @@ type edgeNode struct {
 	Own4       edgeAddress
 	Own6       edgeAddress
 	Duties     uint32
+	IdleTcp    uint32
+	IdleUdp    uint32
 	CheckFirst uint16
 	CheckLast  uint16
 }
@@ -100,20 +129,28 @@ const (
 	edgeReasonTX_TUNNEL         edgeReason = 5
 	edgeReasonTX_L2             edgeReason = 6
 	edgeReasonTX_TOO_BIG        edgeReason = 7
-	edgeReasonDROP_NO_SERVICE   edgeReason = 8
-	edgeReasonDROP_FRAGMENT     edgeReason = 9
-	edgeReasonDROP_NO_MEMBER    edgeReason = 10
-	edgeReasonDROP_TOO_BIG      edgeReason = 11
-	edgeReasonDROP_UNTRUSTED    edgeReason = 12
-	edgeReasonDROP_BAD_INNER    edgeReason = 13
-	edgeReasonDROP_NO_ROOM      edgeReason = 14
-	edgeReasonDROP_NO_NEIGHBOUR edgeReason = 15
-	edgeReasonDROP_REPLY        edgeReason = 16
-	edgeReasonDROP_REPLY_FULL   edgeReason = 17
-	edgeReasonFLOW_HIT          edgeReason = 18
-	edgeReasonFLOW_NEW          edgeReason = 19
-	edgeReasonFLOW_MOVED        edgeReason = 20
-	edgeReasonREASONS           edgeReason = 21
+	edgeReasonTX_ECHO           edgeReason = 8
+	edgeReasonTX_PASSED_ON      edgeReason = 9
+	edgeReasonDROP_NO_SERVICE   edgeReason = 10
+	edgeReasonDROP_NO_MEMBER    edgeReason = 11
+	edgeReasonDROP_TOO_BIG      edgeReason = 12
+	edgeReasonDROP_UNTRUSTED    edgeReason = 13
+	edgeReasonDROP_BAD_INNER    edgeReason = 14
+	edgeReasonDROP_NO_ROOM      edgeReason = 15
+	edgeReasonDROP_NO_NEIGHBOUR edgeReason = 16
+	edgeReasonDROP_REPLY        edgeReason = 17
+	edgeReasonDROP_REPLY_FULL   edgeReason = 18
+	edgeReasonFLOW_SAFE         edgeReason = 19
+	edgeReasonFLOW_HIT          edgeReason = 20
+	edgeReasonFLOW_NEW          edgeReason = 21
+	edgeReasonFLOW_UNKNOWN      edgeReason = 22
+	edgeReasonFLOW_MOVED        edgeReason = 23
+	edgeReasonFLOW_EVICTED      edgeReason = 24
+	edgeReasonFLOW_FRAGMENT     edgeReason = 25
+	edgeReasonFLOW_FRAGMENT_ROW edgeReason = 26
+	edgeReasonCHANCE_MINE       edgeReason = 27
+	edgeReasonCHANCE_NONE       edgeReason = 28
+	edgeReasonREASONS           edgeReason = 29
 )
 
 type edgeReply struct {
@@ -135,11 +172,25 @@ type edgeTraffic struct {
 }
 
 type edgeVip struct {
-	_     structs.HostLayout
-	Salt  uint64
-	Ring  uint32
-	Stats uint32
+	_        structs.HostLayout
+	Salt     uint64
+	Mask     [2]uint64
+	PortMask uint16
+	Flags    uint8
+	Zero     uint8
+	Ring     uint32
+	Stats    uint32
+	Zero2    uint32
 }
+
+type edgeVipFlag uint32
+
+const (
+	edgeVipFlagVIP_BIG       edgeVipFlag = 1
+	edgeVipFlagVIP_CHAIN     edgeVipFlag = 2
+	edgeVipFlagVIP_FRAGMENTS edgeVipFlag = 4
+	edgeVipFlagVIP_ADDRESS   edgeVipFlag = 8
+)
 
 type edgeVipKey struct {
 	_     structs.HostLayout
@@ -153,26 +204,33 @@ type edgeVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	edgeMapBalancers    = "balancers"
-	edgeMapBudgets      = "budgets"
-	edgeMapCounters     = "counters"
-	edgeMapEndpoints    = "endpoints"
-	edgeMapFlows        = "flows"
-	edgeMapReplies      = "replies"
-	edgeMapRingTemplate = "ring_template"
-	edgeMapRings        = "rings"
-	edgeMapSelf         = "self"
-	edgeMapVipStats     = "vip_stats"
-	edgeMapVips         = "vips"
-	edgeProgCheck       = "check"
-	edgeProgEdge        = "edge"
-	edgeVarBtfDuty      = "btf_duty"
-	edgeVarBtfForward   = "btf_forward"
-	edgeVarBtfOrder     = "btf_order"
-	edgeVarBtfReason    = "btf_reason"
-	edgeVarBtfReply     = "btf_reply"
-	edgeVarFlowMask     = "flow_mask"
-	edgeVarHashKey      = "hash_key"
+	edgeMapBalancers         = "balancers"
+	edgeMapBigFormers        = "big_formers"
+	edgeMapBigRingTemplate   = "big_ring_template"
+	edgeMapBigRings          = "big_rings"
+	edgeMapBudgets           = "budgets"
+	edgeMapCounters          = "counters"
+	edgeMapEndpoints         = "endpoints"
+	edgeMapFlows             = "flows"
+	edgeMapFormerBigTemplate = "former_big_template"
+	edgeMapFormerTemplate    = "former_template"
+	edgeMapFormers           = "formers"
+	edgeMapReplies           = "replies"
+	edgeMapRingTemplate      = "ring_template"
+	edgeMapRings             = "rings"
+	edgeMapSelf              = "self"
+	edgeMapVipStats          = "vip_stats"
+	edgeMapVips              = "vips"
+	edgeProgCheck            = "check"
+	edgeProgEdge             = "edge"
+	edgeVarBtfDuty           = "btf_duty"
+	edgeVarBtfForward        = "btf_forward"
+	edgeVarBtfOrder          = "btf_order"
+	edgeVarBtfReason         = "btf_reason"
+	edgeVarBtfReply          = "btf_reply"
+	edgeVarBtfVipFlag        = "btf_vip_flag"
+	edgeVarFlowBuckets       = "flow_buckets"
+	edgeVarHashKey           = "hash_key"
 )
 
 // loadEdge returns the embedded CollectionSpec for edge.
@@ -225,30 +283,37 @@ type edgeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type edgeMapSpecs struct {
-	Balancers    *ebpf.MapSpec `ebpf:"balancers"`
-	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Endpoints    *ebpf.MapSpec `ebpf:"endpoints"`
-	Flows        *ebpf.MapSpec `ebpf:"flows"`
-	Replies      *ebpf.MapSpec `ebpf:"replies"`
-	RingTemplate *ebpf.MapSpec `ebpf:"ring_template"`
-	Rings        *ebpf.MapSpec `ebpf:"rings"`
-	Self         *ebpf.MapSpec `ebpf:"self"`
-	VipStats     *ebpf.MapSpec `ebpf:"vip_stats"`
-	Vips         *ebpf.MapSpec `ebpf:"vips"`
+	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
+	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
+	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
+	BigRings          *ebpf.MapSpec `ebpf:"big_rings"`
+	Budgets           *ebpf.MapSpec `ebpf:"budgets"`
+	Counters          *ebpf.MapSpec `ebpf:"counters"`
+	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
+	Flows             *ebpf.MapSpec `ebpf:"flows"`
+	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
+	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
+	Formers           *ebpf.MapSpec `ebpf:"formers"`
+	Replies           *ebpf.MapSpec `ebpf:"replies"`
+	RingTemplate      *ebpf.MapSpec `ebpf:"ring_template"`
+	Rings             *ebpf.MapSpec `ebpf:"rings"`
+	Self              *ebpf.MapSpec `ebpf:"self"`
+	VipStats          *ebpf.MapSpec `ebpf:"vip_stats"`
+	Vips              *ebpf.MapSpec `ebpf:"vips"`
 }
 
 // edgeVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type edgeVariableSpecs struct {
-	BtfDuty    *ebpf.VariableSpec `ebpf:"btf_duty"`
-	BtfForward *ebpf.VariableSpec `ebpf:"btf_forward"`
-	BtfOrder   *ebpf.VariableSpec `ebpf:"btf_order"`
-	BtfReason  *ebpf.VariableSpec `ebpf:"btf_reason"`
-	BtfReply   *ebpf.VariableSpec `ebpf:"btf_reply"`
-	FlowMask   *ebpf.VariableSpec `ebpf:"flow_mask"`
-	HashKey    *ebpf.VariableSpec `ebpf:"hash_key"`
+	BtfDuty     *ebpf.VariableSpec `ebpf:"btf_duty"`
+	BtfForward  *ebpf.VariableSpec `ebpf:"btf_forward"`
+	BtfOrder    *ebpf.VariableSpec `ebpf:"btf_order"`
+	BtfReason   *ebpf.VariableSpec `ebpf:"btf_reason"`
+	BtfReply    *ebpf.VariableSpec `ebpf:"btf_reply"`
+	BtfVipFlag  *ebpf.VariableSpec `ebpf:"btf_vip_flag"`
+	FlowBuckets *ebpf.VariableSpec `ebpf:"flow_buckets"`
+	HashKey     *ebpf.VariableSpec `ebpf:"hash_key"`
 }
 
 // edgeObjects contains all objects after they have been loaded into the kernel.
@@ -271,26 +336,38 @@ func (o *edgeObjects) Close() error {
 //
 // It can be passed to loadEdgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type edgeMaps struct {
-	Balancers    *ebpf.Map `ebpf:"balancers"`
-	Budgets      *ebpf.Map `ebpf:"budgets"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Endpoints    *ebpf.Map `ebpf:"endpoints"`
-	Flows        *ebpf.Map `ebpf:"flows"`
-	Replies      *ebpf.Map `ebpf:"replies"`
-	RingTemplate *ebpf.Map `ebpf:"ring_template"`
-	Rings        *ebpf.Map `ebpf:"rings"`
-	Self         *ebpf.Map `ebpf:"self"`
-	VipStats     *ebpf.Map `ebpf:"vip_stats"`
-	Vips         *ebpf.Map `ebpf:"vips"`
+	Balancers         *ebpf.Map `ebpf:"balancers"`
+	BigFormers        *ebpf.Map `ebpf:"big_formers"`
+	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
+	BigRings          *ebpf.Map `ebpf:"big_rings"`
+	Budgets           *ebpf.Map `ebpf:"budgets"`
+	Counters          *ebpf.Map `ebpf:"counters"`
+	Endpoints         *ebpf.Map `ebpf:"endpoints"`
+	Flows             *ebpf.Map `ebpf:"flows"`
+	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
+	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
+	Formers           *ebpf.Map `ebpf:"formers"`
+	Replies           *ebpf.Map `ebpf:"replies"`
+	RingTemplate      *ebpf.Map `ebpf:"ring_template"`
+	Rings             *ebpf.Map `ebpf:"rings"`
+	Self              *ebpf.Map `ebpf:"self"`
+	VipStats          *ebpf.Map `ebpf:"vip_stats"`
+	Vips              *ebpf.Map `ebpf:"vips"`
 }
 
 func (m *edgeMaps) Close() error {
 	return _EdgeClose(
 		m.Balancers,
+		m.BigFormers,
+		m.BigRingTemplate,
+		m.BigRings,
 		m.Budgets,
 		m.Counters,
 		m.Endpoints,
 		m.Flows,
+		m.FormerBigTemplate,
+		m.FormerTemplate,
+		m.Formers,
 		m.Replies,
 		m.RingTemplate,
 		m.Rings,
@@ -304,13 +381,14 @@ func (m *edgeMaps) Close() error {
 //
 // It can be passed to loadEdgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type edgeVariables struct {
-	BtfDuty    *ebpf.Variable `ebpf:"btf_duty"`
-	BtfForward *ebpf.Variable `ebpf:"btf_forward"`
-	BtfOrder   *ebpf.Variable `ebpf:"btf_order"`
-	BtfReason  *ebpf.Variable `ebpf:"btf_reason"`
-	BtfReply   *ebpf.Variable `ebpf:"btf_reply"`
-	FlowMask   *ebpf.Variable `ebpf:"flow_mask"`
-	HashKey    *ebpf.Variable `ebpf:"hash_key"`
+	BtfDuty     *ebpf.Variable `ebpf:"btf_duty"`
+	BtfForward  *ebpf.Variable `ebpf:"btf_forward"`
+	BtfOrder    *ebpf.Variable `ebpf:"btf_order"`
+	BtfReason   *ebpf.Variable `ebpf:"btf_reason"`
+	BtfReply    *ebpf.Variable `ebpf:"btf_reply"`
+	BtfVipFlag  *ebpf.Variable `ebpf:"btf_vip_flag"`
+	FlowBuckets *ebpf.Variable `ebpf:"flow_buckets"`
+	HashKey     *ebpf.Variable `ebpf:"hash_key"`
 }
 
 // edgePrograms contains all programs after they have been loaded into the kernel.

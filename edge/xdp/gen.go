@@ -1,4 +1,4 @@
 package xdp
 
-//go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp -type reason -type forward -type duty -type node -type vip_key -type vip -type endpoint -type ring -type flow -type bucket -type traffic -type reply -type order -type gate_mode -type cookie_keys -type gate -type post edge bpf/edge.bpf.c -- -Ibpf
+//go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp -type reason -type forward -type duty -type vip_flag -type node -type vip_key -type vip -type endpoint -type ring -type flow -type bucket -type traffic -type reply -type order -type gate_mode -type cookie_keys -type gate -type post edge bpf/edge.bpf.c -- -Ibpf
 //go:generate go tool bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3" -target bpfel -go-package xdp accept bpf/accept.bpf.c -- -Ibpf

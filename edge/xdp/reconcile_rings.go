@@ -165,7 +165,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 		}
 	}
 	for _, row := range d.fragmentRows() {
-		v := r.vip(row, &d.groups[row.group])
+		v := r.vip(row.frontend, &d.groups[row.group])
 		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
 		v.Gate = r.gateAt(d, row.frontend)
 		v.Mask, v.PortMask, v.Stats = [2]uint64{^uint64(0), ^uint64(0)}, 0, r.vips[row.of].Stats
@@ -199,7 +199,7 @@ func (r *reconciler) setVIP(k edgeVipKey, v edgeVip) error {
 // freeStats gives a place for a VIP's traffic. There are as many as VIPs.
 func (r *reconciler) freeStats() uint32 {
 	used := map[uint32]bool{}
-	for k, v := range r.vips {
+	for _, v := range r.vips {
 		if v.service() {
 			used[v.Stats] = true
 		}

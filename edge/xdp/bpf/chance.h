@@ -14,9 +14,9 @@ static __always_inline int has_cookie(struct xdp_md *ctx, const struct packet *p
 	if (!(p->tcp_flags & TCP_ACK) || p->icmp_error || !tcp || !ip)
 		return 0;
 	if (size == sizeof(struct ipv4_header))
-		return !bpf_tcp_check_syncookie(sk, ip, sizeof(struct ipv4_header), tcp, sizeof(*tcp));
+		return !bpf_tcp_check_syncookie(sk, ip, sizeof(struct ipv4_header), (struct tcphdr *)tcp, sizeof(*tcp));
 	ip = at(ctx, p->l3, sizeof(struct ipv6_header));
-	return ip && !bpf_tcp_check_syncookie(sk, ip, sizeof(struct ipv6_header), tcp, sizeof(*tcp));
+	return ip && !bpf_tcp_check_syncookie(sk, ip, sizeof(struct ipv6_header), (struct tcphdr *)tcp, sizeof(*tcp));
 }
 
 /* has says whether this gateway's kernel has the packet's connection: a socket

@@ -30,6 +30,7 @@ static __always_inline struct endpoint *choose_tracked(const struct packet *p, c
 						       __u64 hash, __u16 slot)
 {
 	int keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
+	int new_here = begins(p) || !(vip->flags & VIP_CHAIN);
 	__u32 now = now_seconds(), owner;
 	struct flow *f = find_flow(hash, now, n, &owner);
 	struct endpoint *e;
@@ -44,11 +45,10 @@ static __always_inline struct endpoint *choose_tracked(const struct packet *p, c
 		}
 		count(e ? FLOW_NEW : FLOW_MOVED);
 	} else {
-		keep = keep && (begins(p) || !(vip->flags & VIP_CHAIN));
-		count(keep ? FLOW_NEW : FLOW_UNKNOWN);
+		count(keep && new_here ? FLOW_NEW : FLOW_UNKNOWN);
 	}
 	e = by_slot(slot);
-	if (e && keep)
+	if (e && keep && new_here)
 		put_flow(f, hash, owner_of(e, p), now);
 	return e;
 }

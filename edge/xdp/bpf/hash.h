@@ -59,7 +59,10 @@ static __always_inline __u64 fragment_hash(const struct packet *p, const struct 
 }
 
 /* slot_of spreads the hash's upper half evenly over so many slots. */
-static __always_inline __u32 slot_of(__u64 hash, __u32 slots)
+static __always_inline __u64 slot_of(__u64 hash, __u32 slots)
 {
-	return ((hash >> 32) * slots) >> 32;
+	__u64 slot = ((hash >> 32) * slots) >> 32;
+
+	asm volatile("" : "+r"(slot)); /* the bound that callers set stays on this register */
+	return slot;
 }

@@ -13,7 +13,7 @@ static __always_inline void *only(void *maps, __u32 index)
 /* from_ring gives the slot of a hash; 0: no endpoint. */
 static __always_inline __u16 from_ring(const struct vip *vip, __u64 hash)
 {
-	__u32 slot;
+	__u64 slot;
 
 	if (vip->flags & VIP_BIG) {
 		struct big_ring *big = only(&big_rings, vip->ring);
@@ -30,7 +30,7 @@ static __always_inline __u16 from_ring(const struct vip *vip, __u64 hash)
 /* formers_of gives the former owners of the slot of a hash, or NULL. */
 static __always_inline struct former *formers_of(const struct vip *vip, __u64 hash)
 {
-	__u32 slot;
+	__u64 slot;
 
 	if (vip->flags & VIP_BIG) {
 		struct former_big_ring *big = only(&big_formers, vip->ring);
