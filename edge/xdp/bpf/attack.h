@@ -5,11 +5,6 @@
  * frames and socket buffers alike. */
 #pragma once
 
-static __always_inline __u64 window_now(void)
-{
-	return bpf_ktime_get_coarse_ns() >> WINDOW_BITS;
-}
-
 /* packets_of gives how many packets have been forwarded for a VIP. */
 static __always_inline __u64 packets_of(__u32 stats)
 {
@@ -44,13 +39,14 @@ static __noinline int turn(struct gate *g, __u32 stats, __u64 now)
 	return 0;
 }
 
-/* flooded counts a SYN and says whether its VIP is under attack. */
-static __always_inline int flooded(struct vip *vip, const struct node *n)
+/* flooded counts a SYN in the window of now, and says whether its VIP is under
+ * attack. */
+static __always_inline int flooded(struct vip *vip, const struct node *n, __u64 now)
 {
 	__u32 stats = vip->stats, limit = n->attack_syns;
 	struct gate *g = bpf_map_lookup_elem(&gates, &stats);
 	struct post *own = bpf_map_lookup_elem(&posts, &stats);
-	__u64 now = window_now(), syns, end = now + ATTACK_WINDOWS;
+	__u64 syns, end = now + ATTACK_WINDOWS;
 
 	if (!g || !own)
 		return 0;

@@ -22,7 +22,7 @@
 #pragma once
 
 /* shut says whether a packet that is no SYN meets an attack. */
-static __always_inline int shut(struct vip *vip)
+static __always_inline int shut(struct vip *vip, __u64 now)
 {
 	__u32 stats = vip->stats;
 	struct gate *g;
@@ -30,7 +30,7 @@ static __always_inline int shut(struct vip *vip)
 	if (vip->gate == GATE_SHUT)
 		return 1;
 	g = bpf_map_lookup_elem(&gates, &stats);
-	if (g && g->until >= window_now())
+	if (g && g->until >= now)
 		return 1;
 	if (vip->attack)
 		vip->attack = 0;
@@ -38,12 +38,12 @@ static __always_inline int shut(struct vip *vip)
 }
 
 /* usual says whether one more stranger may pass. */
-static __always_inline int usual(const struct vip *vip, const struct node *n)
+static __always_inline int usual(const struct vip *vip, const struct node *n, __u64 now)
 {
 	__u32 stats = vip->stats;
 	struct gate *g = bpf_map_lookup_elem(&gates, &stats);
 	struct post *own = bpf_map_lookup_elem(&posts, &stats);
-	__u64 now = window_now(), most;
+	__u64 most;
 
 	if (!g || !own)
 		return 1;
@@ -90,10 +90,10 @@ static __always_inline enum reason answer(struct xdp_md *ctx, const struct packe
 
 /* meet has a packet that is no SYN show why it should pass. */
 static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet *p, const struct vip *vip, const struct node *n,
-					__u64 hash)
+					__u64 hash, __u64 ns)
 {
 	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : hash;
-	__u32 now = now_seconds(), owner;
+	__u32 now = ns / 1000000000ULL, owner;
 	struct flow *f = find_flow(key, now, n, &owner);
 	struct endpoint *e;
 
@@ -109,7 +109,7 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 		count(COOKIE_VALID);
 		return 0;
 	}
-	if (!usual(vip, n))
+	if (!usual(vip, n, ns >> WINDOW_BITS))
 		return DROP_NO_COOKIE;
 	count(COOKIE_STRANGER);
 	return 0;
@@ -130,14 +130,15 @@ static __noinline enum reason gate(struct xdp_md *ctx, const struct packet *p, c
 {
 	__u32 zero = 0;
 	struct cookie_keys *k = bpf_map_lookup_elem(&cookies, &zero);
+	__u64 ns = bpf_ktime_get_coarse_ns();
 
-	if (!k || k->until < bpf_ktime_get_coarse_ns())
+	if (!k || k->until < ns)
 		return 0;
 	if (p->fragment != LATER && !p->icmp_error &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
-		if (vip->gate == GATE_AUTO && !flooded(vip, n))
+		if (vip->gate == GATE_AUTO && !flooded(vip, n, ns >> WINDOW_BITS))
 			return 0;
 		return answer(ctx, p, vip, k, hash);
 	}
-	return shut(vip) ? meet(ctx, p, vip, n, hash) : 0;
+	return shut(vip, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, hash, ns) : 0;
 }
