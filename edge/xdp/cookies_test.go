@@ -2,6 +2,8 @@ package xdp
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -271,71 +273,67 @@ func (r *region) apart(syns, rest string) {
 
 // Where gateways cannot take cookies of others they answer with their own.
 func TestTheKernelsCookies(t *testing.T) {
-	for _, filters := range []bool{false, true} {
-		t.Run(fmt.Sprintf("filters=%v", filters), func(t *testing.T) {
-			r := newRegion(t, cookieRegion("kernel", 1), 1600)
-			for _, ns := range []*netns.NS{r.gw1, r.gw2} {
-				r.must(ns.Sysctl("net/ipv4/tcp_syncookies", "2"))
+	r := newRegion(t, cookieRegion("kernel", 1), 1600)
+	for _, ns := range []*netns.NS{r.gw1, r.gw2} {
+		r.must(ns.Sysctl("net/ipv4/tcp_syncookies", "2"))
+	}
+	r.start(Native)
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		r.reachesBoth(vip)
+		for range 4 {
+			if got, err := r.post(vip, 100_000); err != nil || !strings.HasSuffix(got, " 100000") {
+				t.Errorf("%s: %q, %v", vip, got, err)
 			}
-			r.start(Native)
-			if filters { // as before tcx
-				for _, ns := range []*netns.NS{r.gw1, r.gw2} {
-					r.byFilter(ns)
-				}
-			}
-			for _, vip := range []netip.Addr{vip4, vip6} {
-				r.reachesBoth(vip)
-				for range 4 {
-					if got, err := r.post(vip, 100_000); err != nil || !strings.HasSuffix(got, " 100000") {
-						t.Errorf("%s: %q, %v", vip, got, err)
-					}
-				}
-			}
-			for _, g := range []string{"gw1", "gw2"} {
-				if r.nodes[g].counted("tx_cookie") == 0 {
-					t.Errorf("%s answered no SYN with a cookie", g)
-				}
-			}
-			if n := r.nodes["lb"].counted("tx_cookie"); n > 0 {
-				t.Errorf("the balancer answered %d", n)
-			}
-		})
+		}
+	}
+	for _, g := range []string{"gw1", "gw2"} {
+		if r.nodes[g].counted("tx_cookie") == 0 {
+			t.Errorf("%s answered no SYN with a cookie", g)
+		}
+	}
+	if n := r.nodes["lb"].counted("tx_cookie"); n > 0 {
+		t.Errorf("the balancer answered %d", n)
 	}
 }
 
-// byFilter puts a gateway's program at its device in the way of older kernels.
-func (r *region) byFilter(ns *netns.NS) {
-	r.t.Helper()
-	l := r.nodes[ns.Name]
-	l.stats.mu.Lock()
-	k := l.stats.kernel
-	l.stats.mu.Unlock()
-	dev, err := ns.Netlink().LinkByName("eth0")
+// Before tcx, programs at tc are filters; one takes the place of what a killed
+// process left, and goes when it is closed.
+func TestProgramAsAFilter(t *testing.T) {
+	r := newRegion(t, regionSpec, 1500)
+	const shot = 2
+	reaches := func() bool { // a port where nobody listens
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := r.client.Dial(ctx, "tcp", "10.7.2.2:9")
+		return errors.Is(err, unix.ECONNREFUSED)
+	}
+	eventually(t, "an answer", reaches)
+	dev, err := r.gw1.Netlink().LinkByName("eth0")
 	r.must(err)
 	filters := func() int {
-		list, err := ns.Netlink().FilterList(dev, netlink.HANDLE_MIN_INGRESS)
+		list, err := r.gw1.Netlink().FilterList(dev, netlink.HANDLE_MIN_INGRESS)
 		r.must(err)
 		return len(list)
 	}
-	var ours io.Closer
-	for range 2 { // the second takes the place of what a killed process left
-		prog, err := k.gatewayProgram(replyProgram)
+	var at io.Closer
+	for range 2 {
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL",
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, shot), asm.Return()}})
 		r.must(err)
-		ours, err = attachFilter(prog, ns.Netlink(), dev.Attrs().Index)
+		at, err = attachFilter(prog, r.gw1.Netlink(), dev.Attrs().Index)
 		r.must(err)
 		r.must(prog.Close())
 		if n := filters(); n != 1 {
-			r.t.Errorf("%d filters", n)
+			t.Errorf("%d filters", n)
+		}
+		if reaches() {
+			t.Error("the program sees no packets")
 		}
 	}
-	r.t.Cleanup(func() {
-		if err := ours.Close(); err != nil {
-			r.t.Error(err)
-		}
-		if n := filters(); n != 0 {
-			r.t.Errorf("%d filters are left", n)
-		}
-	})
+	r.must(at.Close())
+	if n := filters(); n != 0 || !reaches() {
+		t.Errorf("%d filters are left", n)
+	}
 }
 
 // A node says what it cannot do, and why.
@@ -383,13 +381,13 @@ func (r *region) flood(vip netip.AddrPort) (stop func() uint64) {
 	h := loadHarness(r.t, map[string]uint32{"restored": uint32(len(frame))}, frame)
 	var dev *net.Interface
 	r.must(ns.Do(func() error { dev, err = net.InterfaceByName("eth0"); return err }))
-	context := struct{ Data, End, Meta, Device, Queue, Egress uint32 }{End: uint32(len(frame)), Device: uint32(dev.Index)}
+	md := struct{ Data, End, Meta, Device, Queue, Egress uint32 }{End: uint32(len(frame)), Device: uint32(dev.Index)}
 	var over atomic.Bool
 	ended := make(chan error, 1)
 	go func() {
 		ended <- ns.Enter(func() error {
 			for !over.Load() {
-				_, err := h.Flood.Run(&ebpf.RunOptions{Data: frame, Repeat: 1 << 14, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES, Context: &context})
+				_, err := h.Flood.Run(&ebpf.RunOptions{Data: frame, Repeat: 1 << 14, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES, Context: &md})
 				if err != nil {
 					return err
 				}
