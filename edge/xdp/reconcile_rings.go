@@ -63,8 +63,13 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 	}
 	history := e.history.Clone()
-	if err := history.Next(members, in.now); err != nil {
-		return e, nil, err
+	for _, next := range [][]maglev.Member{stayed(members, history.Members()), members} {
+		if len(next) == 0 && len(members) > 0 {
+			continue
+		}
+		if err := history.Next(next, in.now); err != nil {
+			return e, nil, err
+		}
 	}
 	retired := history.Retire(in.now.Add(-retireAfter))
 	if had && !retired && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
@@ -72,6 +77,19 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 	}
 	e.history, e.owners = history, owners
 	return e, g.table(history, owners), nil
+}
+
+// stayed gives those of the members that were in the ring before. Theirs is the
+// balancers' ring until they have found the new ones up, and a gateway, which
+// checks nobody, has to know it too.
+func stayed(members, before []maglev.Member) []maglev.Member {
+	var out []maglev.Member
+	for _, m := range members {
+		if slices.ContainsFunc(before, func(b maglev.Member) bool { return b.Name == m.Name }) {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // presumed gives rings that may have been in force before this node knew any:
