@@ -58,8 +58,8 @@ func (s *Spec) check(errs *Errors) {
 	c.layer4()
 	c.zones(services)
 	c.certificates()
-	c.defence()
 	c.probes()
+	c.defence()
 	c.dns()
 }
 

@@ -18,6 +18,7 @@ type Defence struct {
 	Block           Sources        `json:"block,omitzero" doc:"Sources from which nothing is taken." default:"none"`
 	Rules           []PacketRule   `json:"rules,omitempty" doc:"Looked at in order, at most 48; the first one that matches decides, but those that only count decide nothing. What edge rule add has put in force stands before them." default:"none"`
 	Limits          PacketLimits   `json:"limits,omitzero" doc:"Packets a second. A burst of one second's packets passes."`
+	SynCookies      SynCookies     `json:"syn_cookies,omitzero" doc:"Floods of SYNs that the other means leave."`
 	Sampling        PacketSampling `json:"sampling,omitzero" doc:"Copies of packets for edge top, edge capture and sFlow."`
 }
 
@@ -186,6 +187,7 @@ func (d *Defence) fillDefaults() {
 	for i := range d.Rules {
 		def(&d.Rules[i].Mode, RuleDrop)
 	}
+	d.SynCookies.fillDefaults()
 	if d.Sampling.Rate > 0 {
 		def(&d.Sampling.PerSecond, 1000)
 	}
@@ -216,6 +218,7 @@ func (c *checker) defence() {
 	}
 	optional("defence.limits.per_source", d.Limits.PerSource, 1_000_000)
 	optional("defence.limits.per_vip", d.Limits.PerVIP, 100_000_000)
+	d.SynCookies.check(c, "defence.syn_cookies")
 	optional("defence.sampling.rate", d.Sampling.Rate, 1_000_000)
 	optional("defence.sampling.per_second", d.Sampling.PerSecond, 100_000)
 	if d.Sampling.Rate == 0 && d.Sampling.PerSecond != 0 {

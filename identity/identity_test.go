@@ -212,6 +212,25 @@ func TestFlowKeyIsOneForARegion(t *testing.T) {
 	}
 }
 
+// Nodes of one region agree on the SYN cookies of an epoch; another epoch's,
+// region's or fleet's differ.
+func TestSYNCookieKeyIsOneForARegionAndAnEpoch(t *testing.T) {
+	of := func(k Key, region string, epoch int64) [16]byte {
+		id, err := New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.SYNCookieKey(region, epoch)
+	}
+	now := of(Key{1}, "fra", 7)
+	if of(Key{1}, "fra", 7) != now {
+		t.Error("two nodes with one key differ")
+	}
+	if of(Key{1}, "fra", 8) == now || of(Key{1}, "nrt", 7) == now || of(Key{2}, "fra", 7) == now {
+		t.Error("two epochs, regions or fleets share a key")
+	}
+}
+
 // Nameservers of one fleet agree on the cookies of a day; another day's or
 // fleet's differ.
 func TestCookieSecretIsOneForADay(t *testing.T) {

@@ -66,6 +66,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
+	var takesCookies func() bool
 	if forwarded {
 		source, watch, err := f.geo(b)
 		if err != nil {
@@ -73,12 +74,13 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device, Geo: source,
 			Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Key: xdp.Key(b.Identity.FlowKey(b.Region)),
-			QUIC: []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())}, Health: b.Health, Log: b.Log})
+			QUIC:      []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())},
+			CookieKey: func(epoch int64) xdp.Key { return xdp.Key(b.Identity.SYNCookieKey(b.Region, epoch)) }, Health: b.Health, Log: b.Log})
 		if err != nil {
 			return nil, err
 		}
 		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready})
-		ready = x.Ready
+		ready, takesCookies = x.Ready, x.TakesCookies
 		f.looker.layer4.Store(x)
 		parts = append(parts, watch(x)...)
 		parts = append(parts, f.sflow(b, x)...)
@@ -86,7 +88,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	if l7role {
 		g, err := l7.New(l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}),
-			Logger: b.Log, MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog})
+			Logger: b.Log, MaxSegment: f.segment(forwarded), TakesCookies: takesCookies, AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog})
 		if err != nil {
 			return nil, err
 		}

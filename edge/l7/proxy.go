@@ -76,6 +76,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // self answers layer 4's checks. Under any other host /health and /ready are
 // the service's own.
 func (x *exchange) self() {
+	if takes := x.g.cfg.TakesCookies; takes != nil && takes() {
+		x.w.Header()[fleet.CookiesHeader] = []string{fleet.CookiesTaken}
+	}
 	switch x.r.URL.Path {
 	case "/health":
 		x.say(http.StatusOK, "ok\n")

@@ -59,20 +59,36 @@ func BenchmarkProgram(b *testing.B) {
 }
 
 func benchmark(b *testing.B, m *machine, frame []byte, mask, verdict, grown uint32, nothing bool) {
+	benchmarkIn(b, m, map[string]uint32{"flow_count_mask": mask, "grown": grown, "expected": verdict}, frame, nothing)
+}
+
+// loadHarness loads the harness with these constants, for this frame.
+func loadHarness(t testing.TB, constants map[string]uint32, frame []byte) *benchObjects {
+	t.Helper()
 	spec, err := loadBench()
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	for name, v := range map[string]uint32{"flow_count_mask": mask, "grown": grown, "expected": verdict} {
+	for name, v := range constants {
 		if err := spec.Variables[name].Set(v); err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	var o benchObjects
-	if err := spec.LoadAndAssign(&o, nil); err != nil {
-		b.Fatal(err)
+	o := new(benchObjects)
+	if err := spec.LoadAndAssign(o, nil); err != nil {
+		t.Fatal(err)
 	}
-	defer o.Close()
+	t.Cleanup(func() { o.Close() })
+	var before [128]uint8
+	copy(before[:], frame)
+	if err := o.Before.Set(before); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func benchmarkIn(b *testing.B, m *machine, constants map[string]uint32, frame []byte, nothing bool) {
+	o := loadHarness(b, constants, frame)
 	prog := m.edgeObjects.Edge
 	if nothing {
 		prog = o.Nothing

@@ -17,6 +17,7 @@ type desired struct {
 	own4, own6 netip.Addr // zero where the node has none
 	balances   bool
 	unpacks    bool
+	cookies    fleet.SynCookies
 	balancers  []netip.Addr // who may tunnel to this node: balancers, and gateways that pass on what is another's
 	addresses  []netip.Addr // VIPs, with and without services
 	networks   []netip.Prefix
@@ -183,7 +184,8 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	p := &planner{
-		d:    &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7},
+		d: &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7,
+			cookies: snap.Spec.Defence.Cookies()},
 		snap: snap, node: n, groups: map[string]int{}, checks: map[fleet.Target]int{}, seen: map[frontend]bool{},
 	}
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)

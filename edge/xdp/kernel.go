@@ -149,7 +149,7 @@ func (k *kernel) dropRing(index uint32) error {
 }
 
 func (k *kernel) clearTraffic(index uint32) error {
-	return k.VipStats.Put(index, make([]edgeTraffic, cpus()))
+	return errors.Join(k.VipStats.Put(index, make([]edgeTraffic, cpus())), k.Gates.Put(index, &edgeGate{}))
 }
 
 // cpus is how many values an entry of a per-CPU map has.

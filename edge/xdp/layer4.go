@@ -35,6 +35,7 @@ type Layer4 struct {
 	ready error // nil: can serve
 
 	orders atomic.Pointer[map[memberKey]order] // what the tables hold
+	takes  atomic.Bool                         // this gateway takes SYN cookies
 }
 
 var errNotAttached = errors.New("layer 4: not attached")
@@ -114,6 +115,10 @@ func (l *Layer4) Ready() error {
 	return l.ready
 }
 
+// TakesCookies says whether this node makes connections of the SYN cookies of the
+// region's balancers.
+func (l *Layer4) TakesCookies() bool { return l.takes.Load() }
+
 func (l *Layer4) setReady(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,6 +193,8 @@ type session struct {
 	rec    *reconciler
 	wire   *wire // nil without role l4
 
+	cookies *cookies
+
 	done    chan struct{} // closed: subscriptions end
 	watched func()        // waits for their end
 
@@ -241,6 +248,10 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 			return nil, fmt.Errorf("layer 4: checks: %w", err)
 		}
 	}
+	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log, takes: &l.takes}
+	if err := s.cookies.follow(d); err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
+	}
 	if err := s.attach(old, dev.Attrs().Name); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
@@ -268,7 +279,7 @@ func (s *session) attach(old *session, name string) (err error) {
 		}
 		return p.keep(s.link, s.kernel.layout)
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
+	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
 		return err
 	}
 	if err := old.link.Update(prog); err != nil {
@@ -298,7 +309,7 @@ func (s *session) succeed(name string) error {
 
 // inputs are what the tables are to follow now.
 func (s *session) inputs() inputs {
-	return inputs{want: s.want, state: s.l.state.get, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
+	return inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
 }
 
 // close gives everything back, in the reverse order; but the program stays at
@@ -309,6 +320,9 @@ func (s *session) close() error {
 	s.l.tables.shut(s.kernel)
 	if s.link != nil {
 		errs = append(errs, s.link.Close())
+	}
+	if s.cookies != nil {
+		errs = append(errs, s.cookies.close())
 	}
 	close(s.done)
 	if s.watched != nil {
@@ -357,6 +371,8 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 	})
 	refresh := time.NewTicker(refreshAll)
 	defer refresh.Stop()
+	beat := time.NewTicker(time.Second)
+	defer beat.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	stale := true
@@ -372,6 +388,9 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			stale = true
 		case <-s.l.kick:
 		case <-retry.C:
+		case <-beat.C:
+			s.guard()
+			continue
 		}
 		next, err := s.follow()
 		if next != nil {
@@ -417,12 +436,27 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		}
 		*stale = false
 	}
+	if err := s.cookies.follow(d); err != nil {
+		return err
+	}
 	if err := s.rec.reconcile(s.inputs()); err != nil {
 		return err
 	}
 	s.publish(d)
 	s.check(ctx, d)
 	return nil
+}
+
+// guard does what is to be done each second: the keys of SYN cookies, and a look
+// at who is under attack.
+func (s *session) guard() {
+	s.cookies.others = s.rec.untaken
+	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
+	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
+	if err != nil {
+		s.l.stats.failed()
+		s.l.cfg.Log.Warn("layer 4 is not looked after", "error", err)
+	}
 }
 
 // publish tells the checkers what the tables hold.
@@ -460,8 +494,15 @@ func (s *session) check(ctx context.Context, d *desired) {
 		}
 		cctx, stop := context.WithCancel(ctx)
 		s.checkers[t] = runningChecker{p, stop}
-		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe}
+		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe, takes: s.learn}
 		s.background.Go(func() { c.run(cctx) })
+	}
+}
+
+// learn takes in whether a gateway takes SYN cookies.
+func (s *session) learn(t fleet.Target, takes bool) {
+	if s.l.state.setTakes(t, takes) {
+		poke(s.l.kick)
 	}
 }
 

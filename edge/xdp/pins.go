@@ -24,7 +24,7 @@ type pins string
 
 // kept are the tables that outlive the process.
 var kept = []string{edgeMapSelf, edgeMapVips, edgeMapBalancers, edgeMapEndpoints, edgeMapRings, edgeMapBigRings,
-	edgeMapFormers, edgeMapBigFormers, edgeMapServers, edgeMapNetworks, edgeMapFlows, edgeMapCounters, edgeMapVipStats}
+	edgeMapFormers, edgeMapBigFormers, edgeMapServers, edgeMapNetworks, edgeMapFlows, edgeMapCounters, edgeMapVipStats, edgeMapGates}
 
 const bpfFSMagic = 0xcafe4a11
 

@@ -42,6 +42,7 @@ type hop struct {
 type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
+	takes func(fleet.Target) bool // SYN cookies, of a gateway; nil: all do
 	hop   func(netip.Addr) hop
 	guard *guard // nil: none
 	now   time.Time
@@ -69,6 +70,8 @@ type reconciler struct {
 	since map[memberKey]time.Time // since when each that may have new flows may; zero: from the start
 	next  time.Time               // when a ring is to change by itself; zero: not
 
+	untaken []string // gateways that take no SYN cookies, so that none are made
+
 	swaps uint64 // rings put in place, ever
 }
 
@@ -92,6 +95,10 @@ func newReconciler(t tables, key Key) *reconciler {
 // a packet: what others point at comes before them and goes after them.
 func (r *reconciler) reconcile(in inputs) error {
 	r.join(in)
+	r.untaken = nil
+	if in.takes != nil && in.want.clustered() {
+		r.untaken = in.untaken()
+	}
 	choices := make([]choice, len(in.want.groups))
 	r.next = time.Time{}
 	for i := range in.want.groups {
@@ -175,6 +182,12 @@ func (r *reconciler) writeNode(d *desired, g *guard) error {
 	}
 	if d.unpacks {
 		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
+	}
+	if d.unpacks && d.clustered() {
+		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
+	}
+	if d.gateMode() != edgeGateModeGATE_NONE {
+		n.AttackSyns, n.Strangers = perWindow(d.cookies.Threshold), perWindow(strangers)
 	}
 	if r.node != nil && *r.node == n {
 		return nil

@@ -171,6 +171,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	}
 	for _, f := range d.frontends {
 		v := r.vip(f, &d.groups[f.group])
+		v.Gate = r.gateAt(d, f)
 		if old, ok := r.vips[f.key()]; ok && old.service() {
 			v.Stats = old.Stats
 		} else {
@@ -186,6 +187,7 @@ func (r *reconciler) writeVIPs(d *desired) error {
 	for _, row := range d.fragmentRows() {
 		v := r.vip(row.frontend, &d.groups[row.group])
 		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
+		v.Gate = r.gateAt(d, row.frontend)
 		v.Flags &^= uint8(edgeVipFlagVIP_QUIC) // they have no header
 		v.Mask, v.PortMask, v.Stats = wholeFlow.address, 0, r.vips[row.of].Stats
 		if err := r.setVIP(row.key(), v); err != nil {
@@ -266,6 +268,15 @@ func (r *reconciler) dropVIPs(d *desired) error {
 		}
 	}
 	return nil
+}
+
+// gateAt gives what meets SYNs for a VIP: nothing, as long as a gateway that is
+// live takes no cookies.
+func (r *reconciler) gateAt(d *desired, f frontend) uint8 {
+	if len(r.untaken) > 0 {
+		return uint8(edgeGateModeGATE_NONE)
+	}
+	return d.gateAt(f)
 }
 
 // address says whether the record is of an address as a whole.

@@ -182,6 +182,8 @@ func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 	r.t.Helper()
 	cfg.Node, cfg.Log, cfg.Key = ns.Name, r.log.With("node", ns.Name), Key{1, 2, 3}
 	cfg.Dial, cfg.QUIC = ns.Dial, r.quic
+	cfg.Dial = ns.Dial
+	cfg.CookieKey = func(epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 9} }
 	l, err := New(cfg)
 	r.must(err)
 	r.must(l.Apply(r.world))
@@ -211,6 +213,9 @@ func (r *region) serve(ns *netns.NS) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(fleet.GatewayHost+"/health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc(fleet.GatewayHost+"/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if l := r.nodes[ns.Name]; l != nil && l.TakesCookies() {
+			w.Header().Set(fleet.CookiesHeader, fleet.CookiesTaken)
+		}
 		if !g.ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}

@@ -16,9 +16,29 @@ type states struct {
 	mu   sync.Mutex
 	m    map[fleet.Target]fleet.State
 	view *fleet.View
+
+	cookies map[fleet.Target]bool // gateways that said whether they take SYN cookies
 }
 
-func newStates() *states { return &states{m: map[fleet.Target]fleet.State{}} }
+func newStates() *states {
+	return &states{m: map[fleet.Target]fleet.State{}, cookies: map[fleet.Target]bool{}}
+}
+
+// takes says whether a gateway has said that it takes SYN cookies.
+func (s *states) takes(t fleet.Target) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cookies[t]
+}
+
+// setTakes says whether that is otherwise than before.
+func (s *states) setTakes(t fleet.Target, takes bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.cookies[t]
+	s.cookies[t] = takes
+	return was != takes
+}
 
 func (s *states) get(t fleet.Target) fleet.State {
 	s.mu.Lock()
@@ -56,6 +76,7 @@ func (s *states) forget(t fleet.Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.m, t)
+	delete(s.cookies, t)
 }
 
 // destinations lists the addresses to which the node needs a way.

@@ -3,6 +3,7 @@ package xdp
 import (
 	"fmt"
 	"maps"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -24,15 +25,19 @@ type stats struct {
 	changes  uint64             // of rings
 	failures uint64             // of the reconciler
 	checks   map[bool]uint64
+	attacked map[string]bool // by a VIP's label; of those with a gate
+	cookies  fleet.SynCookieMode
+	works    bool // this node's part of them
 }
 
 // vipStats says whose traffic an entry of the table vip_stats is.
 type vipStats struct {
 	frontend
 	index uint32
+	gate  uint8
 }
 
-func newStats() *stats { return &stats{checks: map[bool]uint64{}} }
+func newStats() *stats { return &stats{checks: map[bool]uint64{}, attacked: map[string]bool{}} }
 
 func (s *stats) attached(k *kernel, mode Mode) {
 	s.mu.Lock()
@@ -66,7 +71,8 @@ func (s *stats) checked(o fleet.Observation) {
 func (s *stats) applied(r *reconciler, d *desired) {
 	vips := make([]vipStats, 0, len(d.frontends))
 	for _, f := range d.frontends {
-		vips = append(vips, vipStats{f, r.vips[f.key()].Stats})
+		v := r.vips[f.key()]
+		vips = append(vips, vipStats{f, v.Stats, v.Gate})
 	}
 	rings := make(map[string]int, len(r.rings))
 	for id, e := range r.rings {
@@ -79,6 +85,44 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	r.swaps = 0
 }
 
+// guarded notes what SYN cookies this node is to make or take, and whether it
+// can.
+func (s *stats) guarded(mode fleet.SynCookieMode, works bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cookies, s.works = mode, works
+}
+
+// watch finds out which VIPs are under attack, and says which have come to be
+// since the last time, or have ceased.
+func (s *stats) watch(log *slog.Logger) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kernel == nil {
+		return nil
+	}
+	attacked := map[string]bool{}
+	for _, v := range s.vips {
+		if v.gate == uint8(edgeGateModeGATE_NONE) {
+			continue
+		}
+		now, err := s.kernel.attacked(v.index)
+		if err != nil {
+			return err
+		}
+		label := v.label()
+		attacked[label] = now
+		switch was := s.attacked[label]; {
+		case now && !was:
+			log.Warn("SYN flood: answered with cookies", "vip", label, "service", v.service)
+		case was && !now:
+			log.Info("SYN flood is over", "vip", label, "service", v.service)
+		}
+	}
+	s.attacked = attacked
+	return nil
+}
+
 var (
 	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
 		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
@@ -86,6 +130,12 @@ var (
 		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen), quic (by its connection id); and evicted flows.", []string{"result"}, nil)
 	descChances = prometheus.NewDesc("meridian_l4_chances_total",
 		"Packets at unsafe slots, on a gateway, that it does not pass on: mine (of a connection it has, or beginning), none (no former owner is left).", []string{"result"}, nil)
+	descCookies = prometheus.NewDesc("meridian_l4_syn_cookies_total",
+		"Packets by SYN cookie: valid (a balancer met one, and keeps the flow), stranger (under attack, of no known flow and without one, let through as usual), accepted (a gateway made a connection of it), refused (its kernel would not).", []string{"result"}, nil)
+	descAttacked = prometheus.NewDesc("meridian_l4_under_attack",
+		"1 while SYNs for a VIP are answered with cookies, because there are so many.", []string{"vip", "service"}, nil)
+	descCookieMode = prometheus.NewDesc("meridian_l4_syn_cookies_work",
+		"1 if this node can do its part of what the Spec says of SYN cookies, by mode.", []string{"mode"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
 		"Packets for a VIP.", []string{"vip", "service"}, nil)
 	descVIPBytes = prometheus.NewDesc("meridian_l4_vip_bytes_total",
@@ -109,7 +159,7 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descVIPPackets, descVIPBytes, descRings,
+	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings,
 		descChanges, descFailures, descChecks, descAttached) {
 		out <- d
 	}
@@ -146,10 +196,26 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		case "chance":
 			count(descChances, n, rest)
 			continue
+		case "cookie":
+			count(descCookies, n, rest)
+			continue
 		}
 		count(descPackets, n, verdict, rest)
 	}
+	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
+		v := 0.0
+		if on {
+			v = 1
+		}
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	if s.cookies != "" && s.cookies != fleet.CookiesOff {
+		gauge(descCookieMode, s.works, string(s.cookies))
+	}
 	for _, v := range s.vips {
+		if v.gate != uint8(edgeGateModeGATE_NONE) {
+			gauge(descAttacked, s.attacked[v.label()], v.label(), v.service)
+		}
 		t, err := s.kernel.traffic(v.index)
 		if err != nil {
 			out <- prometheus.NewInvalidMetric(descVIPPackets, err)

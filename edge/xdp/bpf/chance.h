@@ -20,32 +20,18 @@ static __always_inline int has_cookie(struct xdp_md *ctx, const struct packet *p
 }
 
 /* has says whether this gateway's kernel has the packet's connection: a socket
- * other than a listening one, or a listening one that sent the cookie which the
- * packet brings back. */
-static __always_inline int has(struct xdp_md *ctx, const struct packet *p)
+ * other than a listening one; or a listening one, where the packet brings back
+ * the cookie that it sent, or one that any gateway of the region takes. */
+static __always_inline int has(struct xdp_md *ctx, const struct packet *p, const struct node *n)
 {
-	struct bpf_sock_tuple t = {};
-	struct bpf_sock *sk;
+	struct bpf_sock *sk = socket_of(ctx, p);
 	int yes;
 
-	if (p->ethertype == ETH_IPV4) {
-		t.ipv4.saddr = p->src.word[3];
-		t.ipv4.daddr = p->dst.word[3];
-		t.ipv4.sport = p->sport;
-		t.ipv4.dport = p->dport;
-		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		__builtin_memcpy(t.ipv6.saddr, &p->src, sizeof(t.ipv6.saddr));
-		__builtin_memcpy(t.ipv6.daddr, &p->dst, sizeof(t.ipv6.daddr));
-		t.ipv6.sport = p->sport;
-		t.ipv6.dport = p->dport;
-		sk = bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
-	}
 	if (!sk)
 		return 0;
 	yes = sk->state != BPF_TCP_LISTEN || has_cookie(ctx, p, sk);
 	bpf_sk_release(sk);
-	return yes;
+	return yes || ((n->duties & DUTY_ACCEPT) && brings_cookie(ctx, p));
 }
 
 static __always_inline int is_local(__u16 slot)
@@ -111,7 +97,7 @@ static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const str
 	slot = from_ring(vip, *hash);
 	if (!(slot & SLOT_UNSAFE) && is_local(slot))
 		return 0;
-	if (begins(p) || has(ctx, p)) {
+	if (begins(p) || has(ctx, p, n)) {
 		count(CHANCE_MINE);
 		return 0;
 	}

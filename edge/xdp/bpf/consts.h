@@ -31,6 +31,8 @@
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
 
 #define TUNNEL_TTL 64
 #define MAX_EXTENSIONS 6       /* IPv6 extension headers walked */
@@ -74,6 +76,14 @@
 #define SAMPLE_RING (512 * 1024)
 
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
+
+#define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */
+#define ATTACK_WINDOWS 37      /* for which an attack goes on after the last that showed it: 10 s */
+#define SYN_BATCH 64           /* SYNs that a CPU counts for itself while an attack goes on */
+#define STRANGER_BATCH 32      /* packets without flow or cookie that it lets through at a time, */
+#define STRANGER_SHARE 4       /* of so many times those that were usual in peace */
+#define MAX_CPUS 512           /* of which packets are counted */
+#define SYN_ROOM 1536          /* octets of data that a SYN may bring */
 
 #define REPLY_ROOM 2048        /* largest reply to a check that is taken off, octets */
 #define REPLY_RING (512 * 1024)

@@ -87,6 +87,11 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 			return r;
 	}
 	hash = flow_hash(p, vip);
+	if (vip->gate && concerns(p, vip)) {
+		r = gate(ctx, p, n, vip, hash);
+		if (r)
+			return r;
+	}
 	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
 	if (e)
 		count(FLOW_QUIC);

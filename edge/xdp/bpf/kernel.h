@@ -42,6 +42,35 @@ struct xdp_md {
 	__u32 egress_ifindex;
 };
 
+/* What a program at tc gets in its place, as far as ours read it. */
+struct __sk_buff {
+	__u32 len;
+	__u32 unread[8];
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 unread2[8];
+	__u32 data;
+	__u32 data_end;
+};
+
+#define TC_ACT_UNSPEC (-1)   /* to the next program, which is TCX_NEXT too */
+#define TC_ACT_SHOT 2
+
+/* What a connection is made by that the kernel has seen no SYN of (Linux 6.9). */
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval;
+	__u32 rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale;
+	__u8 snd_wscale;
+	__u8 ecn_ok;
+	__u8 wscale_ok;
+	__u8 sack_ok;
+	__u8 tstamp_ok;
+	__u8 usec_ts_ok;
+	__u8 reserved[3];
+};
+
 /* What a lookup of sockets goes by. */
 struct bpf_sock_tuple {
 	union {

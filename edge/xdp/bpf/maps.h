@@ -214,6 +214,37 @@ struct {
 	__uint(max_entries, SAMPLE_RING);
 } samples SEC(".maps");
 
+/* What follows is of cookie.h and gate.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cookie_keys);
+} cookies SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct desk);
+} desks SEC(".maps");
+
+/* By VIP, as vip_stats. MMAPABLE puts them on cache lines. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_VIPS);
+	__type(key, __u32);
+	__type(value, struct gate);
+} gates SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_VIPS);
+	__type(key, __u32);
+	__type(value, struct post);
+} posts SEC(".maps");
+
 static __always_inline void count(enum reason r)
 {
 	__u32 key = r;

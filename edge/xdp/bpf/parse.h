@@ -25,13 +25,39 @@ static __always_inline void *inside(struct xdp_md *ctx, const struct packet *p, 
 	return offset + size > (__u32)p->l3 + p->len ? 0 : at(ctx, offset, size);
 }
 
-/* room gives how many octets the frame has from an offset on. */
+/* room gives how many octets the frame has from an offset on. Of a socket
+ * buffer (see accept.bpf.c) at() may reach only the first of them. */
 static __always_inline long room(struct xdp_md *ctx, __u32 offset)
 {
+#ifdef SOCKET_BUFFER
+	long n = ctx->len;
+#else
 	long n = (long)ctx->data_end - (long)ctx->data;
+#endif
 
 	asm volatile("" : "+r"(n)); /* kept in 64 bits: the verifier allows no narrower difference */
 	return n - offset;
+}
+
+/* copy takes octets out of the frame; not 0: they are not there. size is 1 or
+ * more. */
+static __always_inline long copy(struct xdp_md *ctx, __u32 offset, void *to, __u32 size)
+{
+#ifdef SOCKET_BUFFER
+	return bpf_skb_load_bytes(ctx, offset, to, size);
+#else
+	return bpf_xdp_load_bytes(ctx, offset, to, size);
+#endif
+}
+
+/* resize gives the frame another size; not 0: it cannot have it. */
+static __always_inline long resize(struct xdp_md *ctx, __u32 size)
+{
+#ifdef SOCKET_BUFFER
+	return bpf_skb_change_tail(ctx, size, 0);
+#else
+	return bpf_xdp_adjust_tail(ctx, (int)(size - room(ctx, 0)));
+#endif
 }
 
 /* parse_link finds the IP packet behind Ethernet and its VLAN tags; false: no

@@ -23,30 +23,6 @@ static __always_inline int may_tell(void)
 	return b->spent++ < TOO_BIG_PER_SECOND;
 }
 
-static __always_inline __sum16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-/* sum16 adds words of the frame, size octets from an offset on. */
-static __always_inline __u64 sum16(struct xdp_md *ctx, __u32 offset, const __u32 size)
-{
-	__u16 *w = at(ctx, offset, size);
-	__u64 sum = 0;
-	__u32 i;
-
-	if (!w)
-		return 0;
-#pragma unroll
-	for (i = 0; i < size / 2; i++)
-		sum += w[i];
-	return sum;
-}
-
 static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
 	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));

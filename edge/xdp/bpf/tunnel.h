@@ -80,20 +80,6 @@ static __always_inline void aim(struct eth_header *eth, const struct endpoint *e
 	__builtin_memcpy(eth->src, old, 6);
 }
 
-static __always_inline __sum16 ipv4_check(struct ipv4_header *ip)
-{
-	__u16 *w = (__u16 *)ip;
-	__u32 sum = 0;
-	int i;
-
-#pragma unroll
-	for (i = 0; i < (int)(sizeof(*ip) / 2); i++)
-		sum += w[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
 static __always_inline __u8 inner_proto(const struct packet *p)
 {
 	return p->ethertype == ETH_IPV4 ? PROTO_IPIP : PROTO_IPV6;

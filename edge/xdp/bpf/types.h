@@ -26,6 +26,7 @@ enum reason {
 	TX_TOO_BIG,          /* answered with ICMP: fragmentation needed, packet too big */
 	TX_ECHO,             /* an echo request to a VIP, answered */
 	TX_PASSED_ON,        /* of a connection that this gateway does not have: to a former owner of its slot */
+	TX_COOKIE,           /* a SYN while its VIP is under attack, answered with a SYN cookie */
 	DROP_NO_SERVICE,     /* a VIP, at a port without a service */
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
@@ -45,6 +46,8 @@ enum reason {
 	DROP_RULE_RATE,      /* above a rule's rate */
 	DROP_SOURCE_LIMIT,   /* above what one source may send */
 	DROP_VIP_LIMIT,      /* above what one VIP takes */
+	DROP_BAD_CHECKSUM,   /* a SYN under attack whose checksum is wrong, or cannot be told from a fragment */
+	DROP_NO_COOKIE,      /* under attack: of no known flow, without a valid cookie, and beyond what is usual */
 	FLOW_SAFE,           /* its slot never had another owner that lives: ring, without a look at the table */
 	FLOW_HIT,            /* found in the flow table */
 	FLOW_NEW,            /* not found: ring, and kept */
@@ -56,6 +59,10 @@ enum reason {
 	FLOW_QUIC,           /* to the server that its QUIC connection id says, whatever the ring */
 	CHANCE_MINE,         /* at an unsafe slot: of a connection of this gateway, or one that begins */
 	CHANCE_NONE,         /* at an unsafe slot: of no connection here, and no former owner is left */
+	COOKIE_VALID,        /* a balancer has met a valid cookie, and keeps the flow */
+	COOKIE_STRANGER,     /* under attack: of no known flow and without a cookie, let through as usual */
+	COOKIE_ACCEPTED,     /* a gateway's kernel has made a connection of a valid cookie */
+	COOKIE_REFUSED,      /* it has not */
 	REASONS,
 };
 
@@ -72,6 +79,7 @@ enum forward {
 enum duty {
 	DUTY_BALANCE = 1,     /* send packets for VIPs to endpoints */
 	DUTY_DECAPSULATE = 2, /* unpack what balancers of the region send; the VIPs stand on lo */
+	DUTY_ACCEPT = 4,      /* take a valid SYN cookie for a connection of this node's */
 };
 
 enum node_flag {
@@ -87,6 +95,8 @@ struct node {
 	__u32 flags;               /* of enum node_flag */
 	__u32 defends;             /* of enum defend; 0: all comes through */
 	__u32 sampling;            /* one packet in so many is copied; 0: none */
+	__u32 attack_syns;         /* SYNs for a VIP in one window from which on it is under attack */
+	__u32 strangers;           /* packets without flow or cookie that it then gets in any case, in one window */
 	__u32 zero;
 };
 
@@ -112,15 +122,23 @@ enum vip_flag {
 	VIP_AFFINITY = 32, /* the mask leaves something out */
 };
 
+/* When SYNs for a VIP are answered with cookies. */
+enum gate_mode {
+	GATE_NONE,           /* never */
+	GATE_AUTO,           /* by the balancer, under attack */
+	GATE_SHUT,           /* by the balancer, always */
+	GATE_KERNEL,         /* by the gateway with its kernel's cookies, under attack */
+};
+
 struct vip {
 	__u64 salt;                /* sets the flows of one VIP apart from another's */
 	__u64 mask[2];             /* of the client's address, host order: what the hash goes by */
 	__u16 port_mask;           /* of the client's port, likewise */
 	__u8 flags;                /* of enum vip_flag */
-	__u8 zero;
+	__u8 gate;                 /* enum gate_mode */
 	__u32 ring;                /* index in rings */
-	__u32 stats;               /* index in vip_stats */
-	__u32 zero2;
+	__u32 stats;               /* index in vip_stats and gates */
+	__u32 attack;              /* the programs' own: under attack, see gate.h */
 };
 
 /* One MAC address in a word that is read and written whole. */
@@ -319,6 +337,35 @@ struct sampler {
 	__u32 skip;                /* packets until the next */
 	__u32 taken;               /* draft holds the packet that is being handled */
 	struct sample draft;
+/* The keys of SYN cookies. A cookie says under which of the two it was made. */
+struct cookie_key {
+	__u64 word[2];
+};
+
+struct cookie_keys {
+	struct cookie_key key[2];
+	__u64 until;               /* ns of the monotonic clock after which none are made; 0: there are no keys */
+	__u32 current;             /* the one that cookies are made under */
+	__u32 zero;
+};
+
+/* What is known of an attack on a VIP; on a cache line of its own. */
+struct gate {
+	__u64 window;              /* the one that is counted */
+	__u64 syns;                /* in it */
+	__u64 strangers;           /* likewise, let through */
+	__u64 until;               /* window with which the attack ends */
+	__u64 packets;             /* for the VIP when the window began */
+	__u64 usual;               /* packets in one window in peace */
+	__u64 zero[2];
+};
+
+/* One CPU's part in it. */
+struct post {
+	__u64 syn_window;
+	__u64 credit_window;
+	__u32 syns;                /* not added to the gate's yet */
+	__u32 credit;              /* strangers that may pass, taken from the gate's already */
 };
 
 struct traffic {
@@ -347,11 +394,41 @@ struct order {
 	__u16 zero;
 };
 
+/* Where one CPU takes a TCP header apart. */
+enum found {
+	FOUND_SCALE = 1,
+	FOUND_SACK = 2,
+	FOUND_STAMP = 4,
+	FOUND_ECN = 8,             /* in the flags */
+};
+
+struct desk {
+	union {
+		__u32 word[16];
+		__u8 octet[64];        /* zero behind the header */
+		struct {
+			__be16 src, dst;
+			__be32 seq, ack;
+		};
+	};
+	__u32 data[16];            /* what follows the header, piece by piece */
+	__u32 next;                /* octet of the next option */
+	__u32 found;               /* of enum found */
+	__u32 value, echo;         /* timestamps */
+	__u16 mss;                 /* 0: not said */
+	__u8 scale;
+	__u8 zero;
+	__u32 isn;                 /* the cookie */
+	__u32 stamp;               /* its timestamp */
+	__u32 zero2;
+};
+
 /* Types that no map holds as such: named here, so that BTF keeps them for Go. */
 const enum reason *btf_reason __attribute__((unused));
 const enum forward *btf_forward __attribute__((unused));
 const enum duty *btf_duty __attribute__((unused));
 const enum vip_flag *btf_vip_flag __attribute__((unused));
+const enum gate_mode *btf_gate_mode __attribute__((unused));
 const struct reply *btf_reply __attribute__((unused));
 const struct order *btf_order __attribute__((unused));
 const enum node_flag *btf_node_flag __attribute__((unused));
