@@ -60,11 +60,14 @@ gun() {
 # volley RATE sends for a while, keeps the figures, and leaves them in last: CPU
 # time is that of the whole machine, since none of XDP's is any process's own.
 volley() {
-	local before status=0 after
-	calm
-	before=$(busy)
-	last=$(gun "$1" "$seconds")
-	after=$(busy)
+	local try before status=0 after
+	for try in 1 2 3 4 5; do
+		calm
+		before=$(busy)
+		last=$(gun "$1" "$seconds")
+		after=$(busy)
+		near && break
+	done
 	last+=" cpu_us=$(awk -v n="$(value qps "$last")" -v t="$seconds" -v c=$((after - before)) -v hz="$(getconf CLK_TCK)" 'BEGIN {
 		printf "%.3f", n ? c / hz * 1e6 / (n * t) : 0}')"
 	if [ "$(value odd "$last")" != 0 ] || [ "$(value qps "$last")" = 0 ]; then
@@ -96,7 +99,7 @@ hit() {
 	done
 	if kill -0 "$server" 2>/dev/null && [ "$(value qps "$last")" -ge 900 ]; then
 		if [ "$form" = apart ]; then part; fi
-		for rate in 200000 400000 800000 1200000 4000000; do
+		for rate in 800000 1200000 4000000; do
 			sleep 1
 			volley "$rate"
 			if [ "$(value qps "$last")" -gt "$best" ]; then best=$(value qps "$last") cost=$(value cpu_us "$last"); fi

@@ -131,14 +131,14 @@ func (u *udpSocket) makeRoom() {
 }
 
 // recvmmsg takes what there is; false where there is nothing yet, and the
-// poller will tell. It does not let another goroutine have the processor:
-// nothing in it waits, and to get it back costs more than the call. The runtime
-// has to hear of a call all the same where work goes on: what has goroutines
-// take turns sleeps while all do, and is woken by such calls alone.
+// poller will tell. A call that does not wait does not let another goroutine have
+// the processor: to get it back costs more than the call. The runtime has to hear
+// of one all the same where work goes on: what has goroutines take turns sleeps
+// while all do, and is woken by such calls alone.
 //
 // While messages follow closely on one another, the next is waited for in the
-// kernel, which takes half of what sleeping by the poller does; with a timeout,
-// and but so many times, since others have no turn meanwhile.
+// kernel, which costs less than sleeping by the poller; with a timeout, and but so
+// many times, since others have their turn late meanwhile.
 func (u *udpSocket) recvmmsg(set uintptr) bool {
 	u.errno = 0
 	for {

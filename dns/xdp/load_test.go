@@ -185,6 +185,7 @@ func TestAttachAndDetachUnderLoad(t *testing.T) {
 	for _, mode := range []Mode{Native, Generic} {
 		t.Run(string(mode), func(t *testing.T) {
 			s := newSite(t, spec, mode)
+			s.must(s.ns.KeepQueue("eth0"))
 			p := s.press(manyShapes(), s.views([]*fleet.View{nil})...)
 			for i := range 12 {
 				s.off.Store(i%2 == 0)

@@ -102,24 +102,34 @@ func IPNet(p netip.Prefix) *net.IPNet {
 // OffloadsOff turns checksum and segmentation offloads of a device off, so
 // that every frame on it is complete and of wire size.
 func (n *NS) OffloadsOff(dev string) error {
+	return n.offload(dev, 0, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_SGRO)
+}
+
+// KeepQueue has a veth keep its receive queue while no program is at it, by
+// turning GRO on. Without, the queue goes with the program, and with it what
+// comes in at that very moment.
+func (n *NS) KeepQueue(dev string) error { return n.offload(dev, 1, unix.ETHTOOL_SGRO) }
+
+// offload sets features of a device to 0 or 1.
+func (n *NS) offload(dev string, to uint32, commands ...uint32) error {
 	return n.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("%s: socket: %w", n.Name, err)
 		}
 		defer unix.Close(fd)
-		for _, cmd := range []uint32{unix.ETHTOOL_STXCSUM, unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_SGRO} {
-			if err := ethtool(fd, dev, cmd); err != nil {
-				return fmt.Errorf("%s: offload %#x of %s: %w", n.Name, cmd, dev, err)
+		for _, cmd := range commands {
+			if err := ethtool(fd, dev, cmd, to); err != nil {
+				return fmt.Errorf("%s: offload %#x of %s to %d: %w", n.Name, cmd, dev, to, err)
 			}
 		}
 		return nil
 	})
 }
 
-// ethtool sets one boolean feature of a device to off.
-func ethtool(fd int, dev string, cmd uint32) error {
-	value := struct{ cmd, data uint32 }{cmd: cmd}
+// ethtool sets one boolean feature of a device.
+func ethtool(fd int, dev string, cmd, to uint32) error {
+	value := struct{ cmd, data uint32 }{cmd, to}
 	var req struct {
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
