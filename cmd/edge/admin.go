@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,14 +20,16 @@ import (
 	"meridian/fleet"
 )
 
-// admin is a node's own interface to its layer 4, for edge rule, edge top and
-// edge capture: HTTP on a socket in the data directory, which only who may read
+// admin is a node's own interface to its layer 4, for edge rule, top, capture,
+// explain and plan: HTTP on a socket in the data directory, which only who may read
 // that can open. Rules that are added are kept beside it, so that they outlive
 // the process.
 type admin struct {
 	data   string
 	log    *slog.Logger
 	layer4 atomic.Pointer[xdp.Layer4] // nil until the node has its place
+
+	planner sync.Mutex // one plan at a time
 }
 
 const (
@@ -88,14 +91,14 @@ func (a *admin) keep(x *xdp.Layer4) error {
 func (a *admin) run(ctx context.Context) error {
 	path := filepath.Join(a.data, socketName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		a.log.Error("edge rule, top and capture cannot reach this node", "error", err)
+		a.log.Error("edge rule, top, capture, explain and plan cannot reach this node", "error", err)
 	}
 	l, err := net.Listen("unix", path)
 	if err == nil {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		a.log.Error("edge rule, top and capture cannot reach this node", "error", err)
+		a.log.Error("edge rule, top, capture, explain and plan cannot reach this node", "error", err)
 		<-ctx.Done()
 		return nil
 	}
@@ -143,6 +146,8 @@ func (a *admin) handler(ctx context.Context) http.Handler {
 		t, err := x.Traffic()
 		answer(w, t, err)
 	}))
+	mux.HandleFunc("GET /explain", with(a.explain))
+	mux.HandleFunc("POST /plan", with(a.plan))
 	mux.HandleFunc("GET /samples", with(func(x *xdp.Layer4, w http.ResponseWriter, r *http.Request) { stream(ctx, x, w, r) }))
 	return mux
 }

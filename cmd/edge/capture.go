@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"meridian/cli"
+	"meridian/edge/pcap"
 	"meridian/edge/xdp"
 	"meridian/fleet"
 )
@@ -52,7 +52,8 @@ func runCapture(ctx context.Context, args []string) error {
 // capture writes samples to w until ctx ends.
 func capture(ctx context.Context, c *client, want fleet.PacketSampling, reason string, w io.Writer) (n int, err error) {
 	b := bufio.NewWriter(w)
-	if _, err := b.Write(pcapHeader()); err != nil {
+	out, err := pcap.NewWriter(b)
+	if err != nil {
 		return 0, err
 	}
 	var wrote error
@@ -61,28 +62,12 @@ func capture(ctx context.Context, c *client, want fleet.PacketSampling, reason s
 			return true
 		}
 		n++
-		_, wrote = b.Write(pcapRecord(s))
+		wrote = out.Write(packetOf(s))
 		return wrote == nil
 	})
 	return n, errors.Join(err, wrote, b.Flush())
 }
 
-// pcapHeader begins a file of Ethernet frames with times in nanoseconds.
-func pcapHeader() []byte {
-	const magic, ethernet = 0xa1b23c4d, 1
-	b := binary.LittleEndian.AppendUint32(nil, magic)
-	b = binary.LittleEndian.AppendUint16(b, 2) // version 2.4
-	b = binary.LittleEndian.AppendUint16(b, 4)
-	for _, v := range []uint32{0, 0, xdp.SampleHead, ethernet} {
-		b = binary.LittleEndian.AppendUint32(b, v)
-	}
-	return b
-}
-
-func pcapRecord(s *xdp.Sample) []byte {
-	var b []byte
-	for _, v := range []uint32{uint32(s.Time.Unix()), uint32(s.Time.Nanosecond()), uint32(len(s.Head)), uint32(s.Length)} {
-		b = binary.LittleEndian.AppendUint32(b, v)
-	}
-	return append(b, s.Head...)
+func packetOf(s *xdp.Sample) pcap.Packet {
+	return pcap.Packet{Time: s.Time, Length: s.Length, Data: s.Head}
 }

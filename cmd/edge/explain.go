@@ -11,9 +11,10 @@ import (
 	"meridian/edge/xdp"
 )
 
-func explain(_ context.Context, args []string) error {
+func runExplain(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge explain tcp|udp CLIENT:PORT VIP:PORT [flags]", "edge explain tcp 203.0.113.5:4711 192.0.2.10:443")
-	health := fs.String("health", defaultHealth, "`ADDR:PORT` of the running node, as its --health")
+	var c client
+	c.register(fs)
 	asJSON := fs.Bool("json", false, "print JSON")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
@@ -27,7 +28,7 @@ func explain(_ context.Context, args []string) error {
 	}
 	var e xdp.Explanation
 	ask := url.Values{"protocol": {rest[0]}, "client": {rest[1]}, "vip": {rest[2]}}
-	if err := newNodeClient(*health).call(http.MethodGet, "/explain", ask, nil, &e); err != nil {
+	if err := c.ask(ctx, http.MethodGet, "/explain?"+ask.Encode(), nil, &e); err != nil {
 		return err
 	}
 	return show(*asJSON, &e, func(w io.Writer) { showExplanation(w, &e) })

@@ -25,7 +25,7 @@ type packetFlags struct {
 	json                          bool
 }
 
-func packet(_ context.Context, args []string) error {
+func runPacket(_ context.Context, args []string) error {
 	fs := cli.Flags("edge packet --spec FILE --node NAME --in CAPTURE [--out CAPTURE] [flags]",
 		"edge packet --spec fleet.yaml --node fra-edge-1 --in a.pcap --out b.pcap --json")
 	var f packetFlags
@@ -117,29 +117,29 @@ func (f *packetFlags) offline() (*xdp.Offline, error) {
 	return xdp.NewOffline(xdp.OfflineConfig{World: world, Node: f.node, Roles: roles, Key: key(n.Region), Flows: f.flows, MTU: f.mtu, Down: f.down})
 }
 
-// capture is where packets that leave go; without --out nowhere.
-type capture struct {
+// output is where packets that leave go; without --out nowhere.
+type output struct {
 	file   *os.File
 	buffer *bufio.Writer
 	w      *pcap.Writer
 	n      int
 }
 
-func (f *packetFlags) create() (*capture, error) {
+func (f *packetFlags) create() (*output, error) {
 	if f.out == "" {
-		return &capture{}, nil
+		return &output{}, nil
 	}
 	file, err := os.Create(f.out)
 	if err != nil {
 		return nil, err
 	}
-	c := &capture{file: file, buffer: bufio.NewWriter(file)}
+	c := &output{file: file, buffer: bufio.NewWriter(file)}
 	c.w, err = pcap.NewWriter(c.buffer)
 	return c, err
 }
 
 // add writes a packet and gives its number; 0: nowhere.
-func (c *capture) add(p pcap.Packet) (int, error) {
+func (c *output) add(p pcap.Packet) (int, error) {
 	if c.w == nil {
 		return 0, nil
 	}
@@ -147,7 +147,7 @@ func (c *capture) add(p pcap.Packet) (int, error) {
 	return c.n, c.w.Write(p)
 }
 
-func (c *capture) close() error {
+func (c *output) close() error {
 	if c.file == nil {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (c *capture) close() error {
 }
 
 // each runs the packets in their order.
-func (f *packetFlags) each(r *pcap.Reader, o *xdp.Offline, out *capture, lines io.Writer) error {
+func (f *packetFlags) each(r *pcap.Reader, o *xdp.Offline, out *output, lines io.Writer) error {
 	for n := 1; ; n++ {
 		p, err := r.Next()
 		if err == io.EOF {
@@ -179,7 +179,7 @@ func (f *packetFlags) each(r *pcap.Reader, o *xdp.Offline, out *capture, lines i
 
 // run runs one packet. A frame that the kernel cannot run offline is none of the
 // errors that it gives.
-func (line *packetLine) run(o *xdp.Offline, out *capture, p pcap.Packet) error {
+func (line *packetLine) run(o *xdp.Offline, out *output, p pcap.Packet) error {
 	got, err := o.Run(p.Data)
 	if errors.Is(err, xdp.ErrNotRun) {
 		line.Error = err.Error()

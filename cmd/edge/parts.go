@@ -33,8 +33,7 @@ type flags struct {
 	Health    string
 	AccessLog uint64
 
-	looker looker
-	admin  *admin
+	admin *admin
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -81,7 +80,6 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready})
 		ready, takesCookies = x.Ready, x.TakesCookies
-		f.looker.layer4.Store(x)
 		parts = append(parts, watch(x)...)
 		parts = append(parts, f.sflow(b, x)...)
 		f.admin.take(x)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,17 +21,18 @@ import (
 
 // planFlags are those of edge plan.
 type planFlags struct {
-	health, from, fleetKey string
-	most                   float64
-	json                   bool
+	client
+	from, fleetKey string
+	most           float64
+	json           bool
 }
 
-func plan(_ context.Context, args []string) error {
+func runPlan(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge plan FILE [--from OLD] [flags]",
 		"edge plan fleet-next.yaml                    # on a layer-4 node: with its health and its flows\n"+
 			"  edge plan fleet-next.yaml --from fleet.yaml  # anywhere, for all regions, by the Specs alone")
 	var f planFlags
-	fs.StringVar(&f.health, "health", defaultHealth, "`ADDR:PORT` of the running node, as its --health")
+	f.register(fs)
 	fs.StringVar(&f.from, "from", "", "compare with the Spec in `FILE` in place of what the running node has")
 	fs.StringVar(&f.fleetKey, "fleet-key", "", "with --from: `FILE` of the fleet's key, for its very slots; without it the numbers differ a little")
 	fs.Float64Var(&f.most, "most", 100, "fail if more than `PERCENT` of a ring's flows would break")
@@ -47,7 +47,7 @@ func plan(_ context.Context, args []string) error {
 	if f.most < 0 || f.most > 100 {
 		return cli.Usagef(fs, "edge plan: --most: expected 0 to 100")
 	}
-	list, err := f.changes(rest[0])
+	list, err := f.changes(ctx, rest[0])
 	if err != nil {
 		return err
 	}
@@ -64,14 +64,14 @@ func plan(_ context.Context, args []string) error {
 
 // changes compares by the Specs, or has the running node do it. A Spec that does
 // not fit is refused by the rules' words either way.
-func (f *planFlags) changes(file string) ([]xdp.RingChange, error) {
+func (f *planFlags) changes(ctx context.Context, file string) ([]xdp.RingChange, error) {
 	next, doc, err := readSpec(file)
 	if err != nil {
 		return nil, err
 	}
 	if f.from == "" {
 		var list []xdp.RingChange
-		err := newNodeClient(f.health).call(http.MethodPost, "/plan", nil, bytes.NewReader(doc), &list)
+		err := f.ask(ctx, http.MethodPost, "/plan", doc, &list)
 		if err != nil {
 			return nil, fmt.Errorf("%w; or name the Spec in force by --from", err)
 		}

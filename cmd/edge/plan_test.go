@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,7 +35,7 @@ func TestPlanBySpecs(t *testing.T) {
 	old := specFile(t, planSpec)
 	more := planSpec + "  - {name: gw3, region: fra, roles: [l7], addresses: {v4: 10.0.1.3}}\n"
 	f := planFlags{from: old}
-	list, err := f.changes(specFile(t, more))
+	list, err := f.changes(t.Context(), specFile(t, more))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +49,11 @@ func TestPlanBySpecs(t *testing.T) {
 	}
 	fewer := strings.Replace(planSpec, "  - {name: gw2, region: fra, roles: [l7], addresses: {v4: 10.0.1.2}}\n", "", 1)
 	args := []string{specFile(t, fewer), "--from", old, "--json", "--most", "20"}
-	if err := plan(context.Background(), args); err == nil || !strings.Contains(err.Error(), "of its flows would break; --most allows 20 %") {
+	if err := runPlan(t.Context(), args); err == nil || !strings.Contains(err.Error(), "of its flows would break; --most allows 20 %") {
 		t.Errorf("a gateway goes: %v", err)
 	}
 	args[4] = "60"
-	if err := plan(context.Background(), args); err != nil {
+	if err := runPlan(t.Context(), args); err != nil {
 		t.Errorf("a gateway goes, and may: %v", err)
 	}
 }
@@ -68,49 +66,30 @@ func TestPlanRefusesWhatDoesNotFit(t *testing.T) {
 		ports = append(ports, strconv.Itoa(1000+p))
 	}
 	file := specFile(t, strings.Replace(planSpec, "ports: [443]", "ports: ["+strings.Join(ports, ", ")+"]", 1))
-	f := planFlags{health: "127.0.0.1:1"}
-	if _, err := f.changes(file); err == nil || !strings.Contains(err.Error(), "VIPs by port in layer 4's tables; the limit is 1024") {
+	var f planFlags
+	if _, err := f.changes(t.Context(), file); err == nil || !strings.Contains(err.Error(), "VIPs by port in layer 4's tables; the limit is 1024") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// Without a layer 4 the node says so; from elsewhere it says nothing.
-func TestTheNodeAnswersThisMachineAlone(t *testing.T) {
-	var l looker
-	mux := http.NewServeMux()
-	for path, h := range l.handlers() {
-		mux.Handle(path, h)
-	}
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
+// A node that is not attached yet says so, and what is wrong with a question.
+func TestExplainAndPlanAskTheNode(t *testing.T) {
+	_, c := newAdmin(t, shortDir(t))
 	var e xdp.Explanation
-	err := newNodeClient(srv.URL).call(http.MethodGet, "/explain", nil, nil, &e)
-	if err == nil || !strings.Contains(err.Error(), "this node has no layer 4") {
-		t.Errorf("no layer 4: %v", err)
-	}
-	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/explain", nil)) // from 192.0.2.1
-	if w.Code != http.StatusForbidden {
-		t.Errorf("from elsewhere: %d", w.Code)
-	}
-	x, err := xdp.New(xdp.Config{Node: "lb", Roles: xdp.Roles{L7: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.layer4.Store(x)
-	err = newNodeClient(srv.URL).call(http.MethodGet, "/explain", map[string][]string{"protocol": {"sctp"}}, nil, &e)
+	err := c.ask(t.Context(), http.MethodGet, "/explain?protocol=sctp", nil, &e)
 	if err == nil || !strings.Contains(err.Error(), `protocol "sctp": expected tcp or udp`) {
 		t.Errorf("a wrong protocol: %v", err)
 	}
-	ask := map[string][]string{"protocol": {"tcp"}, "client": {"203.0.113.5:1"}, "vip": {"192.0.2.1:2"}}
-	if err = newNodeClient(srv.URL).call(http.MethodGet, "/explain", ask, nil, &e); err == nil || !strings.Contains(err.Error(), "not attached") {
+	err = c.ask(t.Context(), http.MethodGet, "/explain?protocol=tcp&client=203.0.113.5:1&vip=192.0.2.1:2", nil, &e)
+	if err == nil || !strings.Contains(err.Error(), "not attached") {
 		t.Errorf("not attached: %v", err)
 	}
-	f := planFlags{health: srv.URL}
-	if _, err := f.changes(specFile(t, planSpec)); err == nil || !strings.Contains(err.Error(), "not attached; or name the Spec in force by --from") {
+	f := planFlags{client: *c}
+	if _, err := f.changes(t.Context(), specFile(t, planSpec)); err == nil || !strings.Contains(err.Error(), "not attached; or name the Spec in force by --from") {
 		t.Errorf("a plan without tables: %v", err)
 	}
-	if err := newNodeClient("127.0.0.1:1").call(http.MethodGet, "/explain", ask, nil, &e); err == nil || !strings.Contains(err.Error(), "no node answers at 127.0.0.1:1") {
+	nobody := client{data: t.TempDir()}
+	if err := nobody.ask(t.Context(), http.MethodGet, "/explain", nil, &e); err == nil || !strings.Contains(err.Error(), "no edge runs on this machine with --data") {
 		t.Errorf("nobody there: %v", err)
 	}
 }

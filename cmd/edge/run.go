@@ -15,9 +15,6 @@ import (
 	"meridian/serving"
 )
 
-// defaultHealth is where a node answers about itself.
-const defaultHealth = "127.0.0.1:8054"
-
 func run(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge run [flags]",
 		"edge run --node fra-edge-1 --data /var/lib/edge --control 10.1.0.2:7443,10.2.0.2:7443 --fleet-key /etc/meridian/fleet.key")
@@ -27,7 +24,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
 	fs.StringVar(&f.Pins, "pins", defaultPins, "`FOLDER` on a BPF file system where layer 4 goes on while this program is started again (see edge detach); empty: it ends with it")
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
-	fs.StringVar(&f.Health, "health", defaultHealth, "`ADDR:PORT` for this node's own /health, /ready and /metrics, and for edge explain and edge plan")
+	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
 	fs.Var(&f.Geo, "geo", "geo database `FILE` (GeoIP2 schema), repeatable: one with places, one with AS numbers, for the Spec's defence; read again when replaced (default the embedded country database)")
 	fs.StringVar(&f.SFlow, "sflow", "", "`ADDR:PORT` of a collector that gets the packets sampled by the Spec's defence.sampling, as sFlow version 5")
 	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")
@@ -70,12 +67,10 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	more := f.looker.handlers()
-	more["GET /metrics"] = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
 		Checks: []serving.Check{{Name: "node", Ready: d.Ready}},
-		More:   more,
+		More:   map[string]http.Handler{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"strings"
 	"testing"
@@ -51,24 +50,6 @@ func TestShort(t *testing.T) {
 		if got := short(v); got != want {
 			t.Errorf("%v: %s, expected %s", v, got, want)
 		}
-	}
-}
-
-// A capture is a pcap file as the format says: the header, then each packet
-// with its time and lengths.
-func TestPcap(t *testing.T) {
-	b := append(pcapHeader(), pcapRecord(sampleOf("192.0.2.1:1000", "tx_tunnel", 1514))...)
-	le := binary.LittleEndian
-	if le.Uint32(b) != 0xa1b23c4d || le.Uint16(b[4:]) != 2 || le.Uint16(b[6:]) != 4 || le.Uint32(b[16:]) != 128 || le.Uint32(b[20:]) != 1 {
-		t.Errorf("header %x", b[:24])
-	}
-	for i, want := range []uint32{1000, 5, 3, 1514} {
-		if got := le.Uint32(b[24+4*i:]); got != want {
-			t.Errorf("word %d of the record is %d, expected %d", i, got, want)
-		}
-	}
-	if !bytes.Equal(b[40:], []byte{1, 2, 3}) {
-		t.Errorf("packet %x", b[40:])
 	}
 }
 

@@ -69,18 +69,18 @@ services:
   - {service: b, protocol: http, ports: [80, 81], hosts: [b.test], B, pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
 `
 	for b, want := range map[string]string{
-		"retries: {attempts: 1}":                   "",
-		"forwarding: gue":                          `services[1].forwarding: gue: service "a" at the same port (tcp/80) has ipip`,
-		"ring: large":                              `services[1].ring: large: service "a" at the same port (tcp/80) has normal`,
-		"affinity: {by: source}":                   `services[1].affinity: is another than service "a"'s, which is at the same port (tcp/80)`,
-		"affinity: {by: flow, v4_prefix: 32}":      "",
-		"affinity: {v4_prefix: 24}":                "services[1].affinity: v4_prefix and v6_prefix are for by: source",
-		"affinity: {by: source, v4_prefix: 4}":     "services[1].affinity.v4_prefix: 4 is not between 8 and 32",
-		"all_ports: true":                          "services[1].all_ports: is for a tcp or udp service: a gateway listens at ports that it knows",
-		"http3: true":                              "services[1].http3: is for an https service, and this is http",
-		"healthcheck: {type: dns}":                 "services[1].healthcheck.type: dns is for a udp service, and this is http",
-		"healthcheck: {send: hello}":               "services[1].healthcheck.send: expected 1 to 512 octets for a udp check, and none for another",
-		"healthcheck: {name: example.com}":         "services[1].healthcheck.name: is for a dns check, and this is http",
+		"retries: {attempts: 1}":               "",
+		"forwarding: gue":                      `services[1].forwarding: gue: service "a" at the same port (tcp/80) has ipip`,
+		"ring: large":                          `services[1].ring: large: service "a" at the same port (tcp/80) has normal`,
+		"affinity: {by: source}":               `services[1].affinity: is another than service "a"'s, which is at the same port (tcp/80)`,
+		"affinity: {by: flow, v4_prefix: 32}":  "",
+		"affinity: {v4_prefix: 24}":            "services[1].affinity: v4_prefix and v6_prefix are for by: source",
+		"affinity: {by: source, v4_prefix: 4}": "services[1].affinity.v4_prefix: 4 is not between 8 and 32",
+		"all_ports: true":                      "services[1].all_ports: is for a tcp or udp service: a gateway listens at ports that it knows",
+		"http3: true":                          "services[1].http3: is for an https service, and this is http",
+		"healthcheck: {type: dns}":             "services[1].healthcheck.type: dns is for a udp service, and this is http",
+		"healthcheck: {send: hello}":           "services[1].healthcheck.send: expected 1 to 512 octets for a udp check, and none for another",
+		"healthcheck: {name: example.com}":     "services[1].healthcheck.name: is for a dns check, and this is http",
 	} {
 		t.Run(b, func(t *testing.T) {
 			_, err := fleet.Compile([]byte(strings.Replace(spec, "B", b, 1)), 0, Check)

@@ -239,7 +239,7 @@ func (k *kernel) gatewayProgram(name string) (*ebpf.Program, error) {
 		return nil, fmt.Errorf("read the gateway's programs: %w", err)
 	}
 	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		acceptMapSelf: k.Self, acceptMapVips: k.Vips, acceptMapCounters: k.Counters, acceptMapVipStats: k.VipStats,
+		acceptMapSelf: k.Self, acceptMapVips: k.Vips, acceptMapNetworks: k.Networks, acceptMapCounters: k.Counters, acceptMapVipStats: k.VipStats,
 		acceptMapCookies: k.Cookies, acceptMapDesks: k.Desks, acceptMapGates: k.Gates, acceptMapPosts: k.Posts,
 	}}
 	if name == acceptProgram {

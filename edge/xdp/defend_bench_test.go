@@ -12,7 +12,7 @@ import (
 func BenchmarkProgramDefended(b *testing.B) {
 	m := newMachine(b, programSpec, "lb", Roles{L4: true})
 	m.edgeObjects.Close()
-	k, err := load(Key{7}, defaultFlows)
+	k, err := load(Key{7}, defaultFlows, "")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,9 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"meridian/edge/maglev"
 )
@@ -151,9 +151,11 @@ func (x *explainer) explain() error {
 // vip finds the VIP as the program does. Without one the explanation says so.
 func (x *explainer) vip() (edgeVip, *frontend, error) {
 	var v edgeVip
-	for _, port := range []uint16{x.flow.VIP.Port(), 0} {
-		at := frontend{addr: x.flow.VIP.Addr(), port: port, proto: x.flow.Proto}
-		key := at.key()
+	keys, err := x.keys()
+	if err != nil {
+		return v, nil, err
+	}
+	for _, key := range keys {
 		err := x.kernel.Vips.Lookup(&key, &v)
 		if errors.Is(err, ebpf.ErrKeyNotExist) || err == nil && !v.service() {
 			continue
@@ -169,11 +171,13 @@ func (x *explainer) vip() (edgeVip, *frontend, error) {
 		return v, nil, errors.New("the tables hold a VIP that is being taken away; ask again")
 	}
 	key := vipKey(x.flow.VIP.Addr())
-	switch err := x.kernel.Vips.Lookup(&key, &v); {
-	case errors.Is(err, ebpf.ErrKeyNotExist):
-		x.e.Reason = fmt.Sprintf("%s is no VIP of this node: the packet is left to the kernel (pass other)", x.flow.VIP.Addr())
-	case err != nil:
+	err = x.kernel.Vips.Lookup(&key, &v)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return v, nil, fmt.Errorf("read VIP: %w", err)
+	}
+	switch {
+	case err != nil && len(keys) < 4:
+		x.e.Reason = fmt.Sprintf("%s is no VIP of this node: the packet is left to the kernel (pass other)", x.flow.VIP.Addr())
 	case x.want.unpacks:
 		x.e.Reason = fmt.Sprintf("%s is a VIP, but has no service at %s port %d: the kernel answers (pass no_service)",
 			x.flow.VIP.Addr(), protocolName(x.flow.Proto), x.flow.VIP.Port())
@@ -182,6 +186,29 @@ func (x *explainer) vip() (edgeVip, *frontend, error) {
 			x.flow.VIP.Addr(), protocolName(x.flow.Proto), x.flow.VIP.Port())
 	}
 	return v, nil, nil
+}
+
+// keys gives the keys under which the program looks for the VIP, in order: two
+// for the address, and two for the network that it is in, if it is in one.
+func (x *explainer) keys() ([]edgeVipKey, error) {
+	ports := []uint16{x.flow.VIP.Port(), 0}
+	var out []edgeVipKey
+	for _, port := range ports {
+		out = append(out, frontend{addr: x.flow.VIP.Addr(), port: port, proto: x.flow.Proto}.key())
+	}
+	at := edgeNetwork{Bits: 128, Addr: x.flow.VIP.Addr().As16()}
+	var first edgeAddress
+	err := x.kernel.Networks.Lookup(&at, &first)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read networks: %w", err)
+	}
+	for _, port := range ports {
+		out = append(out, edgeVipKey{Addr: first, Port: swap16(port), Proto: x.flow.Proto, Net: 1})
+	}
+	return out, nil
 }
 
 // hash is the program's flow_hash.
@@ -195,7 +222,7 @@ func (v *edgeVip) hash(key Key, client netip.AddrPort) uint64 {
 func (x *explainer) slot(v edgeVip, hash uint64) (slot uint16, former []uint16, err error) {
 	rings, formers, slots := x.kernel.Rings, x.kernel.Formers, maglev.Slots
 	if v.Flags&uint8(edgeVipFlagVIP_BIG) != 0 {
-		rings, formers, slots = x.kernel.BigRings, x.kernel.BigFormers, bigSlots
+		rings, formers, slots = x.kernel.BigRings, x.kernel.BigFormers, maglev.LargeSlots
 	}
 	ring, err := readInner[uint16](rings, v.Ring, slots)
 	if err != nil {
@@ -271,13 +298,13 @@ func (x *explainer) record(hash uint64) (*Place, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	idle := int(monotonic() - f.Seen)
-	limit := idleTCP
+	idle := uint32(monotonic()/time.Second) - f.Seen
+	limit := x.want.keep.tcp
 	if f.Owner&flowUDP != 0 {
-		limit = idleUDP
+		limit = x.want.keep.udp
 	}
 	index, generation := uint16(f.Owner>>16)&slotEndpoint, uint16(f.Owner)
-	x.e.Record = &Record{Idle: idle, Expired: idle > limit}
+	x.e.Record = &Record{Idle: int(idle), Expired: idle > uint32(limit/time.Second)}
 	var r edgeEndpoint
 	if err := x.kernel.Endpoints.Lookup(uint32(index), &r); err != nil {
 		return nil, fmt.Errorf("read endpoint %d: %w", index, err)
@@ -399,10 +426,3 @@ func (k *kernel) findFlow(hash uint64) (*edgeFlow, error) {
 
 // hash is that of the flow that stands there.
 func (f *edgeFlow) hash() uint64 { return f.Tag ^ uint64(f.Owner)*flowMix }
-
-// monotonic is the clock that the program notes, in seconds.
-func monotonic() uint32 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
-	return uint32(ts.Sec)
-}

@@ -65,14 +65,14 @@ func (q *quicRig) serve(ns *netns.NS) {
 				if err != nil {
 					return
 				}
-				go answer(c, ns.Name)
+				go answerStreams(c, ns.Name)
 			}
 		}()
 	}
 }
 
-// answer answers every stream of a connection.
-func answer(c *quic.Conn, name string) {
+// answerStreams answers every stream of a connection.
+func answerStreams(c *quic.Conn, name string) {
 	for {
 		s, err := c.AcceptStream(context.Background())
 		if err != nil {

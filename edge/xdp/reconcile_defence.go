@@ -101,17 +101,17 @@ func freeTally(in ...map[ruleKey]uint32) uint32 {
 }
 
 // flags say what of the defence is in use.
-func (g *guard) flags() (on edgeDefend) {
+func (g *guard) flags() (on edgeDefendFlag) {
 	for _, f := range []struct {
-		bit edgeDefend
+		bit edgeDefendFlag
 		on  bool
 	}{
-		{edgeDefendDEFEND_STATIC, g.static},
-		{edgeDefendDEFEND_REFLECTED, len(g.ports) > 0},
-		{edgeDefendDEFEND_LISTS, g.table != nil},
-		{edgeDefendDEFEND_RULES, len(g.rules) > 0},
-		{edgeDefendDEFEND_SOURCE, g.limits.PerSource > 0},
-		{edgeDefendDEFEND_VIP, g.limits.PerVIP > 0},
+		{edgeDefendFlagDEFEND_STATIC, g.static},
+		{edgeDefendFlagDEFEND_REFLECTED, len(g.ports) > 0},
+		{edgeDefendFlagDEFEND_LISTS, g.table != nil},
+		{edgeDefendFlagDEFEND_RULES, len(g.rules) > 0},
+		{edgeDefendFlagDEFEND_SOURCE, g.limits.PerSource > 0},
+		{edgeDefendFlagDEFEND_VIP, g.limits.PerVIP > 0},
 	} {
 		if f.on {
 			on |= f.bit

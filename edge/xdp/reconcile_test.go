@@ -93,7 +93,7 @@ func (m *memory) setRings(rings map[uint32]ringTable) error {
 		}
 	})
 }
-func (m *memory) dropRing(i uint32) error              { return m.do(func() { delete(m.rings, i) }) }
+func (m *memory) dropRing(i uint32) error { return m.do(func() { delete(m.rings, i) }) }
 func (m *memory) setServer(k edgeServerKey, e uint16) error {
 	return m.do(func() { m.servers[k] = e })
 }

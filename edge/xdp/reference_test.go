@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"meridian/edge/defence"
 	"meridian/edge/maglev"
+	"meridian/edge/quiclb"
+	"meridian/geo"
 )
 
 // reference is what the program at the device should do with a packet, in plain
@@ -26,6 +29,13 @@ type reference struct {
 	vips      map[edgeVipKey]edgeVip
 	endpoints map[uint16]edgeEndpoint
 	rings     map[uint32]ringTable
+	networks  map[netip.Prefix]bool
+	servers   map[edgeServerKey]uint16
+	quic      []quiclb.Config
+
+	lists      *geo.Table
+	reflectors []uint16
+	rules      []edgeRule
 
 	// has says whether this machine's kernel has the connection, or a listening
 	// socket that sent the cookie which this packet brings back.
@@ -83,7 +93,6 @@ const (
 	maxExtensions = 6
 	maxOffset     = 1024 // of a header in the frame; one that begins later is not read
 	maxHops       = 6
-	synAgain      = 10 // seconds
 	tellPerSecond = 100
 	replyRoom     = 2048
 	repliesHeld   = 254 // of 2,064 octets each in 512 KiB, less one
@@ -142,20 +151,40 @@ func (r *reference) vipAt(a netip.Addr, port uint16, proto uint8) (edgeVip, bool
 
 func (r *reference) isVIP(a netip.Addr) bool {
 	_, ok := r.vipAt(a, 0, 0)
-	return ok
+	return ok || r.network(a).IsValid()
+}
+
+// network gives the smallest network of VIPs that an address is in.
+func (r *reference) network(a netip.Addr) (in netip.Prefix) {
+	for n := range r.networks {
+		if n.Contains(a) && (!in.IsValid() || n.Bits() > in.Bits()) {
+			in = n
+		}
+	}
+	return in
 }
 
 // service gives the VIP that a packet is for: one at its port, or one for all
 // ports of its protocol. The rows for fragments serve later fragments alone.
 func (r *reference) service(p *refPacket) (edgeVip, bool) {
-	if p.dport != 0 {
-		if v, ok := r.vipAt(p.dst, p.dport, p.proto); ok {
+	return r.serviceAt(p.dst, p.dport, p.proto, p.fragment == laterFragment)
+}
+
+// serviceAt looks at the address first, and then at the network that it is in.
+func (r *reference) serviceAt(a netip.Addr, port uint16, proto uint8, later bool) (edgeVip, bool) {
+	keys := []edgeVipKey{{Addr: toAddress(a)}}
+	if n := r.network(a); n.IsValid() {
+		keys = append(keys, edgeVipKey{Addr: toAddress(n.Addr()), Net: 1})
+	}
+	for _, key := range keys {
+		key.Proto, key.Port = proto, swap16(port)
+		if v, ok := r.vips[key]; ok && port != 0 {
 			return v, true
 		}
-	}
-	v, ok := r.vipAt(p.dst, 0, p.proto)
-	if ok && !v.address() && (v.service() || p.fragment == laterFragment) {
-		return v, true
+		key.Port = 0
+		if v, ok := r.vips[key]; ok && !v.address() && (v.service() || later) {
+			return v, true
+		}
 	}
 	return edgeVip{}, false
 }
@@ -237,6 +266,10 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		o.count("flow_safe")
 		return r.endpoint(index), false
 	}
+	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) != 0 { // the slot is of all the client's flows alike, but each is kept by itself
+		hi, lo := halves(p.src)
+		hash = r.key.siphash(hi, lo, v.Salt^uint64(p.sport))
+	}
 	f, known := r.find(hash, now)
 	keep := !p.icmpError && p.tcpFlags&rst == 0
 	here := begins(p) || v.Flags&uint8(edgeVipFlagVIP_CHAIN) == 0 // what began earlier is the gateways' to place
@@ -263,7 +296,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 
 // keepDatagram notes where a first fragment goes, for the later ones.
 func (r *reference) keepDatagram(p *refPacket, e *edgeEndpoint, now uint32, o *outcome) {
-	if row, ok := r.vipAt(p.dst, 0, p.proto); ok {
+	if row, ok := r.serviceAt(p.dst, 0, p.proto, true); ok {
 		r.keep(r.datagramHash(p, row), refFlow{endpoint: e.Index, generation: e.Generation, short: true, seen: now}, o)
 	}
 }
@@ -284,13 +317,18 @@ func (r *reference) chooseLater(p *refPacket, v edgeVip, now uint32, o *outcome)
 
 func (r *reference) balance(p *refPacket, now uint32, o *outcome) string {
 	v, ok := r.service(p)
+	if why := r.defend(p); r.isVIP(p.dst) && why != "" {
+		return why
+	}
 	if !ok {
 		return r.noService(p, o)
 	}
 	hash := r.flowHash(p, v)
-	var e *edgeEndpoint
 	var unsafe bool
-	if p.fragment == laterFragment {
+	e := r.byConnectionID(p, v)
+	if e != nil {
+		o.count("flow_quic")
+	} else if p.fragment == laterFragment {
 		e = r.chooseLater(p, v, now, o)
 	} else {
 		e, unsafe = r.choose(p, v, hash, now, o)
@@ -330,8 +368,8 @@ func (r *reference) noService(p *refPacket, o *outcome) string {
 
 // isReply says whether the packet answers one of this node's checks.
 func (r *reference) isReply(p *refPacket) bool {
-	v, ok := r.vipAt(p.src, p.sport, protoTCP)
-	return p.proto == protoTCP && !p.icmpError && p.fragment == whole &&
+	v, ok := r.serviceAt(p.src, p.sport, p.proto, false)
+	return (p.proto == protoTCP || p.proto == protoUDP) && !p.icmpError && p.fragment == whole &&
 		p.dport >= r.node.CheckFirst && p.dport <= r.node.CheckLast && r.own(p.dst) && ok && v.service()
 }
 
@@ -421,6 +459,12 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		return nil, 0
 	}
 	hash := r.flowHash(p, v)
+	if e := r.byConnectionID(p, v); e != nil {
+		if e.How == uint8(edgeForwardFORWARD_LOCAL) || p.hops >= maxHops {
+			return nil, 0
+		}
+		return e, hash
+	}
 	index, unsafe, former := r.slot(v, hash)
 	if owner := r.endpoint(index); !unsafe && owner != nil && owner.How == uint8(edgeForwardFORWARD_LOCAL) {
 		return nil, 0
@@ -460,6 +504,79 @@ func (r *reference) nextAfter(p *refPacket, owners []uint16) *edgeEndpoint {
 	return nil
 }
 
+// byConnectionID gives the endpoint that a QUIC packet's destination connection
+// id says (draft-ietf-quic-load-balancers; where the id stands, RFC 8999), while
+// it may have flows; nil: the ring tells.
+func (r *reference) byConnectionID(p *refPacket, v edgeVip) *edgeEndpoint {
+	at, stated := p.at+8, 0
+	if v.Flags&uint8(edgeVipFlagVIP_QUIC) == 0 || p.proto != protoUDP || p.icmpError || p.fragment == laterFragment || !p.holds(at, 1) {
+		return nil
+	}
+	if p.ip[at]&0x80 == 0 {
+		at++
+	} else if !p.holds(at, 6) || p.ip[at+5] == 0 {
+		return nil
+	} else {
+		stated, at = int(p.ip[at+5]), at+6
+	}
+	for _, c := range r.quic {
+		codec, err := quiclb.New(c)
+		if err != nil || !p.holds(at, codec.Len()) || p.ip[at]>>5 != c.Rotation || int(p.ip[at]&31) != codec.Len()-1 ||
+			stated != 0 && stated != codec.Len() {
+			continue
+		}
+		if id, ok := codec.Decode(p.ip[at : at+codec.Len()]); ok {
+			e := r.endpoint(r.servers[edgeServerKey{Ring: v.Ring, Server: [4]uint8(id)}])
+			if e != nil && e.Keeps == 1 {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+// defend gives the reason to drop a packet for a VIP, "": none. Rates and limits
+// go by nanoseconds, which this knows nothing of.
+func (r *reference) defend(p *refPacket) string {
+	on := func(d edgeDefendFlag) bool { return r.node.Defends&uint32(d) != 0 }
+	if on(edgeDefendFlagDEFEND_STATIC) && p.proto == protoTCP && !p.icmpError && p.fragment != laterFragment && bogusFlags(p.tcpFlags) {
+		return "drop_bogus_flags"
+	}
+	class := defence.None
+	if on(edgeDefendFlagDEFEND_LISTS) {
+		class, _ = r.lists.Lookup(p.src)
+	}
+	if class == defence.Martian {
+		return "drop_martian"
+	}
+	if on(edgeDefendFlagDEFEND_REFLECTED) && p.proto == protoUDP && !p.icmpError && p.fragment != laterFragment && slices.Contains(r.reflectors, p.sport) {
+		return "drop_reflected"
+	}
+	switch class {
+	case defence.Allowed:
+		return ""
+	case defence.Blocked:
+		return "drop_blocked"
+	case defence.BlockedCountry:
+		return "drop_blocked_country"
+	case defence.BlockedASN:
+		return "drop_blocked_asn"
+	}
+	return ""
+}
+
+// bogusFlags says whether a segment cannot have these flags: PSH, ECE and CWR
+// aside it has SYN, with URG or ACK; RST, with ACK; or ACK, with FIN and URG (RFC
+// 9293 section 3.10.7).
+func bogusFlags(flags byte) bool {
+	const fin, urg = 1, 0x20
+	switch flags & (fin | syn | rst | ack | urg) {
+	case syn, syn | urg, syn | ack, rst, rst | ack, ack, ack | urg, fin | ack, fin | ack | urg:
+		return false
+	}
+	return true
+}
+
 // mirror writes the program's tables and keeps what they hold, for a reference.
 type mirror struct {
 	*kernel
@@ -469,7 +586,7 @@ type mirror struct {
 
 func newMirror(k *kernel, key Key) mirror {
 	return mirror{k, &reference{key: key, balancers: map[netip.Addr]bool{}, vips: map[edgeVipKey]edgeVip{},
-		endpoints: map[uint16]edgeEndpoint{}, rings: map[uint32]ringTable{}, has: func(*refPacket) bool { return false },
+		endpoints: map[uint16]edgeEndpoint{}, rings: map[uint32]ringTable{}, networks: map[netip.Prefix]bool{}, servers: map[edgeServerKey]uint16{}, has: func(*refPacket) bool { return false },
 		flows: map[uint64]refFlow{}, errors: map[uint32]int{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
 }
 
@@ -514,6 +631,41 @@ func (m mirror) setVIP(key edgeVipKey, v edgeVip) error {
 func (m mirror) dropVIP(key edgeVipKey) error {
 	delete(m.ref.vips, key)
 	return m.kernel.dropVIP(key)
+}
+
+func (m mirror) setServer(key edgeServerKey, endpoint uint16) error {
+	m.ref.servers[key] = endpoint
+	return m.kernel.setServer(key, endpoint)
+}
+
+func (m mirror) dropServer(key edgeServerKey) error {
+	delete(m.ref.servers, key)
+	return m.kernel.dropServer(key)
+}
+
+func (m mirror) setNetwork(p netip.Prefix) error {
+	m.ref.networks[p] = true
+	return m.kernel.setNetwork(p)
+}
+
+func (m mirror) dropNetwork(p netip.Prefix) error {
+	delete(m.ref.networks, p)
+	return m.kernel.dropNetwork(p)
+}
+
+func (m mirror) setLists(t *geo.Table) error {
+	m.ref.lists = t
+	return m.kernel.setLists(t)
+}
+
+func (m mirror) setReflectors(ports []uint16) error {
+	m.ref.reflectors = ports
+	return m.kernel.setReflectors(ports)
+}
+
+func (m mirror) setRules(rules []edgeRule) error {
+	m.ref.rules = rules
+	return m.kernel.setRules(rules)
 }
 
 func (m mirror) clearTraffic(index uint32) error {

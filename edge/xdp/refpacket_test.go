@@ -26,7 +26,7 @@ type refPacket struct {
 	id           uint32 // of the datagram; IPv4: of any, IPv6: of one in fragments
 	dontFragment bool
 	tos          uint8
-	at           int // of the transport header in ip
+	at           int        // of the transport header in ip
 	hops         int        // gateways that have passed it on
 	sender       netip.Addr // the last of these
 }

@@ -2,8 +2,8 @@ package xdp
 
 import (
 	"fmt"
-	"maps"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"

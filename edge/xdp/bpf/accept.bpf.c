@@ -147,7 +147,7 @@ int reply(struct __sk_buff *ctx)
 
 	if (!n || !d || !segment(ctx, &p) || (p.tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return TC_ACT_UNSPEC;
-	vip = find_vip(&p);
+	vip = find_vip(&p, n);
 	if (!vip || vip->gate != GATE_KERNEL || !flooded(vip, n, bpf_ktime_get_coarse_ns() >> WINDOW_BITS))
 		return TC_ACT_UNSPEC;
 	size = take_header(ctx, &p, d);

@@ -21,9 +21,9 @@ static __always_inline __u64 packets_of(__u32 stats)
 	return n;
 }
 
-/* turn begins a window, if no other CPU has. What is usual falls by an eighth at
+/* roll begins a window, if no other CPU has. What is usual falls by an eighth at
  * most from one to the next. */
-static __noinline int turn(struct gate *g, __u32 stats, __u64 now)
+static __noinline int roll(struct gate *g, __u32 stats, __u64 now)
 {
 	__u64 was = g->window, packets, rate, least = g->usual - g->usual / 8;
 
@@ -54,7 +54,7 @@ static __always_inline int flooded(struct vip *vip, const struct node *n, __u64 
 	if (vip->attack && own->syn_window == now && own->syns < SYN_BATCH)
 		return 1;
 	if (g->window != now)
-		turn(g, stats, now);
+		roll(g, stats, now);
 	syns = own->syns;
 	own->syns = 0;
 	own->syn_window = now;

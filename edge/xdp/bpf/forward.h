@@ -88,7 +88,7 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 	}
 	hash = flow_hash(p, vip);
 	if (vip->gate && concerns(p, vip)) {
-		r = gate(ctx, p, n, vip, hash);
+		r = at_gate(ctx, p, n, vip, hash);
 		if (r)
 			return r;
 	}

@@ -52,7 +52,7 @@ static __always_inline int usual(const struct vip *vip, const struct node *n, __
 		return 1;
 	}
 	if (g->window != now)
-		turn(g, stats, now);
+		roll(g, stats, now);
 	most = g->usual * STRANGER_SHARE + n->strangers;
 	if (g->strangers >= most || __sync_fetch_and_add(&g->strangers, STRANGER_BATCH) >= most)
 		return 0;
@@ -124,9 +124,9 @@ static __always_inline int concerns(const struct packet *p, const struct vip *vi
 	       (vip->attack || vip->gate == GATE_SHUT || p->fragment == LATER || (p->tcp_flags & TCP_SYN));
 }
 
-/* gate gives what becomes of a packet for a VIP; 0: it goes on. Without keys in
+/* at_gate gives what becomes of a packet for a VIP; 0: it goes on. Without keys in
  * force it stands open. */
-static __noinline enum reason gate(struct xdp_md *ctx, const struct packet *p, const struct node *n, struct vip *vip, __u64 hash)
+static __noinline enum reason at_gate(struct xdp_md *ctx, const struct packet *p, const struct node *n, struct vip *vip, __u64 hash)
 {
 	__u32 zero = 0;
 	struct cookie_keys *k = bpf_map_lookup_elem(&cookies, &zero);

@@ -93,7 +93,7 @@ struct node {
 	__u16 check_first;         /* TCP and UDP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
 	__u32 flags;               /* of enum node_flag */
-	__u32 defends;             /* of enum defend; 0: all comes through */
+	__u32 defends;             /* of enum defend_flag; 0: all comes through */
 	__u32 sampling;            /* one packet in so many is copied; 0: none */
 	__u32 attack_syns;         /* SYNs for a VIP in one window from which on it is under attack */
 	__u32 strangers;           /* packets without flow or cookie that it then gets in any case, in one window */
@@ -221,7 +221,7 @@ struct quic_config {
 };
 
 /* What is done against floods, see defend.h. */
-enum defend {
+enum defend_flag {
 	DEFEND_STATIC = 1,
 	DEFEND_REFLECTED = 2,
 	DEFEND_LISTS = 4,
@@ -337,6 +337,8 @@ struct sampler {
 	__u32 skip;                /* packets until the next */
 	__u32 taken;               /* draft holds the packet that is being handled */
 	struct sample draft;
+};
+
 /* The keys of SYN cookies. A cookie says under which of the two it was made. */
 struct cookie_key {
 	__u64 word[2];
@@ -435,9 +437,10 @@ const enum node_flag *btf_node_flag __attribute__((unused));
 const enum quic_how *btf_quic_how __attribute__((unused));
 const struct server_key *btf_server_key __attribute__((unused));
 const struct network *btf_network __attribute__((unused));
-const enum defend *btf_defend __attribute__((unused));
+const enum defend_flag *btf_defend_flag __attribute__((unused));
 const enum mode *btf_mode __attribute__((unused));
 const struct list_head *btf_list_head __attribute__((unused));
+const struct list_row *btf_list_row __attribute__((unused));
 const struct list_node *btf_list_node __attribute__((unused));
 const struct rule *btf_rule __attribute__((unused));
 const struct sample *btf_sample __attribute__((unused));
