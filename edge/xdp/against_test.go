@@ -307,7 +307,7 @@ func (d dice) frame() (what string, frame []byte) {
 	if d.often(35) {
 		what, frame = what+", broken", d.broken(frame)
 	}
-	return what, frame
+	return what, frame[:min(len(frame), maxOffline-dirt)]
 }
 
 // broken changes octets, and cuts or lengthens the frame.

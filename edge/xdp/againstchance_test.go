@@ -42,10 +42,11 @@ func connected(t *testing.T, n int) (*netns.NS, map[netip.AddrPort]bool) {
 		must(ns.Enter(func() error {
 			for range n {
 				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(s.client)}}
-				c, err := d.Dial("tcp", net.JoinHostPort(s.vip, "443"))
-				if err != nil {
-					return err
-				}
+				var c net.Conn
+				eventually(t, "a connection", func() bool { // the kernel makes an address's route in its own time
+					c, err = d.Dial("tcp", net.JoinHostPort(s.vip, "443"))
+					return err == nil
+				})
 				t.Cleanup(func() { c.Close() })
 				clients[c.LocalAddr().(*net.TCPAddr).AddrPort()] = true
 			}

@@ -1,7 +1,10 @@
 package xdp
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -37,6 +40,10 @@ services:
     http3: true
     ports: [443]
     pools: [{id: main, endpoints: [{address: "10.7.9.9:443"}]}]
+  - service: echo
+    protocol: udp
+    ports: [7]
+    pools: [{id: main, endpoints: [{address: "10.7.2.2:7"}, {address: "10.7.3.2:7"}, {address: "10.7.5.2:7"}, {address: "10.7.6.2:7"}]}]
 `
 
 // churned is churnSpec after the change: one gateway drains, one is added, one
@@ -50,38 +57,108 @@ var churned = strings.NewReplacer(
 // churn is a region under a change, with connections through both balancers.
 type churn struct {
 	*region
-	conns []*conn
-	owner []string // the gateway that each had first
+	rig   *quicRig
+	conns []*held
 }
 
-func newChurn(t *testing.T, connections int, gateways Config) *churn {
+// held is one of the client's connections, of whatever protocol.
+type held struct {
+	asker
+	what   string
+	owner  string // who answered first
+	broken atomic.Bool
+}
+
+// asker gives the name of the node that a connection leads to.
+type asker interface{ ask() (string, error) }
+
+// numbers is how many connections of each protocol there are.
+type numbers struct{ tcp, udp, quic int }
+
+func newChurn(t *testing.T, n numbers, gateways Config) *churn {
 	r := newRegion(t, churnSpec, 1600)
-	c := &churn{region: r}
+	c := &churn{region: r, rig: newQUICRig(r)}
 	gateways.Roles = Roles{L7: true}
 	for _, ns := range []*netns.NS{r.gw1, r.gw2, r.more["gw3"], r.more["gw4"]} {
 		r.run(ns, gateways)
 		r.serve(ns)
+		c.rig.serve(ns)
 	}
 	for _, ns := range []*netns.NS{r.lb, r.more["lb2"]} {
 		l := r.run(ns, Config{Roles: Roles{L4: true}, Health: newTrackers()})
 		eventually(t, ns.Name+" ready", func() bool { return l.Ready() == nil })
 	}
 	c.spread("10.7.1.2", "10.7.4.2")
-	for i := range connections {
-		vip := vip4
-		if i%2 == 1 {
-			vip = vip6
+	c.rig.moves()
+	for what, kind := range map[string]struct {
+		n    int
+		dial func(vip netip.Addr) asker
+	}{
+		"TCP":  {n.tcp, func(vip netip.Addr) asker { return r.connectTo(vip) }},
+		"UDP":  {n.udp, func(vip netip.Addr) asker { return r.datagrams(vip) }},
+		"QUIC": {n.quic, func(vip netip.Addr) asker { return c.rig.dial(vip) }},
+	} {
+		for i := range kind.n {
+			c.conns = append(c.conns, &held{asker: kind.dial([]netip.Addr{vip4, vip6}[i%2]), what: what})
 		}
-		c.conns = append(c.conns, r.connectTo(vip))
 	}
-	c.owner = make([]string, connections)
-	c.each(func(i int, k *conn) {
+	rand.Shuffle(len(c.conns), func(i, j int) { c.conns[i], c.conns[j] = c.conns[j], c.conns[i] })
+	owners := map[string]map[string]int{}
+	c.each(func(k *held) {
 		var err error
-		if c.owner[i], err = k.ask(); err != nil {
-			t.Errorf("connection %d: %v", i, err)
+		if k.owner, err = k.ask(); err != nil {
+			t.Errorf("%s connection: %v", k.what, err)
 		}
 	})
+	for _, k := range c.conns {
+		if owners[k.what] == nil {
+			owners[k.what] = map[string]int{}
+		}
+		owners[k.what][k.owner]++
+	}
+	for what, by := range owners {
+		if len(by) != 4 {
+			t.Fatalf("%s connections went to %v, expected four nodes", what, by)
+		}
+	}
 	return c
+}
+
+// datagrams is a flow of UDP.
+type datagrams struct {
+	net.Conn
+	sent int
+}
+
+func (r *region) datagrams(vip netip.Addr) *datagrams {
+	r.t.Helper()
+	c, err := r.client.Dial(context.Background(), "udp", netip.AddrPortFrom(vip, 7).String())
+	r.must(err)
+	r.t.Cleanup(func() { c.Close() })
+	return &datagrams{Conn: c}
+}
+
+// ask sends again what is lost on the way, as clients do, and takes only the
+// answer to what it sent last: each datagram is longer than the one before.
+func (d *datagrams) ask() (name string, err error) {
+	buf := make([]byte, 100)
+	for range 10 {
+		d.sent = d.sent%1000 + 1
+		if _, err := d.Write(make([]byte, d.sent)); err != nil {
+			return "", err
+		}
+		d.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		for {
+			var n, length int
+			if n, err = d.Read(buf); err != nil {
+				break
+			}
+			if _, err := fmt.Sscan(string(buf[:n]), &name, &length); err == nil && length == d.sent {
+				return name, nil
+			}
+		}
+	}
+	return "", err
 }
 
 // spread has the router send packets for the VIPs to these balancers, by flow,
@@ -103,47 +180,68 @@ func (c *churn) spread(balancers ...string) {
 	}
 }
 
-// each does something with all connections, some at a time.
-func (c *churn) each(do func(i int, k *conn)) {
+// each does something with all connections that hold, some at a time.
+func (c *churn) each(do func(*held)) {
 	var wg sync.WaitGroup
-	next := make(chan int)
+	next := make(chan *held)
 	for range 16 {
 		wg.Go(func() {
-			for i := range next {
-				do(i, c.conns[i])
+			for k := range next {
+				do(k)
 			}
 		})
 	}
-	for i := range c.conns {
-		next <- i
+	for _, k := range c.conns {
+		if !k.broken.Load() {
+			next <- k
+		}
 	}
 	close(next)
 	wg.Wait()
 }
 
+// holds asks, and notes whether the connection has broken.
+func (c *churn) holds(k *held) {
+	if k.broken.Load() {
+		return
+	}
+	name, err := k.ask()
+	if err == nil && name != k.owner {
+		err = fmt.Errorf("answered by %s", name)
+	}
+	if err != nil {
+		c.t.Logf("%s connection with %s: %v", k.what, k.owner, err)
+		k.broken.Store(true)
+	}
+}
+
+// broken is how many connections have broken, by protocol.
+func (c *churn) broken() (n numbers) {
+	for _, k := range c.conns {
+		if k.broken.Load() {
+			*map[string]*int{"TCP": &n.tcp, "UDP": &n.udp, "QUIC": &n.quic}[k.what]++
+		}
+	}
+	return n
+}
+
 // change kills one balancer and, at once, drains one gateway, adds one and
 // gives one another weight, while half of the connections go on asking; then
-// it asks on all, and gives how many broke.
-func (c *churn) change() int64 {
+// it asks on all.
+func (c *churn) change() {
 	c.t.Helper()
-	var broken atomic.Int64
 	stop := make(chan struct{})
 	var busy sync.WaitGroup
-	for w := range 16 {
+	const workers = 16
+	for w := range workers {
 		busy.Go(func() {
 			for {
-				for i := w; i < len(c.conns)/2; i += 16 {
+				for i := w; i < len(c.conns)/2; i += workers {
 					select {
 					case <-stop:
 						return
 					default:
-					}
-					if k := c.conns[i]; k.Conn != nil {
-						if _, err := k.ask(); err != nil {
-							c.t.Logf("busy: connection %d of %s: %v", i, c.owner[i], err)
-							broken.Add(1)
-							k.Conn = nil
-						}
+						c.holds(c.conns[i])
 					}
 				}
 			}
@@ -151,6 +249,7 @@ func (c *churn) change() int64 {
 	}
 	c.run(c.more["gw5"], Config{Roles: Roles{L7: true}})
 	c.serve(c.more["gw5"])
+	c.rig.serve(c.more["gw5"])
 	c.world = worldOf(c.t, churned)
 	for _, l := range c.nodes {
 		c.must(l.Apply(c.world))
@@ -164,40 +263,40 @@ func (c *churn) change() int64 {
 	})
 	close(stop)
 	busy.Wait()
-	c.each(func(i int, k *conn) {
-		if k.Conn == nil {
-			return
-		}
-		name, err := k.ask()
-		if err == nil && name != c.owner[i] {
-			err = fmt.Errorf("answered by %s, not by %s", name, c.owner[i])
-		}
-		if err != nil {
-			c.t.Logf("connection %d of %s: %v", i, c.owner[i], err)
-			broken.Add(1)
-		}
-	})
-	return broken.Load()
+	c.each(c.holds)
 }
 
-// A balancer dies while the set of gateways changes: no connection breaks.
-// Without the second chance some do.
+// A balancer dies while the set of gateways changes: no connection breaks,
+// whatever its protocol, busy or idle. Without the second chance some do.
 func TestNoConnectionBreaks(t *testing.T) {
-	for name, c := range map[string]struct {
-		gateways Config
-		breaks   bool
-	}{
-		"with second chance":    {Config{}, false},
-		"without second chance": {Config{NoSecondChance: true}, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			k := newChurn(t, 2000, c.gateways)
-			began := time.Now()
-			broken := k.change()
-			t.Logf("%d of %d connections broke; took %s", broken, len(k.conns), time.Since(began).Round(time.Millisecond))
-			if (broken > 0) != c.breaks {
-				t.Errorf("%d of %d connections broke", broken, len(k.conns))
+	all := numbers{tcp: 1600, udp: 250, quic: 200}
+	t.Run("with second chance", func(t *testing.T) {
+		c := newChurn(t, all, Config{})
+		began := time.Now()
+		c.change()
+		t.Logf("%d connections; the change took %s", len(c.conns), time.Since(began).Round(time.Millisecond))
+		if n := c.broken(); n != (numbers{}) {
+			t.Fatalf("%+v of %+v connections broke", n, all)
+		}
+		c.each(func(k *held) { // and clients with QUIC may move
+			if q, ok := k.asker.(*quicConn); ok {
+				if err := c.rig.migrate(q); err != nil {
+					t.Errorf("move: %v", err)
+				}
+				c.holds(k)
 			}
 		})
-	}
+		if n := c.broken(); n != (numbers{}) {
+			t.Errorf("%+v connections broke when their clients moved", n)
+		}
+	})
+	t.Run("without second chance", func(t *testing.T) {
+		c := newChurn(t, all, Config{NoSecondChance: true})
+		c.change()
+		n := c.broken()
+		t.Logf("%+v of %+v connections broke", n, all)
+		if n.tcp == 0 {
+			t.Error("no connection broke, expected some")
+		}
+	})
 }

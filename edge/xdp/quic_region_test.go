@@ -196,58 +196,6 @@ func countBroken(conns []*quicConn) (n int) {
 	return n
 }
 
-// A balancer dies while the set of gateways changes, and clients move to other
-// addresses and ports: no QUIC connection breaks.
-func TestNoQUICConnectionBreaks(t *testing.T) {
-	c := newChurn(t, 32, Config{})
-	q := newQUICRig(c.region)
-	q.moves()
-	for _, ns := range []*netns.NS{c.gw1, c.gw2, c.more["gw3"], c.more["gw4"], c.more["gw5"]} {
-		q.serve(ns)
-	}
-	const connections = 120
-	conns := make([]*quicConn, connections)
-	owners := map[string]int{}
-	for i := range conns {
-		conns[i] = q.dial([]netip.Addr{vip4, vip6}[i%2])
-		owners[conns[i].owner]++
-	}
-	if len(owners) != 4 {
-		t.Fatalf("connections went to %v, expected four gateways", owners)
-	}
-	stop := make(chan struct{})
-	var busy sync.WaitGroup
-	for w := range 4 { // half of them are busy
-		busy.Go(func() {
-			for i := w; ; i = (i + 4) % (connections / 2) {
-				select {
-				case <-stop:
-					return
-				default:
-					conns[i].holds()
-				}
-			}
-		})
-	}
-	broken := c.change()
-	close(stop)
-	busy.Wait()
-	eachQUIC(conns, func(k *quicConn) { k.holds() })
-	t.Logf("%d of %d TCP and %d of %d QUIC connections broke", broken, len(c.conns), countBroken(conns), connections)
-	if broken > 0 || countBroken(conns) > 0 {
-		t.Fatalf("%d TCP and %d QUIC connections broke", broken, countBroken(conns))
-	}
-	eachQUIC(conns, func(k *quicConn) {
-		if err := q.migrate(k); err != nil {
-			t.Errorf("move: %v", err)
-		}
-		k.holds()
-	})
-	if n := countBroken(conns); n > 0 {
-		t.Errorf("%d of %d QUIC connections broke when their clients moved", n, connections)
-	}
-}
-
 // Clients move: with connection ids no connection breaks, by addresses and ports
 // alone some do.
 func TestClientsThatMoveKeepTheirConnections(t *testing.T) {

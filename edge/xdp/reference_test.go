@@ -430,9 +430,9 @@ func (r *reference) decapsulate(p, in *refPacket, now uint32, o *outcome) string
 	if p.fragment != whole {
 		return "drop_bad_inner"
 	}
-	in.sender, in.hops = p.src, int(p.id)&7
+	in.sender, in.hops, in.returned = p.src, int(p.id)&7, p.id&8 != 0
 	if !p.v4 {
-		in.hops = int(p.ip[3]) & 7
+		in.hops, in.returned = int(p.ip[3])&7, p.ip[3]&8 != 0
 	}
 	if in.parseTransport() {
 		if next, hash := r.nextOwner(in, now, o); next != nil {
@@ -486,7 +486,8 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 
 // nextAfter gives whom of the owners a packet is passed on to: who follows this
 // node or the sender, whichever stands first. If neither does, the first on the
-// packet's first way, the second later.
+// packet's first way, the second later. The sender where there is nobody else, but
+// only once.
 func (r *reference) nextAfter(p *refPacket, owners []uint16) *edgeEndpoint {
 	begin := min(p.hops, 1)
 	had := func(i uint16) bool {
@@ -498,6 +499,12 @@ func (r *reference) nextAfter(p *refPacket, owners []uint16) *edgeEndpoint {
 	}
 	for _, i := range owners[min(begin, len(owners)):] {
 		if e := r.endpoint(i); e != nil && !had(i) && e.Keeps == 1 {
+			return e
+		}
+	}
+	for _, i := range owners {
+		if e := r.endpoint(i); p.hops > 0 && !p.returned && e != nil && fromAddress(e.Addr) == p.sender && e.Keeps == 1 {
+			p.returned = true
 			return e
 		}
 	}

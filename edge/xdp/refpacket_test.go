@@ -29,6 +29,15 @@ type refPacket struct {
 	at           int        // of the transport header in ip
 	hops         int        // gateways that have passed it on
 	sender       netip.Addr // the last of these
+	returned     bool       // by one of them
+}
+
+// chain is what the outer header says of the gateways that have passed it on.
+func (p *refPacket) chain() int {
+	if p.returned {
+		return 8 | p.hops
+	}
+	return p.hops
 }
 
 type fragment int

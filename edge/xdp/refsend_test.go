@@ -73,10 +73,10 @@ func (r *reference) tunnel(p *refPacket, e *edgeEndpoint, outer4 bool, hash uint
 			frag = df
 		}
 		head = ipHeader{src: fromAddress(r.node.Own4).String(), dst: dst.String(), proto: proto, tos: p.tos,
-			id: int(uint16(p.id)&^7) | p.hops, frag: frag}.packet(inner)
+			id: int(uint16(p.id)&^15) | p.chain(), frag: frag}.packet(inner)
 	} else {
 		head = ipHeader{src: fromAddress(r.node.Own6).String(), dst: dst.String(), proto: proto, tos: p.tos,
-			label: uint32(hash)&0xfffff&^7 | uint32(p.hops)}.packet(inner)
+			label: uint32(hash)&0xfffff&^15 | uint32(p.chain())}.packet(inner)
 	}
 	out := &refPacket{link: slices.Clone(p.link), ip: head, rest: p.rest, v4: outer4}
 	if e.NextHop.Set != 0 {

@@ -46,22 +46,26 @@ static __always_inline int is_local(__u16 slot)
  * comes from, whichever of them stands first; neither of the two, and none that
  * has no flows any more; NULL: none. So all are asked although a gateway that is
  * new passes a packet on to one out of turn, for it does not know the owners
- * before it. Where neither of the two has ever owned the slot, the owner of now
- * has been asked by then. */
-static __always_inline struct endpoint *next_after(const struct packet *p, const struct vip *vip, __u64 hash, __u16 slot)
+ * before it; or, where it knows none but the sender, gives it back, once. Where
+ * neither of the two has ever owned the slot, the owner of now has been asked by
+ * then. */
+static __always_inline struct endpoint *next_after(struct packet *p, const struct vip *vip, __u16 slot)
 {
-	struct former *former = formers_of(vip, hash);
-	struct endpoint *e, *owner[1 + FORMERS] = {};
-	int i, asked = 0, begin = p->hops ? 1 : 0;
+	struct former *former = formers_of(vip, p->hash);
+	struct endpoint *e, *sender = 0, *owner[1 + FORMERS] = {};
+	int i, from, asked = 0, begin = p->hops ? 1 : 0;
 
 #pragma unroll
 	for (i = 0; i < 1 + FORMERS; i++) {
 		e = i == 0 ? endpoint_of(slot) : former ? endpoint_of(former->owner[i - 1]) : 0;
 		if (!e || e->how == FORWARD_NONE)
 			continue;
-		if (e->how != FORWARD_LOCAL && !(p->hops && same(&e->addr, &p->sender))) {
+		from = p->hops && same(&e->addr, &p->sender);
+		if (from)
+			sender = e;
+		else if (e->how != FORWARD_LOCAL)
 			owner[i] = e->keeps ? e : 0;
-		} else if (p->hops && !asked) {
+		if (p->hops && !asked && (from || e->how == FORWARD_LOCAL)) {
 			asked = 1;
 			begin = i + 1;
 		}
@@ -70,41 +74,47 @@ static __always_inline struct endpoint *next_after(const struct packet *p, const
 	for (i = 0; i < 1 + FORMERS; i++)
 		if (i >= begin && owner[i])
 			return owner[i];
-	return 0;
+	if (p->returned || !sender || !sender->keeps)
+		return 0;
+	p->returned = RETURNED;
+	return sender;
 }
 
-/* next_owner gives the gateway that a packet is passed on to; NULL: it is this
+/* next_owner gives the index of the gateway that a packet is passed on to; 0: it is this
  * one's. A slot that is another's here and this one's to the balancer is one of
  * a change that has not come to both yet. */
-static __always_inline struct endpoint *next_owner(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u64 *hash)
+APART __u32 next_owner(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
-	struct vip *vip = find_vip(p, n);
 	struct endpoint *e;
+	struct vip *vip;
 	__u32 owner = 0;
 	__u16 slot;
 
+	if (!p || !n)
+		return 0;
+	vip = find_vip(p, n);
 	if (!vip || !(vip->flags & VIP_CHAIN))
 		return 0;
 	if (p->fragment == LATER) {
 		find_flow(fragment_hash(p, vip), now_seconds(), n, &owner);
 		e = owner && p->hops < MAX_HOPS ? owned(owner) : 0;
-		return e && e->how != FORWARD_LOCAL ? e : 0;
+		return e && e->how != FORWARD_LOCAL ? e->index : 0;
 	}
-	*hash = flow_hash(p, vip);
-	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
+	p->hash = flow_hash(p, vip);
+	e = vip->flags & VIP_QUIC ? endpoint_of(by_connection_id(ctx, p, vip)) : 0;
 	if (e)
-		return e->how != FORWARD_LOCAL && p->hops < MAX_HOPS ? e : 0;
-	slot = from_ring(vip, *hash);
+		return e->how != FORWARD_LOCAL && p->hops < MAX_HOPS ? e->index : 0;
+	slot = from_ring(vip, p->hash);
 	if (!(slot & SLOT_UNSAFE) && is_local(slot))
 		return 0;
 	if (begins(p) || has(ctx, p, n)) {
 		count(CHANCE_MINE);
 		return 0;
 	}
-	e = p->hops < MAX_HOPS ? next_after(p, vip, *hash, slot) : 0;
+	e = p->hops < MAX_HOPS ? next_after(p, vip, slot) : 0;
 	if (!e)
 		count(CHANCE_NONE);
 	else if (p->fragment == FIRST)
 		keep_fragments(p, n, owner_of(e, p));
-	return e;
+	return e ? e->index : 0;
 }

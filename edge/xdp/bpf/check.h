@@ -60,5 +60,5 @@ static __always_inline enum reason send_check(struct xdp_md *ctx, struct packet 
 		return DROP_NO_MEMBER;
 	if (e->how != FORWARD_LOCAL && !e->next_hop.set)
 		return DROP_NO_NEIGHBOUR;
-	return send(ctx, p, n, e, 0, e->how);
+	return send(ctx, p, n, e, e->how);
 }

@@ -26,22 +26,29 @@ static __always_inline int stays(const struct packet *p, const struct flow *f, c
 	return p->proto != PROTO_TCP || !begins(p) || (e->takes && now - f->seen <= SYN_AGAIN);
 }
 
-static __always_inline struct endpoint *choose_tracked(const struct packet *p, const struct vip *vip, const struct node *n,
-						       __u64 hash, __u16 slot)
+/* choose_tracked gives the index of the endpoint of a packet at an unsafe slot;
+ * 0: none. */
+APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const struct node *n, __u16 slot)
 {
-	int keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
-	int new_here = begins(p) || !(vip->flags & VIP_CHAIN);
 	__u32 now = now_seconds(), owner;
-	struct flow *f = find_flow(hash, now, n, &owner);
+	int keep, new_here;
 	struct endpoint *e;
+	struct flow *f;
+	__u64 hash;
 
+	if (!p || !vip || !n)
+		return 0;
+	keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
+	new_here = begins(p) || !(vip->flags & VIP_CHAIN);
+	hash = tracked_hash(p, vip, p->hash);
+	f = find_flow(hash, now, n, &owner);
 	if (owner && f) {
 		e = owned(owner);
 		if (e && stays(p, f, e, now)) {
 			if (keep && f->seen != now)
 				f->seen = now;
 			count(FLOW_HIT);
-			return e;
+			return e->index;
 		}
 		count(e ? FLOW_NEW : FLOW_MOVED);
 	} else {
@@ -50,42 +57,48 @@ static __always_inline struct endpoint *choose_tracked(const struct packet *p, c
 	e = by_slot(slot);
 	if (e && keep && new_here)
 		put_flow(f, hash, owner_of(e, p), now);
-	return e;
+	return e ? e->index : 0;
 }
 
-static __always_inline struct endpoint *choose(const struct packet *p, const struct vip *vip, const struct node *n, __u64 hash,
-					       __u16 *slot)
+static __always_inline struct endpoint *choose(const struct packet *p, const struct vip *vip, const struct node *n, __u16 *slot)
 {
-	*slot = from_ring(vip, hash);
+	*slot = from_ring(vip, p->hash);
 	if (*slot & SLOT_UNSAFE)
-		return choose_tracked(p, vip, n, tracked_hash(p, vip, hash), *slot);
+		return endpoint_of(choose_tracked(p, vip, n, *slot));
 	count(FLOW_SAFE);
 	return by_slot(*slot);
 }
 
 /* keep_fragments notes where a first fragment goes, for the later ones. */
-static __always_inline void keep_fragments(const struct packet *p, const struct node *n, __u32 owner)
+APART int keep_fragments(const struct packet *p, const struct node *n, __u32 owner)
 {
-	struct vip *row = find_service(&p->dst, 0, p->proto, 1, n);
 	__u32 now = now_seconds(), had;
+	struct vip *row;
 	__u64 hash;
 
+	if (!p || !n)
+		return 0;
+	row = find_service(&p->dst, 0, p->proto, 1, n);
 	if (!row)
-		return;
+		return 0;
 	hash = fragment_hash(p, row);
 	put_flow(find_flow(hash, now, n, &had), hash, owner | FLOW_UDP, now);
+	return 0;
 }
 
-/* choose_later gives the endpoint of a later fragment: the first one's, or
- * what its addresses alone say. */
-static __always_inline struct endpoint *choose_later(const struct packet *p, const struct vip *vip, const struct node *n)
+/* choose_later gives the index of the endpoint of a later fragment: the first
+ * one's, or what its addresses alone say; 0: none. */
+APART __u32 choose_later(const struct packet *p, const struct vip *vip, const struct node *n)
 {
-	__u64 hash = fragment_hash(p, vip);
 	struct endpoint *e;
 	__u32 owner;
 
-	find_flow(hash, now_seconds(), n, &owner);
+	if (!p || !vip || !n)
+		return 0;
+	find_flow(fragment_hash(p, vip), now_seconds(), n, &owner);
 	e = owner ? owned(owner) : 0;
 	count(e ? FLOW_FRAGMENT : FLOW_FRAGMENT_ROW);
-	return e ? e : by_slot(from_ring(vip, flow_hash(p, vip)));
+	if (!e)
+		e = by_slot(from_ring(vip, p->hash));
+	return e ? e->index : 0;
 }

@@ -44,7 +44,9 @@
 #define SLOT_UNSAFE 0x8000     /* in a slot: a flow here may be with another than the slot's endpoint */
 #define SLOT_ENDPOINT 0x1fff   /* in a slot: index in endpoints */
 #define FORMERS 4              /* former owners of a slot that are remembered */
-#define HOPS_MASK 7            /* where the outer header tells of them */
+#define HOPS_MASK 7            /* in the outer header's identification or flow label: how often it was passed on */
+#define RETURNED 8             /* there: one gateway has given it back to the one before */
+#define CHAIN_MASK 15
 #define GUE_PORT 6080          /* UDP (IANA) */
 #define MAX_HOPS 6             /* times that gateways pass a packet on */
 

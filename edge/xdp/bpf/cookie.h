@@ -165,14 +165,17 @@ static __always_inline __u32 take_header(struct xdp_md *ctx, const struct packet
 
 /* brings_cookie says whether a segment acknowledges a cookie of this region's,
  * which it leaves on the desk. */
-static __noinline int brings_cookie(struct xdp_md *ctx, const struct packet *p)
+APART int brings_cookie(struct xdp_md *ctx, const struct packet *p)
 {
-	struct tcp_header *tcp = at(ctx, p->l4, sizeof(*tcp));
 	__u32 zero = 0, isn;
 	struct cookie_keys *k = bpf_map_lookup_elem(&cookies, &zero);
 	struct desk *d = bpf_map_lookup_elem(&desks, &zero);
+	struct tcp_header *tcp;
 	__u64 hash;
 
+	if (!p)
+		return 0;
+	tcp = at(ctx, p->l4, sizeof(*tcp));
 	if (!tcp || !k || !d || !k->until || p->fragment || p->icmp_error ||
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;

@@ -57,15 +57,16 @@ static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *
 	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst, n);
 }
 
-/* hops_of gives how often gateways have passed the packet on. */
-static __always_inline __u8 hops_of(struct xdp_md *ctx, const struct packet *p)
+/* chain_of gives what the outer header says of the gateways that have passed the
+ * packet on. */
+static __always_inline __u8 chain_of(struct xdp_md *ctx, const struct packet *p)
 {
 	struct ipv6_header *ip;
 
 	if (p->ethertype == ETH_IPV4)
-		return p->id & HOPS_MASK;
+		return p->id & CHAIN_MASK;
 	ip = at(ctx, p->l3, sizeof(*ip));
-	return ip ? bpf_ntohl(ip->flow) & HOPS_MASK : 0;
+	return ip ? bpf_ntohl(ip->flow) & CHAIN_MASK : 0;
 }
 
 /* strip takes the outer headers off. */
@@ -86,7 +87,7 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 {
 	struct packet in = {};
 	struct endpoint *next = 0;
-	__u64 hash = 0;
+	__u8 chain;
 
 	if (!parse_inner(ctx, p, &in, n, inner, proto))
 		return PASS_OTHER;
@@ -95,14 +96,16 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 	if (p->fragment)
 		return DROP_BAD_INNER;
 	in.sender = p->src;
-	in.hops = hops_of(ctx, p);
+	chain = chain_of(ctx, p);
+	in.hops = chain & HOPS_MASK;
+	in.returned = chain & RETURNED;
 	if (parse_l4(ctx, &in))
-		next = next_owner(ctx, &in, n, &hash);
+		next = endpoint_of(next_owner(ctx, &in, n));
 	if (!strip(ctx, p, &in))
 		return DROP_NO_ROOM;
 	if (!next)
 		return PASS_DECAPSULATED;
 	in.l4 -= in.l3 - p->l3;
 	in.l3 = p->l3;
-	return pass_on(ctx, &in, n, next, hash);
+	return pass_on(ctx, &in, n, next);
 }

@@ -48,12 +48,15 @@ static __always_inline enum reason by_limits(const struct packet *p, __u32 on, c
 
 /* defend gives the reason to drop a packet for a VIP, or 0. Without a service
  * at its port vip is NULL. */
-static __noinline enum reason defend(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
+APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
 {
-	__u32 on = n->defends;
 	__u64 now;
+	__u32 on;
 	int r;
 
+	if (!p || !n)
+		return 0;
+	on = n->defends;
 	if ((on & DEFEND_STATIC) && bogus(p))
 		return DROP_BOGUS_FLAGS;
 	r = on & DEFEND_LISTS ? listed(&p->src, p->ethertype == ETH_IPV6) : 0;

@@ -39,14 +39,19 @@ static __always_inline void retype(struct icmp_header *icmp, __u8 type)
 
 /* answer_echo turns the request into its reply, in place, with the lifetime of a
  * packet that begins here, and sends it back to the router that it came from. */
-static __always_inline enum reason answer_echo(struct xdp_md *ctx, const struct packet *p)
+APART int answer_echo(struct xdp_md *ctx, const struct packet *p)
 {
-	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
-	struct icmp_header *icmp = at(ctx, p->l4, sizeof(*icmp));
-	struct ipv4_header *ip4 = at(ctx, p->l3, sizeof(*ip4));
 	const struct endpoint back = {};
+	struct icmp_header *icmp;
+	struct eth_header *eth;
+	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
 
+	if (!p)
+		return PASS_MALFORMED;
+	eth = at(ctx, 0, sizeof(*eth));
+	icmp = at(ctx, p->l4, sizeof(*icmp));
+	ip4 = at(ctx, p->l3, sizeof(*ip4));
 	if (!eth || !icmp || !ip4)
 		return PASS_MALFORMED;
 	if (p->ethertype == ETH_IPV4) {

@@ -3,7 +3,7 @@
 #pragma once
 
 static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, const struct node *n,
-					const struct endpoint *e, __u64 hash, __u8 how)
+					const struct endpoint *e, __u8 how)
 {
 	__u32 outer = how == FORWARD_TUNNEL4 || how == FORWARD_TUNNEL6 ? e->outer : 0;
 	struct eth_header *eth;
@@ -15,9 +15,8 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 	case FORWARD_LOCAL:
 		return PASS_LOCAL;
 	case FORWARD_TUNNEL4:
-		return encapsulate(ctx, p, n, e, hash, 1);
 	case FORWARD_TUNNEL6:
-		return encapsulate(ctx, p, n, e, hash, 0);
+		return encapsulate(ctx, p, n, e);
 	case FORWARD_L2:
 		eth = at(ctx, 0, sizeof(*eth));
 		if (!eth || !e->next_hop.set)
@@ -31,12 +30,12 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 /* pass_on sends the packet to another gateway, always in a tunnel: it tells who
  * has had it. */
 static __always_inline enum reason pass_on(struct xdp_md *ctx, struct packet *p, const struct node *n,
-					   const struct endpoint *e, __u64 hash)
+					   const struct endpoint *e)
 {
 	enum reason r;
 
 	p->hops++;
-	r = send(ctx, p, n, e, hash, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);
+	r = send(ctx, p, n, e, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);
 	return r == TX_TUNNEL ? TX_PASSED_ON : r;
 }
 
@@ -77,7 +76,6 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 	struct endpoint *e, *next;
 	enum reason r;
 	__u16 slot = 0;
-	__u64 hash;
 
 	if (!vip)
 		return no_service(ctx, p, n);
@@ -86,36 +84,35 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 		if (r)
 			return r;
 	}
-	hash = flow_hash(p, vip);
+	p->hash = flow_hash(p, vip);
 	if (vip->gate && concerns(p, vip)) {
-		r = at_gate(ctx, p, n, vip, hash);
+		r = at_gate(ctx, p, n, vip);
 		if (r)
 			return r;
 	}
-	e = vip->flags & VIP_QUIC ? by_connection_id(ctx, p, vip) : 0;
+	e = vip->flags & VIP_QUIC ? endpoint_of(by_connection_id(ctx, p, vip)) : 0;
 	if (e)
 		count(FLOW_QUIC);
 	else
-		e = p->fragment == LATER ? choose_later(p, vip, n) : choose(p, vip, n, hash, &slot);
+		e = p->fragment == LATER ? endpoint_of(choose_later(p, vip, n)) : choose(p, vip, n, &slot);
 	count_vip(vip, p);
 	if (!e)
 		return DROP_NO_MEMBER;
 	if (p->fragment == FIRST)
 		keep_fragments(p, n, owner_of(e, p));
 	if (e->how == FORWARD_LOCAL && (slot & SLOT_UNSAFE)) {
-		next = next_owner(ctx, p, n, &hash);
+		next = endpoint_of(next_owner(ctx, p, n));
 		if (next)
-			return pass_on(ctx, p, n, next, hash);
+			return pass_on(ctx, p, n, next);
 	}
-	return send(ctx, p, n, e, hash, e->how);
+	return send(ctx, p, n, e, e->how);
 }
 
 /* receive takes what comes to a gateway in the clear: for a VIP that is a
  * packet that a balancer sent to its MAC address. */
 static __always_inline enum reason receive(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
-	__u64 hash = 0;
-	struct endpoint *next = next_owner(ctx, p, n, &hash);
+	struct endpoint *next = endpoint_of(next_owner(ctx, p, n));
 
-	return next ? pass_on(ctx, p, n, next, hash) : PASS_OTHER;
+	return next ? pass_on(ctx, p, n, next) : PASS_OTHER;
 }

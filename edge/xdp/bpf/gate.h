@@ -63,9 +63,9 @@ static __always_inline int usual(const struct vip *vip, const struct node *n, __
 
 /* answer sends the SYN-ACK back to the router that the SYN came from. */
 static __always_inline enum reason answer(struct xdp_md *ctx, const struct packet *p, const struct vip *vip,
-					  const struct cookie_keys *k, __u64 hash)
+					  const struct cookie_keys *k)
 {
-	struct endpoint *e = by_slot(from_ring(vip, hash));
+	struct endpoint *e = by_slot(from_ring(vip, p->hash));
 	const struct endpoint back = {};
 	struct eth_header *eth;
 	__u32 zero = 0, size;
@@ -90,9 +90,9 @@ static __always_inline enum reason answer(struct xdp_md *ctx, const struct packe
 
 /* meet has a packet that is no SYN show why it should pass. */
 static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet *p, const struct vip *vip, const struct node *n,
-					__u64 hash, __u64 ns)
+					__u64 ns)
 {
-	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : hash;
+	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : p->hash;
 	__u32 now = ns / 1000000000ULL, owner;
 	struct flow *f = find_flow(key, now, n, &owner);
 	struct endpoint *e;
@@ -103,9 +103,9 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 		return 0;
 	}
 	if (brings_cookie(ctx, p)) {
-		e = by_slot(from_ring(vip, hash));
+		e = by_slot(from_ring(vip, p->hash));
 		if (e)
-			put_flow(f, hash, owner_of(e, p), now);
+			put_flow(f, p->hash, owner_of(e, p), now);
 		count(COOKIE_VALID);
 		return 0;
 	}
@@ -126,19 +126,19 @@ static __always_inline int concerns(const struct packet *p, const struct vip *vi
 
 /* at_gate gives what becomes of a packet for a VIP; 0: it goes on. Without keys in
  * force it stands open. */
-static __noinline enum reason at_gate(struct xdp_md *ctx, const struct packet *p, const struct node *n, struct vip *vip, __u64 hash)
+APART int at_gate(struct xdp_md *ctx, const struct packet *p, const struct node *n, struct vip *vip)
 {
 	__u32 zero = 0;
 	struct cookie_keys *k = bpf_map_lookup_elem(&cookies, &zero);
 	__u64 ns = bpf_ktime_get_coarse_ns();
 
-	if (!k || k->until < ns)
+	if (!p || !n || !vip || !k || k->until < ns)
 		return 0;
 	if (p->fragment != LATER && !p->icmp_error &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
 		if (vip->gate == GATE_AUTO && !flooded(vip, n, ns >> WINDOW_BITS))
 			return 0;
-		return answer(ctx, p, vip, k, hash);
+		return answer(ctx, p, vip, k);
 	}
-	return shut(vip, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, hash, ns) : 0;
+	return shut(vip, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, ns) : 0;
 }

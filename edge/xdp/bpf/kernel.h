@@ -18,6 +18,12 @@ typedef __u64 __be64;
 typedef __u16 __sum16;
 typedef __u32 __wsum;
 
+/* A function that the verifier looks at by itself, once, whatever it is called
+ * with: others it goes through again for each way on which a packet can come
+ * there, and there are too many. It takes ctx, pointers to structs, which it has
+ * to compare with NULL, and numbers, five in all, and gives a number. */
+#define APART __attribute__((noinline))
+
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,

@@ -7,6 +7,7 @@ enum fragment { WHOLE, FIRST, LATER };
 struct packet {
 	struct address src, dst;  /* the flow's client and VIP */
 	struct address sender;    /* the gateway that passed it on, where there are hops */
+	__u64 hash;               /* of the flow, once its VIP is found */
 	__be16 sport, dport;      /* of the flow; 0 where there are none */
 	__u16 l3, l4;             /* offsets in the frame */
 	__u16 len;                /* of the IP packet, octets, by its header */
@@ -18,6 +19,7 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 fragment;            /* enum fragment */
 	__u8 hops;                /* gateways that have passed it on */
+	__u8 returned;            /* RETURNED or 0 */
 	__u8 dont_fragment;       /* IPv4: DF; IPv6: always */
 	__u8 icmp_error;          /* proto, ports and addresses are of the packet inside, turned round */
 };

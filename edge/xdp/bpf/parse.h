@@ -182,8 +182,10 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
 	return skip_extensions(ctx, p);
 }
 
-static __always_inline int parse_ip(struct xdp_md *ctx, struct packet *p)
+APART int parse_ip(struct xdp_md *ctx, struct packet *p)
 {
+	if (!p)
+		return 0;
 	return p->ethertype == ETH_IPV4 ? parse_ipv4(ctx, p) : parse_ipv6(ctx, p);
 }
 
@@ -275,8 +277,10 @@ static __always_inline int parse_ports(struct xdp_md *ctx, struct packet *p)
 /* parse_l4 finds the ports, or those of the packet that an ICMP error is
  * about. A protocol without ports leaves them 0, and so does a fragment that
  * does not hold them. */
-static __always_inline int parse_l4(struct xdp_md *ctx, struct packet *p)
+APART int parse_l4(struct xdp_md *ctx, struct packet *p)
 {
+	if (!p)
+		return 0;
 	if (p->fragment == LATER)
 		return 1;
 	switch (p->proto) {

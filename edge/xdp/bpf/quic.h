@@ -86,18 +86,22 @@ static __always_inline int server_of(struct xdp_md *ctx, __u32 offset, __u8 stat
 	return 1;
 }
 
-/* by_connection_id gives the endpoint that a packet's connection id says, as
- * long as it may have flows; NULL: the ring tells. */
-static __noinline struct endpoint *by_connection_id(struct xdp_md *ctx, const struct packet *p, const struct vip *vip)
+/* by_connection_id gives the index of the endpoint that a packet's connection id says, as
+ * long as it may have flows; 0: the ring tells. */
+APART __u32 by_connection_id(struct xdp_md *ctx, const struct packet *p, const struct vip *vip)
 {
-	struct server_key key = {.ring = vip->ring};
+	struct server_key key = {};
 	struct endpoint *e;
+	__u32 offset, *index;
 	__u8 length = 0;
-	__u32 offset = id_offset(ctx, p, &length), *index;
 
+	if (!p || !vip)
+		return 0;
+	key.ring = vip->ring;
+	offset = id_offset(ctx, p, &length);
 	if (!offset || !server_of(ctx, offset, length, key.server))
 		return 0;
 	index = bpf_map_lookup_elem(&servers, &key);
 	e = index ? endpoint_of(*index) : 0;
-	return e && e->keeps && e->how != FORWARD_NONE ? e : 0;
+	return e && e->keeps && e->how != FORWARD_NONE ? e->index : 0;
 }

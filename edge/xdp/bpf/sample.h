@@ -6,7 +6,7 @@
 /* draw takes the packet, as it came, into the draft if it is one of those. The
  * gap to the next is drawn evenly from 1 to twice the rate less 1, as sFlow
  * (section 3.1 of RFC 3176) wants: no pattern in the traffic can dodge it. */
-static __noinline int draw(struct xdp_md *ctx, __u32 rate)
+APART int draw(struct xdp_md *ctx, __u32 rate)
 {
 	__u32 zero = 0, len;
 	struct sampler *s = bpf_map_lookup_elem(&samplers, &zero);
@@ -41,12 +41,12 @@ static __noinline int draw(struct xdp_md *ctx, __u32 rate)
 
 /* hand_over completes the draft, if there is one, by what became of the packet,
  * and gives it to who reads. */
-static __noinline int hand_over(const struct packet *p, enum reason r)
+APART int hand_over(const struct packet *p, enum reason r)
 {
 	__u32 zero = 0;
 	struct sampler *s = bpf_map_lookup_elem(&samplers, &zero);
 
-	if (!s || !s->taken)
+	if (!p || !s || !s->taken)
 		return 0;
 	s->taken = 0;
 	s->draft.src = p->src;

@@ -87,15 +87,18 @@ static __always_inline int put_too_big6(struct xdp_md *ctx, const struct packet 
 
 /* tell_too_big turns the packet into the error about itself: cut to what is
  * quoted, the new headers before it, back to where it came from. */
-static __always_inline enum reason tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
-	int v4 = p->ethertype == ETH_IPV4, ok;
-	__u32 quote = v4 ? QUOTE4 : QUOTE6;
-	__u32 headers = sizeof(struct icmp_header) +
-			(v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
 	const struct endpoint back = {};
+	__u32 quote, headers;
 	struct link l = {};
+	int v4, ok;
 
+	if (!p)
+		return DROP_TOO_BIG;
+	v4 = p->ethertype == ETH_IPV4;
+	quote = v4 ? QUOTE4 : QUOTE6;
+	headers = sizeof(struct icmp_header) + (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
 	if (!p->dont_fragment || p->icmp_error || p->len < quote || !may_tell() || !take_link(ctx, p, &l))
 		return DROP_TOO_BIG;
 	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||

@@ -87,7 +87,7 @@ static __always_inline __u8 inner_proto(const struct packet *p)
 
 /* DF goes outside as it is inside, so that a path too narrow for the tunnel
  * shows (RFC 2003 section 3.1). The identification, of no use there but for
- * packets that may be cut, tells in its low bits how often gateways have passed
+ * packets that may be cut, tells in its low bits of the gateways that have passed
  * the packet on. */
 static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p,
 				      const struct node *n, const struct endpoint *e)
@@ -99,7 +99,7 @@ static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p
 	ip->version_ihl = 0x45;
 	ip->tos = p->tos;
 	ip->len = bpf_htons(p->len + e->outer);
-	ip->id = bpf_htons((p->id & ~HOPS_MASK) | p->hops);
+	ip->id = bpf_htons((p->id & ~CHAIN_MASK) | p->returned | p->hops);
 	ip->frag = p->dont_fragment ? bpf_htons(IPV4_DF) : 0;
 	ip->ttl = TUNNEL_TTL;
 	ip->proto = e->gue ? PROTO_UDP : inner_proto(p);
@@ -111,16 +111,16 @@ static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p
 }
 
 /* The flow label carries 20 bits of the flow's hash, so that routers and the
- * gateway's device spread tunnelled flows (RFC 6438); the lowest tell how often
- * gateways have passed the packet on. */
+ * gateway's device spread tunnelled flows (RFC 6438); the lowest tell of the
+ * gateways that have passed the packet on. */
 static __always_inline int put_outer6(struct xdp_md *ctx, const struct packet *p,
-				      const struct node *n, const struct endpoint *e, __u64 hash)
+				      const struct node *n, const struct endpoint *e)
 {
 	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
 
 	if (!ip)
 		return 0;
-	ip->flow = bpf_htonl(6u << 28 | (__u32)p->tos << 20 | ((hash & 0xfffff & ~HOPS_MASK) | p->hops));
+	ip->flow = bpf_htonl(6u << 28 | (__u32)p->tos << 20 | ((p->hash & 0xfffff & ~CHAIN_MASK) | p->returned | p->hops));
 	ip->len = bpf_htons(p->len + e->outer - sizeof(*ip));
 	ip->next = e->gue ? PROTO_UDP : inner_proto(p);
 	ip->hops = TUNNEL_TTL;
@@ -131,13 +131,13 @@ static __always_inline int put_outer6(struct xdp_md *ctx, const struct packet *p
 
 /* put_udp writes UDP between the headers; its source port spreads the flows. No
  * checksum: the packet inside has its own (RFC 6935). */
-static __always_inline int put_udp(struct xdp_md *ctx, const struct packet *p, const struct endpoint *e, __u64 hash, __u32 offset)
+static __always_inline int put_udp(struct xdp_md *ctx, const struct packet *p, const struct endpoint *e, __u32 offset)
 {
 	struct udp_header *udp = at(ctx, offset, sizeof(*udp));
 
 	if (!udp)
 		return 0;
-	udp->src = bpf_htons(0xc000 | (hash & 0x3fff));
+	udp->src = bpf_htons(0xc000 | (p->hash & 0x3fff));
 	udp->dst = e->gue;
 	udp->len = bpf_htons(p->len + sizeof(*udp));
 	udp->check = 0;
@@ -145,20 +145,23 @@ static __always_inline int put_udp(struct xdp_md *ctx, const struct packet *p, c
 }
 
 /* encapsulate puts the outer headers before the IP packet and aims the frame. */
-static __always_inline enum reason encapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n,
-					       const struct endpoint *e, __u64 hash, const int outer4)
+APART int encapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct endpoint *e)
 {
-	const __u32 outer = outer4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header);
 	struct link l = {};
-	int ok;
+	int ok, outer4;
+	__u32 outer;
 
+	if (!p || !n || !e)
+		return PASS_MALFORMED;
+	outer4 = is4(&e->addr);
+	outer = outer4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header);
 	if (!take_link(ctx, p, &l))
 		return PASS_MALFORMED;
 	aim(&l.eth, e);
 	if (bpf_xdp_adjust_head(ctx, -(int)(e->gue ? outer + sizeof(struct udp_header) : outer)))
 		return DROP_NO_ROOM;
 	ok = put_link(ctx, &l, outer4 ? ETH_IPV4 : ETH_IPV6) &&
-	     (outer4 ? put_outer4(ctx, p, n, e) : put_outer6(ctx, p, n, e, hash)) &&
-	     (!e->gue || put_udp(ctx, p, e, hash, p->l3 + outer));
+	     (outer4 ? put_outer4(ctx, p, n, e) : put_outer6(ctx, p, n, e)) &&
+	     (!e->gue || put_udp(ctx, p, e, p->l3 + outer));
 	return ok ? TX_TUNNEL : DROP_NO_ROOM;
 }
