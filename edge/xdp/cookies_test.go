@@ -87,6 +87,16 @@ func (r *region) mirror(ns *netns.NS, facts *sync.Map) {
 	}
 }
 
+// cookies waits until a node does its part in SYN cookies.
+func (l *Layer4) cookies(t *testing.T) {
+	t.Helper()
+	eventually(t, l.cfg.Node+" works with SYN cookies", func() bool {
+		l.stats.mu.Lock()
+		defer l.stats.mu.Unlock()
+		return l.stats.works && l.stats.cookies != ""
+	})
+}
+
 // counted gives a node's counter.
 func (l *Layer4) counted(reason string) uint64 {
 	l.stats.mu.Lock()
@@ -137,6 +147,7 @@ func TestConnectionsThatBeginWithACookie(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			r := newRegion(t, cookieRegion("always", 1), 1600)
 			lb := r.start(mode)
+			lb.cookies(t)
 			var facts sync.Map
 			r.mirror(r.gw1, &facts)
 			r.mirror(r.gw2, &facts)
@@ -192,7 +203,7 @@ func TestConnectionsThatBeginWithACookie(t *testing.T) {
 // ECN is agreed on by cookie too.
 func TestECNByCookie(t *testing.T) {
 	r := newRegion(t, cookieRegion("always", 1), 1600)
-	r.start(Native)
+	r.start(Native).cookies(t)
 	var facts sync.Map
 	r.mirror(r.gw1, &facts)
 	r.mirror(r.gw2, &facts)
@@ -221,6 +232,7 @@ func TestAnotherBalancersCookie(t *testing.T) {
 	for _, ns := range []*netns.NS{r.lb, r.more["lb2"]} {
 		l := r.run(ns, Config{Roles: Roles{L4: true}, Health: newTrackers()})
 		eventually(t, ns.Name+" ready", func() bool { return l.Ready() == nil })
+		l.cookies(t)
 	}
 	r.apart("10.7.1.2", "10.7.4.2")
 	const connections = 40

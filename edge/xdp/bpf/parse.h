@@ -50,6 +50,17 @@ static __always_inline long copy(struct xdp_md *ctx, __u32 offset, void *to, __u
 #endif
 }
 
+/* store puts octets into the frame; not 0: it has no such place. size is 1 or
+ * more. */
+static __always_inline long store(struct xdp_md *ctx, __u32 offset, void *from, __u32 size)
+{
+#ifdef SOCKET_BUFFER
+	return bpf_skb_store_bytes(ctx, offset, from, size, 0);
+#else
+	return bpf_xdp_store_bytes(ctx, offset, from, size);
+#endif
+}
+
 /* resize gives the frame another size; not 0: it cannot have it. */
 static __always_inline long resize(struct xdp_md *ctx, __u32 size)
 {

@@ -8,20 +8,10 @@
 #define OFFERED_WINDOW 61440
 #define OFFERED_SCALE 7
 
-struct synack {
-	struct tcp_header tcp;
-	__u8 mss_kind, mss_len;
-	__be16 mss;
-	__u8 sack_kind, sack_len;
-	__u8 stamp_kind, stamp_len;
-	__be32 value, echo;
-	__u8 none;
-	__u8 scale_kind, scale_len, scale;
-};
-
 #define COMMON_MTU 1500
 
-#define NONE_FOUR 0x01010101 /* four octets of OPTION_NONE */
+/* A word of a TCP header, in the order of the wire. */
+#define FOUR(a, b, c, d) bpf_htonl((__u32)(a) << 24 | (b) << 16 | (c) << 8 | (d))
 
 /* is_whole says whether the SYN on the desk, whose header has that size, came as
  * it was sent: a source that is not the sender's is no reason to answer, and
@@ -50,7 +40,7 @@ static __always_inline int is_whole(struct xdp_md *ctx, const struct packet *p, 
 	return fold(pseudo(p, len) + (__u32)sum) == 0;
 }
 
-static __always_inline int put_ip(struct xdp_md *ctx, const struct packet *p, __u32 label)
+static __always_inline int put_ip(struct xdp_md *ctx, const struct packet *p, __u32 label, __u32 size)
 {
 	struct ipv4_header *ip4 = at(ctx, p->l3, sizeof(*ip4));
 	struct ipv6_header *ip6;
@@ -60,7 +50,7 @@ static __always_inline int put_ip(struct xdp_md *ctx, const struct packet *p, __
 	if (p->ethertype == ETH_IPV4) {
 		__builtin_memset(ip4, 0, sizeof(*ip4));
 		ip4->version_ihl = 0x45;
-		ip4->len = bpf_htons(sizeof(*ip4) + sizeof(struct synack));
+		ip4->len = bpf_htons(sizeof(*ip4) + size);
 		ip4->frag = bpf_htons(IPV4_DF);
 		ip4->ttl = TUNNEL_TTL;
 		ip4->proto = PROTO_TCP;
@@ -73,7 +63,7 @@ static __always_inline int put_ip(struct xdp_md *ctx, const struct packet *p, __
 	if (!ip6)
 		return 0;
 	ip6->flow = bpf_htonl(6u << 28 | (label & 0xfffff));
-	ip6->len = bpf_htons(sizeof(struct synack));
+	ip6->len = bpf_htons(size);
 	ip6->next = PROTO_TCP;
 	ip6->hops = TUNNEL_TTL;
 	ip6->src = p->dst;
@@ -81,39 +71,39 @@ static __always_inline int put_ip(struct xdp_md *ctx, const struct packet *p, __
 	return 1;
 }
 
-/* put_tcp writes a header of one size; options that the client did not ask for
- * are left empty. */
-static __always_inline int put_tcp(struct xdp_md *ctx, const struct packet *p, const struct desk *d, __u32 offset, __u16 mss)
+/* make_synack writes the TCP header into the desk's data, which was zero behind
+ * the SYN's own, and gives its size. It has the options that the SYN has, in no more
+ * room than they can have there: a frame that came from a socket may not have
+ * any to grow. */
+static __always_inline __u32 make_synack(const struct packet *p, struct desk *d, __u16 mss)
 {
-	struct synack *s = at(ctx, offset, sizeof(*s));
-	__be32 seq = d->seq;
+	struct tcp_header *tcp = (struct tcp_header *)d->data;
+	__u32 i, n = sizeof(*tcp) / 4;
 
-	if (!s)
-		return 0;
-	s->tcp.src = p->dport;
-	s->tcp.dst = p->sport;
-	s->tcp.seq = bpf_htonl(d->isn);
-	s->tcp.ack = bpf_htonl(bpf_ntohl(seq) + 1);
-	s->tcp.offset = sizeof(*s) / 4 << 4;
-	s->tcp.flags = TCP_SYN | TCP_ACK | (d->found & FOUND_ECN ? TCP_ECE : 0);
-	s->tcp.window = bpf_htons(OFFERED_WINDOW);
-	s->tcp.check = 0;
-	s->tcp.urgent = 0;
-	s->mss_kind = OPTION_MSS;
-	s->mss_len = 4;
-	s->mss = bpf_htons(mss);
-	s->sack_kind = d->found & FOUND_SACK ? OPTION_SACK : OPTION_NONE;
-	s->sack_len = d->found & FOUND_SACK ? 2 : OPTION_NONE;
-	s->stamp_kind = d->found & FOUND_STAMP ? OPTION_STAMP : OPTION_NONE;
-	s->stamp_len = d->found & FOUND_STAMP ? 10 : OPTION_NONE;
-	s->value = d->found & FOUND_STAMP ? bpf_htonl(d->stamp) : NONE_FOUR;
-	s->echo = d->found & FOUND_STAMP ? bpf_htonl(d->value) : NONE_FOUR;
-	s->none = OPTION_NONE;
-	s->scale_kind = d->found & FOUND_SCALE ? OPTION_SCALE : OPTION_NONE;
-	s->scale_len = d->found & FOUND_SCALE ? 3 : OPTION_NONE;
-	s->scale = d->found & FOUND_SCALE ? OFFERED_SCALE : OPTION_NONE;
-	s->tcp.check = fold(pseudo(p, sizeof(*s)) + sum16(ctx, offset, sizeof(*s)));
-	return 1;
+	for (i = 0; i < 16; i++)
+		d->data[i] = 0;
+	if (d->mss)
+		d->data[n++] = FOUR(OPTION_MSS, 4, mss >> 8, mss & 0xff);
+	if (d->found & FOUND_STAMP) {
+		d->data[n & 15] = d->found & FOUND_SACK ? FOUR(OPTION_SACK, 2, OPTION_STAMP, 10) :
+							 FOUR(OPTION_NONE, OPTION_NONE, OPTION_STAMP, 10);
+		d->data[(n + 1) & 15] = bpf_htonl(d->stamp);
+		d->data[(n + 2) & 15] = bpf_htonl(d->value);
+		n += 3;
+	} else if (d->found & FOUND_SACK) {
+		d->data[n++ & 15] = FOUR(OPTION_NONE, OPTION_NONE, OPTION_SACK, 2);
+	}
+	if (d->found & FOUND_SCALE)
+		d->data[n++ & 15] = FOUR(OPTION_NONE, OPTION_SCALE, 3, OFFERED_SCALE);
+	tcp->src = p->dport;
+	tcp->dst = p->sport;
+	tcp->seq = bpf_htonl(d->isn);
+	tcp->ack = bpf_htonl(bpf_ntohl(d->seq) + 1);
+	tcp->offset = n << 4;
+	tcp->flags = TCP_SYN | TCP_ACK | (d->found & FOUND_ECN ? TCP_ECE : 0);
+	tcp->window = bpf_htons(OFFERED_WINDOW);
+	tcp->check = fold(pseudo(p, n * 4) + (__u32)bpf_csum_diff(0, 0, d->data, sizeof(d->data), 0));
+	return n * 4;
 }
 
 /* segment_size is what the client may send in one segment on a path of that MTU
@@ -131,11 +121,13 @@ static __always_inline __u16 segment_size(const struct packet *p, __u16 mtu)
 
 /* put_synack turns the frame into the SYN-ACK of what is on the desk, without
  * whatever options and extension headers the SYN came with. */
-static __always_inline int put_synack(struct xdp_md *ctx, const struct packet *p, const struct desk *d, __u16 mss)
+static __always_inline int put_synack(struct xdp_md *ctx, const struct packet *p, struct desk *d, __u16 mss)
 {
-	__u32 ip = p->ethertype == ETH_IPV4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header);
+	__u32 at = p->l3 + (p->ethertype == ETH_IPV4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
+	__u64 size = make_synack(p, d, mss);
 
-	if (resize(ctx, p->l3 + ip + sizeof(struct synack)))
+	if (resize(ctx, at + size) || !put_ip(ctx, p, d->stamp, size))
 		return 0;
-	return put_ip(ctx, p, d->stamp) && put_tcp(ctx, p, d, p->l3 + ip, mss);
+	asm volatile("" : "+r"(size)); /* the bounds on the register that is used */
+	return size >= sizeof(struct tcp_header) && size <= sizeof(d->data) && !store(ctx, at, d->data, size);
 }
