@@ -143,7 +143,7 @@ func (r *region) datagrams(vip netip.Addr) *datagrams {
 func (d *datagrams) ask() (name string, err error) {
 	buf := make([]byte, 100)
 	for range 10 {
-		d.sent = d.sent%1000 + 1
+		d.sent = d.sent%7000 + 1
 		if _, err := d.Write(make([]byte, d.sent)); err != nil {
 			return "", err
 		}

@@ -48,7 +48,7 @@ func BenchmarkProgramDefended(b *testing.B) {
 	} {
 		m.defend(b, c.section)
 		for _, flows := range []uint32{1, 65536} {
-			b.Run(fmt.Sprintf("%s/flows=%d", c.name, flows), func(b *testing.B) { benchmark(b, m, tunnel, flows-1, 3, 20, false) })
+			b.Run(fmt.Sprintf("%s/flows=%d", c.name, flows), func(b *testing.B) { benchmark(b, m, tunnel, flows-1, 3, 20) })
 		}
 	}
 }

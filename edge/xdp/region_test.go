@@ -219,6 +219,10 @@ func (r *region) serve(ns *netns.NS) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+	mux.HandleFunc("/tenfold", func(w http.ResponseWriter, req *http.Request) {
+		n, _ := io.Copy(io.Discard, req.Body)
+		w.Write(make([]byte, 10*n))
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		n, _ := io.Copy(io.Discard, req.Body)
 		fmt.Fprintf(w, "%s %s %d", ns.Name, req.RemoteAddr, n)
@@ -251,7 +255,7 @@ func (r *region) start(mode Mode) *Layer4 {
 
 // count answers each datagram with the server's name and how long it was.
 func count(c net.PacketConn, name string) {
-	buf := make([]byte, 2048)
+	buf := make([]byte, 8192)
 	for {
 		n, from, err := c.ReadFrom(buf)
 		if err != nil {
@@ -277,11 +281,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // post sends a body of so many octets to a VIP and gives the answer.
-func (r *region) post(vip netip.Addr, size int) (string, error) {
+func (r *region) post(vip netip.Addr, size int) (string, error) { return r.postTo(vip, "/", size) }
+
+func (r *region) postTo(vip netip.Addr, path string, size int) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	tr := &http.Transport{DialContext: r.client.Dial, DisableKeepAlives: true}
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+netip.AddrPortFrom(vip, 80).String()+"/", strings.NewReader(strings.Repeat("x", size)))
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+netip.AddrPortFrom(vip, 80).String()+path, strings.NewReader(strings.Repeat("x", size)))
 	if err != nil {
 		return "", err
 	}
