@@ -229,6 +229,7 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	}
 	c.ports(s, at, ports)
 	c.affinity(s, at+".affinity")
+	c.clientIP(s, at)
 	for i, h := range s.Hosts {
 		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Protocol.Gateway() {
 			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service", h)
@@ -283,13 +284,36 @@ func (c *checker) ports(s *Service, at string, used map[string]string) {
 	if !s.AllPorts {
 		return
 	}
-	if s.Protocol.Gateway() {
+	if s.Gateway() {
 		c.errs.Addf(at+".all_ports", "is for a tcp or udp service: a gateway listens at ports that it knows")
 	}
 	if len(s.Ports) > 1 {
 		c.errs.Addf(at+".ports", "expected one, for checks and probes: the service has all")
 	}
 	take(at+".all_ports", protos[0], 0)
+}
+
+// clientIP checks that what forwards can tell the client's address in that way.
+func (c *checker) clientIP(s *Service, at string) {
+	can := []string{string(ClientIPPreserved)}
+	switch {
+	case s.Forwarding == Proxy && s.Protocol != TCP:
+		c.errs.Addf(at+".forwarding", "proxy is for a tcp service, and this is %s", s.Protocol)
+		return
+	case s.Forwarding == Proxy:
+		can = []string{string(ClientIPNone), string(ClientIPProxyV1), string(ClientIPProxyV2)}
+		if len(s.Pools) > 1 {
+			c.errs.Addf(at+".pools", "expected one pool, since forwarding is proxy")
+		}
+		if len(s.Pools) > 0 && s.Pools[0].TLS != nil {
+			c.errs.Addf(at+".pools[0].tls", "is for an http or https service: a tcp connection is passed on as it is")
+		}
+	case s.Protocol.Gateway():
+		can = []string{string(ClientIPHeader)}
+	}
+	if !contains(can, string(s.ClientIP)) {
+		c.errs.Addf(at+".client_ip", "%s: expected %s, for a service of protocol %s with forwarding %s", s.ClientIP, strings.Join(can, ", "), s.Protocol, s.Forwarding)
+	}
 }
 
 func (c *checker) affinity(s *Service, at string) {
@@ -307,6 +331,9 @@ func (c *checker) layer4() {
 	c.within("layer4.flow_timeout.udp", l.FlowTimeout.UDP, 5*time.Second, 168*time.Hour)
 	c.within("layer4.flow_retire", l.FlowRetire, time.Minute, 720*time.Hour)
 	c.within("layer4.ramp", l.Ramp, 0, time.Hour)
+	if l.LatencyOf != 0 {
+		c.between("layer4.latency_of", l.LatencyOf, 1, 1_000_000)
+	}
 }
 
 func (c *checker) healthcheck(h *Healthcheck, of Protocol, at string) {

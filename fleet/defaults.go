@@ -50,9 +50,12 @@ func (s *Service) fillDefaults() {
 	def(&s.Affinity.V4Prefix, 32)
 	def(&s.Affinity.V6Prefix, 128)
 	def(&s.Ring, RingNormal)
-	if s.Protocol.Gateway() {
+	switch {
+	case s.Protocol.Gateway():
 		def(&s.ClientIP, ClientIPHeader)
-	} else {
+	case s.Forwarding == Proxy:
+		def(&s.ClientIP, ClientIPNone)
+	default:
 		def(&s.ClientIP, ClientIPPreserved)
 	}
 	s.fillCheckDefaults()

@@ -120,15 +120,17 @@ type Forwarding string
 
 // IPIP encapsulates (IPv4 or IPv6 outside and inside alike), GUE with UDP
 // between; L2DSR rewrites the destination MAC address and needs both hosts on
-// one link.
+// one link; Proxy has a gateway end the client's TCP connection and make one of
+// its own to an endpoint.
 const (
 	IPIP  Forwarding = "ipip"
 	GUE   Forwarding = "gue"
 	L2DSR Forwarding = "l2_dsr"
+	Proxy Forwarding = "proxy"
 )
 
 // Values lists the ways to forward.
-func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr"} }
+func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr", "proxy"} }
 
 // AffinityBy is what of a client layer 4 chooses by.
 type AffinityBy string
@@ -158,14 +160,20 @@ func (RingSize) Values() []string { return []string{"normal", "large"} }
 type ClientIP string
 
 // Preserved leaves the packet's source as it is (layer 4); header sets
-// X-Forwarded-For (layer 7).
+// X-Forwarded-For (layer 7); the versions of the PROXY protocol say it first on
+// each connection (forwarding proxy); none does not tell.
 const (
 	ClientIPPreserved ClientIP = "preserved"
 	ClientIPHeader    ClientIP = "header"
+	ClientIPProxyV1   ClientIP = "proxy_v1"
+	ClientIPProxyV2   ClientIP = "proxy_v2"
+	ClientIPNone      ClientIP = "none"
 )
 
 // Values lists the ways to tell the client's address.
-func (ClientIP) Values() []string { return []string{"preserved", "header"} }
+func (ClientIP) Values() []string {
+	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none"}
+}
 
 // AdminState is what the operator wants of an Endpoint or Node.
 type AdminState string

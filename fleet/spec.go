@@ -109,7 +109,7 @@ func (n *Node) Has(r Role) bool {
 // Service is what users reach at the VIPs.
 type Service struct {
 	Service       string        `json:"service" doc:"Unique name of the service. Lower-case letters, digits and hyphens."`
-	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints."`
+	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints, unless forwarding is proxy."`
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
 	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
 	HTTP3         bool          `json:"http3,omitempty" doc:"Layer 4 forwards UDP at an https service's ports to the gateways too, and QUIC by connection id: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
@@ -122,11 +122,14 @@ type Service struct {
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
 	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
-	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) or l2_dsr (to the MAC address, on one link)." default:"ipip"`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
-	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address." default:"header for http and https, else preserved"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); with forwarding proxy: proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect), or none." default:"header for http and https, none with forwarding proxy, else preserved"`
 }
+
+// Gateway says whether clients' connections end at the gateways.
+func (s *Service) Gateway() bool { return s.Protocol.Gateway() || s.Forwarding == Proxy }
 
 // Affinity is what of a client layer 4 chooses by.
 type Affinity struct {
@@ -139,6 +142,7 @@ type Affinity struct {
 type Layer4 struct {
 	FlowTimeout FlowTimeout `json:"flow_timeout" doc:"When flows without packets are forgotten, where layer 4 keeps them."`
 	FlowRetire  Duration    `json:"flow_retire,omitempty" doc:"How long flows of before a change of gateways or endpoints are reckoned with (1m to 720h): so long, gateways pass packets of connections that they do not have on to former owners." default:"24h0m0s"`
+	LatencyOf   int         `json:"latency_of,omitempty" doc:"Gateways measure of one connection in so many (1 to 1000000) how long requests are on their way from the device to them: meridian_l7_arrival_seconds." default:"none"`
 	Ramp        Duration    `json:"ramp,omitempty" doc:"A gateway or endpoint that joins, or comes back, gets its share of new flows over this time, in five steps; 0 (up to 1h) at once." default:"0s"`
 }
 

@@ -89,19 +89,31 @@ func (a *admin) keep(x *xdp.Layer4) error {
 // run serves until ctx ends. A node whose socket cannot be had does its work
 // all the same.
 func (a *admin) run(ctx context.Context) error {
-	path := filepath.Join(a.data, socketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		a.log.Error("edge rule, top, capture, explain and plan cannot reach this node", "error", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err == nil {
-		err = os.Chmod(path, 0o600)
-	}
+	l, err := a.listen()
 	if err != nil {
 		a.log.Error("edge rule, top, capture, explain and plan cannot reach this node", "error", err)
 		<-ctx.Done()
 		return nil
 	}
+	return a.serve(ctx, l)
+}
+
+func (a *admin) listen() (net.Listener, error) {
+	path := filepath.Join(a.data, socketName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (a *admin) serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{Handler: a.handler(ctx), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()

@@ -23,27 +23,23 @@ func newAdmin(t *testing.T, data string) (*xdp.Layer4, *client) {
 	}
 	a := &admin{data: data, log: slog.New(slog.DiscardHandler)}
 	a.take(x)
+	l, err := a.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- a.run(ctx) }()
+	go func() { done <- a.serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	c := &client{data: data}
-	for range 1000 {
-		if c.ask(t.Context(), http.MethodGet, "/traffic", nil, new(xdp.Traffic)) == nil {
-			return x, c
-		}
-		<-time.After(time.Millisecond) // until it listens
-	}
-	t.Fatal("the socket does not answer")
-	return nil, nil
+	return x, &client{data: data}
 }
 
-// short gives a directory whose name leaves room for a socket's.
+// shortDir gives a directory whose name leaves room for a socket's.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "edge")

@@ -80,7 +80,7 @@ func protocols(s *fleet.Service) []string {
 }
 
 func endpoints(s *fleet.Service, at string, errs *fleet.Errors) {
-	if s.Protocol.Gateway() {
+	if s.Gateway() {
 		return
 	}
 	h := &s.Healthcheck
@@ -125,9 +125,13 @@ func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
 			}
 		}
 		mine := 2 * len(s.Ports)
-		if s.Protocol.Gateway() {
-			ways[s.Forwarding] = true
-			group := fmt.Sprint(s.Forwarding, s.Ring)
+		if s.Gateway() {
+			way := s.Forwarding
+			if way == fleet.Proxy {
+				way = fleet.IPIP
+			}
+			ways[way] = true
+			group := fmt.Sprint(way, s.Ring)
 			mine = 2
 			if groups[group] {
 				mine = 0

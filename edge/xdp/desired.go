@@ -31,6 +31,7 @@ type desired struct {
 type keeping struct {
 	tcp, udp time.Duration // without packets, until they are forgotten
 	retire   time.Duration // after which flows of an earlier ring are taken to have ended
+	stamp    int           // of one connection in so many arrivals are noted; 0: of none
 	ramp     time.Duration // over which a member that joins gets its share; 0: at once
 }
 
@@ -191,17 +192,19 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
 	p.d.networks = append(slices.Clone(snap.Spec.Anycast.Prefixes), region.VIPs.Prefixes...)
 	l := &snap.Spec.Layer4
-	p.d.keep = keeping{tcp: l.FlowTimeout.TCP.D(), udp: l.FlowTimeout.UDP.D(), retire: l.FlowRetire.D(), ramp: l.Ramp.D()}
+	p.d.keep = keeping{tcp: l.FlowTimeout.TCP.D(), udp: l.FlowTimeout.UDP.D(), retire: l.FlowRetire.D(), ramp: l.Ramp.D(), stamp: l.LatencyOf}
 	for i := range snap.Spec.Nodes {
 		// A disabled node still counts: its last packets may be on their way.
 		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && (b.Has(fleet.RoleL4) || b.Has(fleet.RoleL7)) {
 			p.d.balancers = append(p.d.balancers, valid(b.Addresses.V4, b.Addresses.V6)...)
 		}
 	}
-	for i := range snap.Spec.Services {
-		// A gateway knows the gateways' rings too: to pass on what is another's.
-		if s := &snap.Spec.Services[i]; roles.L4 || s.Protocol.Gateway() {
-			p.service(s)
+	for _, proxied := range []bool{false, true} { // so that gateways are checked by http or https where there is any
+		for i := range snap.Spec.Services {
+			// A gateway knows the gateways' rings too: to pass on what is another's.
+			if s := &snap.Spec.Services[i]; (s.Forwarding == fleet.Proxy) == proxied && (roles.L4 || s.Gateway()) {
+				p.service(s)
+			}
 		}
 	}
 	return p.d, nil
@@ -220,7 +223,7 @@ func (p *planner) service(s *fleet.Service) {
 			p.frontends(s, frontend{addr: vip}, port)
 		}
 		for _, net := range p.d.networks {
-			if !s.Protocol.Gateway() { // a gateway listens at addresses that it knows
+			if !s.Gateway() { // a gateway listens at addresses that it knows
 				p.frontends(s, frontend{addr: net.Addr(), bits: net.Bits()}, port)
 			}
 		}
@@ -261,19 +264,23 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 	if v4 {
 		family = "v4"
 	}
-	id := fmt.Sprintf("gateways/%s/%s", s.Forwarding, family)
+	way := s.Forwarding
+	if way == fleet.Proxy {
+		way = fleet.IPIP // to the gateway
+	}
+	id := fmt.Sprintf("gateways/%s/%s", way, family)
 	if s.Ring == fleet.RingLarge {
 		id += "/large"
 	}
-	if !s.Protocol.Gateway() {
+	if !s.Gateway() {
 		id = fmt.Sprintf("%s/%d/%s", s.Service, port, family)
 	}
 	if i, ok := p.groups[id]; ok {
 		return i
 	}
-	g := group{id: id, large: s.Ring == fleet.RingLarge, gateways: s.Protocol.Gateway()}
-	if s.Protocol.Gateway() {
-		g.members = p.gateways(s.Forwarding, v4)
+	g := group{id: id, large: s.Ring == fleet.RingLarge, gateways: s.Gateway()}
+	if s.Gateway() {
+		g.members = p.gateways(way, v4)
 	} else {
 		g.members = p.endpoints(s, v4, port)
 	}
@@ -354,7 +361,7 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 	if at.addr.Is4() {
 		own = p.d.own4
 	}
-	direct := !s.Protocol.Gateway() && s.Healthcheck.Port != 0
+	direct := !s.Gateway() && s.Healthcheck.Port != 0
 	if !direct && ((at.proto == protoUDP) != s.Healthcheck.Type.Datagram() || !own.IsValid()) {
 		return // udp may have no check; without an own address no reply finds back
 	}
@@ -366,7 +373,7 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 		if m.key.how == edgeForwardFORWARD_NONE {
 			continue
 		}
-		way := checkWay{netip.AddrPortFrom(vip, port), m.key, !s.Protocol.Gateway() && s.Healthcheck.Type.Datagram()}
+		way := checkWay{netip.AddrPortFrom(vip, port), m.key, !s.Gateway() && s.Healthcheck.Type.Datagram()}
 		if direct {
 			way.vip, way.key.how = netip.AddrPortFrom(m.key.addr, s.Healthcheck.Port), edgeForwardFORWARD_LOCAL
 		}
@@ -380,7 +387,7 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 		if slices.ContainsFunc(c.ways, func(w checkWay) bool { return w.vip.Addr().Is4() == way.vip.Addr().Is4() }) {
 			continue
 		}
-		if c.target.Kind == fleet.TargetGateway && (s.Protocol == fleet.HTTPS) != (c.kind == fleet.CheckHTTPS) {
+		if c.target.Kind == fleet.TargetGateway && gatewayCheck(s) != c.kind {
 			continue // one kind of check a gateway
 		}
 		c.ways = append(c.ways, way)
@@ -391,12 +398,22 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 // than a second; see checkTimeout for the rest of that sum.
 const gatewayInterval = 150 * time.Millisecond
 
+// gatewayCheck is how a gateway is checked by way of a service.
+func gatewayCheck(s *fleet.Service) fleet.CheckType {
+	switch s.Protocol {
+	case fleet.HTTPS:
+		return fleet.CheckHTTPS
+	case fleet.HTTP:
+		return fleet.CheckHTTP
+	}
+	return fleet.CheckTCP // all that is said there is between client and endpoint
+}
+
 func newCheckPlan(s *fleet.Service, t fleet.Target) checkPlan {
 	if t.Kind == fleet.TargetGateway {
-		c := checkPlan{target: t, kind: fleet.CheckHTTP, host: fleet.GatewayHost, path: "/health", readyPath: "/ready",
-			expect: fleet.Expect{Status: []string{"2xx"}}, interval: gatewayInterval}
-		if s.Protocol == fleet.HTTPS {
-			c.kind = fleet.CheckHTTPS
+		c := checkPlan{target: t, kind: gatewayCheck(s), interval: gatewayInterval}
+		if c.kind.Web() {
+			c.host, c.path, c.readyPath, c.expect = fleet.GatewayHost, "/health", "/ready", fleet.Expect{Status: []string{"2xx"}}
 		}
 		return c
 	}

@@ -34,8 +34,9 @@ type Layer4 struct {
 	mu    sync.Mutex
 	ready error // nil: can serve
 
-	orders atomic.Pointer[map[memberKey]order] // what the tables hold
-	takes  atomic.Bool                         // this gateway takes SYN cookies
+	orders  atomic.Pointer[map[memberKey]order] // what the tables hold
+	stamped atomic.Uint32                       // of one connection in so many arrivals are noted; 0: of none
+	takes   atomic.Bool                         // this gateway takes SYN cookies
 }
 
 var errNotAttached = errors.New("layer 4: not attached")
@@ -467,6 +468,7 @@ func (s *session) publish(d *desired) {
 	}
 	s.l.orders.Store(&orders)
 	s.l.stats.applied(s.rec, d)
+	s.l.stamped.Store(uint32(d.keep.stamp))
 	s.l.tables.show(s.kernel, d)
 }
 

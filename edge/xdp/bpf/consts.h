@@ -77,6 +77,7 @@
 #define SAMPLE_HEAD 128        /* octets of a packet that a sample holds */
 #define SAMPLE_RING (512 * 1024)
 
+#define MAX_ARRIVALS 65536     /* connections of which it is known when they last brought data */
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
 
 #define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */

@@ -101,6 +101,8 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 	in.returned = chain & RETURNED;
 	if (parse_l4(ctx, &in))
 		next = endpoint_of(next_owner(ctx, &in, n));
+	if (n->stamped && !next)
+		stamp(ctx, &in, n->stamped);
 	if (!strip(ctx, p, &in))
 		return DROP_NO_ROOM;
 	if (!next)

@@ -30,6 +30,7 @@
 #include "defend.h"
 #include "sample.h"
 #include "gate.h"
+#include "stamp.h"
 #include "forward.h"
 #include "decap.h"
 #include "check.h"

@@ -114,5 +114,7 @@ static __always_inline enum reason receive(struct xdp_md *ctx, struct packet *p,
 {
 	struct endpoint *next = endpoint_of(next_owner(ctx, p, n));
 
+	if (n->stamped && !next && is_vip(&p->dst, n))
+		stamp(ctx, p, n->stamped);
 	return next ? pass_on(ctx, p, n, next) : PASS_OTHER;
 }

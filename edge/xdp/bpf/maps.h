@@ -122,6 +122,14 @@ struct {
 	__uint(max_entries, REPLY_RING);
 } replies SEC(".maps");
 
+/* When a connection brought data, in ns since boot, see stamp.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_ARRIVALS);
+	__type(key, struct arrival_key);
+	__type(value, __u64);
+} arrivals SEC(".maps");
+
 /* What follows is of defend.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

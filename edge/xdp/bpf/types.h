@@ -97,7 +97,7 @@ struct node {
 	__u32 sampling;            /* one packet in so many is copied; 0: none */
 	__u32 attack_syns;         /* SYNs for a VIP in one window from which on it is under attack */
 	__u32 strangers;           /* packets without flow or cookie that it then gets in any case, in one window */
-	__u32 zero;
+	__u32 stamped;             /* of one connection in so many arrivals are noted; 0: of none */
 };
 
 struct vip_key {
@@ -370,6 +370,13 @@ struct post {
 	__u32 credit;              /* strangers that may pass, taken from the gate's already */
 };
 
+/* A connection of which arrivals are noted, see stamp.h. */
+struct arrival_key {
+	struct address client, vip;
+	__be16 sport, dport;
+	__u32 zero;
+};
+
 struct traffic {
 	__u64 packets;
 	__u64 octets;              /* of IP packets, before encapsulation */
@@ -431,6 +438,7 @@ const enum forward *btf_forward __attribute__((unused));
 const enum duty *btf_duty __attribute__((unused));
 const enum vip_flag *btf_vip_flag __attribute__((unused));
 const enum gate_mode *btf_gate_mode __attribute__((unused));
+const struct arrival_key *btf_arrival_key __attribute__((unused));
 const struct reply *btf_reply __attribute__((unused));
 const struct order *btf_order __attribute__((unused));
 const enum node_flag *btf_node_flag __attribute__((unused));
