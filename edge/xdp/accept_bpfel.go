@@ -18,6 +18,15 @@ type acceptAddress struct {
 	Octet [16]uint8
 }
 
+type acceptArrivalKey struct {
+	_      structs.HostLayout
+	Client acceptAddress
+	Vip    acceptAddress
+	Sport  uint16
+	Dport  uint16
+	Zero   uint32
+}
+
 type acceptBigRing struct {
 	_    structs.HostLayout
 	Slot [655376]uint16
@@ -167,7 +176,7 @@ type acceptNode struct {
 	Sampling   uint32
 	AttackSyns uint32
 	Strangers  uint32
-	Zero       uint32
+	Stamped    uint32
 }
 
 type acceptPost struct {
@@ -298,6 +307,7 @@ type acceptVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	acceptMapArrivals          = "arrivals"
 	acceptMapBalancers         = "balancers"
 	acceptMapBigFormers        = "big_formers"
 	acceptMapBigRingTemplate   = "big_ring_template"
@@ -337,6 +347,7 @@ const (
 	acceptProgReply            = "reply"
 	acceptVarAesBox            = "aes_box"
 	acceptVarAesColumns        = "aes_columns"
+	acceptVarBtfArrivalKey     = "btf_arrival_key"
 	acceptVarBtfDefendFlag     = "btf_defend_flag"
 	acceptVarBtfDuty           = "btf_duty"
 	acceptVarBtfForward        = "btf_forward"
@@ -410,6 +421,7 @@ type acceptProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type acceptMapSpecs struct {
+	Arrivals          *ebpf.MapSpec `ebpf:"arrivals"`
 	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
 	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
 	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
@@ -453,6 +465,7 @@ type acceptMapSpecs struct {
 type acceptVariableSpecs struct {
 	AesBox        *ebpf.VariableSpec `ebpf:"aes_box"`
 	AesColumns    *ebpf.VariableSpec `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
@@ -496,6 +509,7 @@ func (o *acceptObjects) Close() error {
 //
 // It can be passed to loadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type acceptMaps struct {
+	Arrivals          *ebpf.Map `ebpf:"arrivals"`
 	Balancers         *ebpf.Map `ebpf:"balancers"`
 	BigFormers        *ebpf.Map `ebpf:"big_formers"`
 	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
@@ -535,6 +549,7 @@ type acceptMaps struct {
 
 func (m *acceptMaps) Close() error {
 	return _AcceptClose(
+		m.Arrivals,
 		m.Balancers,
 		m.BigFormers,
 		m.BigRingTemplate,
@@ -579,6 +594,7 @@ func (m *acceptMaps) Close() error {
 type acceptVariables struct {
 	AesBox        *ebpf.Variable `ebpf:"aes_box"`
 	AesColumns    *ebpf.Variable `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`

@@ -29,6 +29,7 @@ const (
 	benchProgFlood        = "flood"
 	benchProgNothing      = "nothing"
 	benchVarBefore        = "before"
+	benchVarBtfArrivalKey = "btf_arrival_key"
 	benchVarBtfDefendFlag = "btf_defend_flag"
 	benchVarBtfDuty       = "btf_duty"
 	benchVarBtfForward    = "btf_forward"
@@ -115,6 +116,7 @@ type benchMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchVariableSpecs struct {
 	Before        *ebpf.VariableSpec `ebpf:"before"`
+	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
@@ -176,6 +178,7 @@ func (m *benchMaps) Close() error {
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchVariables struct {
 	Before        *ebpf.Variable `ebpf:"before"`
+	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`

@@ -18,6 +18,15 @@ type edgeAddress struct {
 	Octet [16]uint8
 }
 
+type edgeArrivalKey struct {
+	_      structs.HostLayout
+	Client edgeAddress
+	Vip    edgeAddress
+	Sport  uint16
+	Dport  uint16
+	Zero   uint32
+}
+
 type edgeBigRing struct {
 	_    structs.HostLayout
 	Slot [655376]uint16
@@ -217,7 +226,7 @@ type edgeNode struct {
 	Sampling   uint32
 	AttackSyns uint32
 	Strangers  uint32
-	Zero       uint32
+	Stamped    uint32
 }
 
 type edgeNodeFlag uint32
@@ -444,6 +453,7 @@ type edgeVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	edgeMapArrivals          = "arrivals"
 	edgeMapBalancers         = "balancers"
 	edgeMapBigFormers        = "big_formers"
 	edgeMapBigRingTemplate   = "big_ring_template"
@@ -483,6 +493,7 @@ const (
 	edgeProgEdge             = "edge"
 	edgeVarAesBox            = "aes_box"
 	edgeVarAesColumns        = "aes_columns"
+	edgeVarBtfArrivalKey     = "btf_arrival_key"
 	edgeVarBtfDefendFlag     = "btf_defend_flag"
 	edgeVarBtfDuty           = "btf_duty"
 	edgeVarBtfForward        = "btf_forward"
@@ -556,6 +567,7 @@ type edgeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type edgeMapSpecs struct {
+	Arrivals          *ebpf.MapSpec `ebpf:"arrivals"`
 	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
 	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
 	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
@@ -599,6 +611,7 @@ type edgeMapSpecs struct {
 type edgeVariableSpecs struct {
 	AesBox        *ebpf.VariableSpec `ebpf:"aes_box"`
 	AesColumns    *ebpf.VariableSpec `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
@@ -642,6 +655,7 @@ func (o *edgeObjects) Close() error {
 //
 // It can be passed to loadEdgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type edgeMaps struct {
+	Arrivals          *ebpf.Map `ebpf:"arrivals"`
 	Balancers         *ebpf.Map `ebpf:"balancers"`
 	BigFormers        *ebpf.Map `ebpf:"big_formers"`
 	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
@@ -681,6 +695,7 @@ type edgeMaps struct {
 
 func (m *edgeMaps) Close() error {
 	return _EdgeClose(
+		m.Arrivals,
 		m.Balancers,
 		m.BigFormers,
 		m.BigRingTemplate,
@@ -725,6 +740,7 @@ func (m *edgeMaps) Close() error {
 type edgeVariables struct {
 	AesBox        *ebpf.Variable `ebpf:"aes_box"`
 	AesColumns    *ebpf.Variable `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
