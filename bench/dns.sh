@@ -32,7 +32,8 @@ program   Meridian's XDP program alone, run by the kernel on queries in memory
 Servers are started afresh for each measurement, and rounds are interleaved. CPU is user and
 system time of the server's processes for each answer. Before a measurement the machine has to be
 calm (other work under 8 % of a processor) and the two processors near each other (bench/dns/near.c);
-one that other work took over 10 % of, or that the processors parted in, is repeated.
+one that other work took over 10 % of, that the processors parted in, or in which over 1 % of
+answers were lost to a pause of the machine, is repeated, up to ten times.
 
 flags:
   --rounds N         rounds (default 5)
@@ -227,7 +228,7 @@ ask() {
 		calm
 		status=0
 		out=$("${priority[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -u 0.5 -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
-		[ -n "$rough" ] || [ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null && near && break
+		[ -n "$rough" ] || [ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null && near && [ "$status" = 0 ] && break
 	done
 	note "case=$case server=$name round=$round load=$what status=$status $out"
 	if [ "$status" != 0 ]; then

@@ -61,7 +61,7 @@ gun() {
 # time is that of the whole machine, since none of XDP's is any process's own.
 volley() {
 	local try before status=0 after
-	for try in 1 2 3 4 5; do
+	for try in $(seq 10); do
 		calm
 		before=$(busy)
 		last=$(gun "$1" "$seconds")
