@@ -13,6 +13,7 @@ import (
 )
 
 const planSpec = `
+certificates: [{id: web, cert: "file:web.pem", key: "file:web.key"}]
 anycast: {v4: [198.51.100.1]}
 regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
 services: [{service: web, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}]
@@ -52,7 +53,7 @@ func TestPlanBySpecs(t *testing.T) {
 	if err := runPlan(t.Context(), args); err == nil || !strings.Contains(err.Error(), "of its flows would break; --most allows 20 %") {
 		t.Errorf("a gateway goes: %v", err)
 	}
-	args[4] = "60"
+	args[5] = "60"
 	if err := runPlan(t.Context(), args); err != nil {
 		t.Errorf("a gateway goes, and may: %v", err)
 	}
@@ -85,7 +86,7 @@ func TestExplainAndPlanAskTheNode(t *testing.T) {
 		t.Errorf("not attached: %v", err)
 	}
 	f := planFlags{client: *c}
-	if _, err := f.changes(t.Context(), specFile(t, planSpec)); err == nil || !strings.Contains(err.Error(), "not attached; or name the Spec in force by --from") {
+	if _, err := f.changes(t.Context(), specFile(t, planSpec)); err == nil || !strings.Contains(err.Error(), "is not in the Spec; or name the Spec in force by --from") {
 		t.Errorf("a plan without tables: %v", err)
 	}
 	nobody := client{data: t.TempDir()}

@@ -235,7 +235,8 @@ type acceptRules struct {
 		Fragments  uint8
 		Ports      uint8
 		Mode       uint8
-		Zero       [7]uint8
+		Families   uint8
+		Zero       [6]uint8
 	}
 }
 

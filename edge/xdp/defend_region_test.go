@@ -36,9 +36,7 @@ defence:
 	r := newRegion(t, regionSpec, 1500)
 	lb := r.start(Auto)
 	open, closed := r.world, worldOf(t, regionSpec+section)
-	if !r.reaches(vip4) || !r.reaches(vip6) {
-		t.Fatal("nothing goes, without any defence")
-	}
+	eventually(t, "answers without any defence", func() bool { return r.reaches(vip4) && r.reaches(vip6) })
 	r.must(lb.Apply(closed))
 	eventually(t, "the block list", func() bool { return !r.reaches(vip4) })
 	if !r.reaches(vip6) {

@@ -134,7 +134,7 @@ func TestMartians(t *testing.T) {
 	m := newMachine(t, programSpec, "lb", Roles{L4: true})
 	m.defend(t, `{allow: {prefixes: [0.0.0.0/0, "::/0"]}}`)
 	for _, src := range []string{"0.1.2.3", "127.0.0.1", "169.254.9.9", "224.0.0.1", "240.0.0.1", "255.255.255.255", any4, "10.0.0.1",
-		"::", "::1", "ff02::1", "fe80::1", "::ffff:203.0.113.5", any6, "fd00::1"} {
+		"::", "::1", "ff02::1", "fe80::1", any6, "fd00::1"} {
 		m.expect(t, []packetCase{{src, tcpFrom(src, syn), "drop_martian"}})
 	}
 	for _, src := range []string{"10.0.0.7", "192.168.1.1", "126.255.255.255", "128.0.0.0", "223.255.255.255", "fd00::7", "2002:7f00:1::1", "64:ff9b::7f00:1"} {

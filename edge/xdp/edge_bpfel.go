@@ -362,7 +362,8 @@ type edgeRule struct {
 	Fragments  uint8
 	Ports      uint8
 	Mode       uint8
-	Zero       [7]uint8
+	Families   uint8
+	Zero       [6]uint8
 }
 
 type edgeRules struct {

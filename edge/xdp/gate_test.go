@@ -139,6 +139,9 @@ func TestAttackBeginsAndEnds(t *testing.T) {
 		t.Errorf("under attack, of no known flow: %s", got)
 	}
 	m.under(t, func(g *edgeGate) {
+		if g.Until == 0 {
+			return // the other VIPs are not under attack
+		}
 		if left := int64(g.Until) - int64(uint64(monotonic())>>28); left < 30 || left > 37 {
 			t.Errorf("the attack goes on for %d windows", left)
 		}

@@ -149,7 +149,7 @@ func (m *machine) check(t *testing.T, fixtures []fixture) {
 func label(client string, port int, vip string, vport uint16, proto uint8) uint32 {
 	key := Key{7}
 	salt := key.salt(frontend{addr: netip.MustParseAddr(vip), port: vport, proto: proto})
-	return uint32(key.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client), uint16(port)), salt)) & 0xffff8
+	return uint32(key.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client), uint16(port)), salt)) & 0xffff0
 }
 
 func TestBalancer(t *testing.T) {
@@ -184,18 +184,18 @@ func balancerFixtures() []fixture {
 	full6 := ipHeader{src: client6, dst: any6, proto: protoTCP}.packet(segment(5004, 443, ack, make([]byte, 1440)...))
 
 	return []fixture{
-		{"IPv4 goes into IPv4, DF, id and TOS kept", fromRouter(web4), "tx",
-			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
+		{"IPv4 goes into IPv4, DF, TOS and the id but for its last bits kept", fromRouter(web4), "tx",
+			toNext(tunnel4(web4, 4, df, 64, 0x28)), "flow_safe tx_tunnel"},
 		{"a SYN that repeats is chosen anew", fromRouter(web4), "tx",
-			toNext(tunnel4(web4, 4, df, 72, 0x28)), "flow_safe tx_tunnel"},
+			toNext(tunnel4(web4, 4, df, 64, 0x28)), "flow_safe tx_tunnel"},
 		{"IPv6 goes into IPv6, the flow's hash in the label", fromRouter(web6), "tx", toNext(web6out), "flow_safe tx_tunnel"},
 		{"IPv4 goes into IPv6 to an endpoint without IPv4", fromRouter(six), "tx",
 			toNext(tunnel6(six, 4, "fd00::9", label(client4, 5003, any4, 66, protoTCP), 0)), "flow_new tx_tunnel"},
-		{"a VLAN tag stays", fromRouter(web4, 42), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42), "flow_safe tx_tunnel"},
-		{"two VLAN tags stay", fromRouter(web4, 42, 43), "tx", toNext(tunnel4(web4, 4, df, 72, 0x28), 42, 43), "flow_safe tx_tunnel"},
+		{"a VLAN tag stays", fromRouter(web4, 42), "tx", toNext(tunnel4(web4, 4, df, 64, 0x28), 42), "flow_safe tx_tunnel"},
+		{"two VLAN tags stay", fromRouter(web4, 42, 43), "tx", toNext(tunnel4(web4, 4, df, 64, 0x28), 42, 43), "flow_safe tx_tunnel"},
 		{"three VLAN tags are not ours", fromRouter(web4, 42, 43, 44), "pass", nil, "pass_other"},
 		{"padding behind the packet stays behind it", cat(fromRouter(web4), make([]byte, 6)), "tx",
-			cat(toNext(tunnel4(web4, 4, df, 72, 0x28)), make([]byte, 6)), "flow_safe tx_tunnel"},
+			cat(toNext(tunnel4(web4, 4, df, 64, 0x28)), make([]byte, 6)), "flow_safe tx_tunnel"},
 		{"IPv4 options are stepped over", fromRouter(options), "tx", toNext(tunnel4(options, 4, 0, 0, 0)), "flow_safe tx_tunnel"},
 		{"IPv6 extension headers are stepped over", fromRouter(hop), "tx",
 			toNext(tunnel6(hop, 41, "fd00::2", label(client6, 5002, any6, 443, protoTCP), 0)), "flow_safe tx_tunnel"},

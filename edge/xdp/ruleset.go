@@ -33,6 +33,8 @@ const (
 	mappedBits  = 128 - 32             // before an IPv4 address in one of IPv6's form
 	allPorts    = ^uint16(0)           // the last port
 	anyFragment = 1<<0 | 1<<1 | 1<<2   // by enum fragment
+	onlyIPv4    = 1
+	onlyIPv6    = 2
 )
 
 // priced gives what one packet costs at a rate, and how many a CPU pays at a
@@ -46,7 +48,7 @@ func (r *rule) program(index uint32) edgeRule {
 	m := &r.Match
 	out := edgeRule{
 		Until: r.until, Index: index,
-		SportLast: allPorts, DportLast: allPorts, LenLast: allPorts, TtlLast: 255, Fragments: anyFragment,
+		SportLast: allPorts, DportLast: allPorts, LenLast: allPorts, TtlLast: 255, Fragments: anyFragment, Families: onlyIPv4 | onlyIPv6,
 		Flags: m.Flags.Set, FlagsMask: m.Flags.Set | m.Flags.Clear,
 	}
 	switch r.Mode {
@@ -62,6 +64,14 @@ func (r *rule) program(index uint32) edgeRule {
 		out.Proto = map[fleet.IPProtocol]uint8{fleet.ProtocolTCP: protoTCP, fleet.ProtocolUDP: protoUDP,
 			fleet.ProtocolICMP: 1, fleet.ProtocolICMPv6: 58}[m.Protocol]
 		out.ProtoMask = 0xff
+	}
+	for _, a := range []netip.Addr{m.Source.Addr(), m.VIP} {
+		switch {
+		case a.Is4():
+			out.Families &= onlyIPv4
+		case a.Is6():
+			out.Families &= onlyIPv6
+		}
 	}
 	if m.Source.IsValid() {
 		out.Source, out.SourceMask = masked(m.Source)

@@ -169,7 +169,7 @@ func TestGUE(t *testing.T) {
 	}
 	full := ipHeader{src: client4, dst: any4, proto: protoTCP, frag: df}.packet(segment(5004, 443, ack, make([]byte, 1460)...))
 	_, out, _ := lb.send(t, fromRouter(full))
-	want := frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1500-28, full[:28])))
+	want := frame(macRouter, macNode, ipHeader{src: any4, dst: client4, proto: 1}.packet(icmp4(3, 4, 1500-28, full[:68])))
 	if string(out) != string(want) {
 		t.Errorf("too big: %x, expected %x", out, want)
 	}

@@ -8,6 +8,7 @@ struct subject {
 	__u16 sport, dport, len;  /* host order */
 	__u8 ttl, flags, proto, fragment;
 	__u8 ports;               /* 1: it shows ports, and the flags if it is TCP */
+	__u8 family;              /* 1 IPv4, 2 IPv6 */
 };
 
 static __always_inline void look(struct xdp_md *ctx, const struct packet *p, struct subject *s)
@@ -15,6 +16,7 @@ static __always_inline void look(struct xdp_md *ctx, const struct packet *p, str
 	int v4 = p->ethertype == ETH_IPV4;
 	__u8 *ttl = at(ctx, p->l3 + (v4 ? 8 : 7), 1);
 
+	s->family = v4 ? 1 : 2;
 	s->ttl = ttl ? *ttl : 0;
 	s->len = p->len;
 	s->fragment = p->fragment;
@@ -48,7 +50,7 @@ static __always_inline int matches(const struct rule *r, const struct subject *s
 		    outside(s->len, r->len_first, r->len_last) | outside(s->ttl, r->ttl_first, r->ttl_last);
 	__u32 odd = ((s->proto ^ r->proto) & r->proto_mask) | ((s->flags ^ r->flags) & r->flags_mask) | (r->ports & ~s->ports);
 
-	if (out < 0 || odd || !(r->fragments >> s->fragment & 1))
+	if (out < 0 || odd || !(r->families & s->family) || !(r->fragments >> s->fragment & 1))
 		return 0;
 	return !(differ(&p->src, &r->source, &r->source_mask) | differ(&p->dst, &r->vip, &r->vip_mask));
 }

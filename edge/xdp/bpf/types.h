@@ -288,7 +288,8 @@ struct rule {
 	__u8 fragments;            /* a bit for each of enum fragment */
 	__u8 ports;                /* 1: packets that show ports alone */
 	__u8 mode;                 /* enum mode */
-	__u8 zero[7];
+	__u8 families;             /* bits: 1 IPv4, 2 IPv6 */
+	__u8 zero[6];
 };
 
 struct rules {
