@@ -190,7 +190,7 @@ func TestQUICKeyIsOneForAFleet(t *testing.T) {
 		}
 		return id.QUICKey()
 	}
-	if key(1) != key(1) || key(1) == key(2) {
+	if first, again := key(1), key(1); first != again || first == key(2) {
 		t.Error("expected one key for a fleet, and another for another fleet")
 	}
 }
