@@ -59,7 +59,8 @@ static __always_inline int put_back(struct xdp_md *ctx)
 	long size = (long)ctx->data_end - (long)ctx->data;
 
 	asm volatile("" : "+r"(size)); /* as in parse.h */
-	return !bpf_xdp_adjust_tail(ctx, (int)(restored - size)) && !bpf_xdp_store_bytes(ctx, 0, before, restored);
+	return restored && restored <= sizeof(before) &&
+	       !bpf_xdp_adjust_tail(ctx, (int)(restored - size)) && !bpf_xdp_store_bytes(ctx, 0, before, restored);
 }
 
 /* from gives the frame another client; the checksum, if any, was right for
