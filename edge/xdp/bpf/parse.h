@@ -171,11 +171,14 @@ static __always_inline int skip_extensions(struct xdp_md *ctx, struct packet *p)
 	return 0;
 }
 
-static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
+APART int parse_ipv6(struct xdp_md *ctx, struct packet *p)
 {
-	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
+	struct ipv6_header *ip;
 	__u32 len;
 
+	if (!p)
+		return 0;
+	ip = at(ctx, p->l3, sizeof(*ip));
 	if (!ip || (bpf_ntohl(ip->flow) >> 28) != 6)
 		return 0;
 	len = bpf_ntohs(ip->len) + sizeof(*ip);
@@ -193,10 +196,8 @@ static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
 	return skip_extensions(ctx, p);
 }
 
-APART int parse_ip(struct xdp_md *ctx, struct packet *p)
+static __always_inline int parse_ip(struct xdp_md *ctx, struct packet *p)
 {
-	if (!p)
-		return 0;
 	return p->ethertype == ETH_IPV4 ? parse_ipv4(ctx, p) : parse_ipv6(ctx, p);
 }
 
@@ -220,13 +221,16 @@ static __always_inline int turn(struct xdp_md *ctx, struct packet *p, const stru
 	return 1;
 }
 
-static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
+APART int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 {
-	struct icmp_header *icmp = inside(ctx, p, p->l4, sizeof(*icmp));
+	struct icmp_header *icmp;
 	struct address from, to;
 	struct ipv4_header *ip;
 	__u32 ihl;
 
+	if (!p)
+		return 0;
+	icmp = inside(ctx, p, p->l4, sizeof(*icmp));
 	if (!icmp)
 		return 0;
 	if (icmp->type != 3 && icmp->type != 11 && icmp->type != 12)
@@ -244,12 +248,15 @@ static __always_inline int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 	return turn(ctx, p, &from, &to, ip->proto, p->l4 + sizeof(*icmp) + ihl);
 }
 
-static __always_inline int parse_icmp6(struct xdp_md *ctx, struct packet *p)
+APART int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 {
-	struct icmp_header *icmp = inside(ctx, p, p->l4, sizeof(*icmp));
+	struct icmp_header *icmp;
 	struct address from, to;
 	struct ipv6_header *ip;
 
+	if (!p)
+		return 0;
+	icmp = inside(ctx, p, p->l4, sizeof(*icmp));
 	if (!icmp)
 		return 0;
 	if (icmp->type == 0 || icmp->type > 4)
@@ -288,10 +295,8 @@ static __always_inline int parse_ports(struct xdp_md *ctx, struct packet *p)
 /* parse_l4 finds the ports, or those of the packet that an ICMP error is
  * about. A protocol without ports leaves them 0, and so does a fragment that
  * does not hold them. */
-APART int parse_l4(struct xdp_md *ctx, struct packet *p)
+static __always_inline int parse_l4(struct xdp_md *ctx, struct packet *p)
 {
-	if (!p)
-		return 0;
 	if (p->fragment == LATER)
 		return 1;
 	switch (p->proto) {
