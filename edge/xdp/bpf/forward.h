@@ -15,6 +15,7 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 	case FORWARD_LOCAL:
 		return PASS_LOCAL;
 	case FORWARD_TUNNEL4:
+		return encapsulate4(ctx, p, n, e);
 	case FORWARD_TUNNEL6:
 		return encapsulate(ctx, p, n, e);
 	case FORWARD_L2:

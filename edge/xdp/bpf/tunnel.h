@@ -90,9 +90,9 @@ static __always_inline __u8 inner_proto(const struct packet *p)
  * packets that may be cut, tells in its low bits of the gateways that have passed
  * the packet on. */
 static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p,
-				      const struct node *n, const struct endpoint *e)
+				      const struct node *n, const struct endpoint *e, __u32 offset)
 {
-	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
+	struct ipv4_header *ip = at(ctx, offset, sizeof(*ip));
 
 	if (!ip)
 		return 0;
@@ -161,7 +161,29 @@ APART int encapsulate(struct xdp_md *ctx, const struct packet *p, const struct n
 	if (bpf_xdp_adjust_head(ctx, -(int)(e->gue ? outer + sizeof(struct udp_header) : outer)))
 		return DROP_NO_ROOM;
 	ok = put_link(ctx, &l, outer4 ? ETH_IPV4 : ETH_IPV6) &&
-	     (outer4 ? put_outer4(ctx, p, n, e) : put_outer6(ctx, p, n, e)) &&
+	     (outer4 ? put_outer4(ctx, p, n, e, p->l3) : put_outer6(ctx, p, n, e)) &&
 	     (!e->gue || put_udp(ctx, p, e, p->l3 + outer));
 	return ok ? TX_TUNNEL : DROP_NO_ROOM;
+}
+
+/* encapsulate4 is the same for most packets: without tags, into IPv4 without UDP. */
+static __always_inline enum reason encapsulate4(struct xdp_md *ctx, const struct packet *p, const struct node *n,
+						const struct endpoint *e)
+{
+	struct eth_header *eth = at(ctx, 0, sizeof(*eth)), link;
+
+	if (e->gue || p->l3 != sizeof(*eth))
+		return encapsulate(ctx, p, n, e);
+	if (!eth)
+		return PASS_MALFORMED;
+	link = *eth;
+	aim(&link, e);
+	link.type = bpf_htons(ETH_IPV4);
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct ipv4_header)))
+		return DROP_NO_ROOM;
+	eth = at(ctx, 0, sizeof(*eth));
+	if (!eth)
+		return DROP_NO_ROOM;
+	*eth = link;
+	return put_outer4(ctx, p, n, e, sizeof(*eth)) ? TX_TUNNEL : DROP_NO_ROOM;
 }
