@@ -60,11 +60,45 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 	return e ? e->index : 0;
 }
 
+/* choose_known gives the endpoint of a flow that stands in its first bucket and
+ * goes on as it did, as most at unsafe slots do; NULL: choose_tracked tells. */
+static __always_inline struct endpoint *choose_known(const struct packet *p, const struct vip *vip, const struct node *n)
+{
+	__u64 hash = tracked_hash(p, vip, p->hash);
+	struct bucket *b = bucket_of(hash, 0);
+	__u32 now = now_seconds(), owner;
+	struct endpoint *e;
+	struct flow *f;
+	int i;
+
+	if (!b || (p->tcp_flags & (TCP_SYN | TCP_RST)) || p->icmp_error)
+		return 0;
+#pragma unroll
+	for (i = 0; i < FLOW_WAYS; i++) {
+		f = &b->way[i];
+		owner = *(volatile __u32 *)&f->owner;
+		if (f->tag == masked(hash, owner) && owner)
+			break;
+	}
+	if (i == FLOW_WAYS || now - f->seen > idle_of(n, owner))
+		return 0;
+	e = owned(owner);
+	if (!e)
+		return 0;
+	if (f->seen != now)
+		f->seen = now;
+	count(FLOW_HIT);
+	return e;
+}
+
 static __always_inline struct endpoint *choose(const struct packet *p, const struct vip *vip, const struct node *n, __u16 *slot)
 {
 	*slot = from_ring(vip, p->hash);
-	if (*slot & SLOT_UNSAFE)
-		return endpoint_of(choose_tracked(p, vip, n, *slot));
+	if (*slot & SLOT_UNSAFE) {
+		struct endpoint *e = choose_known(p, vip, n);
+
+		return e ? e : endpoint_of(choose_tracked(p, vip, n, *slot));
+	}
 	count(FLOW_SAFE);
 	return by_slot(*slot);
 }
