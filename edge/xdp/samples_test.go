@@ -105,7 +105,8 @@ func TestSamplingBudgetAndRate(t *testing.T) {
 	if n, _ := run(fleet.PacketSampling{Rate: 10, PerSecond: 100_000}, 10_000); n < 850 || n > 1150 {
 		t.Errorf("%d samples of 10000 packets, one in 10", n)
 	}
-	if n, lost := run(fleet.PacketSampling{Rate: 1, PerSecond: 5}, 100); n > 6 || n+lost != 100 {
+	// The gap drawn at the rate before, of up to 19 packets, ends first.
+	if n, lost := run(fleet.PacketSampling{Rate: 1, PerSecond: 5}, 100); n > 6 || n+lost < 81 || n+lost > 100 {
 		t.Errorf("%d samples of 100 packets and %d lost, at 5 a second", n, lost)
 	}
 	if !slices.Contains(m.reasons, "drop_rule") {
