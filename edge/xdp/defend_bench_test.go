@@ -48,6 +48,9 @@ func BenchmarkProgramDefended(b *testing.B) {
 	} {
 		m.defend(b, c.section)
 		for _, flows := range []uint32{1, 65536} {
+			if flows == 1 && strings.Contains(c.section, "per_source") {
+				continue // one source sends more than it may
+			}
 			b.Run(fmt.Sprintf("%s/flows=%d", c.name, flows), func(b *testing.B) { benchmark(b, m, tunnel, flows-1, 3, 20) })
 		}
 	}
