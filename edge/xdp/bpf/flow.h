@@ -52,6 +52,21 @@ static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, co
 	return 0;
 }
 
+/* fetch has the flow's buckets behind the first come from memory at once, not one
+ * after the other. */
+static __always_inline void fetch(__u64 hash)
+{
+	struct bucket *b;
+	__u32 i;
+
+#pragma unroll
+	for (i = 1; i < FLOW_BUCKETS; i++) {
+		b = bucket_of(hash, i);
+		if (b)
+			(void)*(volatile __u32 *)&b->way[0].owner;
+	}
+}
+
 /* find_flow gives the flow's place and its owner; without the flow owner is 0
  * and the place one to put it, or NULL where all of its buckets are full. */
 static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struct node *n, __u32 *owner)
@@ -62,6 +77,8 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 
 	*owner = 0;
 	for (i = 0; i < FLOW_BUCKETS; i++) {
+		if (i == 1)
+			fetch(hash);
 		b = bucket_of(hash, i);
 		if (!b || in_bucket(b, hash, now, n, &at, owner) || at)
 			break;
