@@ -54,17 +54,17 @@ static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, co
 
 /* fetch has the flow's buckets behind the first come from memory at once, not one
  * after the other. */
-static __always_inline void fetch(__u64 hash)
+static __noinline int fetch(__u64 hash)
 {
 	struct bucket *b;
 	__u32 i;
 
-#pragma unroll
 	for (i = 1; i < FLOW_BUCKETS; i++) {
 		b = bucket_of(hash, i);
 		if (b)
 			(void)*(volatile __u32 *)&b->way[0].owner;
 	}
+	return 0;
 }
 
 /* find_flow gives the flow's place and its owner; without the flow owner is 0
