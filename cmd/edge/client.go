@@ -30,7 +30,7 @@ func (c *client) register(fs *flag.FlagSet) {
 // call asks and gives the answer's body, which the caller closes.
 func (c *client) call(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
 	socket := filepath.Join(c.data, socketName)
-	h := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	h := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, bytes.NewReader(body))

@@ -28,7 +28,7 @@ func detach(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(rest) > 0 || *node == "" || *folder == "" {
+	if len(rest) > 0 || *node == "" || *folder == "" || *node != filepath.Base(*node) || *node == ".." || *node == "." {
 		return cli.Usagef(fs, "edge detach: expected --node NAME and a folder")
 	}
 	if err := xdp.Detach(pinsOf(*folder, *node)); err != nil {

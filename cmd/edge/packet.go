@@ -13,14 +13,17 @@ import (
 
 	"meridian/cli"
 	"meridian/edge/pcap"
+	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
+	"meridian/geo"
+	"meridian/geo/mmdb"
 )
 
 // packetFlags are those of edge packet.
 type packetFlags struct {
 	spec, node, in, out, fleetKey string
-	down                          cli.List
+	down, geo                     cli.List
 	mtu, flows                    int
 	json                          bool
 }
@@ -33,8 +36,9 @@ func runPacket(_ context.Context, args []string) error {
 	fs.StringVar(&f.node, "node", "", "`NAME` of the node that gets the packets")
 	fs.StringVar(&f.in, "in", "", "`CAPTURE` of Ethernet, pcap or pcapng, with the packets as they come to the node; - for standard input")
 	fs.StringVar(&f.out, "out", "", "write the packets that would leave to `CAPTURE`, as pcap")
-	fs.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` of the fleet's key: with it flows fall on the slots that they have in the fleet")
+	fs.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` of the fleet's key: with it flows fall on the slots that they have in the fleet, and connection ids are read")
 	fs.Var(&f.down, "down", "as if the gateway `NAME`, or the endpoint ADDRESS:PORT, were down; repeatable")
+	fs.Var(&f.geo, "geo", "geo database `FILE` (GeoIP2 schema) for the Spec's defence, repeatable (default the embedded country database)")
 	fs.IntVar(&f.mtu, "mtu", 1500, "`MTU` of the way to every endpoint")
 	fs.IntVar(&f.flows, "flows", 1<<16, "`N` flows to remember")
 	fs.BoolVar(&f.json, "json", false, "print a line of JSON for each packet")
@@ -102,7 +106,7 @@ func (f *packetFlags) offline() (*xdp.Offline, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := flowKeys(f.fleetKey)
+	id, err := fleetOf(f.fleetKey)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +118,14 @@ func (f *packetFlags) offline() (*xdp.Offline, error) {
 	if !roles.L4 && !roles.L7 {
 		return nil, fmt.Errorf("--node: %q has neither role l4 nor role l7", f.node)
 	}
-	return xdp.NewOffline(xdp.OfflineConfig{World: world, Node: f.node, Roles: roles, Key: key(n.Region), Flows: f.flows, MTU: f.mtu, Down: f.down})
+	cfg := xdp.OfflineConfig{World: world, Node: f.node, Roles: roles, Flows: f.flows, MTU: f.mtu, Down: f.down, Geo: mmdb.Default}
+	if len(f.geo) > 0 {
+		cfg.Geo = func() (geo.Source, error) { return mmdb.Open(f.geo...) }
+	}
+	if id != nil {
+		cfg.Key, cfg.QUIC = xdp.Key(id.FlowKey(n.Region)), []quiclb.Config{quiclb.ForFleet(id.QUICKey())}
+	}
+	return xdp.NewOffline(cfg)
 }
 
 // output is where packets that leave go; without --out nowhere.

@@ -108,21 +108,31 @@ func readSpec(file string) (*fleet.World, []byte, error) {
 	return &fleet.World{Snapshot: snap}, doc, nil
 }
 
-// flowKeys gives each region's key of the flow hash, by the fleet's key in a file;
-// without one, all zeros.
-func flowKeys(file string) (func(region string) xdp.Key, error) {
+// fleetOf gives the identity of the fleet whose key is in a file; nil without one.
+func fleetOf(file string) (*identity.Identity, error) {
 	if file == "" {
-		return func(string) xdp.Key { return xdp.Key{} }, nil
+		return nil, nil
 	}
 	key, err := node.LoadKey(file)
 	if err != nil {
 		return nil, err
 	}
-	id, err := identity.New(key)
+	return identity.New(key)
+}
+
+// flowKeys gives each region's key of the flow hash, by the fleet's key in a file;
+// without one, all zeros.
+func flowKeys(file string) (func(region string) xdp.Key, error) {
+	id, err := fleetOf(file)
 	if err != nil {
 		return nil, err
 	}
-	return func(region string) xdp.Key { return xdp.Key(id.FlowKey(region)) }, nil
+	return func(region string) xdp.Key {
+		if id == nil {
+			return xdp.Key{}
+		}
+		return xdp.Key(id.FlowKey(region))
+	}, nil
 }
 
 // showPlan says of each ring what moves, what breaks, and where it goes.
@@ -151,7 +161,10 @@ func showPlan(w io.Writer, list []xdp.RingChange) {
 			fmt.Fprintf(w, "  %d slots become unsafe: their new flows are kept in the flow table\n", c.Unsafe)
 		}
 		if c.Flows != nil {
-			fmt.Fprintf(w, "  flow records of this node at the slots that move: %d; of members that go: %d\n", *c.Flows, *c.Broken)
+			fmt.Fprintf(w, "  flow records of this node at the slots that move: %d\n", *c.Flows)
+		}
+		if c.Broken != nil {
+			fmt.Fprintf(w, "  flow records of this node with members that go: %d\n", *c.Broken)
 		}
 		showSlots(w, "from", c.Lost)
 		showSlots(w, "to", c.Gained)

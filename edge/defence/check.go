@@ -9,9 +9,10 @@ import (
 
 // Limits of what a Spec may ask for.
 const (
-	MaxRules    = 64      // in force at a time
-	MaxSpec     = 48      // of them the Spec's: the rest is for rules that are added in need
-	MaxNetworks = 100_000 // on both lists together
+	MaxRules    = 64                 // in force at a time
+	MaxSpec     = 48                 // of them the Spec's
+	MaxAdded    = MaxRules - MaxSpec // added in need, on a node
+	MaxNetworks = 100_000            // on both lists together
 )
 
 // Check is the defence's rules on a Spec.

@@ -77,6 +77,18 @@ func regionRings(w *fleet.World, region string, key Key) (map[string]plannedRing
 	return d.rings(key, func(fleet.Target) fleet.State { return fleet.Unknown })
 }
 
+// affine says which groups have VIPs whose flows are looked up by another hash
+// than the ring's.
+func (d *desired) affine() map[string]bool {
+	out := map[string]bool{}
+	for _, f := range d.frontends {
+		if f.by != wholeFlow {
+			out[d.groups[f.group].id] = true
+		}
+	}
+	return out
+}
+
 // balancerOf names a node of the region with role l4; "" where there is none.
 func balancerOf(w *fleet.World, region string) string {
 	for _, n := range w.Snapshot.Spec.Nodes {
@@ -110,7 +122,7 @@ func (d *desired) rings(key Key, state func(fleet.Target) fleet.State) (map[stri
 			}
 		}
 		var err error
-		if r.owners, err = maglev.Owners(members, maglev.Slots, key.ringSeed()); err != nil {
+		if r.owners, err = maglev.Owners(members, g.slots(), key.ringSeed()); err != nil {
 			return nil, fmt.Errorf("group %s: %w", g.id, err)
 		}
 		out[g.id] = r
@@ -179,12 +191,21 @@ func (l *Layer4) Changes(next *fleet.World) ([]RingChange, error) {
 	region := next.Snapshot.Node(l.cfg.Node).Region
 	var out []RingChange
 	err = l.tables.look(func(k *kernel, have *desired) error {
+		affine := d.affine()
 		before, err := have.rings(l.cfg.Key, l.state.get)
 		if err != nil {
 			return err
 		}
 		out = compareRings(region, before, after)
-		return k.countFlows(out, *l.orders.Load())
+		if err := k.countFlows(out, *l.orders.Load()); err != nil {
+			return err
+		}
+		for i := range out {
+			if affine[out[i].Ring] {
+				out[i].Flows = nil // their records do not tell the slot
+			}
+		}
+		return nil
 	})
 	return out, err
 }

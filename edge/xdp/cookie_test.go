@@ -224,19 +224,19 @@ func TestSYNIsAnsweredWithACookie(t *testing.T) {
 		low  byte // of the cookie
 		want synAck
 	}{
-		{"all options", sealed{options: synOptions}, nil, 3<<6 | 1<<4 | 9, synAck{mss: 1420, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
+		{"all options", sealed{options: synOptions}, nil, 3<<6 | 1<<4 | 9, synAck{mss: 1412, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
 		{"no options", sealed{}, nil, 15, synAck{scale: -1}},
 		{"options in another order, a scale beyond the largest, and an end before the end", sealed{options: otherOptions}, nil,
-			1<<6 | 1<<4 | 14, synAck{mss: 1420, sack: true, scale: 7, stamped: true, echo: 1}},
+			1<<6 | 1<<4 | 14, synAck{mss: 1412, sack: true, scale: 7, stamped: true, echo: 1}},
 		{"an option that is cut short ends them", sealed{options: []byte{4, 2, 8, 20}}, nil, 1<<4 | 15, synAck{sack: true, scale: -1}},
-		{"ECN", sealed{flags: 0xc0, options: synOptions[:4]}, nil, 3<<6 | 1<<5 | 15, synAck{mss: 1420, scale: -1, flags: 0x40}},
+		{"ECN", sealed{flags: 0xc0, options: synOptions[:4]}, nil, 3<<6 | 1<<5 | 15, synAck{mss: 1412, scale: -1, flags: 0x40}},
 		{"data, an odd number of octets", sealed{data: []byte(strings.Repeat("abc", 77))}, nil, 15, synAck{scale: -1}},
-		{"a VLAN tag", sealed{options: synOptions[:4]}, []int{42}, 3<<6 | 15, synAck{mss: 1420, scale: -1}},
+		{"a VLAN tag", sealed{options: synOptions[:4]}, []int{42}, 3<<6 | 15, synAck{mss: 1412, scale: -1}},
 		{"two VLAN tags", sealed{}, []int{42, 43}, 15, synAck{scale: -1}},
 		{"IPv4 options", sealed{ipHeader: ipHeader{options: []byte{1, 1, 1, 0}}, options: synOptions}, nil,
-			3<<6 | 1<<4 | 9, synAck{mss: 1420, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
+			3<<6 | 1<<4 | 9, synAck{mss: 1412, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
 		{"IPv6", sealed{ipHeader: ipHeader{dst: any6}, options: synOptions}, nil,
-			3<<6 | 1<<4 | 9, synAck{mss: 1400, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
+			3<<6 | 1<<4 | 9, synAck{mss: 1392, sack: true, scale: 7, stamped: true, echo: 0x11223344}},
 		{"IPv6 extension headers", sealed{ipHeader: ipHeader{dst: any6}, extension: []byte{protoTCP, 0, 1, 4, 0, 0, 0, 0}}, nil,
 			15, synAck{scale: -1}},
 	} {

@@ -264,16 +264,17 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 	if v4 {
 		family = "v4"
 	}
+	size := ""
+	if s.Ring == fleet.RingLarge {
+		size = "/large"
+	}
 	way := s.Forwarding
 	if way == fleet.Proxy {
 		way = fleet.IPIP // to the gateway
 	}
-	id := fmt.Sprintf("gateways/%s/%s", way, family)
-	if s.Ring == fleet.RingLarge {
-		id += "/large"
-	}
+	id := fmt.Sprintf("gateways/%s/%s%s", way, family, size)
 	if !s.Gateway() {
-		id = fmt.Sprintf("%s/%d/%s", s.Service, port, family)
+		id = fmt.Sprintf("%s/%d/%s%s", s.Service, port, family, size)
 	}
 	if i, ok := p.groups[id]; ok {
 		return i

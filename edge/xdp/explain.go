@@ -96,7 +96,7 @@ type Record struct {
 func (l *Layer4) Explain(f Flow) (*Explanation, error) {
 	var e *Explanation
 	err := l.tables.look(func(k *kernel, d *desired) (err error) {
-		x := &explainer{kernel: k, want: d, key: l.cfg.Key, flow: f, orders: *l.orders.Load(), e: &Explanation{Flow: f.String()}}
+		x := &explainer{kernel: k, want: d, key: l.cfg.Key, flow: f, orders: *l.orders.Load(), guard: l.guard.guard.Load(), e: &Explanation{Flow: f.String()}}
 		e, err = x.e, x.explain()
 		return err
 	})
@@ -110,6 +110,7 @@ type explainer struct {
 	key    Key
 	flow   Flow
 	orders map[memberKey]order
+	guard  *guard
 	e      *Explanation
 }
 
@@ -140,11 +141,17 @@ func (x *explainer) explain() error {
 	}
 	var kept *Place
 	if !e.Safe {
-		if kept, err = x.record(hash); err != nil {
+		if kept, err = x.record(vip.tracked(x.key, x.flow.Client, hash)); err != nil {
 			return err
 		}
 	}
 	x.conclude(kept, vip.Flags&uint8(edgeVipFlagVIP_CHAIN) != 0)
+	if vip.Flags&uint8(edgeVipFlagVIP_QUIC) != 0 {
+		e.Reason += "; but a packet of QUIC goes to the gateway that its connection id names, if it names one"
+	}
+	if why := x.guard.stops(x.flow.Client.Addr()); why != "" {
+		e.GoesTo, e.Reason = nil, "the defence drops what comes from "+x.flow.Client.Addr().String()+" ("+why+"); without it: "+e.Reason
+	}
 	return nil
 }
 
@@ -216,6 +223,15 @@ func (v *edgeVip) hash(key Key, client netip.AddrPort) uint64 {
 	a := client.Addr().As16()
 	return key.siphash(binary.BigEndian.Uint64(a[:8])&v.Mask[0], binary.BigEndian.Uint64(a[8:])&v.Mask[1],
 		v.Salt^uint64(client.Port()&v.PortMask))
+}
+
+// tracked is the program's tracked_hash.
+func (v *edgeVip) tracked(key Key, client netip.AddrPort, hash uint64) uint64 {
+	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) == 0 {
+		return hash
+	}
+	a := client.Addr().As16()
+	return key.siphash(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]), v.Salt^uint64(client.Port()))
 }
 
 // slot reads a hash's slot and its former owners.

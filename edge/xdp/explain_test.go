@@ -96,7 +96,7 @@ func TestExplainSaysWhereConnectionsAre(t *testing.T) {
 // A datagram's flow is in the table, and said to be where it is.
 func TestExplainKnowsTheFlowTable(t *testing.T) {
 	m := newMachine(t, members(false, 1, 2, 3), "lb", Roles{L4: true})
-	l := &Layer4{cfg: Config{Key: Key{7}}}
+	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {})}
 	orders := map[memberKey]order{}
 	for key, index := range m.rec.endpoints {
 		orders[key] = order{index, m.rec.records[index].Generation}

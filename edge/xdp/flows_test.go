@@ -1,6 +1,8 @@
 package xdp
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,5 +101,42 @@ func TestUnsafeSlotsAlone(t *testing.T) {
 	m.reconcile(t)
 	if got := m.sent(t, 1000, ack); total(got, "flow_safe") != flows {
 		t.Errorf("gw3 is down, and nobody else ever had a slot that is another's now: %v", got)
+	}
+}
+
+// A flow that found its first bucket full is found behind it, also when one of
+// that bucket's flows has been idle since, and goes on where it was.
+func TestFlowsBehindAFullBucketAreFound(t *testing.T) {
+	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
+	frame := fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn)))
+	m.send(t, frame)
+	salt := Key{7}.salt(frontend{addr: netip.MustParseAddr(any4), port: 443, proto: protoTCP})
+	hash := Key{7}.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client4), 5000), salt)
+	f, err := m.findFlow(hash)
+	if err != nil || f == nil {
+		t.Fatalf("the flow is not kept: %v", err)
+	}
+	at := func(n uint64) uint32 {
+		return uint32(uint64(uint32(hash+n*flowMix)) * uint64(m.Flows.MaxEntries()) >> 32)
+	}
+	if at(0) == at(1) {
+		t.Fatal("the flow's buckets are one")
+	}
+	var full, next edgeBucket
+	for i := range full.Way {
+		full.Way[i] = *f
+		full.Way[i].Tag = uint64(i) ^ uint64(f.Owner)*flowMix // of other flows
+	}
+	full.Way[2].Seen -= 2 * 3600 // idle
+	next.Way[0] = *f
+	for n, b := range []edgeBucket{full, next} {
+		if err := m.Flows.Put(at(uint64(n)), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.apply(t, members(false, 1, 2, 3, 4), "lb", Roles{L4: true})
+	frame = fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack)))
+	if _, _, reasons := m.send(t, frame); !slices.Contains(reasons, "flow_hit") {
+		t.Errorf("the flow was not found: %v", reasons)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -208,13 +209,13 @@ func TestEveryDropReasonIsMet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if file != "reference_test.go" { // which knows reasons that no packet may have met
+		if !strings.HasPrefix(file, "ref") { // the reference knows reasons that no packet may have met
 			text.Write(b)
 		}
 	}
 	for _, r := range reasons {
 		kind, name, _ := strings.Cut(r, "_")
-		if kind == "drop" && !strings.Contains(text.String(), `"`+r+`"`) && !strings.Contains(text.String(), ": "+kind+" "+name+" ") {
+		if kind == "drop" && !regexp.MustCompile(`\b`+r+`\b`).MatchString(text.String()) && !strings.Contains(text.String(), ": "+kind+" "+name+" ") {
 			t.Errorf("no packet meets %s", r)
 		}
 	}

@@ -11,7 +11,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 // Offline is layer 4 of a node without its device: packets run through the
@@ -29,10 +31,12 @@ type OfflineConfig struct {
 	World *fleet.World
 	Node  string // its name in the Spec
 	Roles Roles
-	Key   Key      // of the flow hash; another than the region's gives other slots
-	Flows int      // flows to remember; 0: as Config's
-	MTU   int      // of the way to every endpoint, octets; 0: 1500
-	Down  []string // names of gateways and addresses of endpoints that are down; all others may live
+	Key   Key                        // of the flow hash; another than the region's gives other slots
+	QUIC  []quiclb.Config            // how connection ids are read; none: QUIC goes by its addresses and ports
+	Geo   func() (geo.Source, error) // for the Spec's defence; nil: there is none
+	Flows int                        // flows to remember; 0: as Config's
+	MTU   int                        // of the way to every endpoint, octets; 0: 1500
+	Down  []string                   // names of gateways and addresses of endpoints that are down; all others may live
 }
 
 // Outcome is what became of a packet.
@@ -65,7 +69,7 @@ func NewOffline(cfg OfflineConfig) (*Offline, error) {
 		return nil, fmt.Errorf("layer 4: MTU %d: expected 68 to 65535", cfg.MTU)
 	}
 	o := &Offline{want: want, ways: want.destinations()}
-	if o.kernel, err = load(cfg.Key, cfg.Flows, ""); err != nil {
+	if o.kernel, err = load(cfg.Key, cfg.Flows, "", cfg.QUIC...); err != nil {
 		return nil, err
 	}
 	if err := o.fill(cfg); err != nil {
@@ -82,8 +86,13 @@ func (o *Offline) fill(cfg OfflineConfig) error {
 	for i, a := range o.ways {
 		index[a] = uint32(i)
 	}
-	err := newReconciler(o.kernel, cfg.Key).reconcile(inputs{
-		want: o.want,
+	shield := newShield(cfg.Geo, func() {})
+	err := shield.apply(cfg.World.Snapshot.Spec.Defence, append(valid(o.want.own4, o.want.own6), o.want.addresses...))
+	if err != nil {
+		return fmt.Errorf("layer 4: %w", err)
+	}
+	err = newReconciler(o.kernel, cfg.Key).reconcile(inputs{
+		want: o.want, guard: shield.guard.Load(),
 		state: func(t fleet.Target) fleet.State {
 			if slices.Contains(cfg.Down, t.Node) && t.Node != "" || slices.Contains(cfg.Down, t.Endpoint) && t.Endpoint != "" {
 				return fleet.Down

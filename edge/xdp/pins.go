@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -28,6 +29,35 @@ var kept = []string{edgeMapSelf, edgeMapVips, edgeMapBalancers, edgeMapEndpoints
 
 const bpfFSMagic = 0xcafe4a11
 
+// usable gives p, or where the folder cannot be used none, and says what follows
+// of that.
+func (p pins) usable(log *slog.Logger) pins {
+	if p == "" {
+		return ""
+	}
+	err := p.check(string(p))
+	if err == nil {
+		return p
+	}
+	log.Warn("layer 4 ends with this process: a restart loses packets meanwhile, and flows that only its tables have", "reason", err)
+	return ""
+}
+
+// check makes a folder and says why it cannot be used.
+func (p pins) check(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("layer 4: tables that outlive the process: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("layer 4: %s: %w", dir, err)
+	}
+	if fs.Type != bpfFSMagic {
+		return fmt.Errorf("layer 4: %s is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)", p)
+	}
+	return unix.Access(dir, unix.W_OK)
+}
+
 // prepare has the tables of spec kept, and gives the options to load it by.
 // Errors say why the folder cannot be used.
 func (p pins) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error) {
@@ -35,15 +65,8 @@ func (p pins) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error
 		return nil, nil
 	}
 	dir := filepath.Join(string(p), layout(spec))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("layer 4: tables that outlive the process: %w", err)
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return nil, fmt.Errorf("layer 4: %s: %w", dir, err)
-	}
-	if fs.Type != bpfFSMagic {
-		return nil, fmt.Errorf("layer 4: %s is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)", p)
+	if err := p.check(dir); err != nil {
+		return nil, err
 	}
 	for _, name := range kept {
 		spec.Maps[name].Pinning = ebpf.PinByName

@@ -102,7 +102,7 @@ func (r *reference) tooBig(p *refPacket, mtu int, now uint32, o *outcome) string
 	if p.v4 {
 		quote = quote4
 	}
-	if !p.dontFragment || p.icmpError || len(p.ip) < quote {
+	if p.fragment == laterFragment && p.v4 || p.icmpError || len(p.ip) < quote {
 		return "drop_too_big"
 	}
 	o.later(func() { r.errors[now]++ })

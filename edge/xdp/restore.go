@@ -139,7 +139,7 @@ func (r *reconciler) restore(l *live, in inputs) {
 		for _, m := range g.members {
 			if i, ok := index[m.key.who()]; ok {
 				r.endpoints[m.key] = i
-				r.joined[m.key] = r.records[i].Takes == 1
+				r.joined[m.key] = r.records[i].Takes == 1 || r.records[i].Keeps == 1 // draining ones too
 				if r.joined[m.key] {
 					r.since[m.key] = time.Time{}
 				}

@@ -25,6 +25,7 @@ type session struct {
 	link   link.Link
 	mode   Mode
 	device int
+	pins   pins // as far as the folder can be used
 	own    [2]netip.Addr
 	want   *desired // the newest with those own addresses
 	ways   *ways
@@ -50,7 +51,7 @@ type runningChecker struct {
 // of old, where there is one, which on an error stays as it is.
 func (l *Layer4) open(old *session) (_ *session, err error) {
 	d := l.want.Load()
-	s := &session{l: l, own: d.own(), want: d, done: make(chan struct{}),
+	s := &session{l: l, own: d.own(), want: d, pins: pins(l.cfg.Pins).usable(l.cfg.Log), done: make(chan struct{}),
 		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -65,13 +66,13 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	s.device = dev.Attrs().Index
-	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows, pins(l.cfg.Pins), l.cfg.QUIC...); err != nil {
+	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows, s.pins, l.cfg.QUIC...); err != nil {
 		return nil, err
 	}
 	s.ways = newWays(s.nl, s.device, l.cfg.Log)
 	s.rec = newReconciler(s.kernel, l.cfg.Key)
 	s.rec.alone = l.cfg.NoSecondChance
-	if l.cfg.Pins != "" {
+	if s.pins != "" {
 		left, err := s.kernel.read()
 		if err != nil {
 			return nil, fmt.Errorf("layer 4: tables of an earlier process: %w", err)
@@ -102,7 +103,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 // an earlier process's, the program takes the place of that one without a packet
 // between them: tables first.
 func (s *session) attach(old *session, name string) (err error) {
-	prog, p := s.kernel.edgeObjects.Edge, pins(s.l.cfg.Pins)
+	prog, p := s.kernel.edgeObjects.Edge, s.pins
 	if old == nil || old.device != s.device {
 		if s.link, err = p.attached(s.device); err != nil {
 			return err
@@ -130,13 +131,11 @@ func (s *session) attach(old *session, name string) (err error) {
 
 // succeed puts the program in the place of an earlier process's.
 func (s *session) succeed(name string) error {
-	if len(s.rec.rings) == 0 { // its tables were others: these are to be filled before
-		if err := s.ways.refresh(s.want.destinations()); err != nil {
-			return err
-		}
-		if err := s.rec.reconcile(s.inputs()); err != nil {
-			return err
-		}
+	if err := s.ways.refresh(s.want.destinations()); err != nil { // some tables are new, if not all
+		return err
+	}
+	if err := s.rec.reconcile(s.inputs()); err != nil {
+		return err
 	}
 	if err := s.link.Update(s.kernel.edgeObjects.Edge); err != nil {
 		return fmt.Errorf("replace the program at %s: %w", name, err)
@@ -166,7 +165,7 @@ func (s *session) close() error {
 	if s.watched != nil {
 		s.watched()
 	}
-	if s.ways != nil {
+	if s.ways != nil && s.pins == "" { // else the program goes on by them
 		s.ways.close()
 	}
 	if s.wire != nil {

@@ -28,6 +28,17 @@ type guard struct {
 	sampling fleet.PacketSampling
 }
 
+// stops gives the reason to drop whatever comes from an address; "": there is
+// none by the lists. Rules and limits are not looked at.
+func (g *guard) stops(a netip.Addr) string {
+	if g == nil || g.table == nil {
+		return ""
+	}
+	class, _ := g.table.Lookup(a)
+	return map[geo.Class]string{defence.Martian: "drop martian", defence.Blocked: "drop blocked",
+		defence.BlockedCountry: "drop blocked_country", defence.BlockedASN: "drop blocked_asn"}[class]
+}
+
 // shield works out the guard from the Spec, from what operators add on this
 // node, and from who wants samples. It is safe for concurrent use.
 type shield struct {
@@ -139,8 +150,8 @@ func (s *shield) add(r fleet.PacketRule) error {
 	next := rule{PacketRule: r, added: true, until: bootSecond(r.Until)}
 	if i := slices.IndexFunc(s.added, func(o rule) bool { return o.Name == r.Name }); i >= 0 {
 		s.added[i] = next
-	} else if n := len(s.guard.Load().rules); n >= defence.MaxRules {
-		return fmt.Errorf("%w: %d rules are in force, as many as can be", ErrRule, n)
+	} else if n := len(s.added); n >= defence.MaxAdded {
+		return fmt.Errorf("%w: %d rules were added, as many as can be", ErrRule, n)
 	} else {
 		s.added = append(s.added, next)
 	}

@@ -55,7 +55,7 @@ func TestAddedRules(t *testing.T) {
 		if err := s.add(fleet.PacketRule{Name: "forever"}); !errors.Is(err, ErrRule) {
 			t.Errorf("a rule without an end: %v", err)
 		}
-		for i := range defence.MaxRules - 3 {
+		for i := range defence.MaxAdded - 1 {
 			if err := add(fmt.Sprint("n", i), time.Hour); err != nil {
 				t.Fatal(err)
 			}

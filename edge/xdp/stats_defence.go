@@ -82,7 +82,7 @@ func (s *stats) traffic() (t Traffic, err error) {
 		return t, err
 	}
 	for reason, n := range counters {
-		if !strings.HasPrefix(reason, "flow_") && !strings.HasPrefix(reason, "chance_") {
+		if !strings.HasPrefix(reason, "flow_") && !strings.HasPrefix(reason, "chance_") && !strings.HasPrefix(reason, "cookie_") {
 			t.Reasons[reason] = n
 		}
 	}

@@ -96,7 +96,7 @@ APART __u32 next_owner(struct xdp_md *ctx, struct packet *p, const struct node *
 	if (!vip || !(vip->flags & VIP_CHAIN))
 		return 0;
 	if (p->fragment == LATER) {
-		find_flow(fragment_hash(p, vip), now_seconds(), n, &owner);
+		find_flow(fragment_hash(p, vip), now_seconds(), n, &owner, 0);
 		e = owner && p->hops < MAX_HOPS ? owned(owner) : 0;
 		return e && e->how != FORWARD_LOCAL ? e->index : 0;
 	}

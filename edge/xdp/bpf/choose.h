@@ -41,7 +41,7 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 	keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
 	new_here = begins(p) || !(vip->flags & VIP_CHAIN);
 	hash = tracked_hash(p, vip, p->hash);
-	f = find_flow(hash, now, n, &owner);
+	f = find_flow(hash, now, n, &owner, p->proto == PROTO_TCP && begins(p));
 	if (owner && f) {
 		e = owned(owner);
 		if (e && stays(p, f, e, now)) {
@@ -80,7 +80,7 @@ static __always_inline struct endpoint *choose_known(const struct packet *p, con
 		if (f->tag == masked(hash, owner) && owner)
 			break;
 	}
-	if (i == FLOW_WAYS || now - f->seen > idle_of(n, owner))
+	if (i == FLOW_WAYS || is_idle(f, owner, now, n))
 		return 0;
 	e = owned(owner);
 	if (!e)
@@ -116,7 +116,7 @@ APART int keep_fragments(const struct packet *p, const struct node *n, __u32 own
 	if (!row)
 		return 0;
 	hash = fragment_hash(p, row);
-	put_flow(find_flow(hash, now, n, &had), hash, owner | FLOW_UDP, now);
+	put_flow(find_flow(hash, now, n, &had, 0), hash, owner | FLOW_UDP, now);
 	return 0;
 }
 
@@ -129,7 +129,7 @@ APART __u32 choose_later(const struct packet *p, const struct vip *vip, const st
 
 	if (!p || !vip || !n)
 		return 0;
-	find_flow(fragment_hash(p, vip), now_seconds(), n, &owner);
+	find_flow(fragment_hash(p, vip), now_seconds(), n, &owner, 0);
 	e = owner ? owned(owner) : 0;
 	count(e ? FLOW_FRAGMENT : FLOW_FRAGMENT_ROW);
 	if (!e)

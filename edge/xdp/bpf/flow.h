@@ -29,8 +29,16 @@ static __always_inline __u32 idle_of(const struct node *n, __u32 owner)
 	return owner & FLOW_UDP ? n->idle_udp : n->idle_tcp;
 }
 
+/* is_idle says whether a flow was unused for too long. Another CPU may have seen
+ * it in a second that has not begun here yet. */
+static __always_inline int is_idle(const struct flow *f, __u32 owner, __u32 now, const struct node *n)
+{
+	return (__s32)(now - f->seen) > (__s32)idle_of(n, owner);
+}
+
 /* in_bucket looks for the flow, and for a place to put it: a free or idle
- * one. 1: found, the rest (of the bucket) is not looked at. */
+ * one. 1: no more is to be looked at, for it is found, or would stand at a place
+ * that was never taken. */
 static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, const struct node *n,
 				     struct flow **at, __u32 *owner)
 {
@@ -46,7 +54,12 @@ static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, co
 			*owner = o;
 			return 1;
 		}
-		if (!*at && (!o || now - f->seen > idle_of(n, o)))
+		if (!o) {
+			if (!*at)
+				*at = f;
+			return 1;
+		}
+		if (!*at && is_idle(f, o, now, n))
 			*at = f;
 	}
 	return 0;
@@ -69,7 +82,7 @@ static __noinline int fetch(__u64 hash)
 
 /* find_flow gives the flow's place and its owner; without the flow owner is 0
  * and the place one to put it, or NULL where all of its buckets are full. */
-static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struct node *n, __u32 *owner)
+static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struct node *n, __u32 *owner, const int anew)
 {
 	struct flow *at = 0;
 	struct bucket *b;
@@ -80,10 +93,10 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 		if (i == 1)
 			fetch(hash);
 		b = bucket_of(hash, i);
-		if (!b || in_bucket(b, hash, now, n, &at, owner) || at)
+		if (!b || in_bucket(b, hash, now, n, &at, owner) || (anew && at))
 			break;
 	}
-	if (*owner && now - at->seen > idle_of(n, *owner))
+	if (*owner && is_idle(at, *owner, now, n))
 		*owner = 0;
 	return at;
 }

@@ -92,9 +92,9 @@ static __always_inline enum reason answer(struct xdp_md *ctx, const struct packe
 static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet *p, const struct vip *vip, const struct node *n,
 					__u64 ns)
 {
-	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : p->hash;
+	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : tracked_hash(p, vip, p->hash);
 	__u32 now = ns / 1000000000ULL, owner;
-	struct flow *f = find_flow(key, now, n, &owner);
+	struct flow *f = find_flow(key, now, n, &owner, 0);
 	struct endpoint *e;
 
 	if (f && owner && owned(owner)) {
@@ -105,7 +105,7 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 	if (brings_cookie(ctx, p)) {
 		e = by_slot(from_ring(vip, p->hash));
 		if (e)
-			put_flow(f, p->hash, owner_of(e, p), now);
+			put_flow(f, key, owner_of(e, p), now);
 		count(COOKIE_VALID);
 		return 0;
 	}

@@ -19,7 +19,7 @@ static __always_inline int spend(__u32 index, __u64 cost, __u32 batch, __u64 now
 	struct purse *purse = bpf_map_lookup_elem(&purses, &index);
 	int try;
 
-	if (!ahead || !purse)
+	if (!ahead || !purse || !batch)
 		return 1;
 	if (*ahead) {
 		(*ahead)--;

@@ -112,7 +112,7 @@ static __always_inline __u32 make_synack(const struct packet *p, struct desk *d,
 static __always_inline __u16 segment_size(const struct packet *p, __u16 mtu)
 {
 	int v4 = p->ethertype == ETH_IPV4;
-	int headers = sizeof(struct ipv6_header) + sizeof(struct tcp_header) +
+	int headers = sizeof(struct ipv6_header) + sizeof(struct udp_header) + sizeof(struct tcp_header) +
 		      (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
 	int mss = (mtu ? mtu : COMMON_MTU) - headers;
 

@@ -86,7 +86,9 @@ static __always_inline int put_too_big6(struct xdp_md *ctx, const struct packet 
 }
 
 /* tell_too_big turns the packet into the error about itself: cut to what is
- * quoted, the new headers before it, back to where it came from. */
+ * quoted, the new headers before it, back to where it came from. So it is too for
+ * IPv4 without DF, which nobody cuts here: senders go by it all the same. Of
+ * IPv4's later fragments nobody is told (RFC 1122 section 3.2.2). */
 APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
 	const struct endpoint back = {};
@@ -99,7 +101,7 @@ APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 	v4 = p->ethertype == ETH_IPV4;
 	quote = v4 ? QUOTE4 : QUOTE6;
 	headers = sizeof(struct icmp_header) + (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
-	if (!p->dont_fragment || p->icmp_error || p->len < quote || !may_tell() || !take_link(ctx, p, &l))
+	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !may_tell() || !take_link(ctx, p, &l))
 		return DROP_TOO_BIG;
 	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||
 	    bpf_xdp_adjust_head(ctx, -(int)headers))
