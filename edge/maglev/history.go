@@ -14,12 +14,6 @@ const (
 	keptRings = 16
 )
 
-// Past is the members that a ring had until it was replaced.
-type Past struct {
-	Members []Member  // in order of name
-	Ended   time.Time // when another ring took its place
-}
-
 // History is a ring and the rings before it: which members a slot had earlier,
 // where flows that began then may still be. A flow can be with no other member
 // than one of them, however many members changed at once or since.
@@ -30,12 +24,14 @@ type History struct {
 	seed    uint64
 	current generation
 	past    []generation // newest first
+	assumed []generation // behind all of these
 }
 
 // generation is one ring; without members it is empty.
 type generation struct {
-	Past
-	ring Ring
+	Members []Member  // in order of name
+	Ended   time.Time // when another ring took its place
+	ring    Ring
 }
 
 // NewHistory begins one whose rings have so many slots, a prime number, by this
@@ -71,32 +67,27 @@ func (h *History) Clone() *History {
 	return &c
 }
 
-// Restore adds rings of which is known that they were in force earlier than
-// those that the history has seen: from before a restart, or from others.
-// Errors are Build's, and then nothing is added.
-func (h *History) Restore(past []Past) error {
-	all := slices.Clone(h.past)
-	for _, p := range past {
-		g, err := h.make(sorted(p.Members))
+// Presume has rings of these members looked at behind all that the history knows,
+// for as long as nothing else is presumed: rings that may be in force elsewhere or
+// have been, without this history seeing it. Errors are Build's, and then what was
+// presumed stays.
+func (h *History) Presume(rings ...[]Member) error {
+	var all []generation
+	for _, members := range rings {
+		g, err := h.make(sorted(members))
 		if err != nil {
 			return err
 		}
-		same := func(o generation) bool { return slices.Equal(o.Members, g.Members) }
-		if len(g.Members) == 0 || same(h.current) || slices.ContainsFunc(all, same) {
-			continue
-		}
-		g.Ended = p.Ended
 		all = append(all, g)
 	}
-	slices.SortStableFunc(all, func(a, b generation) int { return b.Ended.Compare(a.Ended) })
-	h.past = all[:min(len(all), keptRings)]
+	h.assumed = all
 	return nil
 }
 
 // Recall adds a ring of which no more is known than the member at each slot, ""
 // for none: so many slots as the history's rings have.
 func (h *History) Recall(owners []string, ended time.Time) {
-	g := generation{Past: Past{Ended: ended}, ring: make(Ring, h.slots)}
+	g := generation{Ended: ended, ring: make(Ring, h.slots)}
 	index := map[string]uint16{}
 	for slot, name := range owners {
 		i, ok := index[name]
@@ -139,7 +130,7 @@ func (h *History) Slots(index func(name string) uint16) []uint16 {
 func (h *History) Former(index func(name string) uint16) [][Formers]uint16 {
 	var out [][Formers]uint16
 	now := h.Slots(index)
-	for _, g := range h.past {
+	for _, g := range slices.Concat(h.past, h.assumed) {
 		of := g.indexes(index)
 		for slot, m := range g.ring {
 			id := of[m]
@@ -174,7 +165,7 @@ func sorted(members []Member) []Member {
 
 // make builds the ring of members in order of name.
 func (h *History) make(members []Member) (generation, error) {
-	g := generation{Past: Past{Members: members}}
+	g := generation{Members: members}
 	if len(members) == 0 {
 		return g, nil
 	}

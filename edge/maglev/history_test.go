@@ -126,19 +126,35 @@ func TestRingsRetire(t *testing.T) {
 	}
 }
 
-// Rings that others tell of, or that are presumed, count as if they had been
-// seen; what cannot be a ring is refused, and nothing is added.
-func TestRestore(t *testing.T) {
-	h, again := history(t, equals(8), equals(6), equals(9)), history(t, equals(9))
-	past := []Past{{equals(8), begin.Add(time.Second)}, {equals(6), begin.Add(2 * time.Second)}}
-	if err := again.Restore(append(past, past[0], Past{equals(9), begin}, Past{nil, begin})); err != nil {
+// Rings that are presumed count behind those that have been seen, and do not
+// retire; what cannot be a ring is refused, and what was presumed stays.
+func TestPresume(t *testing.T) {
+	h := history(t, equals(8), equals(9))
+	if err := h.Presume(equals(6), nil); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(h.Former(ids), again.Former(ids)) {
-		t.Error("other former owners after Restore")
+	seen, presumed := build(t, equals(8), Slots, 7), build(t, equals(6), Slots, 7)
+	now := h.Slots(ids)
+	for slot, f := range h.Former(ids) {
+		var want [Formers]uint16
+		for _, id := range []uint16{ids(equals(8)[seen[slot]].Name), ids(equals(6)[presumed[slot]].Name)} {
+			if id != now[slot] {
+				add(&want, id)
+			}
+		}
+		if f != want {
+			t.Fatalf("slot %d: %v, expected %v", slot, f, want)
+		}
 	}
-	if err := again.Restore([]Past{{equals(1), begin}, {Members: []Member{{"x", 0}}}}); err == nil || !slices.Equal(h.Former(ids), again.Former(ids)) {
-		t.Errorf("a past that cannot be: %v", err)
+	if err := h.Presume([]Member{{"x", 0}}); err == nil {
+		t.Error("a ring that cannot be is presumed")
+	}
+	h.Retire(begin.Add(time.Hour))
+	if h.Former(ids) == nil {
+		t.Error("what was presumed has retired")
+	}
+	if err := h.Presume(); err != nil || h.Former(ids) != nil {
+		t.Errorf("nothing is presumed any more: %v", err)
 	}
 }
 

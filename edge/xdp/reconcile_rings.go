@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"meridian/edge/maglev"
 )
@@ -45,9 +44,6 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 			return e, nil, err
 		}
 		e = ringEntry{index: index, history: maglev.NewHistory(g.slots(), r.key.ringSeed())}
-		if err := e.history.Restore(g.presumed(in.now)); err != nil {
-			return e, nil, err
-		}
 	}
 	members, owners := make([]maglev.Member, 0, len(c.ring)), map[string]uint16{}
 	for _, i := range c.ring {
@@ -67,8 +63,14 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 			return e, nil, err
 		}
 	}
-	retired := history.Retire(in.now.Add(-in.want.keep.retire))
-	if had && !retired && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
+	changed := history.Retire(in.now.Add(-in.want.keep.retire))
+	if assumed := g.presumed(); !slices.EqualFunc(assumed, e.assumed, slices.Equal) {
+		if err := history.Presume(assumed...); err != nil {
+			return e, nil, err
+		}
+		e.assumed, changed = assumed, true
+	}
+	if had && !changed && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
 		return e, nil, nil
 	}
 	e.history, e.owners = history, owners
@@ -88,10 +90,10 @@ func stayed(members, before []maglev.Member) []maglev.Member {
 	return out
 }
 
-// presumed gives rings that may have been in force before this node knew any:
-// with all members, whatever their health; and on a gateway the one without
-// itself, while it was away.
-func (g *group) presumed(now time.Time) []maglev.Past {
+// presumed gives rings that may be in force at a balancer, or have been, without
+// this node seeing it: with all members, whatever their health; and on a gateway
+// the one without itself, while it was away, or one balancer took it for dead.
+func (g *group) presumed() [][]maglev.Member {
 	if !g.gateways {
 		return nil
 	}
@@ -103,7 +105,7 @@ func (g *group) presumed(now time.Time) []maglev.Past {
 			others = append(others, member)
 		}
 	}
-	return []maglev.Past{{Members: all, Ended: now}, {Members: others, Ended: now}}
+	return [][]maglev.Member{all, others}
 }
 
 // table gives the ring's slots: unsafe are those that others than gateways own,
