@@ -220,10 +220,10 @@ func balancerFixtures() []fixture {
 		{"a tunnel to this node, which is no gateway", fromRouter(ipHeader{src: "10.0.0.4", dst: "10.0.0.1", proto: 4}.packet(web4)), "pass", nil, "pass_other"},
 		{"ARP", cat(macNode[:], macRouter[:], be16(0x0806), make([]byte, 28)), "pass", nil, "pass_other"},
 		{"IPv4 cut short", fromRouter(web4)[:14+19], "pass", nil, "pass_malformed"},
-		{"TCP cut short", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn)[:19])), "pass", nil, "pass_malformed"},
+		{"TCP cut short", fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, syn)[:19])), "drop", nil, "drop_malformed"},
 		{"a length beyond the frame", fromRouter(web4[:len(web4)-1]), "pass", nil, "pass_malformed"},
 		{"a header length below 20", fromRouter(cat([]byte{0x44}, web4[1:])), "pass", nil, "pass_malformed"},
-		{"too many extension headers", fromRouter(ipHeader{src: client6, dst: any6, proto: 60}.packet(bytes.Repeat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, 8))), "pass", nil, "pass_malformed"},
+		{"too many extension headers", fromRouter(ipHeader{src: client6, dst: any6, proto: 60}.packet(bytes.Repeat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, 8))), "drop", nil, "drop_malformed"},
 	}
 }
 

@@ -108,7 +108,7 @@ func (r *reference) reason(frame []byte, now uint32, o *outcome) string {
 		return "pass_other"
 	}
 	if !p.parseIP() {
-		return "pass_malformed"
+		return r.malformed(p)
 	}
 	if r.duty(edgeDutyDUTY_DECAPSULATE) {
 		if inner, ok := r.tunnelled(p); ok {
@@ -116,7 +116,7 @@ func (r *reference) reason(frame []byte, now uint32, o *outcome) string {
 		}
 	}
 	if !p.parseTransport() {
-		return "pass_malformed"
+		return r.malformed(p)
 	}
 	if !r.duty(edgeDutyDUTY_BALANCE) {
 		if next, hash := r.nextOwner(p, now, o); next != nil {
@@ -128,6 +128,14 @@ func (r *reference) reason(frame []byte, now uint32, o *outcome) string {
 		return r.takeReply(p, o)
 	}
 	return r.balance(p, now, o)
+}
+
+// malformed judges what does not parse, by where it was for, if that is known.
+func (r *reference) malformed(p *refPacket) string {
+	if p.dst.IsValid() && r.isVIP(p.dst) {
+		return "drop_malformed"
+	}
+	return "pass_malformed"
 }
 
 func (r *reference) duty(d edgeDuty) bool { return r.node.Duties&uint32(d) != 0 }

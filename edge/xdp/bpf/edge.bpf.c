@@ -44,6 +44,13 @@ static __always_inline int verdict_of(enum reason r)
 	return r < DROP_NO_SERVICE ? XDP_TX : XDP_DROP;
 }
 
+/* malformed judges what does not parse: for a VIP it would pass by all that is
+ * there to hold it up. */
+static __always_inline enum reason malformed(const struct packet *p, const struct node *n)
+{
+	return is_vip(&p->dst, n) ? DROP_MALFORMED : PASS_MALFORMED;
+}
+
 static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
 	__u8 proto = 0;
@@ -52,14 +59,14 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p, 
 	if (!n || !parse_link(ctx, p))
 		return PASS_OTHER;
 	if (!parse_ip(ctx, p))
-		return PASS_MALFORMED;
+		return malformed(p, n);
 	if (n->duties & DUTY_DECAPSULATE) {
 		inner = tunnelled(ctx, p, n, &proto);
 		if (inner)
 			return decapsulate(ctx, p, n, inner, proto);
 	}
 	if (!parse_l4(ctx, p))
-		return PASS_MALFORMED;
+		return malformed(p, n);
 	if (!(n->duties & DUTY_BALANCE))
 		return receive(ctx, p, n);
 	if (is_reply(p, n))

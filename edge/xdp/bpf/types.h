@@ -28,6 +28,7 @@ enum reason {
 	TX_PASSED_ON,        /* of a connection that this gateway does not have: to a former owner of its slot */
 	TX_COOKIE,           /* a SYN while its VIP is under attack, answered with a SYN cookie */
 	DROP_NO_SERVICE,     /* a VIP, at a port without a service */
+	DROP_MALFORMED,      /* for a VIP, with headers that do not parse, or too many */
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
 	DROP_UNTRUSTED,      /* for a VIP, tunnelled by somebody who is no balancer of ours */
