@@ -11,7 +11,7 @@ const (
 	Formers = 4
 
 	// keptRings bounds a history: so many rings beside the one in force.
-	keptRings = 16
+	keptRings = 64
 )
 
 // History is a ring and the rings before it: which members a slot had earlier,
