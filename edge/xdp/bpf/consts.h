@@ -63,6 +63,7 @@
 
 #define FLOW_WAYS 4
 #define FLOW_BUCKETS 8         /* where a flow may stand, in this order */
+#define NEW_BUCKETS 6          /* of them, where one that begins is put; all are full once in 10^8, at the size asked for */
 #define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
 #define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
 

@@ -65,23 +65,10 @@ static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, co
 	return 0;
 }
 
-/* fetch has the flow's buckets behind the first come from memory at once, not one
- * after the other. */
-static __noinline int fetch(__u64 hash)
-{
-	struct bucket *b;
-	__u32 i;
-
-	for (i = 1; i < FLOW_BUCKETS; i++) {
-		b = bucket_of(hash, i);
-		if (b)
-			(void)*(volatile __u32 *)&b->way[0].owner;
-	}
-	return 0;
-}
-
 /* find_flow gives the flow's place and its owner; without the flow owner is 0
- * and the place one to put it, or NULL where all of its buckets are full. */
+ * and the place one to put it, or NULL where all of its buckets are full. For a
+ * flow that begins anew fewer are looked at: in a table that is full beyond its
+ * size, as in a flood, the rest costs much and finds nothing. */
 static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struct node *n, __u32 *owner, const int anew)
 {
 	struct flow *at = 0;
@@ -90,8 +77,8 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 
 	*owner = 0;
 	for (i = 0; i < FLOW_BUCKETS; i++) {
-		if (i == 1)
-			fetch(hash);
+		if (anew && i == NEW_BUCKETS)
+			break;
 		b = bucket_of(hash, i);
 		if (!b || in_bucket(b, hash, now, n, &at, owner) || (anew && at))
 			break;
