@@ -50,7 +50,7 @@ flags:
   --help             this text
 
 Prints the medians of the rounds, and where Meridian stands against what it must reach. Ends
-with status 1 if a server did not start or gave wrong answers.
+with status 1 if a server did not start, gave wrong answers, or lost over 1 % of them each time.
 END
 }
 
@@ -228,7 +228,8 @@ ask() {
 		calm
 		status=0
 		out=$("${priority[@]}" taskset -c 1 "$bin/blast" -a "$addr" -p "$port" -P "$pids" -u 0.5 -t "$seconds" "$@" 2>>"$keep/$case-$name.log") || status=$?
-		[ -n "$rough" ] || [ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null && near && [ "$status" = 0 ] && break
+		[ -z "$rough" ] || break
+		[ "$(value other_cpu "$out" | cut -d. -f1)" -lt 10 ] 2>/dev/null && near && [ "$status" = 0 ] && break
 	done
 	note "case=$case server=$name round=$round load=$what status=$status $out"
 	if [ "$status" != 0 ]; then
