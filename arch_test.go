@@ -31,7 +31,7 @@ var house = []floor{
 	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns", "dns/conformance"}},
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
-		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/sign", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "dns/imports", "edge/maglev",
+		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/sign", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "dns/imports", "edge/maglev", "edge/defence", "edge/quiclb", "edge/pcap", "edge/sflow",
 		"edge/l7/route", "edge/l7/balance", "anycast/plan", "rules",
 	}},
 	{"runtimes", false, []string{

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fuzzes every target for a while, two at a time, and repeats the tests that
-# race with time. Each target of what a nameserver reads, from strangers or
-# operators, gets SECONDS_DNS (default 60); the rest, and what is found soon since there
-# is little to it, SECONDS_EACH (default 20). All of it
+# race with time. Each target of what a nameserver reads gets SECONDS_DNS (default
+# 60); the rest, and what is found soon since there is little to it, SECONDS_EACH
+# (default 20). All of it
 # takes at most 25 minutes on two processors; the sum is printed first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,13 +14,13 @@ lanes=2
 targets=$(grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . |
 	sed 's|/[^/]*_test\.go:func | |' |
 	awk -v dns="$dns" -v each="$each" -v small='^(dns/quic FuzzStream|dns/server FuzzTruncate|dns/stub FuzzDSYNC|dns/answer FuzzSubnet)$' '
-		{ what = substr($1, 3) " " $2; print (what ~ /^(dns|steer|rules|fleet|geo)[\/ ]/ && what !~ small ? dns : each), $1, $2 }' | sort -k1,1nr -k2)
-# Each target takes some 8 s more to build; the rest of the soak takes up to 5 min.
+		{ what = substr($1, 3) " " $2; print (what ~ /^(dns|steer)[\/ ]/ && what !~ small ? dns : each), $1, $2 }' | sort -k1,1nr -k2)
+# Each target takes some 5 s more to build; the rest of the soak takes up to 7 min.
 awk -v lanes="$lanes" '{ n++; s += $1 } END {
-	fuzzing = s / lanes / 60; building = n * 8 / lanes / 60
+	fuzzing = s / lanes / 60; building = n * 5 / lanes / 60
 	printf "%d targets, %d s of fuzzing, %d at a time: %.1f min, with building %.1f, with the rest %.1f of 25\n",
-		n, s, lanes, fuzzing, fuzzing + building, fuzzing + building + 5
-	exit fuzzing + building + 5 > 25 }' <<<"$targets"
+		n, s, lanes, fuzzing, fuzzing + building, fuzzing + building + 7
+	exit fuzzing + building + 7 > 25 }' <<<"$targets"
 
 # Whether a failed run's log has nothing but the end of -fuzztime, which Go's
 # fuzzing engine up to 1.26 now and then takes for a failure: its coordinator
@@ -58,6 +58,10 @@ echo "fuzzed (${SECONDS}s)"
 echo "repeat what depends on concurrency"
 go test -race -count 2 -short ./health/... ./node/... ./dns/server/... ./dns/transfer/... ./dns/keeper/... ./edge/l7/... ./synthetic/
 echo "repeated (${SECONDS}s)"
+
+echo "a balancer dies while gateways drain, come and get other weights, twenty times"
+go test -count 20 -run 'TestNoConnectionBreaks/with_second_chance' ./edge/xdp
+echo "outlived (${SECONDS}s)"
 
 echo "lose regions, and the whole store, under load"
 dir=$(mktemp -d)

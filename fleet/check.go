@@ -21,10 +21,13 @@ type checker struct {
 	regions map[string]bool
 	nodes   map[string]string // name to region
 	vips    map[netip.Addr]string
+
+	prefixes map[netip.Prefix]string
 }
 
 func (s *Spec) check(errs *Errors) {
-	c := &checker{spec: s, errs: errs, regions: map[string]bool{}, nodes: map[string]string{}, vips: map[netip.Addr]string{}}
+	c := &checker{spec: s, errs: errs, regions: map[string]bool{}, nodes: map[string]string{},
+		vips: map[netip.Addr]string{}, prefixes: map[netip.Prefix]string{}}
 	if !idForm.MatchString(s.Fleet) {
 		errs.Addf("fleet", "%q: %s", s.Fleet, idRule)
 	}
@@ -52,9 +55,11 @@ func (s *Spec) check(errs *Errors) {
 	for i := range s.SubnetMaps {
 		c.unique(maps, s.SubnetMaps[i].Map, fmt.Sprintf("subnet_maps[%d].map", i))
 	}
+	c.layer4()
 	c.zones(services)
 	c.certificates()
 	c.probes()
+	c.defence()
 	c.dns()
 }
 
@@ -129,6 +134,25 @@ func (c *checker) addresses(v VIPs, at string) {
 	}
 	family(v.V4, "v4", true)
 	family(v.V6, "v6", false)
+	for i, p := range v.Prefixes {
+		path := fmt.Sprintf("%s.prefixes[%d]", at, i)
+		switch {
+		case !p.IsValid() || p.Addr().Is4In6():
+			c.errs.Addf(path, "expected a network as 192.0.2.0/28 or 2001:db8:1::/64")
+		case p != p.Masked():
+			c.errs.Addf(path, "%s has bits beyond its length; expected %s", p, p.Masked())
+		case p.Bits() < 8 || p.Addr().IsMulticast():
+			c.errs.Addf(path, "%s cannot be a network of VIPs", p)
+		case p.IsSingleIP():
+			c.errs.Addf(path, "%s is one address: expected it under v4 or v6", p)
+		}
+		for other, where := range c.prefixes {
+			if p.IsValid() && p.Overlaps(other) {
+				c.errs.Addf(path, "%s overlaps %s at %s", p, other, where)
+			}
+		}
+		c.prefixes[p] = path
+	}
 }
 
 func (c *checker) bgp(r *Region, at string) {
@@ -203,27 +227,15 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	if len(s.Ports) == 0 {
 		c.errs.Addf(at+".ports", "expected at least one port")
 	}
-	for i, p := range s.Ports {
-		path := fmt.Sprintf("%s.ports[%d]", at, i)
-		if p == 0 {
-			c.errs.Addf(path, "0 is not a port")
-		}
-		proto, use := "tcp", string(s.Protocol)
-		if s.Protocol == UDP {
-			proto = "udp"
-		}
-		key := fmt.Sprintf("%s/%d", proto, p)
-		if had, ok := ports[key]; ok && (had != use || !s.Protocol.Gateway()) {
-			c.errs.Addf(path, "%s is already used by another service", key)
-		}
-		ports[key] = use
-	}
+	c.ports(s, at, ports)
+	c.affinity(s, at+".affinity")
+	c.clientIP(s, at)
 	for i, h := range s.Hosts {
 		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Protocol.Gateway() {
 			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service", h)
 		}
 	}
-	c.healthcheck(&s.Healthcheck, at+".healthcheck")
+	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")
 	c.probe(s, at+".probe")
 	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
 	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
@@ -236,7 +248,19 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.steering(&s.Steering, at+".steering")
 }
 
-func (c *checker) healthcheck(h *Healthcheck, at string) {
+func (c *checker) healthcheck(h *Healthcheck, of Protocol, at string) {
+	switch _, err := ParseName(h.Name); {
+	case h.Type.Datagram() && of != UDP:
+		c.errs.Addf(at+".type", "%s is for a udp service, and this is %s", h.Type, of)
+	case h.Type.Datagram() && h.ReadyPath != "":
+		c.errs.Addf(at+".ready_path", "a %s check asks for no path", h.Type)
+	case h.Type != CheckDNS && h.Name != "":
+		c.errs.Addf(at+".name", "is for a dns check, and this is %s", h.Type)
+	case h.Type == CheckDNS && err != nil:
+		c.errs.Addf(at+".name", "%q: expected a name", h.Name)
+	case (h.Type == CheckUDP) != (h.Send != "") || len(h.Send) > 512:
+		c.errs.Addf(at+".send", "expected 1 to 512 octets for a udp check, and none for another")
+	}
 	c.within(at+".interval", h.Interval, 100*time.Millisecond, time.Hour)
 	c.within(at+".timeout", h.Timeout, time.Millisecond, h.Interval.D())
 	c.between(at+".fall", h.Fall, 1, 100)

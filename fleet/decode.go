@@ -26,24 +26,31 @@ func Parse(doc []byte) (*Spec, error) {
 
 // parse also gives the line of every path in the document.
 func parse(doc []byte) (*Spec, map[string]int, error) {
+	spec := new(Spec)
+	lines, err := decodeInto(doc, spec)
+	return spec, lines, err
+}
+
+// decodeInto fills the struct that v points to from a document, and gives the
+// line of every path in it.
+func decodeInto(doc []byte, v any) (map[string]int, error) {
 	if len(doc) > maxSpec {
-		return nil, nil, &FieldError{Path: "(document)", Msg: fmt.Sprintf("is larger than %d bytes", maxSpec)}
+		return nil, &FieldError{Path: "(document)", Msg: fmt.Sprintf("is larger than %d bytes", maxSpec)}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(doc))
 	var root yaml.Node
 	switch err := dec.Decode(&root); {
 	case err == io.EOF:
-		return nil, nil, &FieldError{Path: "(document)", Msg: "is empty; expected a Spec"}
+		return nil, &FieldError{Path: "(document)", Msg: "is empty; expected a Spec"}
 	case err != nil:
-		return nil, nil, &FieldError{Path: "(document)", Msg: "is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+		return nil, &FieldError{Path: "(document)", Msg: "is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
 	if err := dec.Decode(new(yaml.Node)); err != io.EOF {
-		return nil, nil, &FieldError{Path: "(document)", Msg: "holds more than one YAML document"}
+		return nil, &FieldError{Path: "(document)", Msg: "holds more than one YAML document"}
 	}
 	d := decoder{lines: map[string]int{}}
-	spec := new(Spec)
-	d.value(root.Content[0], reflect.ValueOf(spec).Elem(), "")
-	return spec, d.lines, d.errs.Err()
+	d.value(root.Content[0], reflect.ValueOf(v).Elem(), "")
+	return d.lines, d.errs.Err()
 }
 
 // decoder fills Go values from YAML nodes and collects what does not fit.

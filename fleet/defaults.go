@@ -30,6 +30,13 @@ func (s *Spec) fillDefaults() {
 	def(&p.Fall, 3)
 	def(&p.Rise, 5)
 	def(&p.Path, "/health")
+	l := &s.Layer4
+	def(&l.FlowTimeout.TCP, Duration(time.Hour))
+	def(&l.FlowTimeout.UDP, Duration(time.Minute))
+	def(&l.FlowRetire, Duration(24*time.Hour))
+	if s.Defence != nil {
+		s.Defence.fillDefaults()
+	}
 	s.DNS.fillDefaults()
 	for i := range s.Zones {
 		s.Zones[i].fillDefaults(&s.DNS)
@@ -39,9 +46,16 @@ func (s *Spec) fillDefaults() {
 func (s *Service) fillDefaults() {
 	def(&s.RoutingPolicy, RoundRobin)
 	def(&s.Forwarding, IPIP)
-	if s.Protocol.Gateway() {
+	def(&s.Affinity.By, ByFlow)
+	def(&s.Affinity.V4Prefix, 32)
+	def(&s.Affinity.V6Prefix, 128)
+	def(&s.Ring, RingNormal)
+	switch {
+	case s.Protocol.Gateway():
 		def(&s.ClientIP, ClientIPHeader)
-	} else {
+	case s.Forwarding == Proxy:
+		def(&s.ClientIP, ClientIPNone)
+	default:
 		def(&s.ClientIP, ClientIPPreserved)
 	}
 	s.fillCheckDefaults()
@@ -108,7 +122,7 @@ func (s *Service) fillCheckDefaults() {
 			h.Type = CheckHTTP
 		}
 	}
-	if h.Type != CheckTCP {
+	if h.Type.Web() {
 		def(&h.Path, "/health")
 		if len(h.Expect.Status) == 0 {
 			h.Expect.Status = []string{"2xx"}

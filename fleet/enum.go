@@ -118,28 +118,62 @@ func (AllDown) Values() []string { return []string{"fail_open", "fail_closed", "
 // Forwarding is how layer 4 hands a packet to a gateway or endpoint.
 type Forwarding string
 
-// IPIP encapsulates (IPv4 or IPv6 outside and inside alike); L2DSR rewrites
-// the destination MAC address and needs both hosts on one link.
+// IPIP encapsulates (IPv4 or IPv6 outside and inside alike), GUE with UDP
+// between; L2DSR rewrites the destination MAC address and needs both hosts on
+// one link; Proxy has a gateway end the client's TCP connection and make one of
+// its own to an endpoint.
 const (
 	IPIP  Forwarding = "ipip"
+	GUE   Forwarding = "gue"
 	L2DSR Forwarding = "l2_dsr"
+	Proxy Forwarding = "proxy"
 )
 
 // Values lists the ways to forward.
-func (Forwarding) Values() []string { return []string{"ipip", "l2_dsr"} }
+func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr", "proxy"} }
+
+// AffinityBy is what of a client layer 4 chooses by.
+type AffinityBy string
+
+// By the whole flow, or by the client's address or network alone.
+const (
+	ByFlow   AffinityBy = "flow"
+	BySource AffinityBy = "source"
+)
+
+// Values lists what may be chosen by.
+func (AffinityBy) Values() []string { return []string{"flow", "source"} }
+
+// RingSize is the size of a Maglev ring.
+type RingSize string
+
+// The sizes of a ring.
+const (
+	RingNormal RingSize = "normal"
+	RingLarge  RingSize = "large"
+)
+
+// Values lists the sizes of a ring.
+func (RingSize) Values() []string { return []string{"normal", "large"} }
 
 // ClientIP is how an endpoint learns the client's address.
 type ClientIP string
 
 // Preserved leaves the packet's source as it is (layer 4); header sets
-// X-Forwarded-For (layer 7).
+// X-Forwarded-For (layer 7); the versions of the PROXY protocol say it first on
+// each connection (forwarding proxy); none does not tell.
 const (
 	ClientIPPreserved ClientIP = "preserved"
 	ClientIPHeader    ClientIP = "header"
+	ClientIPProxyV1   ClientIP = "proxy_v1"
+	ClientIPProxyV2   ClientIP = "proxy_v2"
+	ClientIPNone      ClientIP = "none"
 )
 
 // Values lists the ways to tell the client's address.
-func (ClientIP) Values() []string { return []string{"preserved", "header"} }
+func (ClientIP) Values() []string {
+	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none"}
+}
 
 // AdminState is what the operator wants of an Endpoint or Node.
 type AdminState string
@@ -163,10 +197,18 @@ const (
 	CheckHTTP  CheckType = "http"
 	CheckHTTPS CheckType = "https"
 	CheckTCP   CheckType = "tcp"
+	CheckDNS   CheckType = "dns" // a query in one datagram
+	CheckUDP   CheckType = "udp" // any datagram
 )
 
 // Values lists the check types.
-func (CheckType) Values() []string { return []string{"http", "https", "tcp"} }
+func (CheckType) Values() []string { return []string{"http", "https", "tcp", "dns", "udp"} }
+
+// Web says whether the check is a request by HTTP.
+func (t CheckType) Web() bool { return t == CheckHTTP || t == CheckHTTPS }
+
+// Datagram says whether the check is a datagram and an answer to it.
+func (t CheckType) Datagram() bool { return t == CheckDNS || t == CheckUDP }
 
 // ProbeType is the protocol in which probers ask a service at its VIPs.
 type ProbeType string

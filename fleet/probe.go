@@ -11,6 +11,13 @@ import (
 // https port the name is also accepted as the TLS server name.
 const GatewayHost = "gateway.meridian.internal"
 
+// CookiesHeader is in a gateway's answers to layer 4 while it makes connections
+// of the SYN cookies of the region's balancers: its value is CookiesTaken.
+const (
+	CookiesHeader = "Meridian-Syn-Cookies"
+	CookiesTaken  = "taken"
+)
+
 // Probe is one check to make: what the synthetic prober, the gateway's and
 // layer 4's health checks ask of the rooms under probe. It is complete: the
 // rooms that run it add nothing of their own.

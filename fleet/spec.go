@@ -14,7 +14,9 @@ type Spec struct {
 	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
+	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
+	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
 }
 
@@ -42,10 +44,22 @@ type Location struct {
 type VIPs struct {
 	V4 []netip.Addr `json:"v4,omitempty" doc:"IPv4 addresses."`
 	V6 []netip.Addr `json:"v6,omitempty" doc:"IPv6 addresses."`
+
+	Prefixes []netip.Prefix `json:"prefixes,omitempty" doc:"Whole networks of VIPs, as 192.0.2.0/28 or 2001:db8:1::/64, for tcp and udp services: layer 4 takes packets for every address of them, BGP announces them as they are, and DNS does not answer with them."`
 }
 
-// All lists the IPv4 addresses, then the IPv6 ones.
+// All lists the IPv4 addresses, then the IPv6 ones, without the prefixes.
 func (v VIPs) All() []netip.Addr { return append(append([]netip.Addr{}, v.V4...), v.V6...) }
+
+// Networks lists what is announced: each address as a network of its own, then
+// the prefixes.
+func (v VIPs) Networks() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range v.All() {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return append(out, v.Prefixes...)
+}
 
 // BGP is how the nodes of a region announce its VIPs.
 type BGP struct {
@@ -72,6 +86,8 @@ type Node struct {
 	Addresses NodeAddrs  `json:"addresses" doc:"Its own addresses, used for tunnels, gossip and checks."`
 	Weight    int        `json:"weight,omitempty" doc:"Share of the region's traffic relative to its peers (1 to 1000)." default:"100"`
 	State     AdminState `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
+
+	QUICServerID uint32 `json:"quic_server_id,omitempty" doc:"What stands for a gateway in the QUIC connection ids that it gives out (1 to 4294967295), other than any other gateway's." default:"made from the name"`
 }
 
 // NodeAddrs are a node's own addresses, one by family.
@@ -93,8 +109,10 @@ func (n *Node) Has(r Role) bool {
 // Service is what users reach at the VIPs.
 type Service struct {
 	Service       string        `json:"service" doc:"Unique name of the service. Lower-case letters, digits and hyphens."`
-	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints."`
+	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints, unless forwarding is proxy."`
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
+	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
+	HTTP3         bool          `json:"http3,omitempty" doc:"Layer 4 forwards UDP at an https service's ports to the gateways too, and QUIC by connection id: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
 	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
@@ -104,8 +122,34 @@ type Service struct {
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
 	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
-	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip or l2_dsr." default:"ipip"`
-	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address." default:"header for http and https, else preserved"`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
+	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
+	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); with forwarding proxy: proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect), or none." default:"header for http and https, none with forwarding proxy, else preserved"`
+}
+
+// Gateway says whether clients' connections end at the gateways.
+func (s *Service) Gateway() bool { return s.Protocol.Gateway() || s.Forwarding == Proxy }
+
+// Affinity is what of a client layer 4 chooses by.
+type Affinity struct {
+	By       AffinityBy `json:"by,omitempty" doc:"flow (address and port), or source: all connections of a client go to one gateway or endpoint." default:"flow"`
+	V4Prefix int        `json:"v4_prefix,omitempty" doc:"With source: clients whose addresses begin with so many same bits count as one, IPv4 (8 to 32)." default:"32"`
+	V6Prefix int        `json:"v6_prefix,omitempty" doc:"Likewise, IPv6 (16 to 128). A household has 56 or 64." default:"128"`
+}
+
+// Layer4 is how layer 4 keeps flows.
+type Layer4 struct {
+	FlowTimeout FlowTimeout `json:"flow_timeout" doc:"When flows without packets are forgotten, where layer 4 keeps them."`
+	FlowRetire  Duration    `json:"flow_retire,omitempty" doc:"How long flows of before a change of gateways or endpoints are reckoned with (1m to 720h): so long, gateways pass packets of connections that they do not have on to former owners." default:"24h0m0s"`
+	LatencyOf   int         `json:"latency_of,omitempty" doc:"Gateways measure of one connection in so many (1 to 1000000) how long requests are on their way from the device to them: meridian_l7_arrival_seconds." default:"none"`
+	Ramp        Duration    `json:"ramp,omitempty" doc:"A gateway or endpoint that joins, or comes back, gets its share of new flows over this time, in five steps; 0 (up to 1h) at once." default:"0s"`
+}
+
+// FlowTimeout is when flows without packets are forgotten.
+type FlowTimeout struct {
+	TCP Duration `json:"tcp,omitempty" doc:"TCP (10s to 168h)." default:"1h0m0s"`
+	UDP Duration `json:"udp,omitempty" doc:"UDP (5s to 168h)." default:"1m0s"`
 }
 
 // ServiceProbe is what every region's probers ask a service at its VIPs, after
@@ -131,11 +175,13 @@ func (p *ServiceProbe) Kind(of Protocol) ProbeType {
 
 // Healthcheck is how endpoints of a service are checked.
 type Healthcheck struct {
-	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp. For a udp service it takes a port." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
+	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp; for a udp service also dns (a query for the SOA record of name, answered without an error) or udp (what send says, answered by anything, or by what expect.body says). A udp service without type or port is not checked." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
 	Path      string    `json:"path,omitempty" doc:"Path of an http or https check." default:"/health"`
 	ReadyPath string    `json:"ready_path,omitempty" doc:"Second path: while it fails the endpoint drains (keeps its connections, takes no new ones)." default:"none"`
 	Host      string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
-	Port      uint16    `json:"port,omitempty" doc:"Port to check. For a tcp or udp service layer 4 then checks it at the endpoint's own address, not through the VIP; without a port it checks tcp endpoints through the VIP, and udp endpoints not at all." default:"the endpoint's"`
+	Port      uint16    `json:"port,omitempty" doc:"Port to check. For a tcp or udp service layer 4 then checks it at the endpoint's own address; without a port it checks through the VIP, as clients' packets come." default:"the endpoint's"`
+	Name      string    `json:"name,omitempty" doc:"Name that a dns check asks for: one for which the endpoints have an answer."`
+	Send      string    `json:"send,omitempty" doc:"Text of the datagram of a udp check."`
 	Interval  Duration  `json:"interval,omitempty" doc:"Time between checks (100ms to 1h)." default:"5s"`
 	Timeout   Duration  `json:"timeout,omitempty" doc:"A check without an answer by then has failed; at most the interval." default:"2s"`
 	Fall      int       `json:"fall,omitempty" doc:"Failures in a row that make it down (1 to 100)." default:"3"`

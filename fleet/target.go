@@ -97,7 +97,7 @@ func (s *Snapshot) DirectTargets(region string) []Target {
 func (s *Snapshot) endpointTargets(region string, gateway bool) []Target {
 	var out []Target
 	for _, svc := range s.Spec.Services {
-		if svc.Protocol.Gateway() != gateway {
+		if svc.Gateway() != gateway {
 			continue
 		}
 		for _, p := range svc.Pools {

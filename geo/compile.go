@@ -17,17 +17,29 @@ func Compile(networks iter.Seq2[netip.Prefix, Place], classify func(Place) Class
 
 // CompileMarked is Compile with marks, which classify finds in the Places.
 func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class) (*Table, error) {
+	return build(networks, marks, classify, carried())
+}
+
+// CompilePlain is CompileMarked for what goes by addresses as they are: an IPv6
+// address that carries an IPv4 one has the class of the IPv6 address. In its
+// table Find gives no Carrier.
+func CompilePlain(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class) (*Table, error) {
+	return build(networks, marks, classify, nil)
+}
+
+// build lays carriers over the blocks of IPv6.
+func build(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classify func(Place) Class, carriers []span) (*Table, error) {
 	if marks == nil {
 		marks = &Marks{}
 	}
 	classes := newMemo(classify)
 	v4 := stretches{end: u128{0, 1<<32 - 1}, marks: &marks.v4, classes: classes, out: overlay{to: &writer{width: 32}}}
-	v6 := stretches{end: u128{^uint64(0), ^uint64(0)}, marks: &marks.v6, classes: classes, out: overlay{to: &writer{width: 128}, spans: carried()}}
+	v6 := stretches{end: u128{^uint64(0), ^uint64(0)}, marks: &marks.v6, classes: classes, out: overlay{to: &writer{width: 128}, spans: carriers}}
 	for p, place := range networks {
 		to := &v6
 		if p = p.Masked(); p.Addr().Is4() {
 			to = &v4
-		} else if isCarried(p) {
+		} else if carriers != nil && isCarried(p) {
 			continue // what a database says there is not of the client
 		}
 		if first, last := span4or6(p); !to.add(first, last, &place) {
@@ -35,7 +47,7 @@ func CompileMarked(networks iter.Seq2[netip.Prefix, Place], marks *Marks, classi
 		}
 	}
 	blocks4, blocks6 := v4.finish(), v6.finish()
-	if len(blocks4) == 1 {
+	if len(blocks4) == 1 && carriers != nil {
 		blocks6 = join(blocks6, blocks4[0].Class())
 	}
 	if classes.over {

@@ -20,6 +20,8 @@ type Identity struct {
 	gossip []byte
 	flow   []byte
 	cookie []byte
+	quic   [16]byte
+	syn    []byte
 	fleet  string
 	seal   cipher.AEAD
 	ca     *x509.Certificate
@@ -41,6 +43,8 @@ func New(k Key) (*Identity, error) {
 		gossip: k.derive("gossip", 32),
 		flow:   k.derive("flow", 32),
 		cookie: k.derive("cookie", 32),
+		quic:   [16]byte(k.derive("quic", 16)),
+		syn:    k.derive("syn-cookie", 32),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:   aead,
 		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -69,6 +73,10 @@ func (id *Identity) FlowKey(region string) [16]byte {
 	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))
 }
+
+// QUICKey gives the key of the connection ids that the fleet's gateways give
+// out: 16 octets (AES-128).
+func (id *Identity) QUICKey() [16]byte { return id.quic }
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.
@@ -106,5 +114,17 @@ func (id *Identity) CookieSecret(day int64) [16]byte {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(day))
 	mac.Write(b[:])
+	return [16]byte(mac.Sum(nil))
+}
+
+// SYNCookieKey gives the key of the SYN cookies that the nodes of a region make
+// and take in an epoch, counted from 1970 in units of the caller's: the same on
+// all of them, so that a gateway knows what a balancer has answered.
+func (id *Identity) SYNCookieKey(region string, epoch int64) [16]byte {
+	mac := hmac.New(sha256.New, id.syn)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(epoch))
+	mac.Write(b[:])
+	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))
 }

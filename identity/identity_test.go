@@ -179,6 +179,22 @@ func TestACertificateIsMintedAgainBeforeItExpires(t *testing.T) {
 
 // Balancers of one region agree on the flow key; another region's or fleet's
 // differs.
+func TestQUICKeyIsOneForAFleet(t *testing.T) {
+	key := func(first byte) [16]byte {
+		id, err := New(Key{first, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := id.QUICKey(); got == id.FlowKey("fra") || got == [16]byte{} {
+			t.Errorf("key %x", got)
+		}
+		return id.QUICKey()
+	}
+	if first, again := key(1), key(1); first != again || first == key(2) {
+		t.Error("expected one key for a fleet, and another for another fleet")
+	}
+}
+
 func TestFlowKeyIsOneForARegion(t *testing.T) {
 	of := func(k Key, region string) [16]byte {
 		id, err := New(k)
@@ -193,6 +209,25 @@ func TestFlowKeyIsOneForARegion(t *testing.T) {
 	}
 	if of(Key{1}, "iad") == fra || of(Key{2}, "fra") == fra {
 		t.Error("two regions or two fleets share a flow key")
+	}
+}
+
+// Nodes of one region agree on the SYN cookies of an epoch; another epoch's,
+// region's or fleet's differ.
+func TestSYNCookieKeyIsOneForARegionAndAnEpoch(t *testing.T) {
+	of := func(k Key, region string, epoch int64) [16]byte {
+		id, err := New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.SYNCookieKey(region, epoch)
+	}
+	now := of(Key{1}, "fra", 7)
+	if of(Key{1}, "fra", 7) != now {
+		t.Error("two nodes with one key differ")
+	}
+	if of(Key{1}, "fra", 8) == now || of(Key{1}, "nrt", 7) == now || of(Key{2}, "fra", 7) == now {
+		t.Error("two epochs, regions or fleets share a key")
 	}
 }
 

@@ -253,7 +253,7 @@ func (l *Lab) edgeArgs(r *Region, n *Node) []string {
 	argv = append(argv, "--health", l.own(r, n, healthPort),
 		"--control", l.everyGslb(nil, func(r *Region, n *Node) string { return l.at(r, n, xdsPort) }))
 	if l.in != nil {
-		return append(argv, "--device", "eth0", "--mtu", strconv.Itoa(insideMTU))
+		return append(argv, "--device", "eth0", "--pins", "", "--mtu", strconv.Itoa(insideMTU))
 	}
 	return append(argv, "--device", "none")
 }

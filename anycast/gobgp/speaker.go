@@ -122,8 +122,8 @@ func (s *Speaker) Apply(w *fleet.World) error {
 
 func (s *Speaker) fill(next *wanted, spec *fleet.Spec, r *fleet.Region, n *fleet.Node) error {
 	next.local = local{asn: r.BGP.ASN, routerID: routerID(n), v4: n.Addresses.V4, v6: n.Addresses.V6}
-	for _, vip := range append(r.VIPs.All(), spec.Anycast.All()...) {
-		next.own[netip.PrefixFrom(vip, vip.BitLen())] = true
+	for _, vip := range append(r.VIPs.Networks(), spec.Anycast.Networks()...) {
+		next.own[vip] = true
 	}
 	for _, nb := range r.BGP.Neighbors {
 		if len(nb.Nodes) > 0 && !slices.Contains(nb.Nodes, n.Name) {

@@ -88,10 +88,10 @@ func Make(in Input) Plan {
 	var p Plan
 	// No other region announces a regional VIP, so what is wrong with the
 	// region as a whole does not touch it.
-	for _, a := range region.VIPs.All() {
+	for _, a := range region.VIPs.Networks() {
 		p.Ads = append(p.Ads, advertisement(region, a, "regional VIP", nodeStep, nodeWhy))
 	}
-	for _, a := range in.Snapshot.Spec.Anycast.All() {
+	for _, a := range in.Snapshot.Spec.Anycast.Networks() {
 		p.Ads = append(p.Ads, advertisement(region, a, "anycast VIP", step, why))
 	}
 	return p
@@ -177,8 +177,8 @@ func (in *Input) othersDown(region string) bool {
 	return true
 }
 
-func advertisement(r *fleet.Region, vip netip.Addr, kind string, d degree, why string) fleet.Advertisement {
-	ad := fleet.Advertisement{Prefix: netip.PrefixFrom(vip, vip.BitLen()), MED: normalMED, Reason: kind}
+func advertisement(r *fleet.Region, vip netip.Prefix, kind string, d degree, why string) fleet.Advertisement {
+	ad := fleet.Advertisement{Prefix: vip, MED: normalMED, Reason: kind}
 	for _, s := range r.BGP.Communities {
 		if c, err := fleet.ParseCommunity(s); err == nil { // checked with the Spec
 			ad.Communities = append(ad.Communities, c)
@@ -226,8 +226,10 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 // checkNextHops asks each speaker for an address of every family that it
 // announces, since that is where routers are to send.
 func checkNextHops(spec *fleet.Spec, r *fleet.Region, errs *fleet.Errors) {
-	v4 := len(r.VIPs.V4)+len(spec.Anycast.V4) > 0
-	v6 := len(r.VIPs.V6)+len(spec.Anycast.V6) > 0
+	v4, v6 := false, false
+	for _, p := range append(r.VIPs.Networks(), spec.Anycast.Networks()...) {
+		v4, v6 = v4 || p.Addr().Is4(), v6 || p.Addr().Is6()
+	}
 	for i := range spec.Nodes {
 		n := &spec.Nodes[i]
 		if n.Region != r.ID || !n.Has(fleet.RoleBGP) {

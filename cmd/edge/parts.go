@@ -12,8 +12,10 @@ import (
 
 	"meridian/anycast"
 	"meridian/anycast/gobgp"
+	"meridian/cli"
 	"meridian/daemon"
 	"meridian/edge/l7"
+	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
 	"meridian/probe"
@@ -24,9 +26,15 @@ type flags struct {
 	daemon.Flags
 	Device    string
 	Mode      string
+	Pins      string
+	Flows     int
+	Geo       cli.List
+	SFlow     string
 	MTU       int
 	Health    string
 	AccessLog uint64
+
+	admin *admin
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -58,18 +66,18 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog}
 	if forwarded {
-		x, err := xdp.New(xdp.Config{Node: b.Node, Roles: xdp.Roles{L4: l4, L7: l7role}, Device: f.Device,
-			Mode: xdp.Mode(f.Mode), Key: xdp.Key(b.Identity.FlowKey(b.Region)), Health: b.Health, Log: b.Log})
+		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, daemon.Part{Name: "layer 4", Apply: x.Apply, Run: x.Run, Register: x.Register, Ready: x.Ready})
-		ready = x.Ready
+		parts = append(parts, more...)
+		ready, gateway.TakesCookies, gateway.Arrived = x.Ready, x.TakesCookies, x.Arrived
 	}
 	if l7role {
-		g, err := l7.New(l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}),
-			Logger: b.Log, MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog})
+		g, err := l7.New(gateway)
 		if err != nil {
 			return nil, err
 		}
@@ -91,6 +99,25 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, more...)
 	}
 	return parts, nil
+}
+
+// layer4 makes layer 4, and what looks after it.
+func (f *flags) layer4(b *daemon.Base, roles xdp.Roles) (*xdp.Layer4, []daemon.Part, error) {
+	source, watch, err := f.geo(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := xdp.New(xdp.Config{Node: b.Node, Roles: roles, Device: f.Device, Geo: source,
+		Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Flows: f.Flows, Key: xdp.Key(b.Identity.FlowKey(b.Region)),
+		QUIC:      []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())},
+		CookieKey: func(epoch int64) xdp.Key { return xdp.Key(b.Identity.SYNCookieKey(b.Region, epoch)) }, Health: b.Health, Log: b.Log})
+	if err != nil {
+		return nil, nil, err
+	}
+	f.admin.take(x)
+	parts := []daemon.Part{{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready}}
+	parts = append(parts, watch(x)...)
+	return x, append(parts, f.sflow(b, x)...), nil
 }
 
 // reconvergence is how long a node that stops goes on forwarding after it has

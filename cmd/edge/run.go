@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 
@@ -21,8 +22,12 @@ func run(ctx context.Context, args []string) error {
 	f.Flags.Register(fs, "/var/lib/edge", "l4,l7,bgp")
 	fs.StringVar(&f.Device, "device", "", "`DEVICE` for layer 4; \"none\" for a gateway without layer 4 (default the one with the node's address)")
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
+	fs.StringVar(&f.Pins, "pins", defaultPins, "`FOLDER` on a BPF file system where layer 4 goes on while this program is started again (see edge detach); empty: it ends with it")
+	fs.IntVar(&f.Flows, "flows", 1<<20, "remember `N` flows at slots that changed owners, 53 octets each (1024 to 100000000); another number forgets those of before")
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
 	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
+	fs.Var(&f.Geo, "geo", "geo database `FILE` (GeoIP2 schema), repeatable: one with places, one with AS numbers, for the Spec's defence; read again when replaced (default the embedded country database)")
+	fs.StringVar(&f.SFlow, "sflow", "", "`ADDR:PORT` of a collector that gets the packets sampled by the Spec's defence.sampling, as sFlow version 5")
 	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
@@ -36,6 +41,14 @@ func run(ctx context.Context, args []string) error {
 	}
 	if _, err := f.healthAddress(); err != nil {
 		return cli.Usagef(fs, "edge run: %v", err)
+	}
+	if f.Flows < 1024 || f.Flows > 100_000_000 {
+		return cli.Usagef(fs, "edge run: --flows: expected 1024 to 100000000")
+	}
+	if f.SFlow != "" {
+		if _, _, err := net.SplitHostPort(f.SFlow); err != nil {
+			return cli.Usagef(fs, "edge run: --sflow: %q is not ADDR:PORT", f.SFlow)
+		}
 	}
 	return f.run(ctx)
 }
@@ -52,6 +65,7 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.admin = &admin{data: f.Data, log: log}
 	registry := prometheus.NewRegistry()
 	d, err := daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build})
 	if err != nil {
@@ -65,7 +79,7 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.Static(daemon.Part{Name: "serving", Run: s.Run})
+	d.Static(daemon.Part{Name: "serving", Run: s.Run}, daemon.Part{Name: "admin socket", Run: f.admin.run})
 	d.Stopping = s.Stopping
 	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
 	return daemon.Again(d.Run(ctx))

@@ -5,7 +5,8 @@
 // One request's way: listen.go accepts its connection, server.go serves it and
 // lets it go in good order, proxy.go finds its service, try.go tries endpoints,
 // forward.go writes what an endpoint is asked and response.go what the client
-// is told; tunnel.go carries it on after an Upgrade. What a request needs of
+// is told; tunnel.go carries it on after an Upgrade. Connections of tcp services
+// with forwarding proxy stream.go passes on unread. What a request needs of
 // the Spec is one immutable generation (generation.go), swapped by Apply; a
 // request keeps the generation that it began with.
 //

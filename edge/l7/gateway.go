@@ -45,6 +45,14 @@ type Config struct {
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
 
+	// TakesCookies says whether this node makes connections of the SYN cookies of
+	// the region's balancers, which layer 4 wants to know; nil: it does not.
+	TakesCookies func() bool
+
+	// Arrived says how long ago the last packet with data of a client's connection
+	// came to the node's device, for those that are picked; nil: for none.
+	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s

@@ -26,7 +26,7 @@ type generation struct {
 	drain    time.Duration
 }
 
-// service is one http or https service.
+// service is one http or https service, or a tcp one with forwarding proxy.
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
@@ -47,7 +47,7 @@ type pool struct {
 type endpoint struct {
 	address   string // ADDRESS:PORT
 	vital     *vital
-	transport *http.Transport
+	transport *http.Transport // nil: of a tcp service
 }
 
 // live says whether an endpoint of any service is up.
@@ -74,11 +74,19 @@ func (gen *generation) live() bool {
 func (gen *generation) idle(port uint16) time.Duration {
 	var d time.Duration
 	for _, s := range gen.services {
-		if s != nil && slices.Contains(s.spec.Ports, port) {
+		if s != nil && s.spec.Protocol.Gateway() && slices.Contains(s.spec.Ports, port) {
 			d = max(d, s.spec.Timeouts.Idle.D())
 		}
 	}
 	return d
+}
+
+// stream gives the tcp service of a port, nil where there is none.
+func (gen *generation) stream(port uint16) *service {
+	if i, ok := gen.table.Stream(port); ok {
+		return gen.services[i]
+	}
+	return nil
 }
 
 // builder compiles a generation. What endpoints of the old one may be used
@@ -105,7 +113,7 @@ func (b *builder) generation() (*generation, error) {
 		gen.paused = n.State != fleet.Active
 	}
 	for i := range spec.Services {
-		if s := &spec.Services[i]; s.Protocol.Gateway() {
+		if s := &spec.Services[i]; s.Gateway() {
 			if gen.services[i], err = b.service(s); err != nil {
 				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
@@ -161,7 +169,11 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
 		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
-		out.endpoints = append(out.endpoints, &endpoint{target.Endpoint, vital, b.transport(key, trust)})
+		at := &endpoint{address: target.Endpoint, vital: vital}
+		if s.Protocol.Gateway() {
+			at.transport = b.transport(key, trust)
+		}
+		out.endpoints = append(out.endpoints, at)
 		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Live: &vital.Live})
 	}
 	out.balancer, err = balance.New(s.RoutingPolicy, members)

@@ -51,9 +51,11 @@ func (m MaxSegment) options(fd int, network string) error {
 // profile is what connections of a listener get; a listener whose profile
 // changes keeps its socket.
 type profile struct {
-	secure bool
-	idle   time.Duration
+	protocol fleet.Protocol
+	idle     time.Duration // of http and https
 }
+
+func (p profile) secure() bool { return p.protocol == fleet.HTTPS }
 
 // listener is one bound socket, whose connections go to the current server.
 type listener struct {
@@ -108,7 +110,7 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 	wanted := map[netip.AddrPort]profile{}
 	for _, a := range g.addresses(gen.world) {
 		for _, p := range gen.table.Ports() {
-			wanted[netip.AddrPortFrom(a, p.Number)] = profile{p.Protocol == fleet.HTTPS, gen.idle(p.Number)}
+			wanted[netip.AddrPortFrom(a, p.Number)] = profile{p.Protocol, gen.idle(p.Number)}
 		}
 	}
 	for at, l := range g.listeners {
@@ -129,7 +131,7 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 		switch {
 		case had == nil:
 			g.tasks.run(l.accept)
-		case had.secure == p.secure:
+		case had.protocol == p.protocol:
 			g.outlive(had)
 		default:
 			g.retire(had, nil, limit)

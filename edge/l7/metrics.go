@@ -43,6 +43,9 @@ type metrics struct {
 	failures     *prometheus.CounterVec
 	retries      *prometheus.CounterVec
 	overflow     *prometheus.CounterVec
+	streams      *prometheus.CounterVec
+	octets       *prometheus.CounterVec
+	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
 	acceptErrors prometheus.Counter
@@ -63,6 +66,9 @@ type serviceStats struct {
 	duration prometheus.Observer
 	retries  prometheus.Counter
 	overflow prometheus.Counter
+	streams  prometheus.Counter
+	received prometheus.Counter // octets of streams, from clients
+	sent     prometheus.Counter
 }
 
 func newMetrics(g *Gateway) *metrics {
@@ -73,13 +79,19 @@ func newMetrics(g *Gateway) *metrics {
 		g:        g,
 		services: map[string]*serviceStats{},
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
 		retries:  prometheus.NewCounterVec(opts("retries_total", "Tries after the first."), []string{"service"}),
 		overflow: prometheus.NewCounterVec(opts("retry_overflow_total", "Retries that the budget refused."), []string{"service"}),
+		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
+		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"service"}),
+		arrival: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "meridian_l7_arrival_seconds", Help: "From the arrival of a request's last packet at the device until the gateway begins with it, for the connections that layer4.latency_of picks.",
+			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, .001, .0025, .005, .01, .025, .1, 1},
+		}),
 		connections:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "meridian_l7_connections", Help: "Clients' connections, tunnels among them."}),
 		connErrors:   prometheus.NewCounter(opts("connection_errors_total", "Clients' connections that broke: TLS handshakes and the like.")),
 		acceptErrors: prometheus.NewCounter(opts("accept_errors_total", "Connections that could not be accepted.")),
@@ -102,6 +114,9 @@ func (m *metrics) service(name string) *serviceStats {
 		duration: m.duration.WithLabelValues(name),
 		retries:  m.retries.WithLabelValues(name),
 		overflow: m.overflow.WithLabelValues(name),
+		streams:  m.streams.WithLabelValues(name),
+		received: m.octets.WithLabelValues(name, "received"),
+		sent:     m.octets.WithLabelValues(name, "sent"),
 	}
 	for i := range s.classes {
 		class := "none"
@@ -132,7 +147,7 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -153,7 +168,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.connections, m.connErrors, m.acceptErrors}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -48,10 +49,13 @@ type exchange struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: h.g, gen: h.g.gen.Load(), w: w, r: r, port: h.port, scheme: "http", start: time.Now()}
-	if h.server.secure {
+	if h.server.secure() {
 		x.scheme = "https"
 	}
 	defer x.finish()
+	if h.g.cfg.Arrived != nil {
+		x.arrived()
+	}
 	if h.g.draining.Load() || h.server.leaving.Load() {
 		// HTTP/1.1 clients leave after this answer, HTTP/2 ones get a GOAWAY.
 		w.Header().Set("Connection", "close")
@@ -73,9 +77,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// arrived measures how long the request was on its way from the device to here.
+func (x *exchange) arrived() {
+	c, ok := x.r.Context().Value(connKey{}).(*conn)
+	if !ok {
+		return
+	}
+	client, ok := c.RemoteAddr().(*net.TCPAddr)
+	vip, ok2 := c.LocalAddr().(*net.TCPAddr)
+	if !ok || !ok2 {
+		return
+	}
+	if ago, ok := x.g.cfg.Arrived(client.AddrPort(), vip.AddrPort()); ok {
+		x.g.metrics.arrival.Observe(ago.Seconds())
+	}
+}
+
 // self answers layer 4's checks. Under any other host /health and /ready are
 // the service's own.
 func (x *exchange) self() {
+	if takes := x.g.cfg.TakesCookies; takes != nil && takes() {
+		x.w.Header()[fleet.CookiesHeader] = []string{fleet.CookiesTaken}
+	}
 	switch x.r.URL.Path {
 	case "/health":
 		x.say(http.StatusOK, "ok\n")

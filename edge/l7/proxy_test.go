@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"meridian/fleet"
@@ -61,6 +62,25 @@ func TestGatewayAnswersOnlyUnderItsOwnHost(t *testing.T) {
 	}
 	if status, _ := get(t, c, "http://www.demo.test/ready"); status != 200 {
 		t.Errorf("the service's /ready: %d", status)
+	}
+}
+
+// It tells layer 4 there, and nobody else, that it takes SYN cookies, as long as
+// it does.
+func TestGatewayTellsWhetherItTakesCookies(t *testing.T) {
+	b := backend(t, "b", nil)
+	var takes atomic.Bool
+	r := newRig(t, httpSpec("", b), func(c *Config) { c.TakesCookies = takes.Load })
+	r.waitState(b, fleet.Up)
+	says := func(host string) bool {
+		out := r.raw(webVIP, "GET /ready HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		return strings.Contains(out, fleet.CookiesHeader+": "+fleet.CookiesTaken)
+	}
+	for _, want := range []bool{false, true, false} {
+		takes.Store(want)
+		if says(fleet.GatewayHost) != want || says("www.demo.test") {
+			t.Errorf("takes cookies: %v, and says otherwise, or to others", want)
+		}
 	}
 }
 

@@ -11,13 +11,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"meridian/fleet"
 )
 
-// server is one http.Server; its listener side is a channel.
+// server is one http.Server, or what passes a port's streams on; its listener
+// side is a channel.
 type server struct {
 	profile
 	g       *Gateway
-	http    *http.Server
+	http    *http.Server // nil: for streams
+	port    uint16
 	arrived chan net.Conn
 	done    chan struct{}
 	once    sync.Once
@@ -62,11 +66,14 @@ func bare(c net.Conn) *conn {
 }
 
 func (g *Gateway) newServer(port uint16, p profile) *server {
-	s := &server{profile: p, g: g, at: &net.TCPAddr{Port: int(port)},
+	s := &server{profile: p, g: g, port: port, at: &net.TCPAddr{Port: int(port)},
 		arrived: make(chan net.Conn), done: make(chan struct{}), conns: map[*conn]bool{}}
+	if p.protocol == fleet.TCP {
+		return s
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(p.secure)
+	protocols.SetHTTP2(p.secure())
 	s.http = &http.Server{
 		Handler:           &handler{g: g, server: s, port: port},
 		Protocols:         protocols,
@@ -85,7 +92,7 @@ func (g *Gateway) newServer(port uint16, p profile) *server {
 		ConnState:   s.connState,
 		ErrorLog:    log.New(&strangers{g}, "", 0),
 	}
-	if p.secure {
+	if p.secure() {
 		s.http.TLSConfig = g.tlsConfig(port)
 	}
 	return s
@@ -150,9 +157,12 @@ func (g *Gateway) connClosed() {
 
 // serve runs until shutdown or close.
 func (s *server) serve() {
-	if s.secure {
+	switch {
+	case s.http == nil:
+		s.serveStreams()
+	case s.secure():
 		s.http.ServeTLS(s, "", "")
-	} else {
+	default:
 		s.http.Serve(s)
 	}
 }
@@ -197,6 +207,9 @@ func (s *server) Addr() net.Addr { return s.at }
 func (s *server) shutdown(ctx context.Context) error {
 	s.leaving.Store(true)
 	s.Close()
+	if s.http == nil {
+		return s.streamsEnd(ctx)
+	}
 	for s.closeIdle(time.Now()) > 0 && pauseFor(ctx, 10*time.Millisecond) {
 	}
 	return s.http.Shutdown(ctx)
@@ -233,6 +246,10 @@ func (s *server) closeIdle(now time.Time) int {
 
 func (s *server) close() {
 	s.Close()
+	if s.http == nil {
+		s.cutStreams()
+		return
+	}
 	s.http.Close()
 }
 

@@ -33,7 +33,7 @@ func (x *exchange) tunnel(res *http.Response) {
 		x.flag = flagClientGone
 		return
 	}
-	x.join(client, rw.Reader, backend)
+	_, x.sent = join(x.g.base, client, rw.Reader, backend)
 }
 
 // switched writes the 101 answer.
@@ -53,26 +53,40 @@ func (x *exchange) switched(w *bufio.Writer, res *http.Response, protocol string
 	return w.Flush()
 }
 
-// join copies both ways. The end of one direction is passed on; the other goes
-// on until it ends as well, or fails.
-func (x *exchange) join(client net.Conn, buffered *bufio.Reader, backend io.ReadWriteCloser) {
+// join copies both ways, from the client by way of what was read of it ahead,
+// until ctx ends at the latest. The end of one direction is passed on; the other
+// goes on until it ends as well, or fails.
+func join(ctx context.Context, client net.Conn, ahead io.Reader, backend io.ReadWriteCloser) (received, sent int64) {
 	both := func() { client.Close(); backend.Close() }
-	defer context.AfterFunc(x.g.base, both)()
-	done := make(chan error, 2)
+	defer context.AfterFunc(ctx, both)()
+	up, down := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := io.Copy(backend, buffered)
-		done <- halfClose(backend, err)
+		var err error
+		received, err = io.Copy(backend, ahead)
+		up <- halfClose(backend, err)
 	}()
 	go func() {
-		n, err := io.Copy(client, backend)
-		x.sent = n
-		done <- halfClose(client, err)
+		var err error
+		sent, err = io.Copy(client, backend)
+		down <- halfClose(client, err)
 	}()
-	if err := <-done; err != nil {
+	var err error
+	select {
+	case err = <-up:
+		up = nil
+	case err = <-down:
+		down = nil
+	}
+	if err != nil {
 		both()
 	}
-	<-done
+	if up != nil {
+		<-up
+	} else {
+		<-down
+	}
 	both()
+	return received, sent
 }
 
 // halfClose tells the other side that no more follows.

@@ -33,11 +33,12 @@ func TestCheck(t *testing.T) {
 		}
 		return strings.Join(out, ", ")
 	}
-	const noPort = "services[1].healthcheck.port: expected the port of a tcp, http or https check; without one the endpoints of a udp service are not checked"
+	const noPort = "services[1].healthcheck.port: expected the port of a tcp, http or https check; without one the endpoints of a udp service are checked by type dns or udp alone"
 	for _, c := range []struct{ name, check, want string }{
 		{"udp, unchecked", "interval: 1s", ""},
 		{"udp, checked by http", "type: http, port: 8080", ""},
 		{"udp, checked by tcp", "port: 53", ""},
+		{"udp, checked by queries", "type: dns, name: example.com", ""},
 		{"udp, checked by http nowhere", "type: http", noPort},
 		{"udp, ready nowhere", "ready_path: /ready", noPort},
 	} {
@@ -54,6 +55,69 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			compiles(t, c.want, "ANYCAST", c.anycast, "WEB", c.web, "DNS", c.dns, "CHECK", "")
+		})
+	}
+}
+
+// Services at one port go one way, since layer 4 sees no host names.
+func TestServicesAtOnePortGoOneWay(t *testing.T) {
+	const spec = `
+anycast: {v4: [198.51.100.1]}
+regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
+services:
+  - {service: a, protocol: http, ports: [80], hosts: [a.test], pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
+  - {service: b, protocol: http, ports: [80, 81], hosts: [b.test], B, pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
+`
+	for b, want := range map[string]string{
+		"retries: {attempts: 1}":               "",
+		"forwarding: gue":                      `services[1].forwarding: gue: service "a" at the same port (tcp/80) has ipip`,
+		"ring: large":                          `services[1].ring: large: service "a" at the same port (tcp/80) has normal`,
+		"affinity: {by: source}":               `services[1].affinity: is another than service "a"'s, which is at the same port (tcp/80)`,
+		"affinity: {by: flow, v4_prefix: 32}":  "",
+		"affinity: {v4_prefix: 24}":            "services[1].affinity: v4_prefix and v6_prefix are for by: source",
+		"affinity: {by: source, v4_prefix: 4}": "services[1].affinity.v4_prefix: 4 is not between 8 and 32",
+		"all_ports: true":                      "services[1].all_ports: is for a tcp or udp service: a gateway listens at ports that it knows",
+		"http3: true":                          "services[1].http3: is for an https service, and this is http",
+		"healthcheck: {type: dns}":             "services[1].healthcheck.type: dns is for a udp service, and this is http",
+		"healthcheck: {send: hello}":           "services[1].healthcheck.send: expected 1 to 512 octets for a udp check, and none for another",
+		"healthcheck: {name: example.com}":     "services[1].healthcheck.name: is for a dns check, and this is http",
+	} {
+		t.Run(b, func(t *testing.T) {
+			_, err := fleet.Compile([]byte(strings.Replace(spec, "B", b, 1)), 0, Check)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("error %v, expected %q", err, want)
+			}
+		})
+	}
+}
+
+// All ports of a protocol are one service's, beside those of others; and
+// prefixes are networks that do not overlap.
+func TestAllPortsAndPrefixes(t *testing.T) {
+	const spec = `
+anycast: {prefixes: [ANY]}
+regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {prefixes: [192.0.2.0/28, "2001:db8:1::/64"]}}]
+services:
+  - {service: web, protocol: tcp, ports: [80], pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
+  - {service: all, protocol: tcp, all_ports: true, ports: [PORTS], pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
+  - {service: udp, protocol: udp, all_ports: true, ports: [53], pools: [{id: main, endpoints: [{address: "10.9.0.1:53"}]}]}
+`
+	for _, c := range []struct{ prefix, ports, also, want string }{
+		{"198.51.100.0/24", "80", "", ""},
+		{"198.51.100.0/24", "80, 81", "", "services[1].ports: expected one, for checks and probes: the service has all"},
+		{"198.51.100.0/24", "81", "", "services[1].pools[0].endpoints[0].address: port 80: expected the service's, [81], where the endpoint is checked"},
+		{"198.51.100.0/24", "80", "  - {service: two, protocol: tcp, all_ports: true, ports: [80], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}\n",
+			"services[3].all_ports: all of tcp is already used by another service"},
+		{"192.0.2.8/29", "80", "", "anycast.prefixes[0]: 192.0.2.8/29 overlaps 192.0.2.0/28 at regions[0].vips.prefixes[0]"},
+		{"198.51.100.1/24", "80", "", "anycast.prefixes[0]: 198.51.100.1/24 has bits beyond its length; expected 198.51.100.0/24"},
+		{"198.51.100.1/32", "80", "", "anycast.prefixes[0]: 198.51.100.1/32 is one address: expected it under v4 or v6"},
+		{"0.0.0.0/0", "80", "", "anycast.prefixes[0]: 0.0.0.0/0 cannot be a network of VIPs"},
+	} {
+		t.Run(c.prefix+" "+c.ports, func(t *testing.T) {
+			_, err := fleet.Compile([]byte(strings.NewReplacer("ANY", c.prefix, "PORTS", c.ports).Replace(spec)+c.also), 0, Check)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, expected %q", err, c.want)
+			}
 		})
 	}
 }

@@ -6,9 +6,15 @@ import (
 	"strings"
 )
 
-// Slots is the size of layer 4's rings: a prime, and more than a hundred times
-// as many as a region has gateways, so that shares are even to about 1 %.
-const Slots = 65537
+const (
+	// Slots is the size of layer 4's rings: a prime, and more than a hundred
+	// times as many as a region has gateways, so that shares are even to about
+	// 1 %.
+	Slots = 65537
+
+	// LargeSlots is that of large ones, for ten times as many members.
+	LargeSlots = 655373
+)
 
 // Member is one that a ring chooses among.
 type Member struct {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,8 +22,10 @@ import (
 // that its kernel takes packets for them, and sees to it that the node does
 // not claim them on its links.
 //
+// A network of VIPs is a local route to that device.
+//
 // The addresses are told from everybody else's by a mark: IPv4 ones carry the
-// label lo:meridian, IPv6 ones our number in IFA_PROTO. What a crashed run has
+// label lo:meridian, IPv6 ones our number in IFA_PROTO, routes the same number. What a crashed run has
 // left is adopted or removed by the next Apply. Linux before 5.18 keeps no
 // IFA_PROTO: there only the run that put an IPv6 address on takes it off.
 type Addresses struct {
@@ -53,9 +56,12 @@ func (a *Addresses) Apply(w *fleet.World) error {
 	if n == nil {
 		return fmt.Errorf("VIP addresses: node %q is not in the Spec", a.node)
 	}
-	vips := append(w.Snapshot.Spec.Anycast.All(), w.Snapshot.Region(n.Region).VIPs.All()...)
+	anycast, regional := w.Snapshot.Spec.Anycast, w.Snapshot.Region(n.Region).VIPs
 	return a.with(func(nl *netlink.Handle, lo netlink.Link) error {
-		if err := a.bring(nl, lo, vips); err != nil {
+		if err := a.bring(nl, lo, append(anycast.All(), regional.All()...)); err != nil {
+			return err
+		}
+		if err := bringNetworks(nl, lo, append(slices.Clone(anycast.Prefixes), regional.Prefixes...)); err != nil {
 			return err
 		}
 		dev, err := deviceOf(nl, a.device, n.Addresses.V4, n.Addresses.V6)
@@ -70,7 +76,9 @@ func (a *Addresses) Apply(w *fleet.World) error {
 
 // Close takes all VIPs off.
 func (a *Addresses) Close() error {
-	return a.with(func(nl *netlink.Handle, lo netlink.Link) error { return a.bring(nl, lo, nil) })
+	return a.with(func(nl *netlink.Handle, lo netlink.Link) error {
+		return errors.Join(a.bring(nl, lo, nil), bringNetworks(nl, lo, nil))
+	})
 }
 
 func (a *Addresses) with(f func(*netlink.Handle, netlink.Link) error) error {

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"math"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -118,10 +119,55 @@ func TestAddressesSettleTheLink(t *testing.T) {
 	}))
 }
 
+// Networks of VIPs are local routes, which come and go with the World; other
+// local routes stay.
+func TestNetworksOfAddresses(t *testing.T) {
+	testkit.Root(t)
+	ns, err := netns.New("gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	apply := func(prefixes string) {
+		t.Helper()
+		spec := strings.Replace(addressSpec, "v4: [192.0.2.1]", "v4: [192.0.2.1], prefixes: ["+prefixes+"]", 1)
+		if err := ns.Do(func() error { return NewAddresses("gw", "", nil).Apply(worldOf(t, spec)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(when string, want map[string]bool) {
+		t.Helper()
+		for addr, local := range want {
+			if err := ns.Holds(netip.MustParseAddr(addr)); (err == nil) != local {
+				t.Errorf("%s: %s: %v", when, addr, err)
+			}
+		}
+	}
+	lo, err := ns.Netlink().LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := localRoute(lo, netip.MustParsePrefix("10.98.0.0/24"))
+	other.Protocol = 4
+	if err := ns.Netlink().RouteAdd(other); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		apply(`203.0.113.0/28, "2001:db8:b::/64"`)
+		expect("at first", map[string]bool{"203.0.113.1": true, "203.0.113.15": true, "203.0.113.16": false, "2001:db8:b::99": true, "10.98.0.7": true})
+	}
+	apply("203.0.113.0/27")
+	expect("after a change", map[string]bool{"203.0.113.1": true, "203.0.113.31": true, "2001:db8:b::99": false, "10.98.0.7": true})
+	if err := ns.Do(NewAddresses("gw", "", nil).Close); err != nil {
+		t.Fatal(err)
+	}
+	expect("after the end", map[string]bool{"203.0.113.1": false, "10.98.0.7": true})
+}
+
 // The segments that clients are told to send leave room for either outer
 // header.
 func TestMSS(t *testing.T) {
-	if got4, got6 := MSS(1500, false), MSS(1500, true); got4 != 1420 || got6 != 1400 {
-		t.Errorf("MSS %d and %d, expected 1420 and 1400", got4, got6)
+	if got4, got6 := MSS(1500, false), MSS(1500, true); got4 != 1412 || got6 != 1392 {
+		t.Errorf("MSS %d and %d, expected 1412 and 1392", got4, got6)
 	}
 }

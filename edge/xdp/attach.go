@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 )
 
 // attach puts a program at a device; it is off again when the link closes or
@@ -37,4 +38,16 @@ func attach(prog *ebpf.Program, device int, name string, mode Mode, log *slog.Lo
 		log.Warn("packets that the device merges will be taken for too long", "error", err)
 	}
 	return l, Generic, nil
+}
+
+// attachedGeneric is XDP_ATTACHED_SKB of the kernel's if_link.h.
+const attachedGeneric = 2
+
+// modeOf gives the mode in which a program is at a device.
+func modeOf(nl *netlink.Handle, device int) Mode {
+	dev, err := nl.LinkByIndex(device)
+	if err == nil && dev.Attrs().Xdp != nil && dev.Attrs().Xdp.AttachMode == attachedGeneric {
+		return Generic
+	}
+	return Native
 }

@@ -26,16 +26,33 @@ type benchEthHeader struct {
 const (
 	benchMapUnderTest     = "under_test"
 	benchProgBench        = "bench"
+	benchProgFlood        = "flood"
 	benchProgNothing      = "nothing"
+	benchVarBefore        = "before"
+	benchVarBtfArrivalKey = "btf_arrival_key"
+	benchVarBtfDefendFlag = "btf_defend_flag"
 	benchVarBtfDuty       = "btf_duty"
 	benchVarBtfForward    = "btf_forward"
+	benchVarBtfGateMode   = "btf_gate_mode"
+	benchVarBtfListHead   = "btf_list_head"
+	benchVarBtfListNode   = "btf_list_node"
+	benchVarBtfListRow    = "btf_list_row"
+	benchVarBtfMode       = "btf_mode"
+	benchVarBtfNetwork    = "btf_network"
+	benchVarBtfNodeFlag   = "btf_node_flag"
 	benchVarBtfOrder      = "btf_order"
+	benchVarBtfQuicHow    = "btf_quic_how"
 	benchVarBtfReason     = "btf_reason"
 	benchVarBtfReply      = "btf_reply"
+	benchVarBtfRule       = "btf_rule"
+	benchVarBtfSample     = "btf_sample"
+	benchVarBtfServerKey  = "btf_server_key"
+	benchVarBtfVipFlag    = "btf_vip_flag"
 	benchVarExpected      = "expected"
 	benchVarFlowCountMask = "flow_count_mask"
 	benchVarGrown         = "grown"
 	benchVarLinkHeader    = "link_header"
+	benchVarRestored      = "restored"
 	benchVarSeed          = "seed"
 	benchVarWrong         = "wrong"
 )
@@ -83,6 +100,7 @@ type benchSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchProgramSpecs struct {
 	Bench   *ebpf.ProgramSpec `ebpf:"bench"`
+	Flood   *ebpf.ProgramSpec `ebpf:"flood"`
 	Nothing *ebpf.ProgramSpec `ebpf:"nothing"`
 }
 
@@ -97,15 +115,31 @@ type benchMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchVariableSpecs struct {
+	Before        *ebpf.VariableSpec `ebpf:"before"`
+	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
+	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
+	BtfGateMode   *ebpf.VariableSpec `ebpf:"btf_gate_mode"`
+	BtfListHead   *ebpf.VariableSpec `ebpf:"btf_list_head"`
+	BtfListNode   *ebpf.VariableSpec `ebpf:"btf_list_node"`
+	BtfListRow    *ebpf.VariableSpec `ebpf:"btf_list_row"`
+	BtfMode       *ebpf.VariableSpec `ebpf:"btf_mode"`
+	BtfNetwork    *ebpf.VariableSpec `ebpf:"btf_network"`
+	BtfNodeFlag   *ebpf.VariableSpec `ebpf:"btf_node_flag"`
 	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
+	BtfQuicHow    *ebpf.VariableSpec `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
 	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
+	BtfRule       *ebpf.VariableSpec `ebpf:"btf_rule"`
+	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
+	BtfServerKey  *ebpf.VariableSpec `ebpf:"btf_server_key"`
+	BtfVipFlag    *ebpf.VariableSpec `ebpf:"btf_vip_flag"`
 	Expected      *ebpf.VariableSpec `ebpf:"expected"`
 	FlowCountMask *ebpf.VariableSpec `ebpf:"flow_count_mask"`
 	Grown         *ebpf.VariableSpec `ebpf:"grown"`
 	LinkHeader    *ebpf.VariableSpec `ebpf:"link_header"`
+	Restored      *ebpf.VariableSpec `ebpf:"restored"`
 	Seed          *ebpf.VariableSpec `ebpf:"seed"`
 	Wrong         *ebpf.VariableSpec `ebpf:"wrong"`
 }
@@ -143,15 +177,31 @@ func (m *benchMaps) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchVariables struct {
+	Before        *ebpf.Variable `ebpf:"before"`
+	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
+	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
+	BtfGateMode   *ebpf.Variable `ebpf:"btf_gate_mode"`
+	BtfListHead   *ebpf.Variable `ebpf:"btf_list_head"`
+	BtfListNode   *ebpf.Variable `ebpf:"btf_list_node"`
+	BtfListRow    *ebpf.Variable `ebpf:"btf_list_row"`
+	BtfMode       *ebpf.Variable `ebpf:"btf_mode"`
+	BtfNetwork    *ebpf.Variable `ebpf:"btf_network"`
+	BtfNodeFlag   *ebpf.Variable `ebpf:"btf_node_flag"`
 	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
+	BtfQuicHow    *ebpf.Variable `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
 	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
+	BtfRule       *ebpf.Variable `ebpf:"btf_rule"`
+	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
+	BtfServerKey  *ebpf.Variable `ebpf:"btf_server_key"`
+	BtfVipFlag    *ebpf.Variable `ebpf:"btf_vip_flag"`
 	Expected      *ebpf.Variable `ebpf:"expected"`
 	FlowCountMask *ebpf.Variable `ebpf:"flow_count_mask"`
 	Grown         *ebpf.Variable `ebpf:"grown"`
 	LinkHeader    *ebpf.Variable `ebpf:"link_header"`
+	Restored      *ebpf.Variable `ebpf:"restored"`
 	Seed          *ebpf.Variable `ebpf:"seed"`
 	Wrong         *ebpf.Variable `ebpf:"wrong"`
 }
@@ -161,12 +211,14 @@ type benchVariables struct {
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchPrograms struct {
 	Bench   *ebpf.Program `ebpf:"bench"`
+	Flood   *ebpf.Program `ebpf:"flood"`
 	Nothing *ebpf.Program `ebpf:"nothing"`
 }
 
 func (p *benchPrograms) Close() error {
 	return _BenchClose(
 		p.Bench,
+		p.Flood,
 		p.Nothing,
 	)
 }

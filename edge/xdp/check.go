@@ -26,7 +26,8 @@ type checker struct {
 	node    string // vantage of the observations
 	dial    func(ctx context.Context, way checkWay) (net.Conn, error)
 	report  func(fleet.Observation)
-	latency atomic.Int64 // smoothed, of passed checks
+	takes   func(fleet.Target, bool) // whether a gateway that answers takes SYN cookies; may be nil
+	latency atomic.Int64             // smoothed, of passed checks
 }
 
 // run checks until ctx ends. Checks overlap where one takes longer than the
@@ -93,6 +94,9 @@ func (c *checker) tell(r checkResult, took time.Duration) {
 	if r.err != nil {
 		o.Cause, o.Detail = causeOf(r.err), r.err.Error()
 	}
+	if r.err == nil && c.takes != nil {
+		c.takes(o.Target, r.cookies)
+	}
 	c.report(o)
 	if r.err == nil && c.plan.readyPath != "" {
 		o.Check, o.OK = "ready", !r.draining
@@ -115,6 +119,7 @@ func checkTimeout(latency time.Duration) time.Duration {
 type checkResult struct {
 	err      error
 	draining bool // alive, but asks for no new work
+	cookies  bool // it says that it takes SYN cookies
 }
 
 func (c *checker) by(ctx context.Context, way checkWay) checkResult {
@@ -123,8 +128,11 @@ func (c *checker) by(ctx context.Context, way checkWay) checkResult {
 		return checkResult{err: err}
 	}
 	defer conn.Close()
-	if c.plan.kind == fleet.CheckTCP {
+	switch {
+	case c.plan.kind == fleet.CheckTCP:
 		return checkResult{}
+	case c.plan.kind.Datagram():
+		return checkResult{err: c.ask(conn)}
 	}
 	host := c.plan.host
 	if host == "" {
@@ -149,7 +157,7 @@ func (c *checker) by(ctx context.Context, way checkWay) checkResult {
 	if resp, err = get(conn, r, host, c.plan.readyPath); err != nil {
 		return checkResult{err: err}
 	}
-	return checkResult{draining: !expected([]string{"2xx"}, resp.status)}
+	return checkResult{draining: !expected([]string{"2xx"}, resp.status), cookies: resp.cookies}
 }
 
 // open connects, and speaks TLS if the check is https.
@@ -194,6 +202,8 @@ type answer struct {
 	status int
 	body   string // its first bodyLimit octets
 	closes bool   // the connection takes no further request
+
+	cookies bool // whose server takes SYN cookies
 }
 
 // bodyLimit is how much of an answer's body a check reads, octets.
@@ -212,7 +222,8 @@ func get(conn net.Conn, r *bufio.Reader, host, path string) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("answer to %s: %w", path, err)
 	}
-	return answer{resp.StatusCode, string(b), resp.Close || len(b) == bodyLimit}, nil
+	return answer{status: resp.StatusCode, body: string(b), closes: resp.Close || len(b) == bodyLimit,
+		cookies: resp.Header.Get(fleet.CookiesHeader) == fleet.CookiesTaken}, nil
 }
 
 func expected(list []string, status int) bool {
@@ -243,7 +254,12 @@ func causeOf(err error) fleet.Cause {
 	var ne net.Error
 	var status *statusError
 	var t *tlsError
+	var rcode *rcodeError
 	switch {
+	case errors.As(err, &rcode):
+		return fleet.CauseRcode
+	case errors.Is(err, errNoAnswer):
+		return fleet.CauseProtocol
 	case errors.As(err, &status):
 		return fleet.CauseStatus
 	case errors.Is(err, errBody):

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 // Mode is how the program is attached.
@@ -38,7 +40,27 @@ type Config struct {
 	Device string // empty: the one that holds the node's own address
 	Mode   Mode   // empty: Auto
 	Key    Key    // of the flow hash; one for the region
-	Flows  int    // flows to remember, 16 octets each; 0: 1,048,576
+	Flows  int    // flows to remember, 53 octets each; 0: 1,048,576
+
+	// Pins is a folder on a BPF file system where tables and program outlive the
+	// process, for the next to take up (see Detach); empty: they go with Run.
+	Pins string
+
+	// QUIC are the ways in which the fleet's gateways write connection ids: the
+	// newest and, for as long as connections of theirs last, earlier ones under
+	// other rotation numbers. None: QUIC goes by its addresses and ports.
+	QUIC []quiclb.Config
+	// CookieKey gives the key of SYN cookies of an epoch of length CookieEpoch,
+	// counted from 1970; one for the region. nil: balancers make no cookies.
+	CookieKey func(epoch int64) Key
+
+	// NoSecondChance has a gateway keep what is not its own, for the kernel to
+	// reset: to compare, or where all gateways share their connections.
+	NoSecondChance bool
+
+	// Geo gives the database by which countries and AS numbers are told, when
+	// the Spec first lists any; nil: such a Spec is refused.
+	Geo func() (geo.Source, error)
 
 	Health Health       // with L4
 	Log    *slog.Logger // nil: none

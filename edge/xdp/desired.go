@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meridian/edge/maglev"
+	"meridian/edge/quiclb"
 	"meridian/fleet"
 )
 
@@ -16,27 +17,99 @@ type desired struct {
 	own4, own6 netip.Addr // zero where the node has none
 	balances   bool
 	unpacks    bool
-	balancers  []netip.Addr // who may tunnel to this node
+	cookies    fleet.SynCookies
+	balancers  []netip.Addr // who may tunnel to this node: balancers, and gateways that pass on what is another's
 	addresses  []netip.Addr // VIPs, with and without services
+	networks   []netip.Prefix
+	keep       keeping
 	frontends  []frontend
 	groups     []group
 	checks     []checkPlan
 }
 
+// keeping is how flows are kept, and how members join.
+type keeping struct {
+	tcp, udp time.Duration // without packets, until they are forgotten
+	retire   time.Duration // after which flows of an earlier ring are taken to have ended
+	stamp    int           // of one connection in so many arrivals are noted; 0: of none
+	ramp     time.Duration // over which a member that joins gets its share; 0: at once
+}
+
 // frontend is one VIP as the program looks it up.
 type frontend struct {
 	addr    netip.Addr
-	port    uint16
+	bits    int    // of the network that begins with addr, all of which it is for; 0: none
+	port    uint16 // 0: all that have no frontend of their own
 	proto   uint8
 	service string // one of the services there, for people
 	group   int    // index in desired.groups
+	by      mask   // what of a client its packets go by
+	quic    bool   // connection ids say members
+}
+
+// mask is what counts of a client's address, as the tables have it, and whether
+// the port does.
+type mask struct {
+	address [2]uint64
+	port    uint16
+}
+
+var wholeFlow = mask{[2]uint64{^uint64(0), ^uint64(0)}, ^uint16(0)}
+
+// maskOf gives the mask of an affinity at VIPs of one family.
+func maskOf(a fleet.Affinity, v4 bool) mask {
+	if a.By == fleet.ByFlow {
+		return wholeFlow
+	}
+	bits := uint(a.V6Prefix)
+	if v4 {
+		bits = 96 + uint(a.V4Prefix)
+	}
+	return mask{address: [2]uint64{upper(min(bits, 64)), upper(max(bits, 64) - 64)}}
+}
+
+// upper gives a word whose upper bits are set, so many.
+func upper(bits uint) uint64 { return ^(^uint64(0) >> bits) }
+
+// fragmentRow is the VIP of later fragments, which show no port: they go by the
+// ring of the first service at their address and protocol.
+type fragmentRow struct {
+	frontend
+	of edgeVipKey // that service's
+}
+
+// fragmentRows gives one for each address and protocol with a service.
+func (d *desired) fragmentRows() []fragmentRow {
+	var out []fragmentRow
+	seen := map[edgeVipKey]bool{}
+	for _, f := range d.frontends {
+		if f.port == 0 {
+			seen[f.key()] = true // fragments go as all its packets do
+		}
+	}
+	for _, f := range d.frontends {
+		row := fragmentRow{f, f.key()}
+		if row.port = 0; !seen[row.key()] {
+			seen[row.key()] = true
+			out = append(out, row)
+		}
+	}
+	return out
 }
 
 // group is a set of members that share a ring.
 type group struct {
 	id       string
+	large    bool     // its ring has many slots
 	gateways bool     // else endpoints of a tcp or udp service
 	members  []member // in the Spec's order; may be empty
+}
+
+func (g *group) slots() int {
+	if g.large {
+		return maglev.LargeSlots
+	}
+	return maglev.Slots
 }
 
 // member is one way to one gateway or endpoint.
@@ -45,6 +118,7 @@ type member struct {
 	name   string // in the ring; the same on every balancer
 	weight int
 	admin  fleet.AdminState
+	server [quiclb.ServerLen]byte // of a gateway, in the connection ids that it gives out
 }
 
 // memberKey says which entry of the endpoint table a member has: the target
@@ -53,6 +127,7 @@ type memberKey struct {
 	target fleet.Target
 	addr   netip.Addr // outer destination, or for l2_dsr the host on the link
 	how    edgeForward
+	gue    bool // with UDP between outer header and packet
 }
 
 // checkPlan is how one target is checked.
@@ -63,6 +138,8 @@ type checkPlan struct {
 	host      string
 	path      string
 	readyPath string // empty: none
+	name      string // of a dns check
+	send      string // datagram of a udp check
 	expect    fleet.Expect
 	interval  time.Duration
 	timeout   time.Duration
@@ -74,6 +151,7 @@ type checkPlan struct {
 type checkWay struct {
 	vip netip.AddrPort
 	key memberKey
+	udp bool
 }
 
 const (
@@ -102,23 +180,31 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 	region := snap.Region(n.Region)
 	var errs fleet.Errors
 	maglev.Check(snap.Spec, &errs)
+	quiclb.Check(snap.Spec, &errs)
 	if err := errs.Err(); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	p := &planner{
-		d:    &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7},
+		d: &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7,
+			cookies: snap.Spec.Defence.Cookies()},
 		snap: snap, node: n, groups: map[string]int{}, checks: map[fleet.Target]int{}, seen: map[frontend]bool{},
 	}
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
+	p.d.networks = append(slices.Clone(snap.Spec.Anycast.Prefixes), region.VIPs.Prefixes...)
+	l := &snap.Spec.Layer4
+	p.d.keep = keeping{tcp: l.FlowTimeout.TCP.D(), udp: l.FlowTimeout.UDP.D(), retire: l.FlowRetire.D(), ramp: l.Ramp.D(), stamp: l.LatencyOf}
 	for i := range snap.Spec.Nodes {
-		// A disabled balancer still counts: its last packets may be on their way.
-		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && b.Has(fleet.RoleL4) {
+		// A disabled node still counts: its last packets may be on their way.
+		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && (b.Has(fleet.RoleL4) || b.Has(fleet.RoleL7)) {
 			p.d.balancers = append(p.d.balancers, valid(b.Addresses.V4, b.Addresses.V6)...)
 		}
 	}
-	if roles.L4 {
+	for _, proxied := range []bool{false, true} { // so that gateways are checked by http or https where there is any
 		for i := range snap.Spec.Services {
-			p.service(&snap.Spec.Services[i])
+			// A gateway knows the gateways' rings too: to pass on what is another's.
+			if s := &snap.Spec.Services[i]; (s.Forwarding == fleet.Proxy) == proxied && (roles.L4 || s.Gateway()) {
+				p.service(s)
+			}
 		}
 	}
 	return p.d, nil
@@ -132,21 +218,42 @@ func valid(addrs ...netip.Addr) []netip.Addr {
 }
 
 func (p *planner) service(s *fleet.Service) {
-	proto := uint8(protoTCP)
-	if s.Protocol == fleet.UDP {
-		proto = protoUDP
-	}
 	for _, port := range s.Ports {
 		for _, vip := range p.d.addresses {
-			at := frontend{addr: vip, port: port, proto: proto}
-			if p.seen[at] {
-				continue // http services share a port; the gateway tells them apart
+			p.frontends(s, frontend{addr: vip}, port)
+		}
+		for _, net := range p.d.networks {
+			if !s.Gateway() { // a gateway listens at addresses that it knows
+				p.frontends(s, frontend{addr: net.Addr(), bits: net.Bits()}, port)
 			}
-			p.seen[at] = true
-			at.service = s.Service
-			at.group = p.group(s, vip.Is4(), port)
-			p.d.frontends = append(p.d.frontends, at)
-			p.check(s, at)
+		}
+	}
+}
+
+// frontends adds what a service has at one of its ports at an address or
+// network.
+func (p *planner) frontends(s *fleet.Service, at frontend, port uint16) {
+	if at.port = port; s.AllPorts {
+		at.port = 0
+	}
+	protos := []uint8{protoTCP}
+	switch {
+	case s.Protocol == fleet.UDP:
+		protos[0] = protoUDP
+	case s.HTTP3:
+		protos = append(protos, protoUDP)
+	}
+	for _, at.proto = range protos {
+		if p.seen[at] {
+			continue // http services share a port; the gateway tells them apart
+		}
+		p.seen[at] = true
+		f := at
+		f.service, f.by, f.quic = s.Service, maskOf(s.Affinity, at.addr.Is4()), s.HTTP3 && at.proto == protoUDP
+		f.group = p.group(s, at.addr.Is4(), port)
+		p.d.frontends = append(p.d.frontends, f)
+		if p.d.balances {
+			p.check(s, f, port)
 		}
 	}
 }
@@ -157,16 +264,24 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 	if v4 {
 		family = "v4"
 	}
-	id := fmt.Sprintf("gateways/%s/%s", s.Forwarding, family)
-	if !s.Protocol.Gateway() {
-		id = fmt.Sprintf("%s/%d/%s", s.Service, port, family)
+	size := ""
+	if s.Ring == fleet.RingLarge {
+		size = "/large"
+	}
+	way := s.Forwarding
+	if way == fleet.Proxy {
+		way = fleet.IPIP // to the gateway
+	}
+	id := fmt.Sprintf("gateways/%s/%s%s", way, family, size)
+	if !s.Gateway() {
+		id = fmt.Sprintf("%s/%d/%s%s", s.Service, port, family, size)
 	}
 	if i, ok := p.groups[id]; ok {
 		return i
 	}
-	g := group{id: id, gateways: s.Protocol.Gateway()}
-	if s.Protocol.Gateway() {
-		g.members = p.gateways(s.Forwarding, v4)
+	g := group{id: id, large: s.Ring == fleet.RingLarge, gateways: s.Gateway()}
+	if s.Gateway() {
+		g.members = p.gateways(way, v4)
 	} else {
 		g.members = p.endpoints(s, v4, port)
 	}
@@ -189,9 +304,9 @@ func (p *planner) gateways(f fleet.Forwarding, v4 bool) []member {
 		out = append(out, member{
 			key: memberKey{
 				target: fleet.Target{Kind: fleet.TargetGateway, Region: p.node.Region, Node: n.Name},
-				addr:   addr, how: p.how(f, addr),
+				addr:   addr, how: p.how(f, addr), gue: f == fleet.GUE,
 			},
-			name: n.Name, weight: n.Weight, admin: n.State,
+			name: n.Name, weight: n.Weight, admin: n.State, server: quiclb.ServerID(n),
 		})
 	}
 	return out
@@ -213,7 +328,7 @@ func (p *planner) endpoints(s *fleet.Service, v4 bool, port uint16) []member {
 				key: memberKey{
 					target: fleet.Target{Kind: fleet.TargetEndpoint, Region: p.node.Region,
 						Service: s.Service, Pool: pool.ID, Endpoint: e.Address.String()},
-					addr: e.Address.Addr(), how: p.how(s.Forwarding, e.Address.Addr()),
+					addr: e.Address.Addr(), how: p.how(s.Forwarding, e.Address.Addr()), gue: s.Forwarding == fleet.GUE,
 				},
 				name: e.Address.String(), weight: e.Weight, admin: e.State,
 			})
@@ -238,23 +353,28 @@ func (p *planner) how(f fleet.Forwarding, addr netip.Addr) edgeForward {
 	return edgeForwardFORWARD_NONE
 }
 
-// check plans the checks of the members behind a VIP. A target is checked
-// through the first VIP of each family that leads to it; an endpoint whose
-// service names a port for checks, at its own address instead.
-func (p *planner) check(s *fleet.Service, at frontend) {
+// check plans the checks of the members behind a VIP, at one of the service's
+// ports. A target is checked through the first VIP of each family that leads to
+// it; an endpoint whose service names a port for checks, at its own address
+// instead.
+func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 	own := p.d.own6
 	if at.addr.Is4() {
 		own = p.d.own4
 	}
-	direct := !s.Protocol.Gateway() && s.Healthcheck.Port != 0
-	if !direct && (at.proto != protoTCP || !own.IsValid()) {
-		return // udp has no check of its own; without an own address no reply finds back
+	direct := !s.Gateway() && s.Healthcheck.Port != 0
+	if !direct && ((at.proto == protoUDP) != s.Healthcheck.Type.Datagram() || !own.IsValid()) {
+		return // udp may have no check; without an own address no reply finds back
+	}
+	vip := at.addr
+	if at.bits > 0 {
+		vip = vip.Next() // the first may stand for the network itself
 	}
 	for _, m := range p.d.groups[at.group].members {
 		if m.key.how == edgeForwardFORWARD_NONE {
 			continue
 		}
-		way := checkWay{netip.AddrPortFrom(at.addr, at.port), m.key}
+		way := checkWay{netip.AddrPortFrom(vip, port), m.key, !s.Gateway() && s.Healthcheck.Type.Datagram()}
 		if direct {
 			way.vip, way.key.how = netip.AddrPortFrom(m.key.addr, s.Healthcheck.Port), edgeForwardFORWARD_LOCAL
 		}
@@ -268,7 +388,7 @@ func (p *planner) check(s *fleet.Service, at frontend) {
 		if slices.ContainsFunc(c.ways, func(w checkWay) bool { return w.vip.Addr().Is4() == way.vip.Addr().Is4() }) {
 			continue
 		}
-		if c.target.Kind == fleet.TargetGateway && (s.Protocol == fleet.HTTPS) != (c.kind == fleet.CheckHTTPS) {
+		if c.target.Kind == fleet.TargetGateway && gatewayCheck(s) != c.kind {
 			continue // one kind of check a gateway
 		}
 		c.ways = append(c.ways, way)
@@ -279,16 +399,26 @@ func (p *planner) check(s *fleet.Service, at frontend) {
 // than a second; see checkTimeout for the rest of that sum.
 const gatewayInterval = 150 * time.Millisecond
 
+// gatewayCheck is how a gateway is checked by way of a service.
+func gatewayCheck(s *fleet.Service) fleet.CheckType {
+	switch s.Protocol {
+	case fleet.HTTPS:
+		return fleet.CheckHTTPS
+	case fleet.HTTP:
+		return fleet.CheckHTTP
+	}
+	return fleet.CheckTCP // all that is said there is between client and endpoint
+}
+
 func newCheckPlan(s *fleet.Service, t fleet.Target) checkPlan {
 	if t.Kind == fleet.TargetGateway {
-		c := checkPlan{target: t, kind: fleet.CheckHTTP, host: fleet.GatewayHost, path: "/health", readyPath: "/ready",
-			expect: fleet.Expect{Status: []string{"2xx"}}, interval: gatewayInterval}
-		if s.Protocol == fleet.HTTPS {
-			c.kind = fleet.CheckHTTPS
+		c := checkPlan{target: t, kind: gatewayCheck(s), interval: gatewayInterval}
+		if c.kind.Web() {
+			c.host, c.path, c.readyPath, c.expect = fleet.GatewayHost, "/health", "/ready", fleet.Expect{Status: []string{"2xx"}}
 		}
 		return c
 	}
 	h := &s.Healthcheck
-	return checkPlan{target: t, kind: h.Type, host: h.Host, path: h.Path, readyPath: h.ReadyPath,
+	return checkPlan{target: t, kind: h.Type, host: h.Host, path: h.Path, readyPath: h.ReadyPath, name: h.Name, send: h.Send,
 		expect: h.Expect, interval: h.Interval.D(), timeout: h.Timeout.D()}
 }

@@ -78,7 +78,7 @@ func TestPlanOfABalancer(t *testing.T) {
 	// lb has no IPv6 address: what has one is reached by IPv4, and no check
 	// goes by an IPv6 VIP.
 	compare(t, d.describe(), `
-balancers [10.0.0.1 10.0.0.2 fd00::2]
+balancers [10.0.0.1 10.0.0.2 fd00::2 10.0.0.3 fd00::3 10.0.0.4]
 addresses [198.51.100.1 2001:db8::10]
 tcp/198.51.100.1:443 web -> gateways/ipip/v4
 tcp/[2001:db8::10]:443 web -> gateways/ipip/v6
@@ -118,14 +118,21 @@ func TestPlanOfANodeWithBothRoles(t *testing.T) {
 	}
 }
 
+// A gateway balances nothing and checks nobody, but knows the gateways' rings.
 func TestPlanOfAGatewayBalancesNothing(t *testing.T) {
 	d, err := plan(worldOf(t, desiredSpec), "gw", Roles{L7: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	compare(t, d.describe(), `
-balancers [10.0.0.1 10.0.0.2 fd00::2]
+balancers [10.0.0.1 10.0.0.2 fd00::2 10.0.0.3 fd00::3 10.0.0.4]
 addresses [198.51.100.1 2001:db8::10]
+tcp/198.51.100.1:443 web -> gateways/ipip/v4
+tcp/[2001:db8::10]:443 web -> gateways/ipip/v6
+tcp/198.51.100.1:8443 api -> gateways/ipip/v4
+tcp/[2001:db8::10]:8443 api -> gateways/ipip/v6
+gateways/ipip/v4: [both 50 active tunnel4 10.0.0.2] [gw 100 draining local 10.0.0.3]
+gateways/ipip/v6: [both 50 active tunnel6 fd00::2] [gw 100 draining local fd00::3]
 `)
 	if err := d.serving(func(fleet.Target) fleet.State { return fleet.Unknown }); err != nil {
 		t.Errorf("a gateway's layer 4 serves as soon as it is attached: %v", err)
@@ -242,16 +249,16 @@ func TestChoiceOfMembers(t *testing.T) {
 		{"", nil, nil},
 	} {
 		g := group{}
-		state := map[fleet.Target]fleet.State{}
+		state, joined := map[fleet.Target]fleet.State{}, map[memberKey]bool{}
 		for i, k := range c.members {
 			m := member{key: memberKey{target: fleet.Target{Kind: fleet.TargetGateway, Node: fmt.Sprint(i)}, how: edgeForwardFORWARD_L2}, admin: fleet.Active}
 			if k == 'o' || k == 'd' {
 				m.admin = fleet.Draining
 			}
 			g.members = append(g.members, m)
-			state[m.key.target] = states[k]
+			state[m.key.target], joined[m.key] = states[k], true
 		}
-		got := g.choose(func(t fleet.Target) fleet.State { return state[t] })
+		got := g.choose(func(t fleet.Target) fleet.State { return state[t] }, joined)
 		var keep []int
 		for i := range g.members {
 			if got.keep[i] {

@@ -9,6 +9,13 @@
 // sees the client's packet at the VIP, which [Addresses] puts on the loopback
 // device; replies go straight to the client. Everything else passes.
 //
+// A gateway passes packets of connections that it does not have on to earlier
+// owners of their slot (bpf/chance.h). Balancers keep flows only where the ring
+// does not tell all (bpf/choose.h); they drop what the Spec's defence says
+// (bpf/defend.h) and meet SYN floods with cookies that the gateways take
+// (bpf/gate.h, bpf/accept.bpf.c). All of that can be run offline, explained and
+// planned, and agrees with a plain reference in Go (reference_test.go).
+//
 // The ways to the endpoints (next hop, MTU) come from the kernel's routes and
 // neighbours by netlink, ahead of the packets. The lookup that BPF offers
 // instead, bpf_fib_lookup, wants forwarding on at the device, which would make
@@ -16,6 +23,6 @@
 // has asked for it.
 //
 // Adapter: it holds the kernel's interfaces (cilium/ebpf, netlink, raw
-// sockets) and the TCP/IP stack of the checks. It imports fleet and
-// edge/maglev. Imported by cmd and lab only.
+// sockets) and the TCP/IP stack of the checks. It imports fleet, geo,
+// edge/maglev, edge/defence and edge/quiclb. Imported by cmd and lab only.
 package xdp

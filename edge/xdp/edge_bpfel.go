@@ -18,6 +18,20 @@ type edgeAddress struct {
 	Octet [16]uint8
 }
 
+type edgeArrivalKey struct {
+	_      structs.HostLayout
+	Client edgeAddress
+	Vip    edgeAddress
+	Sport  uint16
+	Dport  uint16
+	Zero   uint32
+}
+
+type edgeBigRing struct {
+	_    structs.HostLayout
+	Slot [655376]uint16
+}
+
 type edgeBucket struct {
 	_   structs.HostLayout
 	Way [4]edgeFlow
@@ -29,11 +43,64 @@ type edgeBudget struct {
 	Spent  uint64
 }
 
+type edgeCookieKeys struct {
+	_   structs.HostLayout
+	Key [2]struct {
+		_    structs.HostLayout
+		Word [2]uint64
+	}
+	Until   uint64
+	Current uint32
+	Zero    uint32
+}
+
+type edgeDebts struct {
+	_   structs.HostLayout
+	Way [8]uint64
+}
+
+type edgeDefence struct {
+	_          structs.HostLayout
+	SourceCost uint64
+	VipCost    uint64
+	SampleCost uint64
+	VipBatch   uint32
+	Zero       uint32
+}
+
+type edgeDefendFlag uint32
+
+const (
+	edgeDefendFlagDEFEND_STATIC    edgeDefendFlag = 1
+	edgeDefendFlagDEFEND_REFLECTED edgeDefendFlag = 2
+	edgeDefendFlagDEFEND_LISTS     edgeDefendFlag = 4
+	edgeDefendFlagDEFEND_RULES     edgeDefendFlag = 8
+	edgeDefendFlagDEFEND_SOURCE    edgeDefendFlag = 16
+	edgeDefendFlagDEFEND_VIP       edgeDefendFlag = 32
+)
+
+type edgeDesk struct {
+	_     structs.HostLayout
+	Word  [16]uint32
+	Data  [16]uint32
+	Next  uint32
+	Found uint32
+	Value uint32
+	Echo  uint32
+	Mss   uint16
+	Scale uint8
+	Zero  uint8
+	Isn   uint32
+	Stamp uint32
+	Zero2 uint32
+}
+
 type edgeDuty uint32
 
 const (
 	edgeDutyDUTY_BALANCE     edgeDuty = 1
 	edgeDutyDUTY_DECAPSULATE edgeDuty = 2
+	edgeDutyDUTY_ACCEPT      edgeDuty = 4
 )
 
 type edgeEndpoint struct {
@@ -51,9 +118,15 @@ type edgeEndpoint struct {
 	}
 	Generation uint16
 	How        uint8
-	Usable     uint8
+	Keeps      uint8
 	Mtu        uint16
-	Zero       [13]uint16
+	Gue        uint16
+	Takes      uint8
+	Outer      uint8
+	Index      uint16
+	Device     uint32
+	Who        uint64
+	Zero       uint64
 }
 
 type edgeFlow struct {
@@ -61,6 +134,22 @@ type edgeFlow struct {
 	Tag   uint64
 	Owner uint32
 	Seen  uint32
+}
+
+type edgeFormerBigRing struct {
+	_    structs.HostLayout
+	Slot [655373]struct {
+		_     structs.HostLayout
+		Owner [4]uint16
+	}
+}
+
+type edgeFormerRing struct {
+	_    structs.HostLayout
+	Slot [65537]struct {
+		_     structs.HostLayout
+		Owner [4]uint16
+	}
 }
 
 type edgeForward uint32
@@ -73,14 +162,78 @@ const (
 	edgeForwardFORWARD_L2      edgeForward = 4
 )
 
+type edgeGate struct {
+	_         structs.HostLayout
+	Window    uint64
+	Syns      uint64
+	Strangers uint64
+	Until     uint64
+	Packets   uint64
+	Usual     uint64
+	Zero      [2]uint64
+}
+
+type edgeGateMode uint32
+
+const (
+	edgeGateModeGATE_NONE   edgeGateMode = 0
+	edgeGateModeGATE_AUTO   edgeGateMode = 1
+	edgeGateModeGATE_SHUT   edgeGateMode = 2
+	edgeGateModeGATE_KERNEL edgeGateMode = 3
+)
+
+type edgeListHead struct {
+	_       structs.HostLayout
+	Bits4   uint32
+	Bits6   uint32
+	Root4   uint32
+	Root6   uint32
+	Nodes   uint32
+	Classes uint32
+}
+
+type edgeListRow struct {
+	_    structs.HostLayout
+	Head edgeListHead
+	_    [40]byte
+}
+
+type edgeMode uint32
+
+const (
+	edgeModeMODE_DROP  edgeMode = 0
+	edgeModeMODE_RATE  edgeMode = 1
+	edgeModeMODE_COUNT edgeMode = 2
+)
+
+type edgeNetwork struct {
+	_    structs.HostLayout
+	Bits uint32
+	Addr [16]uint8
+}
+
 type edgeNode struct {
 	_          structs.HostLayout
 	Own4       edgeAddress
 	Own6       edgeAddress
 	Duties     uint32
+	IdleTcp    uint32
+	IdleUdp    uint32
 	CheckFirst uint16
 	CheckLast  uint16
+	Flags      uint32
+	Defends    uint32
+	Sampling   uint32
+	AttackSyns uint32
+	Strangers  uint32
+	Stamped    uint32
 }
+
+type edgeNodeFlag uint32
+
+const (
+	edgeNodeFlagNODE_NETWORKS edgeNodeFlag = 1
+)
 
 type edgeOrder struct {
 	_          structs.HostLayout
@@ -89,31 +242,88 @@ type edgeOrder struct {
 	Zero       uint16
 }
 
+type edgePost struct {
+	_            structs.HostLayout
+	SynWindow    uint64
+	CreditWindow uint64
+	Syns         uint32
+	Credit       uint32
+}
+
+type edgePurse struct {
+	_    structs.HostLayout
+	Due  uint64
+	Zero [7]uint64
+}
+
+type edgeQuicConfig struct {
+	_      structs.HostLayout
+	How    uint8
+	Length uint8
+	Zero   uint16
+	Key    [44]uint32
+}
+
+type edgeQuicHow uint32
+
+const (
+	edgeQuicHowQUIC_NONE  edgeQuicHow = 0
+	edgeQuicHowQUIC_PLAIN edgeQuicHow = 1
+	edgeQuicHowQUIC_BLOCK edgeQuicHow = 2
+)
+
 type edgeReason uint32
 
 const (
-	edgeReasonPASS_OTHER        edgeReason = 0
-	edgeReasonPASS_MALFORMED    edgeReason = 1
-	edgeReasonPASS_LOCAL        edgeReason = 2
-	edgeReasonPASS_DECAPSULATED edgeReason = 3
-	edgeReasonPASS_NO_SERVICE   edgeReason = 4
-	edgeReasonTX_TUNNEL         edgeReason = 5
-	edgeReasonTX_L2             edgeReason = 6
-	edgeReasonTX_TOO_BIG        edgeReason = 7
-	edgeReasonDROP_NO_SERVICE   edgeReason = 8
-	edgeReasonDROP_FRAGMENT     edgeReason = 9
-	edgeReasonDROP_NO_MEMBER    edgeReason = 10
-	edgeReasonDROP_TOO_BIG      edgeReason = 11
-	edgeReasonDROP_UNTRUSTED    edgeReason = 12
-	edgeReasonDROP_BAD_INNER    edgeReason = 13
-	edgeReasonDROP_NO_ROOM      edgeReason = 14
-	edgeReasonDROP_NO_NEIGHBOUR edgeReason = 15
-	edgeReasonDROP_REPLY        edgeReason = 16
-	edgeReasonDROP_REPLY_FULL   edgeReason = 17
-	edgeReasonFLOW_HIT          edgeReason = 18
-	edgeReasonFLOW_NEW          edgeReason = 19
-	edgeReasonFLOW_MOVED        edgeReason = 20
-	edgeReasonREASONS           edgeReason = 21
+	edgeReasonPASS_OTHER           edgeReason = 0
+	edgeReasonPASS_MALFORMED       edgeReason = 1
+	edgeReasonPASS_LOCAL           edgeReason = 2
+	edgeReasonPASS_DECAPSULATED    edgeReason = 3
+	edgeReasonPASS_NO_SERVICE      edgeReason = 4
+	edgeReasonTX_TUNNEL            edgeReason = 5
+	edgeReasonTX_L2                edgeReason = 6
+	edgeReasonTX_TOO_BIG           edgeReason = 7
+	edgeReasonTX_ECHO              edgeReason = 8
+	edgeReasonTX_PASSED_ON         edgeReason = 9
+	edgeReasonTX_COOKIE            edgeReason = 10
+	edgeReasonDROP_NO_SERVICE      edgeReason = 11
+	edgeReasonDROP_MALFORMED       edgeReason = 12
+	edgeReasonDROP_NO_MEMBER       edgeReason = 13
+	edgeReasonDROP_TOO_BIG         edgeReason = 14
+	edgeReasonDROP_UNTRUSTED       edgeReason = 15
+	edgeReasonDROP_BAD_INNER       edgeReason = 16
+	edgeReasonDROP_NO_ROOM         edgeReason = 17
+	edgeReasonDROP_NO_NEIGHBOUR    edgeReason = 18
+	edgeReasonDROP_REPLY           edgeReason = 19
+	edgeReasonDROP_REPLY_FULL      edgeReason = 20
+	edgeReasonDROP_BOGUS_FLAGS     edgeReason = 21
+	edgeReasonDROP_MARTIAN         edgeReason = 22
+	edgeReasonDROP_REFLECTED       edgeReason = 23
+	edgeReasonDROP_BLOCKED         edgeReason = 24
+	edgeReasonDROP_BLOCKED_COUNTRY edgeReason = 25
+	edgeReasonDROP_BLOCKED_ASN     edgeReason = 26
+	edgeReasonDROP_RULE            edgeReason = 27
+	edgeReasonDROP_RULE_RATE       edgeReason = 28
+	edgeReasonDROP_SOURCE_LIMIT    edgeReason = 29
+	edgeReasonDROP_VIP_LIMIT       edgeReason = 30
+	edgeReasonDROP_BAD_CHECKSUM    edgeReason = 31
+	edgeReasonDROP_NO_COOKIE       edgeReason = 32
+	edgeReasonFLOW_SAFE            edgeReason = 33
+	edgeReasonFLOW_HIT             edgeReason = 34
+	edgeReasonFLOW_NEW             edgeReason = 35
+	edgeReasonFLOW_UNKNOWN         edgeReason = 36
+	edgeReasonFLOW_MOVED           edgeReason = 37
+	edgeReasonFLOW_EVICTED         edgeReason = 38
+	edgeReasonFLOW_FRAGMENT        edgeReason = 39
+	edgeReasonFLOW_FRAGMENT_ROW    edgeReason = 40
+	edgeReasonFLOW_QUIC            edgeReason = 41
+	edgeReasonCHANCE_MINE          edgeReason = 42
+	edgeReasonCHANCE_NONE          edgeReason = 43
+	edgeReasonCOOKIE_VALID         edgeReason = 44
+	edgeReasonCOOKIE_STRANGER      edgeReason = 45
+	edgeReasonCOOKIE_ACCEPTED      edgeReason = 46
+	edgeReasonCOOKIE_REFUSED       edgeReason = 47
+	edgeReasonREASONS              edgeReason = 48
 )
 
 type edgeReply struct {
@@ -128,6 +338,81 @@ type edgeRing struct {
 	Slot [65540]uint16
 }
 
+type edgeRule struct {
+	_          structs.HostLayout
+	Source     edgeAddress
+	SourceMask edgeAddress
+	Vip        edgeAddress
+	VipMask    edgeAddress
+	Cost       uint64
+	Batch      uint32
+	Until      uint32
+	Index      uint32
+	SportFirst uint16
+	SportLast  uint16
+	DportFirst uint16
+	DportLast  uint16
+	LenFirst   uint16
+	LenLast    uint16
+	TtlFirst   uint8
+	TtlLast    uint8
+	Flags      uint8
+	FlagsMask  uint8
+	Proto      uint8
+	ProtoMask  uint8
+	Fragments  uint8
+	Ports      uint8
+	Mode       uint8
+	Families   uint8
+	Zero       [6]uint8
+}
+
+type edgeRules struct {
+	_     structs.HostLayout
+	Count uint32
+	Zero  uint32
+	Rule  [64]edgeRule
+}
+
+type edgeSample struct {
+	_      structs.HostLayout
+	Time   uint64
+	Src    edgeAddress
+	Dst    edgeAddress
+	Sport  uint16
+	Dport  uint16
+	Len    uint32
+	Rate   uint32
+	Device uint32
+	Kept   uint16
+	Reason uint8
+	Proto  uint8
+	Zero   [4]uint8
+	Head   [128]uint8
+}
+
+type edgeSampler struct {
+	_     structs.HostLayout
+	Seen  uint64
+	Lost  uint64
+	Skip  uint32
+	Taken uint32
+	Draft edgeSample
+}
+
+type edgeServerKey struct {
+	_      structs.HostLayout
+	Ring   uint32
+	Server [4]uint8
+}
+
+type edgeTally struct {
+	_       structs.HostLayout
+	Packets uint64
+	Octets  uint64
+	Dropped uint64
+}
+
 type edgeTraffic struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -135,44 +420,103 @@ type edgeTraffic struct {
 }
 
 type edgeVip struct {
-	_     structs.HostLayout
-	Salt  uint64
-	Ring  uint32
-	Stats uint32
+	_        structs.HostLayout
+	Salt     uint64
+	Mask     [2]uint64
+	PortMask uint16
+	Flags    uint8
+	Gate     uint8
+	Ring     uint32
+	Stats    uint32
+	Attack   uint32
 }
+
+type edgeVipFlag uint32
+
+const (
+	edgeVipFlagVIP_BIG       edgeVipFlag = 1
+	edgeVipFlagVIP_CHAIN     edgeVipFlag = 2
+	edgeVipFlagVIP_FRAGMENTS edgeVipFlag = 4
+	edgeVipFlagVIP_ADDRESS   edgeVipFlag = 8
+	edgeVipFlagVIP_QUIC      edgeVipFlag = 16
+	edgeVipFlagVIP_AFFINITY  edgeVipFlag = 32
+)
 
 type edgeVipKey struct {
 	_     structs.HostLayout
 	Addr  edgeAddress
 	Port  uint16
 	Proto uint8
-	Zero  [5]uint8
+	Net   uint8
+	Zero  [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	edgeMapBalancers    = "balancers"
-	edgeMapBudgets      = "budgets"
-	edgeMapCounters     = "counters"
-	edgeMapEndpoints    = "endpoints"
-	edgeMapFlows        = "flows"
-	edgeMapReplies      = "replies"
-	edgeMapRingTemplate = "ring_template"
-	edgeMapRings        = "rings"
-	edgeMapSelf         = "self"
-	edgeMapVipStats     = "vip_stats"
-	edgeMapVips         = "vips"
-	edgeProgCheck       = "check"
-	edgeProgEdge        = "edge"
-	edgeVarBtfDuty      = "btf_duty"
-	edgeVarBtfForward   = "btf_forward"
-	edgeVarBtfOrder     = "btf_order"
-	edgeVarBtfReason    = "btf_reason"
-	edgeVarBtfReply     = "btf_reply"
-	edgeVarFlowMask     = "flow_mask"
-	edgeVarHashKey      = "hash_key"
+	edgeMapArrivals          = "arrivals"
+	edgeMapBalancers         = "balancers"
+	edgeMapBigFormers        = "big_formers"
+	edgeMapBigRingTemplate   = "big_ring_template"
+	edgeMapBigRings          = "big_rings"
+	edgeMapBudgets           = "budgets"
+	edgeMapCookies           = "cookies"
+	edgeMapCounters          = "counters"
+	edgeMapCredits           = "credits"
+	edgeMapDefences          = "defences"
+	edgeMapDesks             = "desks"
+	edgeMapEndpoints         = "endpoints"
+	edgeMapFlows             = "flows"
+	edgeMapFormerBigTemplate = "former_big_template"
+	edgeMapFormerTemplate    = "former_template"
+	edgeMapFormers           = "formers"
+	edgeMapGates             = "gates"
+	edgeMapListTemplate      = "list_template"
+	edgeMapLists             = "lists"
+	edgeMapNetworks          = "networks"
+	edgeMapPosts             = "posts"
+	edgeMapPurses            = "purses"
+	edgeMapReflectors        = "reflectors"
+	edgeMapReplies           = "replies"
+	edgeMapRingTemplate      = "ring_template"
+	edgeMapRings             = "rings"
+	edgeMapRuleSets          = "rule_sets"
+	edgeMapRulesTemplate     = "rules_template"
+	edgeMapSamplers          = "samplers"
+	edgeMapSamples           = "samples"
+	edgeMapSelf              = "self"
+	edgeMapServers           = "servers"
+	edgeMapSources           = "sources"
+	edgeMapTallies           = "tallies"
+	edgeMapVipStats          = "vip_stats"
+	edgeMapVips              = "vips"
+	edgeProgCheck            = "check"
+	edgeProgEdge             = "edge"
+	edgeVarAesBox            = "aes_box"
+	edgeVarAesColumns        = "aes_columns"
+	edgeVarBtfArrivalKey     = "btf_arrival_key"
+	edgeVarBtfDefendFlag     = "btf_defend_flag"
+	edgeVarBtfDuty           = "btf_duty"
+	edgeVarBtfForward        = "btf_forward"
+	edgeVarBtfGateMode       = "btf_gate_mode"
+	edgeVarBtfListHead       = "btf_list_head"
+	edgeVarBtfListNode       = "btf_list_node"
+	edgeVarBtfListRow        = "btf_list_row"
+	edgeVarBtfMode           = "btf_mode"
+	edgeVarBtfNetwork        = "btf_network"
+	edgeVarBtfNodeFlag       = "btf_node_flag"
+	edgeVarBtfOrder          = "btf_order"
+	edgeVarBtfQuicHow        = "btf_quic_how"
+	edgeVarBtfReason         = "btf_reason"
+	edgeVarBtfReply          = "btf_reply"
+	edgeVarBtfRule           = "btf_rule"
+	edgeVarBtfSample         = "btf_sample"
+	edgeVarBtfServerKey      = "btf_server_key"
+	edgeVarBtfVipFlag        = "btf_vip_flag"
+	edgeVarFlowBuckets       = "flow_buckets"
+	edgeVarHashKey           = "hash_key"
+	edgeVarQuic              = "quic"
 )
 
 // loadEdge returns the embedded CollectionSpec for edge.
@@ -225,30 +569,72 @@ type edgeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type edgeMapSpecs struct {
-	Balancers    *ebpf.MapSpec `ebpf:"balancers"`
-	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Endpoints    *ebpf.MapSpec `ebpf:"endpoints"`
-	Flows        *ebpf.MapSpec `ebpf:"flows"`
-	Replies      *ebpf.MapSpec `ebpf:"replies"`
-	RingTemplate *ebpf.MapSpec `ebpf:"ring_template"`
-	Rings        *ebpf.MapSpec `ebpf:"rings"`
-	Self         *ebpf.MapSpec `ebpf:"self"`
-	VipStats     *ebpf.MapSpec `ebpf:"vip_stats"`
-	Vips         *ebpf.MapSpec `ebpf:"vips"`
+	Arrivals          *ebpf.MapSpec `ebpf:"arrivals"`
+	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
+	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
+	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
+	BigRings          *ebpf.MapSpec `ebpf:"big_rings"`
+	Budgets           *ebpf.MapSpec `ebpf:"budgets"`
+	Cookies           *ebpf.MapSpec `ebpf:"cookies"`
+	Counters          *ebpf.MapSpec `ebpf:"counters"`
+	Credits           *ebpf.MapSpec `ebpf:"credits"`
+	Defences          *ebpf.MapSpec `ebpf:"defences"`
+	Desks             *ebpf.MapSpec `ebpf:"desks"`
+	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
+	Flows             *ebpf.MapSpec `ebpf:"flows"`
+	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
+	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
+	Formers           *ebpf.MapSpec `ebpf:"formers"`
+	Gates             *ebpf.MapSpec `ebpf:"gates"`
+	ListTemplate      *ebpf.MapSpec `ebpf:"list_template"`
+	Lists             *ebpf.MapSpec `ebpf:"lists"`
+	Networks          *ebpf.MapSpec `ebpf:"networks"`
+	Posts             *ebpf.MapSpec `ebpf:"posts"`
+	Purses            *ebpf.MapSpec `ebpf:"purses"`
+	Reflectors        *ebpf.MapSpec `ebpf:"reflectors"`
+	Replies           *ebpf.MapSpec `ebpf:"replies"`
+	RingTemplate      *ebpf.MapSpec `ebpf:"ring_template"`
+	Rings             *ebpf.MapSpec `ebpf:"rings"`
+	RuleSets          *ebpf.MapSpec `ebpf:"rule_sets"`
+	RulesTemplate     *ebpf.MapSpec `ebpf:"rules_template"`
+	Samplers          *ebpf.MapSpec `ebpf:"samplers"`
+	Samples           *ebpf.MapSpec `ebpf:"samples"`
+	Self              *ebpf.MapSpec `ebpf:"self"`
+	Servers           *ebpf.MapSpec `ebpf:"servers"`
+	Sources           *ebpf.MapSpec `ebpf:"sources"`
+	Tallies           *ebpf.MapSpec `ebpf:"tallies"`
+	VipStats          *ebpf.MapSpec `ebpf:"vip_stats"`
+	Vips              *ebpf.MapSpec `ebpf:"vips"`
 }
 
 // edgeVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type edgeVariableSpecs struct {
-	BtfDuty    *ebpf.VariableSpec `ebpf:"btf_duty"`
-	BtfForward *ebpf.VariableSpec `ebpf:"btf_forward"`
-	BtfOrder   *ebpf.VariableSpec `ebpf:"btf_order"`
-	BtfReason  *ebpf.VariableSpec `ebpf:"btf_reason"`
-	BtfReply   *ebpf.VariableSpec `ebpf:"btf_reply"`
-	FlowMask   *ebpf.VariableSpec `ebpf:"flow_mask"`
-	HashKey    *ebpf.VariableSpec `ebpf:"hash_key"`
+	AesBox        *ebpf.VariableSpec `ebpf:"aes_box"`
+	AesColumns    *ebpf.VariableSpec `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
+	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
+	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
+	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
+	BtfGateMode   *ebpf.VariableSpec `ebpf:"btf_gate_mode"`
+	BtfListHead   *ebpf.VariableSpec `ebpf:"btf_list_head"`
+	BtfListNode   *ebpf.VariableSpec `ebpf:"btf_list_node"`
+	BtfListRow    *ebpf.VariableSpec `ebpf:"btf_list_row"`
+	BtfMode       *ebpf.VariableSpec `ebpf:"btf_mode"`
+	BtfNetwork    *ebpf.VariableSpec `ebpf:"btf_network"`
+	BtfNodeFlag   *ebpf.VariableSpec `ebpf:"btf_node_flag"`
+	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
+	BtfQuicHow    *ebpf.VariableSpec `ebpf:"btf_quic_how"`
+	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
+	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
+	BtfRule       *ebpf.VariableSpec `ebpf:"btf_rule"`
+	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
+	BtfServerKey  *ebpf.VariableSpec `ebpf:"btf_server_key"`
+	BtfVipFlag    *ebpf.VariableSpec `ebpf:"btf_vip_flag"`
+	FlowBuckets   *ebpf.VariableSpec `ebpf:"flow_buckets"`
+	HashKey       *ebpf.VariableSpec `ebpf:"hash_key"`
+	Quic          *ebpf.VariableSpec `ebpf:"quic"`
 }
 
 // edgeObjects contains all objects after they have been loaded into the kernel.
@@ -271,30 +657,80 @@ func (o *edgeObjects) Close() error {
 //
 // It can be passed to loadEdgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type edgeMaps struct {
-	Balancers    *ebpf.Map `ebpf:"balancers"`
-	Budgets      *ebpf.Map `ebpf:"budgets"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Endpoints    *ebpf.Map `ebpf:"endpoints"`
-	Flows        *ebpf.Map `ebpf:"flows"`
-	Replies      *ebpf.Map `ebpf:"replies"`
-	RingTemplate *ebpf.Map `ebpf:"ring_template"`
-	Rings        *ebpf.Map `ebpf:"rings"`
-	Self         *ebpf.Map `ebpf:"self"`
-	VipStats     *ebpf.Map `ebpf:"vip_stats"`
-	Vips         *ebpf.Map `ebpf:"vips"`
+	Arrivals          *ebpf.Map `ebpf:"arrivals"`
+	Balancers         *ebpf.Map `ebpf:"balancers"`
+	BigFormers        *ebpf.Map `ebpf:"big_formers"`
+	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
+	BigRings          *ebpf.Map `ebpf:"big_rings"`
+	Budgets           *ebpf.Map `ebpf:"budgets"`
+	Cookies           *ebpf.Map `ebpf:"cookies"`
+	Counters          *ebpf.Map `ebpf:"counters"`
+	Credits           *ebpf.Map `ebpf:"credits"`
+	Defences          *ebpf.Map `ebpf:"defences"`
+	Desks             *ebpf.Map `ebpf:"desks"`
+	Endpoints         *ebpf.Map `ebpf:"endpoints"`
+	Flows             *ebpf.Map `ebpf:"flows"`
+	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
+	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
+	Formers           *ebpf.Map `ebpf:"formers"`
+	Gates             *ebpf.Map `ebpf:"gates"`
+	ListTemplate      *ebpf.Map `ebpf:"list_template"`
+	Lists             *ebpf.Map `ebpf:"lists"`
+	Networks          *ebpf.Map `ebpf:"networks"`
+	Posts             *ebpf.Map `ebpf:"posts"`
+	Purses            *ebpf.Map `ebpf:"purses"`
+	Reflectors        *ebpf.Map `ebpf:"reflectors"`
+	Replies           *ebpf.Map `ebpf:"replies"`
+	RingTemplate      *ebpf.Map `ebpf:"ring_template"`
+	Rings             *ebpf.Map `ebpf:"rings"`
+	RuleSets          *ebpf.Map `ebpf:"rule_sets"`
+	RulesTemplate     *ebpf.Map `ebpf:"rules_template"`
+	Samplers          *ebpf.Map `ebpf:"samplers"`
+	Samples           *ebpf.Map `ebpf:"samples"`
+	Self              *ebpf.Map `ebpf:"self"`
+	Servers           *ebpf.Map `ebpf:"servers"`
+	Sources           *ebpf.Map `ebpf:"sources"`
+	Tallies           *ebpf.Map `ebpf:"tallies"`
+	VipStats          *ebpf.Map `ebpf:"vip_stats"`
+	Vips              *ebpf.Map `ebpf:"vips"`
 }
 
 func (m *edgeMaps) Close() error {
 	return _EdgeClose(
+		m.Arrivals,
 		m.Balancers,
+		m.BigFormers,
+		m.BigRingTemplate,
+		m.BigRings,
 		m.Budgets,
+		m.Cookies,
 		m.Counters,
+		m.Credits,
+		m.Defences,
+		m.Desks,
 		m.Endpoints,
 		m.Flows,
+		m.FormerBigTemplate,
+		m.FormerTemplate,
+		m.Formers,
+		m.Gates,
+		m.ListTemplate,
+		m.Lists,
+		m.Networks,
+		m.Posts,
+		m.Purses,
+		m.Reflectors,
 		m.Replies,
 		m.RingTemplate,
 		m.Rings,
+		m.RuleSets,
+		m.RulesTemplate,
+		m.Samplers,
+		m.Samples,
 		m.Self,
+		m.Servers,
+		m.Sources,
+		m.Tallies,
 		m.VipStats,
 		m.Vips,
 	)
@@ -304,13 +740,30 @@ func (m *edgeMaps) Close() error {
 //
 // It can be passed to loadEdgeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type edgeVariables struct {
-	BtfDuty    *ebpf.Variable `ebpf:"btf_duty"`
-	BtfForward *ebpf.Variable `ebpf:"btf_forward"`
-	BtfOrder   *ebpf.Variable `ebpf:"btf_order"`
-	BtfReason  *ebpf.Variable `ebpf:"btf_reason"`
-	BtfReply   *ebpf.Variable `ebpf:"btf_reply"`
-	FlowMask   *ebpf.Variable `ebpf:"flow_mask"`
-	HashKey    *ebpf.Variable `ebpf:"hash_key"`
+	AesBox        *ebpf.Variable `ebpf:"aes_box"`
+	AesColumns    *ebpf.Variable `ebpf:"aes_columns"`
+	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
+	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
+	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
+	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
+	BtfGateMode   *ebpf.Variable `ebpf:"btf_gate_mode"`
+	BtfListHead   *ebpf.Variable `ebpf:"btf_list_head"`
+	BtfListNode   *ebpf.Variable `ebpf:"btf_list_node"`
+	BtfListRow    *ebpf.Variable `ebpf:"btf_list_row"`
+	BtfMode       *ebpf.Variable `ebpf:"btf_mode"`
+	BtfNetwork    *ebpf.Variable `ebpf:"btf_network"`
+	BtfNodeFlag   *ebpf.Variable `ebpf:"btf_node_flag"`
+	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
+	BtfQuicHow    *ebpf.Variable `ebpf:"btf_quic_how"`
+	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
+	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
+	BtfRule       *ebpf.Variable `ebpf:"btf_rule"`
+	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
+	BtfServerKey  *ebpf.Variable `ebpf:"btf_server_key"`
+	BtfVipFlag    *ebpf.Variable `ebpf:"btf_vip_flag"`
+	FlowBuckets   *ebpf.Variable `ebpf:"flow_buckets"`
+	HashKey       *ebpf.Variable `ebpf:"hash_key"`
+	Quic          *ebpf.Variable `ebpf:"quic"`
 }
 
 // edgePrograms contains all programs after they have been loaded into the kernel.

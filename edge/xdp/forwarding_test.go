@@ -346,3 +346,127 @@ func (r *region) bridge(leaves map[*netns.NS]int) {
 	r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr("10.7.1.2")))
 	r.must(r.router.AddRoute(netip.PrefixFrom(vip6, 128), netip.MustParseAddr("fd07:1::2")))
 }
+
+// Datagrams in fragments, of which only the first shows ports, come whole to the
+// endpoint that all of their flow goes to.
+func TestFragmentsReachTheirEndpoint(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	lb := r.start(Native)
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		seen := map[string]bool{}
+		for range 20 {
+			d := r.datagrams(vip)
+			owner, err := d.ask()
+			r.must(err)
+			seen[owner] = true
+			for _, size := range []int{1600, 4000, 7000} {
+				d.sent = size - 1
+				if name, err := d.ask(); err != nil || name != owner {
+					t.Errorf("%s: a datagram of %d octets: answered by %q, %v; expected %s", vip, size, name, err, owner)
+				}
+			}
+		}
+		if len(seen) != 2 {
+			t.Errorf("%s: flows went to %v, expected both endpoints", vip, seen)
+		}
+	}
+	if n := lb.counted("flow_fragment"); n < 2*20*6 {
+		t.Errorf("%d later fragments followed their first, expected %d or more", n, 2*20*6)
+	}
+}
+
+// Gateways that have an address of one family get the packets of both.
+func TestTunnelsAcrossFamilies(t *testing.T) {
+	spec := strings.NewReplacer(`{v4: 10.7.2.2, v6: "fd07:2::2"}`, `{v4: 10.7.2.2}`, `{v4: 10.7.3.2, v6: "fd07:3::2"}`, `{v6: "fd07:3::2"}`).Replace(regionSpec)
+	spec = spec[:strings.Index(spec, "  - service: echo")]
+	r := newRegion(t, spec, 1600)
+	r.start(Native)
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		r.reachesBoth(vip)
+		for range 8 {
+			if got, err := r.post(vip, 100_000); err != nil || !strings.HasSuffix(got, " 100000") {
+				t.Errorf("%s: %q, %v", vip, got, err)
+			}
+		}
+	}
+}
+
+// Replies go straight to the client: of what is served, ten times what is asked
+// for, the balancer sees the requests alone.
+func TestRepliesPassTheBalancerBy(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	r.start(Native)
+	octets := func() (balanced, served uint64) {
+		for _, ns := range []*netns.NS{r.lb, r.gw1, r.gw2} {
+			link, err := ns.Netlink().LinkByName("eth0")
+			r.must(err)
+			if s := link.Attrs().Statistics; ns == r.lb {
+				balanced += s.RxBytes
+			} else {
+				served += s.TxBytes
+			}
+		}
+		return balanced, served
+	}
+	balanced, served := octets()
+	for i := range 100 {
+		if got, err := r.postTo([]netip.Addr{vip4, vip6}[i%2], "/tenfold", 20_000); err != nil || len(got) != 200_000 {
+			t.Fatalf("%d octets, %v", len(got), err)
+		}
+	}
+	b, s := octets()
+	balanced, served = b-balanced, s-served
+	ratio := float64(balanced) / float64(served)
+	t.Logf("%d octets served, %d by the balancer: %.3f", served, balanced, ratio)
+	if served < 100*200_000 || ratio > 0.15 {
+		t.Errorf("%d octets served, %d of them by way of the balancer", served, balanced)
+	}
+}
+
+// Of connections that are picked a gateway knows when they last brought data, and
+// of no others.
+func TestArrivals(t *testing.T) {
+	r := newRegion(t, regionSpec+"layer4: {latency_of: 1}\n", 1600)
+	r.start(Native)
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		c := r.connectTo(vip)
+		client, at := c.LocalAddr().(*net.TCPAddr).AddrPort(), netip.AddrPortFrom(vip, 80)
+		for _, g := range []string{"gw1", "gw2"} {
+			if ago, ok := r.nodes[g].Arrived(client, at); ok {
+				t.Errorf("%s: data came %s ago, and none was sent", g, ago)
+			}
+		}
+		before := time.Now()
+		name, err := c.ask()
+		r.must(err)
+		if ago, ok := r.nodes[name].Arrived(client, at); !ok || ago <= 0 || ago > time.Since(before) {
+			t.Errorf("%s: data came %s ago, %v; the question was asked %s ago", name, ago, ok, time.Since(before))
+		}
+	}
+	r.world = worldOf(t, regionSpec)
+	r.must(r.nodes["gw1"].Apply(r.world))
+	eventually(t, "no connection is picked", func() bool { return r.nodes["gw1"].stamped.Load() == 0 })
+}
+
+// The program picks the connections that Go takes for picked.
+func TestStampedAsInGo(t *testing.T) {
+	m := newMachine(t, programSpec+"layer4: {latency_of: 7}\n", "gw", Roles{L7: true})
+	picked := 0
+	for port := range 500 {
+		client := netip.MustParseAddrPort(fmt.Sprintf("203.0.113.5:%d", 1024+port))
+		inner := ipHeader{src: "203.0.113.5", dst: any4, proto: protoTCP}.packet(segment(1024+port, 443, ack, 1, 2, 3))
+		m.send(t, fromRouter(ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: protoIPIP}.packet(inner)))
+		key := edgeArrivalKey{Client: toAddress(client.Addr()), Vip: toAddress(netip.MustParseAddr(any4)), Sport: swap16(client.Port()), Dport: swap16(443)}
+		var at uint64
+		got, want := m.Arrivals.Lookup(&key, &at) == nil, stamped(client, 443, 7)
+		if got != want {
+			t.Errorf("port %d: noted %v, expected %v", 1024+port, got, want)
+		}
+		if got {
+			picked++
+		}
+	}
+	if picked < 30 || picked > 150 {
+		t.Errorf("%d of 500 connections were picked, expected one in 7", picked)
+	}
+}

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -20,17 +16,23 @@ import (
 
 // Layer4 is layer 4 of one node.
 type Layer4 struct {
-	cfg   Config
-	want  atomic.Pointer[desired]
-	kick  chan struct{} // something that the tables depend on has changed
-	ways  chan struct{} // likewise, routes or neighbours
-	state *states
-	stats *stats
+	cfg      Config
+	want     atomic.Pointer[desired]
+	guard    *shield
+	watchers watchers
+	kick     chan struct{} // something that the tables depend on has changed
+	ways     chan struct{} // likewise, routes or neighbours
+	state    *states
+	stats    *stats
+
+	tables window
 
 	mu    sync.Mutex
 	ready error // nil: can serve
 
-	orders atomic.Pointer[map[memberKey]order] // what the tables hold
+	orders  atomic.Pointer[map[memberKey]order] // what the tables hold
+	stamped atomic.Uint32                       // of one connection in so many arrivals are noted; 0: of none
+	takes   atomic.Bool                         // this gateway takes SYN cookies
 }
 
 var errNotAttached = errors.New("layer 4: not attached")
@@ -42,8 +44,9 @@ func New(cfg Config) (*Layer4, error) {
 	}
 	l := &Layer4{
 		cfg: cfg, kick: make(chan struct{}, 1), ways: make(chan struct{}, 1),
-		state: newStates(), stats: newStats(), ready: errNotAttached,
+		state: newStates(), stats: newStats(), ready: errNotAttached, watchers: watchers{subs: map[chan *Sample]bool{}},
 	}
+	l.guard = newShield(cfg.Geo, func() { poke(l.kick) })
 	l.orders.Store(&map[memberKey]order{})
 	return l, nil
 }
@@ -67,10 +70,21 @@ func (l *Layer4) Apply(w *fleet.World) error {
 			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
 		}
 	}
+	if err := l.guard.apply(w.Snapshot.Spec.Defence, append(valid(d.own4, d.own6), d.addresses...)); err != nil {
+		return fmt.Errorf("layer 4: %w", err)
+	}
 	l.want.Store(d)
 	poke(l.kick)
 	poke(l.ways)
 	return nil
+}
+
+// SetView takes in what the fleet knows of gateways: a gateway that is no
+// balancer goes by it to tell whose a connection may be.
+func (l *Layer4) SetView(v *fleet.View) {
+	if l.state.setView(v) {
+		poke(l.kick)
+	}
 }
 
 // holds says why this machine cannot be the node with these own addresses, or
@@ -97,6 +111,10 @@ func (l *Layer4) Ready() error {
 	defer l.mu.Unlock()
 	return l.ready
 }
+
+// TakesCookies says whether this node makes connections of the SYN cookies of the
+// region's balancers.
+func (l *Layer4) TakesCookies() bool { return l.takes.Load() }
 
 func (l *Layer4) setReady(err error) {
 	l.mu.Lock()
@@ -156,271 +174,4 @@ func (l *Layer4) first(ctx context.Context) (*session, error) {
 		case <-again.C:
 		}
 	}
-}
-
-// session is all that one Run holds.
-type session struct {
-	l      *Layer4
-	nl     *netlink.Handle
-	kernel *kernel
-	link   link.Link
-	mode   Mode
-	device int
-	own    [2]netip.Addr
-	want   *desired // the newest with those own addresses
-	ways   *ways
-	rec    *reconciler
-	wire   *wire // nil without role l4
-
-	done    chan struct{} // closed: subscriptions end
-	watched func()        // waits for their end
-
-	background sync.WaitGroup
-	checkers   map[fleet.Target]runningChecker
-	failed     chan error
-}
-
-type runningChecker struct {
-	plan checkPlan
-	stop context.CancelFunc
-}
-
-// open makes a session for the World that is wanted, and attaches it: in place
-// of old, where there is one, which on an error stays as it is.
-func (l *Layer4) open(old *session) (_ *session, err error) {
-	d := l.want.Load()
-	s := &session{l: l, own: d.own(), want: d, done: make(chan struct{}),
-		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
-	if s.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-		return nil, fmt.Errorf("layer 4: netlink: %w", err)
-	}
-	dev, err := deviceOf(s.nl, l.cfg.Device, d.own4, d.own6)
-	if err != nil {
-		return nil, fmt.Errorf("layer 4: %w", err)
-	}
-	s.device = dev.Attrs().Index
-	if s.kernel, err = load(l.cfg.Key, l.cfg.Flows); err != nil {
-		return nil, err
-	}
-	s.rec = newReconciler(s.kernel, l.cfg.Key)
-	s.ways = newWays(s.nl, s.device, l.cfg.Log)
-	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
-		return nil, fmt.Errorf("layer 4: %w", err)
-	}
-	if l.cfg.Roles.L4 {
-		if s.wire, err = newWire(s.kernel, s.device, d.own4, d.own6); err != nil {
-			return nil, fmt.Errorf("layer 4: checks: %w", err)
-		}
-	}
-	if err := s.attach(old, dev.Attrs().Name); err != nil {
-		return nil, fmt.Errorf("layer 4: %w", err)
-	}
-	l.stats.attached(s.kernel, s.mode)
-	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", s.mode)
-	return s, nil
-}
-
-// attach puts the session's program at its device. Where that is old's too,
-// the program takes the place of old's without a packet between them: tables
-// first.
-func (s *session) attach(old *session, name string) (err error) {
-	prog := s.kernel.edgeObjects.Edge
-	if old == nil || old.device != s.device {
-		s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
-		return err
-	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, hop: old.ways.hop}); err != nil {
-		return err
-	}
-	if err := old.link.Update(prog); err != nil {
-		return fmt.Errorf("replace the program at %s: %w", name, err)
-	}
-	s.link, s.mode, old.link = old.link, old.mode, nil
-	s.ways.takeOver(old.ways)
-	return nil
-}
-
-// close gives everything back, in the reverse order.
-func (s *session) close() error {
-	var errs []error
-	s.l.stats.detached(s.kernel)
-	if s.link != nil {
-		errs = append(errs, s.link.Close())
-	}
-	close(s.done)
-	if s.watched != nil {
-		s.watched()
-	}
-	if s.ways != nil {
-		s.ways.close()
-	}
-	if s.wire != nil {
-		s.wire.close()
-	}
-	if s.kernel != nil {
-		errs = append(errs, s.kernel.Close())
-	}
-	if s.nl != nil {
-		s.nl.Close()
-	}
-	return errors.Join(errs...)
-}
-
-// Intervals of the reconciler.
-const (
-	retryAfter  = 200 * time.Millisecond // a write that failed
-	reopenAfter = time.Second            // the node's own address is not here
-	refreshAll  = 10 * time.Second       // routes and neighbours, should an event be lost
-)
-
-// run is the reconciler's loop. It ends with ctx, on an error of the checks'
-// wire, or when the node has other addresses of its own and next, which is
-// attached, is to go on in this one's place.
-func (s *session) run(ctx context.Context) (next *session, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer s.background.Wait()
-	defer cancel()
-	if s.wire != nil {
-		s.background.Go(func() {
-			if err := s.wire.run(ctx); err != nil {
-				s.failed <- err
-			}
-		})
-	}
-	refresh := time.NewTicker(refreshAll)
-	defer refresh.Stop()
-	retry := time.NewTimer(0)
-	defer retry.Stop()
-	stale := true
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case err := <-s.failed:
-			return nil, fmt.Errorf("layer 4: %w", err)
-		case <-s.l.ways:
-			stale = true
-		case <-refresh.C:
-			stale = true
-		case <-s.l.kick:
-		case <-retry.C:
-		}
-		next, err := s.follow()
-		if next != nil {
-			return next, nil
-		}
-		if serr := s.step(ctx, &stale); serr != nil {
-			s.l.stats.failed()
-			err = errors.Join(err, fmt.Errorf("layer 4: %w", serr))
-			retry.Reset(retryAfter)
-		} else if err != nil {
-			retry.Reset(reopenAfter)
-		}
-		if err == nil {
-			err = s.want.serving(s.l.state.get)
-		}
-		s.l.setReady(err)
-	}
-}
-
-// follow takes up what is wanted now. Other own addresses need a new session;
-// where that cannot be opened, this one goes on as it was.
-func (s *session) follow() (next *session, err error) {
-	d := s.l.want.Load()
-	if s.own == d.own() {
-		s.want = d
-		return nil, nil
-	}
-	if next, err = s.l.open(s); err != nil {
-		s.l.stats.failed()
-		return nil, fmt.Errorf("the node's own address has changed, and the old one stays in use: %w", err)
-	}
-	return next, nil
-}
-
-// step brings everything in line once.
-func (s *session) step(ctx context.Context, stale *bool) error {
-	d := s.want
-	if *stale {
-		if err := s.ways.refresh(d.destinations()); err != nil {
-			return err
-		}
-		*stale = false
-	}
-	if err := s.rec.reconcile(inputs{want: d, state: s.l.state.get, hop: s.ways.hop}); err != nil {
-		return err
-	}
-	s.publish(d)
-	s.check(ctx, d)
-	return nil
-}
-
-// publish tells the checkers what the tables hold.
-func (s *session) publish(d *desired) {
-	orders := make(map[memberKey]order, len(s.rec.endpoints))
-	for key, index := range s.rec.endpoints {
-		orders[key] = order{index, s.rec.records[index].Generation}
-	}
-	s.l.orders.Store(&orders)
-	s.l.stats.applied(s.rec, d)
-}
-
-// check starts the checkers that are wanted and stops the others.
-func (s *session) check(ctx context.Context, d *desired) {
-	if s.wire == nil {
-		return
-	}
-	wanted := map[fleet.Target]checkPlan{}
-	for _, p := range d.checks {
-		wanted[p.target] = p
-	}
-	for t, c := range s.checkers {
-		if p, ok := wanted[t]; !ok || !reflect.DeepEqual(p, c.plan) {
-			c.stop()
-			delete(s.checkers, t)
-			if !ok {
-				s.l.state.forget(t)
-			}
-		}
-	}
-	for t, p := range wanted {
-		if _, ok := s.checkers[t]; ok {
-			continue
-		}
-		cctx, stop := context.WithCancel(ctx)
-		s.checkers[t] = runningChecker{p, stop}
-		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe}
-		s.background.Go(func() { c.run(cctx) })
-	}
-}
-
-// observe has Health judge a fact; a verdict that changed goes to the rings.
-func (s *session) observe(o fleet.Observation) {
-	v := s.l.cfg.Health.Observe(o)
-	s.l.stats.checked(o)
-	if s.l.state.set(o.Target, v.State) {
-		poke(s.l.kick)
-	}
-}
-
-// dial connects by the way of a check: to a VIP through the program, or to what
-// is on this very node and to an endpoint's own address as any process would.
-func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
-	if way.key.how == edgeForwardFORWARD_LOCAL {
-		return s.l.cfg.Dial(ctx, "tcp", way.vip.String())
-	}
-	o, ok := (*s.l.orders.Load())[way.key]
-	if !ok {
-		return nil, errors.New("not in the tables yet")
-	}
-	own := s.own[0]
-	if way.vip.Addr().Is6() {
-		own = s.own[1]
-	}
-	return s.wire.dial(ctx, own, way.vip, o)
 }

@@ -240,7 +240,7 @@ func TestMetrics(t *testing.T) {
 	for _, name := range []string{
 		"meridian_l4_packets_total reason=tunnel verdict=tx",
 		"meridian_l4_packets_total reason=reply verdict=drop",
-		"meridian_l4_flow_lookups_total result=hit",
+		"meridian_l4_flow_lookups_total result=safe",
 		"meridian_l4_vip_packets_total service=web vip=tcp/192.0.2.10:80",
 		"meridian_l4_vip_bytes_total service=web vip=tcp/192.0.2.10:80",
 		"meridian_l4_checks_total result=ok",

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"meridian/edge/maglev"
 	"meridian/fleet"
@@ -17,11 +18,16 @@ type tables interface {
 	setBalancer(netip.Addr) error
 	dropBalancer(netip.Addr) error
 	setEndpoint(index uint16, e edgeEndpoint) error
-	setRings(map[uint32][]uint16) error // each is swapped whole: slot to endpoint
+	setRings(map[uint32]ringTable) error // each is swapped whole
 	dropRing(index uint32) error
+	setServer(key edgeServerKey, endpoint uint16) error
+	dropServer(edgeServerKey) error
+	setNetwork(netip.Prefix) error
+	dropNetwork(netip.Prefix) error
 	setVIP(edgeVipKey, edgeVip) error
 	dropVIP(edgeVipKey) error
 	clearTraffic(index uint32) error
+	defences
 }
 
 // hop is the next hop on the way to an address.
@@ -36,7 +42,10 @@ type hop struct {
 type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
+	takes func(fleet.Target) bool // SYN cookies, of a gateway; nil: all do
 	hop   func(netip.Addr) hop
+	guard *guard // nil: none
+	now   time.Time
 }
 
 // reconciler brings tables in line with inputs. What it holds is what it knows
@@ -45,13 +54,23 @@ type inputs struct {
 type reconciler struct {
 	tables tables
 	key    Key
+	alone  bool // no second chance
 
 	node      *edgeNode
 	balancers map[netip.Addr]bool
 	endpoints map[memberKey]uint16
+	joined    map[memberKey]bool      // members that were there from the start, or have been up since
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
+	servers   map[edgeServerKey]uint16
+	networks  map[netip.Prefix]bool
 	vips      map[edgeVipKey]edgeVip
+	defended  defended
+
+	since map[memberKey]time.Time // since when each that may have new flows may; zero: from the start
+	next  time.Time               // when a ring is to change by itself; zero: not
+
+	untaken []string // gateways that take no SYN cookies, so that none are made
 
 	swaps uint64 // rings put in place, ever
 }
@@ -59,8 +78,9 @@ type reconciler struct {
 // ringEntry is a ring in the tables.
 type ringEntry struct {
 	index   uint32
-	members []maglev.Member // what it was built of
-	targets []uint16        // the endpoint of each member
+	history *maglev.History
+	assumed [][]maglev.Member // rings that the history presumes
+	owners  map[string]uint16 // the endpoint of each member, of now and of before, as it was written
 }
 
 func newReconciler(t tables, key Key) *reconciler {
@@ -68,32 +88,78 @@ func newReconciler(t tables, key Key) *reconciler {
 		tables: t, key: key,
 		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
 		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
+		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}, since: map[memberKey]time.Time{},
 	}
 }
 
 // reconcile brings the tables in line, in an order that shows no half state to
 // a packet: what others point at comes before them and goes after them.
 func (r *reconciler) reconcile(in inputs) error {
-	choices := make([]choice, len(in.want.groups))
-	for i := range in.want.groups {
-		choices[i] = in.want.groups[i].choose(in.state)
+	r.join(in)
+	r.untaken = nil
+	if in.takes != nil && in.want.clustered() {
+		r.untaken = in.untaken()
 	}
-	records := r.wantRecords(in, choices)
-	return r.write(in.want, records, choices)
+	choices := make([]choice, len(in.want.groups))
+	r.next = time.Time{}
+	for i := range in.want.groups {
+		g := &in.want.groups[i]
+		choices[i] = g.choose(in.state, r.joined)
+		next := choices[i].ramp(g, r.since, in.want.keep.ramp, in.now)
+		if !next.IsZero() && (r.next.IsZero() || next.Before(r.next)) {
+			r.next = next
+		}
+	}
+	return r.write(in, r.wantRecords(in, choices), choices)
+}
+
+// join notes which members may be in a ring: those that were there when this
+// node began, whatever is known of them, and of those that came later the ones
+// that it does not check, and the others once they have been found up.
+func (r *reconciler) join(in inputs) {
+	begun, joined, checked := r.joined != nil, map[memberKey]bool{}, map[fleet.Target]bool{}
+	since := map[memberKey]time.Time{}
+	for _, c := range in.want.checks {
+		checked[c.target] = true
+	}
+	for _, g := range in.want.groups {
+		for _, m := range g.members {
+			if !begun || !checked[m.key.target] || r.joined[m.key] || in.state(m.key.target) == fleet.Up {
+				joined[m.key] = true
+			}
+			switch was, had := r.since[m.key]; {
+			case !joined[m.key] || in.state(m.key.target) == fleet.Down:
+			case had || !begun:
+				since[m.key] = was
+			default:
+				since[m.key] = in.now
+			}
+		}
+	}
+	r.joined, r.since = joined, since
 }
 
 // write runs the steps in order and stops at the first that fails.
-func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choices []choice) error {
+func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
+	d, g := in.want, in.guard
+	if g == nil {
+		g = new(guard)
+	}
 	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
-		{"node", func() error { return r.writeNode(d) }},
+		{"defence", func() error { return r.writeDefence(g) }},
+		{"node", func() error { return r.writeNode(d, g) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
-		{"rings", func() error { return r.writeRings(d, choices) }},
+		{"rings", func() error { return r.writeRings(in, choices) }},
+		{"QUIC servers", func() error { return r.writeServers(d) }},
 		{"VIPs", func() error { return r.writeVIPs(d) }},
+		{"networks", func() error { return r.writeNetworks(d) }},
+		{"old networks", func() error { return r.dropNetworks(d) }},
 		{"old VIPs", func() error { return r.dropVIPs(d) }},
+		{"old QUIC servers", func() error { return r.dropServers(d) }},
 		{"old rings", func() error { return r.dropRings(d) }},
 		{"old endpoints", func() error { return r.lower(records) }},
 		{"old balancers", func() error { return r.dropBalancers(d) }},
@@ -105,13 +171,24 @@ func (r *reconciler) write(d *desired, records map[memberKey]edgeEndpoint, choic
 	return nil
 }
 
-func (r *reconciler) writeNode(d *desired) error {
-	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort}
+func (r *reconciler) writeNode(d *desired, g *guard) error {
+	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
+		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second),
+		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate), Stamped: uint32(d.keep.stamp)}
+	if len(d.networks) > 0 {
+		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)
+	}
 	if d.balances {
 		n.Duties |= uint32(edgeDutyDUTY_BALANCE)
 	}
 	if d.unpacks {
 		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
+	}
+	if d.unpacks && d.clustered() {
+		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
+	}
+	if d.gateMode() != edgeGateModeGATE_NONE {
+		n.AttackSyns, n.Strangers = perWindow(d.cookies.Threshold), perWindow(strangers)
 	}
 	if r.node != nil && *r.node == n {
 		return nil
@@ -155,9 +232,16 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 	out := map[memberKey]edgeEndpoint{}
 	for gi, g := range in.want.groups {
 		for mi, m := range g.members {
-			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how)}
-			if choices[gi].keep[mi] || out[m.key].Usable == 1 {
-				e.Usable = 1
+			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr), Who: m.key.who()}
+			if m.key.gue {
+				e.Gue = swap16(guePort)
+				e.Outer += OverheadGUE
+			}
+			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
+				e.Keeps = 1
+			}
+			if slices.Contains(choices[gi].ring, mi) || out[m.key].Takes == 1 {
+				e.Takes = 1
 			}
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
 				h := in.hop(m.key.addr)
@@ -188,8 +272,9 @@ func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
 		} else {
 			old := r.records[index]
 			e.Generation = old.Generation
-			e.Usable |= old.Usable
+			e.Keeps |= old.Keeps
 		}
+		e.Index = index
 		if err := r.setEndpoint(index, e); err != nil {
 			return err
 		}
@@ -198,13 +283,21 @@ func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
 	return nil
 }
 
+// outerOf is the size of the outer header to an address.
+func outerOf(a netip.Addr) uint8 {
+	if a.Is4() {
+		return Overhead4
+	}
+	return Overhead6
+}
+
 // lower takes the flows from members that lost them, and frees the indexes of
 // members that are gone. Flows that still name a freed index are told from its
 // next owner's by the generation.
 func (r *reconciler) lower(want map[memberKey]edgeEndpoint) error {
 	for key, index := range maps.Clone(r.endpoints) {
 		e, stays := want[key]
-		e.Generation = r.records[index].Generation
+		e.Generation, e.Index = r.records[index].Generation, index
 		if err := r.setEndpoint(index, e); err != nil {
 			return err
 		}

@@ -8,66 +8,121 @@ import (
 	"meridian/edge/maglev"
 )
 
-// writeRings swaps in, all at once, the rings whose members changed.
-func (r *reconciler) writeRings(d *desired, choices []choice) error {
+// writeRings swaps in, all at once, the rings whose slots or former owners are
+// others than before.
+func (r *reconciler) writeRings(in inputs, choices []choice) error {
 	fresh := map[string]ringEntry{}
-	slots := map[uint32][]uint16{}
-	for i := range d.groups {
-		g := &d.groups[i]
-		e := r.entry(g, choices[i])
-		old, had := r.rings[g.id]
-		if had && slices.Equal(old.members, e.members) && slices.Equal(old.targets, e.targets) {
-			continue
-		}
-		if had {
-			e.index = old.index
-		} else {
-			var err error
-			if e.index, err = r.freeRing(fresh); err != nil {
-				return err
-			}
-		}
-		ring, err := e.build(r.key.ringSeed())
+	tables := map[uint32]ringTable{}
+	for i := range in.want.groups {
+		g := &in.want.groups[i]
+		e, table, err := r.ring(in, g, choices[i], fresh)
 		if err != nil {
 			return fmt.Errorf("group %s: %w", g.id, err)
 		}
-		fresh[g.id], slots[e.index] = e, ring
+		fresh[g.id] = e
+		if table != nil {
+			tables[e.index] = *table
+		}
 	}
-	if len(slots) == 0 {
-		return nil
-	}
-	if err := r.tables.setRings(slots); err != nil {
-		return err
+	if len(tables) > 0 {
+		if err := r.tables.setRings(tables); err != nil {
+			return err
+		}
 	}
 	maps.Copy(r.rings, fresh)
-	r.swaps += uint64(len(slots))
+	r.swaps += uint64(len(tables))
 	return nil
 }
 
-func (r *reconciler) entry(g *group, c choice) ringEntry {
-	var e ringEntry
-	for _, i := range c.ring {
-		m := g.members[i]
-		e.members = append(e.members, maglev.Member{Name: m.name, Weight: m.weight})
-		e.targets = append(e.targets, r.endpoints[m.key])
+// ring gives a group's ring as it should be, and what is to be written of it;
+// nil: it stands already.
+func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEntry) (ringEntry, *ringTable, error) {
+	e, had := r.rings[g.id]
+	if !had {
+		index, err := r.freeRing(fresh)
+		if err != nil {
+			return e, nil, err
+		}
+		e = ringEntry{index: index, history: maglev.NewHistory(g.slots(), r.key.ringSeed())}
 	}
-	return e
+	members, owners := make([]maglev.Member, 0, len(c.ring)), map[string]uint16{}
+	for _, i := range c.ring {
+		members = append(members, c.member(g, i))
+	}
+	for i, m := range g.members {
+		if c.keep[i] {
+			owners[m.name] = r.endpoints[m.key]
+		}
+	}
+	history := e.history.Clone()
+	for _, next := range [][]maglev.Member{stayed(members, history.Members()), members} {
+		if len(next) == 0 && len(members) > 0 {
+			continue
+		}
+		if err := history.Next(next, in.now); err != nil {
+			return e, nil, err
+		}
+	}
+	changed := history.Retire(in.now.Add(-in.want.keep.retire))
+	if assumed := g.presumed(); !slices.EqualFunc(assumed, e.assumed, slices.Equal) {
+		if err := history.Presume(assumed...); err != nil {
+			return e, nil, err
+		}
+		e.assumed, changed = assumed, true
+	}
+	if had && !changed && slices.Equal(history.Members(), e.history.Members()) && maps.Equal(owners, e.owners) {
+		return e, nil, nil
+	}
+	e.history, e.owners = history, owners
+	return e, g.table(history, owners), nil
 }
 
-// build gives the slots' endpoints; without members all are 0, none.
-func (e *ringEntry) build(seed uint64) ([]uint16, error) {
-	out := make([]uint16, maglev.Slots)
-	if len(e.members) == 0 {
-		return out, nil
+// stayed gives those of the members that were in the ring before. Theirs is the
+// balancers' ring until they have found the new ones up, and a gateway, which
+// checks nobody, has to know it too.
+func stayed(members, before []maglev.Member) []maglev.Member {
+	var out []maglev.Member
+	for _, m := range members {
+		if slices.ContainsFunc(before, func(b maglev.Member) bool { return b.Name == m.Name }) {
+			out = append(out, m)
+		}
 	}
-	ring, err := maglev.Build(e.members, maglev.Slots, seed)
-	if err != nil {
-		return nil, err
+	return out
+}
+
+// presumed gives rings that may be in force at a balancer, or have been, without
+// this node seeing it: with all members, whatever their health; and on a gateway
+// the one without itself, while it was away, or one balancer took it for dead.
+func (g *group) presumed() [][]maglev.Member {
+	if !g.gateways {
+		return nil
 	}
-	for slot, m := range ring {
-		out[slot] = e.targets[m]
+	var all, others []maglev.Member
+	for _, m := range g.members {
+		member := maglev.Member{Name: m.name, Weight: m.weight}
+		all = append(all, member)
+		if m.key.how != edgeForwardFORWARD_LOCAL {
+			others = append(others, member)
+		}
 	}
-	return out, nil
+	return [][]maglev.Member{all, others}
+}
+
+// table gives the ring's slots: unsafe are those that others than gateways own,
+// since nobody there passes on what is not theirs, and those that have former
+// owners.
+func (g *group) table(h *maglev.History, owners map[string]uint16) *ringTable {
+	index := func(name string) uint16 { return owners[name] }
+	t := &ringTable{slots: h.Slots(index)}
+	if g.gateways {
+		t.former = h.Former(index)
+	}
+	for i := range t.slots {
+		if !g.gateways || t.former != nil && t.former[i][0] != 0 {
+			t.slots[i] |= slotUnsafe
+		}
+	}
+	return t
 }
 
 func (r *reconciler) freeRing(fresh map[string]ringEntry) (uint32, error) {
@@ -106,13 +161,20 @@ func (r *reconciler) dropRings(d *desired) error {
 // that is gone meets its address.
 func (r *reconciler) writeVIPs(d *desired) error {
 	for _, a := range d.addresses {
-		if err := r.setVIP(vipKey(a), edgeVip{}); err != nil {
+		if err := r.setVIP(vipKey(a), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
+			return err
+		}
+	}
+	for _, n := range d.networks {
+		whole := frontend{addr: n.Addr(), bits: n.Bits()}
+		if err := r.setVIP(whole.key(), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
 			return err
 		}
 	}
 	for _, f := range d.frontends {
-		v := edgeVip{Salt: r.key.salt(f), Ring: r.rings[d.groups[f.group].id].index}
-		if old, ok := r.vips[f.key()]; ok {
+		v := r.vip(f, &d.groups[f.group])
+		v.Gate = r.gateAt(d, f)
+		if old, ok := r.vips[f.key()]; ok && old.service() {
 			v.Stats = old.Stats
 		} else {
 			v.Stats = r.freeStats()
@@ -124,7 +186,35 @@ func (r *reconciler) writeVIPs(d *desired) error {
 			return err
 		}
 	}
+	for _, row := range d.fragmentRows() {
+		v := r.vip(row.frontend, &d.groups[row.group])
+		v.Flags |= uint8(edgeVipFlagVIP_FRAGMENTS)
+		v.Gate = r.gateAt(d, row.frontend)
+		v.Flags &^= uint8(edgeVipFlagVIP_QUIC) // they have no header
+		v.Mask, v.PortMask, v.Stats = wholeFlow.address, 0, r.vips[row.of].Stats
+		if err := r.setVIP(row.key(), v); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// vip gives a frontend's record, but for the place of its traffic.
+func (r *reconciler) vip(f frontend, g *group) edgeVip {
+	v := edgeVip{Salt: r.key.salt(f), Mask: f.by.address, PortMask: f.by.port, Ring: r.rings[g.id].index}
+	if g.large {
+		v.Flags |= uint8(edgeVipFlagVIP_BIG)
+	}
+	if f.by != wholeFlow {
+		v.Flags |= uint8(edgeVipFlagVIP_AFFINITY)
+	}
+	if f.quic {
+		v.Flags |= uint8(edgeVipFlagVIP_QUIC)
+	}
+	if g.gateways && !r.alone {
+		v.Flags |= uint8(edgeVipFlagVIP_CHAIN)
+	}
+	return v
 }
 
 func (r *reconciler) setVIP(k edgeVipKey, v edgeVip) error {
@@ -141,8 +231,8 @@ func (r *reconciler) setVIP(k edgeVipKey, v edgeVip) error {
 // freeStats gives a place for a VIP's traffic. There are as many as VIPs.
 func (r *reconciler) freeStats() uint32 {
 	used := map[uint32]bool{}
-	for k, v := range r.vips {
-		if k.Port != 0 {
+	for _, v := range r.vips {
+		if v.service() {
 			used[v.Stats] = true
 		}
 	}
@@ -159,12 +249,18 @@ func (r *reconciler) dropVIPs(d *desired) error {
 	for _, a := range d.addresses {
 		keep[vipKey(a)] = true
 	}
+	for _, n := range d.networks {
+		keep[frontend{addr: n.Addr(), bits: n.Bits()}.key()] = true
+	}
 	for _, f := range d.frontends {
 		keep[f.key()] = true
 	}
-	for _, ports := range []bool{true, false} {
-		for k := range maps.Clone(r.vips) {
-			if keep[k] || (k.Port != 0) != ports {
+	for _, row := range d.fragmentRows() {
+		keep[row.key()] = true
+	}
+	for _, addresses := range []bool{false, true} {
+		for k, v := range maps.Clone(r.vips) {
+			if keep[k] || v.address() != addresses {
 				continue
 			}
 			if err := r.tables.dropVIP(k); err != nil {
@@ -174,4 +270,21 @@ func (r *reconciler) dropVIPs(d *desired) error {
 		}
 	}
 	return nil
+}
+
+// gateAt gives what meets SYNs for a VIP: nothing, as long as a gateway that is
+// live takes no cookies.
+func (r *reconciler) gateAt(d *desired, f frontend) uint8 {
+	if len(r.untaken) > 0 {
+		return uint8(edgeGateModeGATE_NONE)
+	}
+	return d.gateAt(f)
+}
+
+// address says whether the record is of an address as a whole.
+func (v edgeVip) address() bool { return v.Flags&uint8(edgeVipFlagVIP_ADDRESS) != 0 }
+
+// service says whether the record is a service's, with traffic of its own.
+func (v edgeVip) service() bool {
+	return v.Flags&uint8(edgeVipFlagVIP_ADDRESS|edgeVipFlagVIP_FRAGMENTS) == 0
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 // memory is tables in memory. Every tenth call fails at random, and after each
@@ -22,6 +23,8 @@ type memory struct {
 	endpoints map[uint16]edgeEndpoint
 	rings     map[uint32]map[uint16]bool // the endpoints in each
 	vips      map[edgeVipKey]edgeVip
+	servers   map[edgeServerKey]uint16
+	networks  map[netip.Prefix]bool
 	calls     int
 }
 
@@ -29,7 +32,8 @@ var errInjected = errors.New("injected")
 
 func newMemory(t *testing.T, fail func() bool) *memory {
 	return &memory{t: t, fail: fail, balancers: map[netip.Addr]bool{}, endpoints: map[uint16]edgeEndpoint{},
-		rings: map[uint32]map[uint16]bool{}, vips: map[edgeVipKey]edgeVip{}}
+		rings: map[uint32]map[uint16]bool{}, vips: map[edgeVipKey]edgeVip{},
+		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}}
 }
 
 // do makes a change and looks at the whole.
@@ -39,15 +43,25 @@ func (m *memory) do(change func()) error {
 		return errInjected
 	}
 	change()
+	for k, e := range m.servers {
+		if m.endpoints[e].How == uint8(edgeForwardFORWARD_NONE) {
+			m.t.Fatalf("server %v is endpoint %d, which is none", k, e)
+		}
+	}
+	for n := range m.networks {
+		if _, ok := m.vips[edgeVipKey{Addr: toAddress(n.Addr()), Net: 1}]; !ok {
+			m.t.Fatalf("network %s is none", n)
+		}
+	}
 	for k, v := range m.vips {
-		if k.Port == 0 {
+		if v.address() {
 			continue
 		}
 		ring, ok := m.rings[v.Ring]
 		if !ok {
 			m.t.Fatalf("VIP %v has no ring", k)
 		}
-		if _, ok := m.vips[edgeVipKey{Addr: k.Addr}]; !ok {
+		if _, ok := m.vips[edgeVipKey{Addr: k.Addr, Net: k.Net}]; !ok {
 			m.t.Fatalf("VIP %v has no address", k)
 		}
 		for e := range ring {
@@ -69,20 +83,34 @@ func (m *memory) dropBalancer(a netip.Addr) error {
 func (m *memory) setEndpoint(i uint16, e edgeEndpoint) error {
 	return m.do(func() { m.endpoints[i] = e })
 }
-func (m *memory) setRings(rings map[uint32][]uint16) error {
+func (m *memory) setRings(rings map[uint32]ringTable) error {
 	return m.do(func() {
-		for i, slots := range rings {
+		for i, table := range rings {
 			m.rings[i] = map[uint16]bool{}
-			for _, e := range slots {
-				m.rings[i][e] = true
+			for _, slot := range table.slots {
+				m.rings[i][slot&^slotUnsafe] = true
 			}
 		}
 	})
 }
-func (m *memory) dropRing(i uint32) error              { return m.do(func() { delete(m.rings, i) }) }
+func (m *memory) dropRing(i uint32) error { return m.do(func() { delete(m.rings, i) }) }
+func (m *memory) setServer(k edgeServerKey, e uint16) error {
+	return m.do(func() { m.servers[k] = e })
+}
+func (m *memory) dropServer(k edgeServerKey) error { return m.do(func() { delete(m.servers, k) }) }
+func (m *memory) setNetwork(p netip.Prefix) error  { return m.do(func() { m.networks[p] = true }) }
+func (m *memory) dropNetwork(p netip.Prefix) error {
+	return m.do(func() { delete(m.networks, p) })
+}
 func (m *memory) setVIP(k edgeVipKey, v edgeVip) error { return m.do(func() { m.vips[k] = v }) }
 func (m *memory) dropVIP(k edgeVipKey) error           { return m.do(func() { delete(m.vips, k) }) }
 func (m *memory) clearTraffic(uint32) error            { return m.do(func() {}) }
+
+func (m *memory) setLists(*geo.Table) error    { return m.do(func() {}) }
+func (m *memory) setReflectors([]uint16) error { return m.do(func() {}) }
+func (m *memory) setDefence(edgeDefence) error { return m.do(func() {}) }
+func (m *memory) setRules([]edgeRule) error    { return m.do(func() {}) }
+func (m *memory) clearTally(uint32) error      { return m.do(func() {}) }
 
 // randomSpec is a region with some VIPs, gateways and endpoints.
 func randomSpec(rnd *rand.Rand) string {
@@ -91,14 +119,22 @@ func randomSpec(rnd *rand.Rand) string {
 	for i := range 1 + rnd.IntN(3) {
 		fmt.Fprintf(&b, ", 192.0.2.%d", 1+3*i+rnd.IntN(3))
 	}
-	b.WriteString("]}}]\nnodes:\n  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1, v6: 'fd00::1'}}\n")
+	b.WriteString("]")
+	if rnd.IntN(2) == 0 {
+		fmt.Fprintf(&b, ", prefixes: [203.0.113.0/%d]", 24+rnd.IntN(4))
+	}
+	b.WriteString("}}]\nnodes:\n  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1, v6: 'fd00::1'}}\n")
 	for i := range 6 {
 		if rnd.IntN(2) == 0 {
 			state := []string{"active", "active", "draining", "disabled"}[rnd.IntN(4)]
 			fmt.Fprintf(&b, "  - {name: gw%d, region: fra, roles: [l7, l4], weight: %d, state: %s, addresses: {v4: 10.0.1.%d}}\n", i, 1+rnd.IntN(3), state, i)
 		}
 	}
-	b.WriteString("services:\n  - {service: web, protocol: http, ports: [80, 8080], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}\n")
+	forwarding := []string{"ipip", "gue", "l2_dsr"}[rnd.IntN(3)]
+	fmt.Fprintf(&b, "services:\n  - {service: web, protocol: https, http3: %v, forwarding: %s, ports: [80, 8080], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}\n", rnd.IntN(2) == 0, forwarding)
+	if rnd.IntN(2) == 0 {
+		b.WriteString("  - {service: all, protocol: tcp, all_ports: true, ports: [1], pools: [{id: main, endpoints: [{address: '10.5.2.1:1'}]}]}\n")
+	}
 	if rnd.IntN(2) == 0 {
 		fmt.Fprintf(&b, "  - {service: tcp, protocol: tcp, ports: [7], pools: [{id: main, endpoints: [{address: '10.5.0.%d:7'}, {address: '10.5.1.1:7'}]}]}\n", rnd.IntN(4))
 	}
@@ -158,8 +194,11 @@ func TestReconcilerConvergesWithoutHalfStates(t *testing.T) {
 // holds compares the tables with what is wanted.
 func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet.State) {
 	m.t.Helper()
-	if len(m.vips) != len(d.frontends)+len(d.addresses) {
+	if len(m.vips) != len(d.frontends)+len(d.fragmentRows())+len(d.addresses)+len(d.networks) {
 		m.t.Fatalf("%d VIPs in the table, expected %d and %d addresses", len(m.vips), len(d.frontends), len(d.addresses))
+	}
+	if len(m.networks) != len(d.networks) || fmt.Sprint(m.servers) != fmt.Sprint(r.wantServers(d)) {
+		m.t.Fatalf("networks %v and servers %v in the tables, expected %v and %v", m.networks, m.servers, d.networks, r.wantServers(d))
 	}
 	if len(m.rings) != len(d.groups) {
 		m.t.Fatalf("%d rings in the table, expected %d", len(m.rings), len(d.groups))
@@ -178,7 +217,7 @@ func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet
 	}
 	for _, f := range d.frontends {
 		g := &d.groups[f.group]
-		c := g.choose(state)
+		c := g.choose(state, r.joined)
 		want := map[uint16]bool{}
 		for _, i := range c.ring {
 			want[r.endpoints[g.members[i].key]] = true
@@ -191,7 +230,7 @@ func (m *memory) holds(r *reconciler, d *desired, state func(fleet.Target) fleet
 			m.t.Fatalf("ring of %s holds endpoints %v, expected %v", f.label(), got, want)
 		}
 		for i, mem := range g.members {
-			if usable := m.endpoints[r.endpoints[mem.key]].Usable == 1; c.keep[i] && !usable {
+			if usable := m.endpoints[r.endpoints[mem.key]].Keeps == 1; c.keep[i] && !usable {
 				m.t.Fatalf("%s: member %s should keep its flows", f.label(), mem.name)
 			}
 		}
@@ -236,7 +275,7 @@ func TestTablesHoldTheLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int{
-		edgeMapVips: maxVIPs + maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
+		edgeMapVips: maxVIPs + 3*maxAddresses, edgeMapServers: maxEndpoints, edgeMapNetworks: maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
 		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers,
 	} {
 		if got := int(spec.Maps[name].MaxEntries); got != want {

@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
 	"meridian/health/verdict"
 	"meridian/internal/testkit"
@@ -33,12 +34,14 @@ import (
 type region struct {
 	t                            *testing.T
 	client, router, lb, gw1, gw2 *netns.NS
+	more                         map[string]*netns.NS // the Spec's other nodes
 	world                        *fleet.World
 	log                          *slog.Logger
 	pass                         *ebpf.Program // passes everything
 	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
 	gateways                     map[string]*gateway
+	quic                         []quiclb.Config // of all nodes
 }
 
 // gateway is a server at the VIPs.
@@ -84,7 +87,8 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 	t.Helper()
 	testkit.Root(t)
 	r := &region{t: t, world: worldOf(t, spec),
-		log: slog.New(slog.NewTextHandler(t.Output(), nil)), nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{}}
+		log: slog.New(slog.NewTextHandler(t.Output(), nil)), more: map[string]*netns.NS{}, nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{},
+		quic: []quiclb.Config{blockIDs}}
 	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
 		n, err := netns.New(name)
 		if err != nil {
@@ -104,6 +108,16 @@ func newRegion(t *testing.T, spec string, underlay int) *region {
 			mtu = 1500
 		}
 		r.connect(leaf, i, mtu)
+	}
+	for _, n := range r.world.Snapshot.Spec.Nodes {
+		if n.Name == "lb" || n.Name == "gw1" || n.Name == "gw2" {
+			continue
+		}
+		ns, err := netns.New(n.Name)
+		r.must(err)
+		t.Cleanup(func() { ns.Close() })
+		r.more[n.Name] = ns
+		r.connect(ns, int(n.Addresses.V4.As4()[2]), underlay)
 	}
 	// Packets for the VIPs reach the region's balancer, as BGP would have it.
 	r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr("10.7.1.2")))
@@ -167,7 +181,8 @@ func (h *trackers) Observe(o fleet.Observation) fleet.Verdict {
 func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 	r.t.Helper()
 	cfg.Node, cfg.Log, cfg.Key = ns.Name, r.log.With("node", ns.Name), Key{1, 2, 3}
-	cfg.Dial = ns.Dial
+	cfg.Dial, cfg.QUIC = ns.Dial, r.quic
+	cfg.CookieKey = func(epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 9} }
 	l, err := New(cfg)
 	r.must(err)
 	r.must(l.Apply(r.world))
@@ -197,9 +212,16 @@ func (r *region) serve(ns *netns.NS) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(fleet.GatewayHost+"/health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc(fleet.GatewayHost+"/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if l := r.nodes[ns.Name]; l != nil && l.TakesCookies() {
+			w.Header().Set(fleet.CookiesHeader, fleet.CookiesTaken)
+		}
 		if !g.ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
+	})
+	mux.HandleFunc("/tenfold", func(w http.ResponseWriter, req *http.Request) {
+		n, _ := io.Copy(io.Discard, req.Body)
+		w.Write(make([]byte, 10*n))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		n, _ := io.Copy(io.Discard, req.Body)
@@ -233,7 +255,7 @@ func (r *region) start(mode Mode) *Layer4 {
 
 // count answers each datagram with the server's name and how long it was.
 func count(c net.PacketConn, name string) {
-	buf := make([]byte, 2048)
+	buf := make([]byte, 8192)
 	for {
 		n, from, err := c.ReadFrom(buf)
 		if err != nil {
@@ -259,11 +281,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // post sends a body of so many octets to a VIP and gives the answer.
-func (r *region) post(vip netip.Addr, size int) (string, error) {
+func (r *region) post(vip netip.Addr, size int) (string, error) { return r.postTo(vip, "/", size) }
+
+func (r *region) postTo(vip netip.Addr, path string, size int) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	tr := &http.Transport{DialContext: r.client.Dial, DisableKeepAlives: true}
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+netip.AddrPortFrom(vip, 80).String()+"/", strings.NewReader(strings.Repeat("x", size)))
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+netip.AddrPortFrom(vip, 80).String()+path, strings.NewReader(strings.Repeat("x", size)))
 	if err != nil {
 		return "", err
 	}

@@ -9,19 +9,58 @@ import (
 	"meridian/fleet"
 )
 
-// states holds the local verdict on each target. It is safe for concurrent
-// use.
+// states holds what is known of each target: the local verdict, and where
+// there is none, on a node that checks nothing itself, the fleet's. It is safe
+// for concurrent use.
 type states struct {
-	mu sync.Mutex
-	m  map[fleet.Target]fleet.State
+	mu   sync.Mutex
+	m    map[fleet.Target]fleet.State
+	view *fleet.View
+
+	cookies map[fleet.Target]bool // gateways that said whether they take SYN cookies
 }
 
-func newStates() *states { return &states{m: map[fleet.Target]fleet.State{}} }
+func newStates() *states {
+	return &states{m: map[fleet.Target]fleet.State{}, cookies: map[fleet.Target]bool{}}
+}
+
+// takes says whether a gateway has said that it takes SYN cookies.
+func (s *states) takes(t fleet.Target) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cookies[t]
+}
+
+// setTakes says whether that is otherwise than before.
+func (s *states) setTakes(t fleet.Target, takes bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.cookies[t]
+	s.cookies[t] = takes
+	return was != takes
+}
 
 func (s *states) get(t fleet.Target) fleet.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.m[t]
+	if v, ok := s.m[t]; ok {
+		return v
+	}
+	return s.view.Get(t).State
+}
+
+// setView says whether the fleet has changed its mind about a gateway.
+func (s *states) setView(v *fleet.View) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.view
+	s.view = v
+	for t, verdict := range v.Verdicts {
+		if t.Kind == fleet.TargetGateway && was.Get(t).State != verdict.State {
+			return true
+		}
+	}
+	return false
 }
 
 // set says whether the state is another than before.
@@ -37,6 +76,7 @@ func (s *states) forget(t fleet.Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.m, t)
+	delete(s.cookies, t)
 }
 
 // destinations lists the addresses to which the node needs a way.

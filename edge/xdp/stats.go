@@ -2,6 +2,8 @@ package xdp
 
 import (
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -18,19 +20,24 @@ type stats struct {
 	kernel   *kernel // nil while detached
 	mode     Mode
 	vips     []vipStats
-	rings    map[string]int // members in each group's ring
-	changes  uint64         // of rings
-	failures uint64         // of the reconciler
+	rings    map[string]int     // members in each group's ring
+	rules    map[ruleKey]uint32 // places of the rules' tallies
+	changes  uint64             // of rings
+	failures uint64             // of the reconciler
 	checks   map[bool]uint64
+	attacked map[string]bool // by a VIP's label; of those with a gate
+	cookies  fleet.SynCookieMode
+	works    bool // this node's part of them
 }
 
 // vipStats says whose traffic an entry of the table vip_stats is.
 type vipStats struct {
 	frontend
 	index uint32
+	gate  uint8
 }
 
-func newStats() *stats { return &stats{checks: map[bool]uint64{}} }
+func newStats() *stats { return &stats{checks: map[bool]uint64{}, attacked: map[string]bool{}} }
 
 func (s *stats) attached(k *kernel, mode Mode) {
 	s.mu.Lock()
@@ -45,7 +52,7 @@ func (s *stats) detached(k *kernel) {
 	if s.kernel != k {
 		return // another has taken its place
 	}
-	s.kernel, s.mode, s.vips, s.rings = nil, "", nil, nil
+	s.kernel, s.mode, s.vips, s.rings, s.rules = nil, "", nil, nil, nil
 }
 
 func (s *stats) failed() {
@@ -64,24 +71,71 @@ func (s *stats) checked(o fleet.Observation) {
 func (s *stats) applied(r *reconciler, d *desired) {
 	vips := make([]vipStats, 0, len(d.frontends))
 	for _, f := range d.frontends {
-		vips = append(vips, vipStats{f, r.vips[f.key()].Stats})
+		v := r.vips[f.key()]
+		vips = append(vips, vipStats{f, v.Stats, v.Gate})
 	}
 	rings := make(map[string]int, len(r.rings))
 	for id, e := range r.rings {
-		rings[id] = len(e.members)
+		rings[id] = len(e.history.Members())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.vips, s.rings = vips, rings
+	s.vips, s.rings, s.rules = vips, rings, maps.Clone(r.defended.index)
 	s.changes += r.swaps
 	r.swaps = 0
+}
+
+// guarded notes what SYN cookies this node is to make or take, and whether it
+// can.
+func (s *stats) guarded(mode fleet.SynCookieMode, works bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cookies, s.works = mode, works
+}
+
+// watch finds out which VIPs are under attack, and says which have come to be
+// since the last time, or have ceased.
+func (s *stats) watch(log *slog.Logger) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kernel == nil {
+		return nil
+	}
+	attacked := map[string]bool{}
+	for _, v := range s.vips {
+		if v.gate == uint8(edgeGateModeGATE_NONE) {
+			continue
+		}
+		now, err := s.kernel.attacked(v.index)
+		if err != nil {
+			return err
+		}
+		label := v.label()
+		attacked[label] = now
+		switch was := s.attacked[label]; {
+		case now && !was:
+			log.Warn("SYN flood: answered with cookies", "vip", label, "service", v.service)
+		case was && !now:
+			log.Info("SYN flood is over", "vip", label, "service", v.service)
+		}
+	}
+	s.attacked = attacked
+	return nil
 }
 
 var (
 	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
 		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
 	descFlows = prometheus.NewDesc("meridian_l4_flow_lookups_total",
-		"Look-ups in the flow table by result: hit, new, moved (its endpoint is gone).", []string{"result"}, nil)
+		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen), quic (by its connection id); and evicted flows.", []string{"result"}, nil)
+	descChances = prometheus.NewDesc("meridian_l4_chances_total",
+		"Packets at unsafe slots, on a gateway, that it does not pass on: mine (of a connection it has, or beginning), none (no former owner is left).", []string{"result"}, nil)
+	descCookies = prometheus.NewDesc("meridian_l4_syn_cookies_total",
+		"Packets by SYN cookie: valid (a balancer met one, and keeps the flow), stranger (under attack, of no known flow and without one, let through as usual), accepted (a gateway made a connection of it), refused (its kernel would not).", []string{"result"}, nil)
+	descAttacked = prometheus.NewDesc("meridian_l4_under_attack",
+		"1 while SYNs for a VIP are answered with cookies, because there are so many.", []string{"vip", "service"}, nil)
+	descCookieMode = prometheus.NewDesc("meridian_l4_syn_cookies_work",
+		"1 if this node can do its part of what the Spec says of SYN cookies, by mode.", []string{"mode"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
 		"Packets for a VIP.", []string{"vip", "service"}, nil)
 	descVIPBytes = prometheus.NewDesc("meridian_l4_vip_bytes_total",
@@ -105,8 +159,8 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descPackets, descFlows, descVIPPackets, descVIPBytes, descRings,
-		descChanges, descFailures, descChecks, descAttached} {
+	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings,
+		descChanges, descFailures, descChecks, descAttached) {
 		out <- d
 	}
 }
@@ -135,13 +189,33 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	for reason, n := range counters {
 		verdict, rest, _ := strings.Cut(reason, "_")
-		if verdict == "flow" {
+		switch verdict {
+		case "flow":
 			count(descFlows, n, rest)
+			continue
+		case "chance":
+			count(descChances, n, rest)
+			continue
+		case "cookie":
+			count(descCookies, n, rest)
 			continue
 		}
 		count(descPackets, n, verdict, rest)
 	}
+	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
+		v := 0.0
+		if on {
+			v = 1
+		}
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	if s.cookies != "" && s.cookies != fleet.CookiesOff {
+		gauge(descCookieMode, s.works, string(s.cookies))
+	}
 	for _, v := range s.vips {
+		if v.gate != uint8(edgeGateModeGATE_NONE) {
+			gauge(descAttacked, s.attacked[v.label()], v.label(), v.service)
+		}
 		t, err := s.kernel.traffic(v.index)
 		if err != nil {
 			out <- prometheus.NewInvalidMetric(descVIPPackets, err)
@@ -151,13 +225,18 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		count(descVIPPackets, t.Packets, labels...)
 		count(descVIPBytes, t.Octets, labels...)
 	}
+	s.collectDefence(out, count)
 }
 
-// label names a VIP, as tcp/192.0.2.1:443.
+// label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands
+// for all that are left.
 func (f frontend) label() string {
 	proto := "tcp"
 	if f.proto == protoUDP {
 		proto = "udp"
+	}
+	if f.bits > 0 {
+		return fmt.Sprintf("%s/%s:%d", proto, netip.PrefixFrom(f.addr, f.bits), f.port)
 	}
 	return proto + "/" + netip.AddrPortFrom(f.addr, f.port).String()
 }

@@ -22,10 +22,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// TCP ports of the checks, above the range that Linux gives out by default.
+// TCP and UDP ports of the checks, above the range that Linux gives out by default.
 // Replies from a VIP to one of them never reach the kernel.
 const (
 	firstCheckPort = 61000
@@ -40,7 +41,7 @@ const (
 // order says which endpoint a connection of the checker is to reach.
 type order struct{ endpoint, generation uint16 }
 
-// wire carries TCP connections to VIPs by the balancer's own way: a TCP/IP
+// wire carries TCP connections and datagrams to VIPs by the balancer's own way: a TCP/IP
 // stack of our own whose packets pass the program `check`, which treats them
 // as it would a client's but for the choice of the endpoint, and whose replies
 // the program at the device hands over. No socket of the kernel could do that:
@@ -53,8 +54,13 @@ type wire struct {
 	link   *channel.Endpoint
 	reader *ringbuf.Reader
 	port   atomic.Uint32
-	orders [lastCheckPort - firstCheckPort + 1]atomic.Uint32 // by port: endpoint<<16 | generation
+	tcp    ports
+	udp    ports
 }
+
+// ports are the orders of the connections at the checks' ports of a protocol:
+// endpoint<<16 | generation.
+type ports [lastCheckPort - firstCheckPort + 1]atomic.Uint32
 
 // newWire opens a wire in the caller's network namespace.
 func newWire(k *kernel, device int, own ...netip.Addr) (*wire, error) {
@@ -73,7 +79,7 @@ func newWire(k *kernel, device int, own ...netip.Addr) (*wire, error) {
 	w.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
 	w.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})
 	if err := w.addresses(own); err != nil {
 		w.close()
@@ -175,14 +181,20 @@ func (w *wire) address(frame []byte) bool {
 	if ethertype == 0x86dd {
 		proto = ip[6]
 	}
-	if proto != protoTCP || len(ip) < offset+20 {
+	orders := &w.tcp
+	if proto == protoUDP {
+		orders = &w.udp
+	} else if proto != protoTCP {
+		return false
+	}
+	if len(ip) < offset+8 {
 		return false
 	}
 	port := binary.BigEndian.Uint16(ip[offset:])
 	if port < firstCheckPort || port > lastCheckPort {
 		return false
 	}
-	o := w.orders[port-firstCheckPort].Load()
+	o := orders[port-firstCheckPort].Load()
 	clear(frame[:14])
 	binary.NativeEndian.PutUint16(frame[0:], uint16(o>>16))
 	binary.NativeEndian.PutUint16(frame[2:], uint16(o))
@@ -222,7 +234,7 @@ func (w *wire) dial(ctx context.Context, own netip.Addr, vip netip.AddrPort, o o
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
-	if err := w.bind(ep, own, o); err != nil {
+	if err := w.bind(ep, &w.tcp, own, o); err != nil {
 		ep.Close()
 		return nil, err
 	}
@@ -248,13 +260,35 @@ func (w *wire) dial(ctx context.Context, own netip.Addr, vip netip.AddrPort, o o
 	return c, nil
 }
 
+// dialUDP gives a socket from own to a VIP, at the endpoint of the order.
+func (w *wire) dialUDP(ctx context.Context, own netip.Addr, vip netip.AddrPort, o order) (net.Conn, error) {
+	var wq waiter.Queue
+	ep, terr := w.stack.NewEndpoint(udp.ProtocolNumber, protocolOf(own), &wq)
+	if terr != nil {
+		return nil, fmt.Errorf("check endpoint: %s", terr)
+	}
+	if err := w.bind(ep, &w.udp, own, o); err != nil {
+		ep.Close()
+		return nil, err
+	}
+	if terr := ep.Connect(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(vip.Addr().AsSlice()), Port: vip.Port()}); terr != nil {
+		ep.Close()
+		return nil, fmt.Errorf("connect to %s: %w", vip, connectError(terr))
+	}
+	c := gonet.NewUDPConn(&wq, ep)
+	if d, ok := ctx.Deadline(); ok {
+		c.SetDeadline(d)
+	}
+	return c, nil
+}
+
 // bind takes the next port that is free.
-func (w *wire) bind(ep tcpip.Endpoint, own netip.Addr, o order) error {
-	for range len(w.orders) {
-		i := w.port.Add(1) % uint32(len(w.orders))
+func (w *wire) bind(ep tcpip.Endpoint, orders *ports, own netip.Addr, o order) error {
+	for range len(orders) {
+		i := w.port.Add(1) % uint32(len(orders))
 		err := ep.Bind(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(own.AsSlice()), Port: uint16(firstCheckPort + i)})
 		if err == nil {
-			w.orders[i].Store(uint32(o.endpoint)<<16 | uint32(o.generation))
+			orders[i].Store(uint32(o.endpoint)<<16 | uint32(o.generation))
 			return nil
 		}
 	}

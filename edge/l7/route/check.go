@@ -20,9 +20,6 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 		if s.Protocol == fleet.HTTPS && len(spec.Certificates) == 0 {
 			errs.Addf(at+".protocol", "https needs a certificate; expected at least one under certificates")
 		}
-		if s.ClientIP == fleet.ClientIPPreserved {
-			errs.Addf(at+".client_ip", "the gateway ends the client's connection, so an %s service cannot have preserved; expected header", s.Protocol)
-		}
 		checkHosts(s, at, owners, errs)
 		checkRoutes(s, at, errs)
 	}

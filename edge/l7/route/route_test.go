@@ -169,9 +169,6 @@ func TestCheckRefuses(t *testing.T) {
 		"https without a certificate": {`
 - {service: a, protocol: https, ports: [443] $POOLS}`,
 			`services[0].protocol: https needs a certificate; expected at least one under certificates`},
-		"a client's address preserved": {`
-- {service: a, protocol: http, ports: [80], client_ip: preserved $POOLS}`,
-			`services[0].client_ip: the gateway ends the client's connection, so an http service cannot have preserved; expected header`},
 		"a check of a wildcard": {`
 - {service: a, protocol: http, ports: [80], hosts: ["*.y.test"] $POOLS}`,
 			`services[0].healthcheck.host: expected the host to check, since the service's first host (*.y.test) is a wildcard`},

@@ -10,14 +10,15 @@ import (
 
 // Table finds the service and pool of a request. It is immutable.
 type Table struct {
-	ports map[uint16]*port
-	list  []Port
+	ports   map[uint16]*port
+	streams map[uint16]int // port to index in Spec.Services
+	list    []Port
 }
 
 // Port is one port that the gateways serve.
 type Port struct {
 	Number   uint16
-	Protocol fleet.Protocol // http or https: one a port
+	Protocol fleet.Protocol // http, https or tcp: one a port
 }
 
 // Match is where a request goes.
@@ -80,12 +81,19 @@ type entry struct {
 	pool   int
 }
 
-// Compile builds the table of the Spec's http and https services. A Spec that
+// Compile builds the table of the Spec's http and https services, and of the tcp
+// ones whose connections end at the gateways. A Spec that
 // passed Check compiles.
 func Compile(spec *fleet.Spec) (*Table, error) {
-	t := &Table{ports: map[uint16]*port{}}
+	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]int{}}
 	for i := range spec.Services {
 		s := &spec.Services[i]
+		if s.Forwarding == fleet.Proxy {
+			for _, n := range s.Ports {
+				t.streams[n] = i
+				t.list = append(t.list, Port{n, s.Protocol})
+			}
+		}
 		if !s.Protocol.Gateway() {
 			continue
 		}
@@ -106,6 +114,12 @@ func Compile(spec *fleet.Spec) (*Table, error) {
 		}
 	}
 	return t, nil
+}
+
+// Stream gives the tcp service of a port, as its index in Spec.Services.
+func (t *Table) Stream(port uint16) (int, bool) {
+	i, ok := t.streams[port]
+	return i, ok
 }
 
 // addHosts lets v stand for the patterns, for every host where there are none.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Checks of an endpoint through the VIP. The checker speaks TCP itself, from
+/* Checks of an endpoint through the VIP. The checker speaks TCP and UDP itself, from
  * this node's own address and a reserved range of ports. Each packet that it
  * wants to send it runs through the program `check`, which forwards it as a
  * client's packet would be, and sends the frame that comes out; replies are
@@ -7,19 +7,18 @@
  * does not reset it. */
 #pragma once
 
-/* is_reply says whether the packet answers a check: TCP from a service at a
- * VIP, to this node's own address and a port of the checks. */
+/* is_reply says whether the packet answers a check: TCP or UDP from a service at
+ * a VIP, to this node's own address and a port of the checks. */
 static __always_inline int is_reply(const struct packet *p, const struct node *n)
 {
-	struct vip_key key = {.addr = p->src, .port = p->sport, .proto = PROTO_TCP};
 	__u16 port = bpf_ntohs(p->dport);
 
-	if (p->proto != PROTO_TCP || p->icmp_error || p->fragment ||
+	if ((p->proto != PROTO_TCP && p->proto != PROTO_UDP) || p->icmp_error || p->fragment ||
 	    port < n->check_first || port > n->check_last)
 		return 0;
 	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
 		return 0;
-	return bpf_map_lookup_elem(&vips, &key) != 0;
+	return find_service(&p->src, p->sport, p->proto, 0, n) != 0;
 }
 
 static __always_inline enum reason take_reply(struct xdp_md *ctx, const struct packet *p)
@@ -61,5 +60,5 @@ static __always_inline enum reason send_check(struct xdp_md *ctx, struct packet 
 		return DROP_NO_MEMBER;
 	if (e->how != FORWARD_LOCAL && !e->next_hop.set)
 		return DROP_NO_NEIGHBOUR;
-	return to_endpoint(ctx, p, n, e, 0);
+	return send(ctx, p, n, e, e->how);
 }

@@ -19,31 +19,75 @@
 #define PROTO_DSTOPTS 60
 
 #define IPV4_DF 0x4000
-#define IPV4_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IPV4_MORE 0x2000     /* more fragments */
+#define IPV4_OFFSET 0x1fff   /* of a fragment */
 
+#define IPV6_OFFSET 0xfff8   /* of a fragment */
+#define IPV6_MORE 0x0001
+
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
 
 #define TUNNEL_TTL 64
 #define MAX_EXTENSIONS 6       /* IPv6 extension headers walked */
+#define MAX_TAGS 2             /* VLAN tags */
 #define MAX_OFFSET 1024        /* of any header in a packet: a bound for the verifier */
 
 #define SLOTS 65537            /* of a Maglev ring; prime */
+#define BIG_SLOTS 655373       /* of a big one; prime */
+#define SLOT_UNSAFE 0x8000     /* in a slot: a flow here may be with another than the slot's endpoint */
+#define SLOT_ENDPOINT 0x1fff   /* in a slot: index in endpoints */
+#define FORMERS 4              /* former owners of a slot that are remembered */
+#define HOPS_MASK 7            /* in the outer header's identification or flow label: how often it was passed on */
+#define RETURNED 8             /* there: one gateway has given it back to the one before */
+#define CHAIN_MASK 15
+#define GUE_PORT 6080          /* UDP (IANA) */
+#define MAX_HOPS 6             /* times that gateways pass a packet on */
+
+#define ROTATIONS 8            /* configurations of QUIC connection ids */
+#define SERVER_ID 4            /* octets of a server id in them */
 
 /* Each table holds twice what a Spec may ask for (limits.go in edge/maglev),
  * since in a change old and new stand side by side. */
 #define MAX_VIPS 2048          /* {address, port, protocol} */
-#define MAX_ADDRESSES 512      /* distinct VIP addresses */
+#define MAX_ADDRESSES 512      /* distinct VIP addresses and networks */
 #define MAX_RINGS 512
 #define MAX_ENDPOINTS 8192
-#define MAX_BALANCERS 2048     /* addresses: two each */
+#define MAX_BALANCERS 2048     /* addresses: two each; gateways count, since they pass packets on */
 
 #define FLOW_WAYS 4
-#define FLOW_IDLE_TCP 3600     /* seconds after which an unused flow is forgotten */
-#define FLOW_IDLE_UDP 60
+#define FLOW_BUCKETS 8         /* where a flow may stand, in this order */
+#define NEW_BUCKETS 6          /* of them, where one that begins is put; all are full once in 10^8, at the size asked for */
+#define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
+#define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
 
+#define MAX_RULES 64           /* in force at a time */
+#define MAX_TALLIES 128        /* of rules: of old and new ones */
+#define DEBT_SETS 32768        /* of DEBT_WAYS sources whose rate is known; a power of 2 */
+#define DEBT_WAYS 8
+#define LIST_LEVELS 21         /* of nodes below a root that takes 8 bits or more */
+#define LIST_DIVIDED 0x80000000
+#define LIST_ALLOWED 1         /* the class of sources that are let through; others are reasons, or 0 */
+
+#define SAMPLE_HEAD 128        /* octets of a packet that a sample holds */
+#define SAMPLE_RING (512 * 1024)
+
+#define MAX_ARRIVALS 65536     /* connections of which it is known when they last brought data */
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
+
+#define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */
+#define ATTACK_WINDOWS 37      /* for which an attack goes on after the last that showed it: 10 s */
+#define SYN_BATCH 64           /* SYNs that a CPU counts for itself while an attack goes on */
+#define STRANGER_BATCH 32      /* packets without flow or cookie that it lets through at a time, */
+#define STRANGER_SHARE 4       /* of so many times those that were usual in peace */
+#define MAX_CPUS 512           /* of which packets are counted */
+#define SYN_ROOM 1536          /* octets of data that a SYN may bring */
 
 #define REPLY_ROOM 2048        /* largest reply to a check that is taken off, octets */
 #define REPLY_RING (512 * 1024)

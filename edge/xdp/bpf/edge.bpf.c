@@ -9,11 +9,30 @@
 #include "headers.h"
 #include "packet.h"
 #include "parse.h"
+#include "sums.h"
 #include "hash.h"
+#include "vip.h"
+#include "ring.h"
 #include "flow.h"
+#include "choose.h"
+#include "quic.h"
 #include "tunnel.h"
 #include "toobig.h"
+#include "echo.h"
+#include "sockets.h"
+#include "cookie.h"
+#include "synack.h"
+#include "attack.h"
+#include "chance.h"
+#include "lists.h"
+#include "purse.h"
+#include "rules.h"
+#include "defend.h"
+#include "sample.h"
+#include "gate.h"
+#include "stamp.h"
 #include "forward.h"
+#include "decap.h"
 #include "check.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -25,21 +44,31 @@ static __always_inline int verdict_of(enum reason r)
 	return r < DROP_NO_SERVICE ? XDP_TX : XDP_DROP;
 }
 
-static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
+/* malformed judges what does not parse: for a VIP it would pass by all that is
+ * there to hold it up. */
+static __always_inline enum reason malformed(const struct packet *p, const struct node *n)
 {
-	__u32 zero = 0;
-	struct node *n = bpf_map_lookup_elem(&self, &zero);
+	return is_vip(&p->dst, n) ? DROP_MALFORMED : PASS_MALFORMED;
+}
+
+static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p, const struct node *n)
+{
+	__u8 proto = 0;
+	__u32 inner;
 
 	if (!n || !parse_link(ctx, p))
 		return PASS_OTHER;
 	if (!parse_ip(ctx, p))
-		return PASS_MALFORMED;
-	if ((n->duties & DUTY_DECAPSULATE) && tunnelled(p, n))
-		return decapsulate(ctx, p);
-	if (!(n->duties & DUTY_BALANCE))
-		return PASS_OTHER;
+		return malformed(p, n);
+	if (n->duties & DUTY_DECAPSULATE) {
+		inner = tunnelled(ctx, p, n, &proto);
+		if (inner)
+			return decapsulate(ctx, p, n, inner, proto);
+	}
 	if (!parse_l4(ctx, p))
-		return PASS_MALFORMED;
+		return malformed(p, n);
+	if (!(n->duties & DUTY_BALANCE))
+		return receive(ctx, p, n);
 	if (is_reply(p, n))
 		return take_reply(ctx, p);
 	return balance(ctx, p, n);
@@ -49,11 +78,20 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p)
 SEC("xdp")
 int edge(struct xdp_md *ctx)
 {
+	__u32 zero = 0;
+	struct node *n = bpf_map_lookup_elem(&self, &zero);
 	struct packet p = {};
-	enum reason r = handle(ctx, &p);
+	enum reason r;
+	int verdict;
 
+	if (n && n->sampling)
+		draw(ctx, n->sampling);
+	r = handle(ctx, &p, n);
+	verdict = verdict_of(r);
 	count(r);
-	return verdict_of(r);
+	if (n && n->sampling)
+		hand_over(&p, r);
+	return verdict == XDP_TX && p.device ? bpf_redirect(p.device, 0) : verdict;
 }
 
 /* check is attached nowhere: the checker runs it for each packet that it

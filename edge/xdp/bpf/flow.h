@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The flow table: an established flow stays with its endpoint while the ring
- * changes. Buckets of four flows, one cache line each. */
+/* The flow table: which endpoint a flow has where the ring alone does not tell.
+ * Buckets of four flows, one cache line each. A flow stands in the first of its
+ * buckets that had room; the next is looked at only where one is full, so that
+ * within the table's size no flow has to go for another. */
 #pragma once
 
-static __always_inline struct bucket *flow_bucket(__u64 hash)
+static __always_inline __u32 now_seconds(void)
 {
-	__u32 i = (__u32)hash & flow_mask;
+	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
+}
+
+/* bucket_of gives the nth bucket of a hash. */
+static __always_inline struct bucket *bucket_of(__u64 hash, __u32 n)
+{
+	__u32 i = ((__u64)(__u32)(hash + n * 0x9e3779b97f4a7c15ULL) * flow_buckets) >> 32;
 
 	return bpf_map_lookup_elem(&flows, &i);
 }
@@ -16,11 +24,24 @@ static __always_inline __u64 masked(__u64 hash, __u32 owner)
 	return hash ^ owner * 0x9e3779b97f4a7c15ULL;
 }
 
-/* flow_way finds the flow in its bucket and its owner, else (owner 0) the way
- * to put it: a free one, else the one unused for longest. */
-static __always_inline struct flow *flow_way(struct bucket *b, __u64 hash, __u32 *owner)
+static __always_inline __u32 idle_of(const struct node *n, __u32 owner)
 {
-	struct flow *oldest = &b->way[0];
+	return owner & FLOW_UDP ? n->idle_udp : n->idle_tcp;
+}
+
+/* is_idle says whether a flow was unused for too long. Another CPU may have seen
+ * it in a second that has not begun here yet. */
+static __always_inline int is_idle(const struct flow *f, __u32 owner, __u32 now, const struct node *n)
+{
+	return (__s32)(now - f->seen) > (__s32)idle_of(n, owner);
+}
+
+/* in_bucket looks for the flow, and for a place to put it: a free or idle
+ * one. 1: no more is to be looked at, for it is found, or would stand at a place
+ * that was never taken. */
+static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, const struct node *n,
+				     struct flow **at, __u32 *owner)
+{
 	int i;
 
 #pragma unroll
@@ -29,77 +50,85 @@ static __always_inline struct flow *flow_way(struct bucket *b, __u64 hash, __u32
 		__u32 o = *(volatile __u32 *)&f->owner;
 
 		if (o && f->tag == masked(hash, o)) {
+			*at = f;
 			*owner = o;
-			return f;
+			return 1;
 		}
-		if (f->seen < oldest->seen)
-			oldest = f;
+		if (!o) {
+			if (!*at)
+				*at = f;
+			return 1;
+		}
+		if (!*at && is_idle(f, o, now, n))
+			*at = f;
 	}
-	*owner = 0;
-	return oldest;
+	return 0;
 }
 
-static __always_inline void flow_put(struct flow *f, __u64 hash, __u32 owner, __u32 now)
+/* find_flow gives the flow's place and its owner; without the flow owner is 0
+ * and the place one to put it, or NULL where all of its buckets are full. For a
+ * flow that begins anew fewer are looked at: in a table that is full beyond its
+ * size, as in a flood, the rest costs much and finds nothing. */
+static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struct node *n, __u32 *owner, const int anew)
 {
+	struct flow *at = 0;
+	struct bucket *b;
+	__u32 i;
+
+	*owner = 0;
+	for (i = 0; i < FLOW_BUCKETS; i++) {
+		if (anew && i == NEW_BUCKETS)
+			break;
+		b = bucket_of(hash, i);
+		if (!b || in_bucket(b, hash, now, n, &at, owner) || (anew && at))
+			break;
+	}
+	if (*owner && is_idle(at, *owner, now, n))
+		*owner = 0;
+	return at;
+}
+
+/* oldest gives the place in a flow's first bucket that was in use the longest
+ * time ago. */
+static __always_inline struct flow *oldest(__u64 hash)
+{
+	struct bucket *b = bucket_of(hash, 0);
+	struct flow *f;
+	int i;
+
+	if (!b)
+		return 0;
+	f = &b->way[0];
+#pragma unroll
+	for (i = 1; i < FLOW_WAYS; i++)
+		if ((__s32)(b->way[i].seen - f->seen) < 0)
+			f = &b->way[i];
+	return f;
+}
+
+/* put_flow keeps the flow at its place, or in place of the oldest. */
+static __always_inline void put_flow(struct flow *f, __u64 hash, __u32 owner, __u32 now)
+{
+	if (!f) {
+		f = oldest(hash);
+		count(FLOW_EVICTED);
+	}
+	if (!f)
+		return;
 	f->owner = owner;
 	f->seen = now;
 	f->tag = masked(hash, owner);
 }
 
-static __always_inline __u32 now_seconds(void)
+static __always_inline __u32 owner_of(const struct endpoint *e, const struct packet *p)
 {
-	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
+	return (p->proto == PROTO_TCP ? 0 : FLOW_UDP) | (e->index & SLOT_ENDPOINT) << 16 | e->generation;
 }
 
-/* from_ring gives the endpoint's index that the ring has for the hash; 0: none. */
-static __always_inline __u32 from_ring(const struct vip *vip, __u64 hash)
+/* owned gives the endpoint of a flow's owner while it stands, or NULL. */
+static __always_inline struct endpoint *owned(__u32 owner)
 {
-	__u32 zero = 0, slot = slot_of(hash), index = vip->ring;
-	struct ring *ring;
-	void *inner = bpf_map_lookup_elem(&rings, &index);
+	struct endpoint *e = endpoint_of(owner >> 16);
 
-	if (!inner)
-		return 0;
-	ring = bpf_map_lookup_elem(inner, &zero);
-	if (!ring || slot >= SLOTS)
-		return 0;
-	return ring->slot[slot];
-}
-
-/* choose gives the endpoint for the packet, or NULL, and keeps the flow: by
- * the table if it knows the flow and the endpoint still stands, else by the
- * ring. A SYN begins a flow anew; an ICMP error or RST leaves no trace. */
-static __always_inline struct endpoint *choose(const struct packet *p, const struct vip *vip, __u64 hash)
-{
-	int syn = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	int keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
-	__u32 idle = p->proto == PROTO_TCP ? FLOW_IDLE_TCP : FLOW_IDLE_UDP;
-	__u32 now = now_seconds(), index, owner;
-	struct bucket *b = flow_bucket(hash);
-	struct endpoint *e;
-	struct flow *f;
-
-	if (!b)
-		return 0;
-	f = flow_way(b, hash, &owner);
-	if (owner && !syn && now - f->seen <= idle) {
-		index = owner >> 16;
-		e = bpf_map_lookup_elem(&endpoints, &index);
-		if (e && e->usable && e->generation == (owner & 0xffff)) {
-			if (keep && f->seen != now)
-				f->seen = now;
-			count(FLOW_HIT);
-			return e;
-		}
-		count(FLOW_MOVED);
-	} else {
-		count(FLOW_NEW);
-	}
-	index = from_ring(vip, hash);
-	e = bpf_map_lookup_elem(&endpoints, &index);
-	if (!index || !e || e->how == FORWARD_NONE)
-		return 0;
-	if (keep)
-		flow_put(f, hash, index << 16 | e->generation, now);
-	return e;
+	return e && e->keeps && e->generation == (owner & 0xffff) ? e : 0;
 }

@@ -2,25 +2,22 @@
 /* To the endpoint that was chosen. */
 #pragma once
 
-static __always_inline enum reason to_endpoint(struct xdp_md *ctx, const struct packet *p, const struct node *n,
-					       const struct endpoint *e, __u64 hash)
+static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, const struct node *n,
+					const struct endpoint *e, __u8 how)
 {
+	__u32 outer = how == FORWARD_TUNNEL4 || how == FORWARD_TUNNEL6 ? e->outer : 0;
 	struct eth_header *eth;
-	__u32 outer = 0;
 
-	if (e->how == FORWARD_TUNNEL4)
-		outer = sizeof(struct ipv4_header);
-	else if (e->how == FORWARD_TUNNEL6)
-		outer = sizeof(struct ipv6_header);
 	if (e->mtu && p->len + outer > e->mtu)
 		return tell_too_big(ctx, p, e->mtu - outer);
-	switch (e->how) {
+	p->device = e->device;
+	switch (how) {
 	case FORWARD_LOCAL:
 		return PASS_LOCAL;
 	case FORWARD_TUNNEL4:
-		return encapsulate(ctx, p, n, e, hash, 1);
+		return encapsulate4(ctx, p, n, e);
 	case FORWARD_TUNNEL6:
-		return encapsulate(ctx, p, n, e, hash, 0);
+		return encapsulate(ctx, p, n, e);
 	case FORWARD_L2:
 		eth = at(ctx, 0, sizeof(*eth));
 		if (!eth || !e->next_hop.set)
@@ -29,6 +26,18 @@ static __always_inline enum reason to_endpoint(struct xdp_md *ctx, const struct 
 		return TX_L2;
 	}
 	return DROP_NO_MEMBER;
+}
+
+/* pass_on sends the packet to another gateway, always in a tunnel: it tells who
+ * has had it. */
+static __always_inline enum reason pass_on(struct xdp_md *ctx, struct packet *p, const struct node *n,
+					   const struct endpoint *e)
+{
+	enum reason r;
+
+	p->hops++;
+	r = send(ctx, p, n, e, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);
+	return r == TX_TUNNEL ? TX_PASSED_ON : r;
 }
 
 static __always_inline void count_vip(const struct vip *vip, const struct packet *p)
@@ -46,31 +55,67 @@ static __always_inline void count_vip(const struct vip *vip, const struct packet
  * VIP all the same. A VIP that stands on this node is answered by its kernel;
  * where it does not, a kernel that forwards would send the packet round in
  * circles. */
-static __always_inline enum reason no_service(const struct packet *p, const struct node *n)
+static __always_inline enum reason no_service(struct xdp_md *ctx, const struct packet *p, const struct node *n)
 {
-	struct vip_key key = {.addr = p->dst};
+	enum reason r;
 
-	if (!bpf_map_lookup_elem(&vips, &key))
+	if (!is_vip(&p->dst, n))
 		return PASS_OTHER;
-	if (p->fragment)
-		return DROP_FRAGMENT;
-	return n->duties & DUTY_DECAPSULATE ? PASS_NO_SERVICE : DROP_NO_SERVICE;
+	if (n->defends) {
+		r = defend(ctx, p, n, 0);
+		if (r)
+			return r;
+	}
+	if (n->duties & DUTY_DECAPSULATE)
+		return PASS_NO_SERVICE;
+	return is_echo(ctx, p) ? answer_echo(ctx, p) : DROP_NO_SERVICE;
 }
 
-static __always_inline enum reason balance(struct xdp_md *ctx, const struct packet *p, const struct node *n)
+static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
-	struct vip_key key = {.addr = p->dst, .port = p->dport, .proto = p->proto};
-	struct vip *vip;
-	struct endpoint *e;
-	__u64 hash;
+	struct vip *vip = find_vip(p, n);
+	struct endpoint *e, *next;
+	enum reason r;
+	__u16 slot = 0;
 
-	vip = p->dport ? bpf_map_lookup_elem(&vips, &key) : 0;
 	if (!vip)
-		return no_service(p, n);
-	hash = flow_hash(p, vip);
-	e = choose(p, vip, hash);
+		return no_service(ctx, p, n);
+	if (n->defends) {
+		r = defend(ctx, p, n, vip);
+		if (r)
+			return r;
+	}
+	p->hash = flow_hash(p, vip);
+	if (vip->gate && concerns(p, vip)) {
+		r = at_gate(ctx, p, n, vip);
+		if (r)
+			return r;
+	}
+	e = vip->flags & VIP_QUIC ? endpoint_of(by_connection_id(ctx, p, vip)) : 0;
+	if (e)
+		count(FLOW_QUIC);
+	else
+		e = p->fragment == LATER ? endpoint_of(choose_later(p, vip, n)) : choose(p, vip, n, &slot);
 	count_vip(vip, p);
 	if (!e)
 		return DROP_NO_MEMBER;
-	return to_endpoint(ctx, p, n, e, hash);
+	if (p->fragment == FIRST)
+		keep_fragments(p, n, owner_of(e, p));
+	if (e->how == FORWARD_LOCAL && (slot & SLOT_UNSAFE)) {
+		next = endpoint_of(next_owner(ctx, p, n));
+		if (next)
+			return pass_on(ctx, p, n, next);
+	}
+	return send(ctx, p, n, e, e->how);
+}
+
+/* receive takes what comes to a gateway in the clear: for a VIP that is a
+ * packet that a balancer sent to its MAC address. */
+static __always_inline enum reason receive(struct xdp_md *ctx, struct packet *p, const struct node *n)
+{
+	struct endpoint *next = endpoint_of(next_owner(ctx, p, n));
+
+	if (n->stamped && !next && is_vip(&p->dst, n))
+		stamp(ctx, p, n->stamped);
+	return next ? pass_on(ctx, p, n, next) : PASS_OTHER;
 }

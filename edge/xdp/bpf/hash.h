@@ -43,15 +43,35 @@ static __always_inline __u64 siphash(__u64 a, __u64 b, __u64 c)
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-/* flow_hash gives the hash of the client's side of a flow at a VIP. */
+/* flow_hash gives the hash of the client's side of a flow at a VIP, or of what
+ * of it the VIP goes by. */
 static __always_inline __u64 flow_hash(const struct packet *p, const struct vip *vip)
 {
-	return siphash(bpf_be64_to_cpu(p->src.half[0]), bpf_be64_to_cpu(p->src.half[1]),
-		       vip->salt ^ bpf_ntohs(p->sport));
+	return siphash(bpf_be64_to_cpu(p->src.half[0]) & vip->mask[0], bpf_be64_to_cpu(p->src.half[1]) & vip->mask[1],
+		       vip->salt ^ (bpf_ntohs(p->sport) & vip->port_mask));
 }
 
-/* slot_of spreads the hash's upper half evenly over the slots. */
-static __always_inline __u32 slot_of(__u64 hash)
+/* tracked_hash gives the hash by which the table knows a flow: hash itself, or
+ * where that is of all flows of a client alike, one of this flow. */
+static __always_inline __u64 tracked_hash(const struct packet *p, const struct vip *vip, __u64 hash)
 {
-	return ((hash >> 32) * SLOTS) >> 32;
+	if (!(vip->flags & VIP_AFFINITY))
+		return hash;
+	return siphash(bpf_be64_to_cpu(p->src.half[0]), bpf_be64_to_cpu(p->src.half[1]), vip->salt ^ bpf_ntohs(p->sport));
+}
+
+/* fragment_hash gives that of a datagram in fragments; beyond any port's. */
+static __always_inline __u64 fragment_hash(const struct packet *p, const struct vip *vip)
+{
+	return siphash(bpf_be64_to_cpu(p->src.half[0]), bpf_be64_to_cpu(p->src.half[1]),
+		       vip->salt ^ ((__u64)p->id << 17 | 1 << 16));
+}
+
+/* slot_of spreads the hash's upper half evenly over so many slots. */
+static __always_inline __u64 slot_of(__u64 hash, __u32 slots)
+{
+	__u64 slot = ((hash >> 32) * slots) >> 32;
+
+	asm volatile("" : "+r"(slot)); /* the bound that callers set stays on this register */
+	return slot;
 }

@@ -41,9 +41,23 @@ struct ipv6_extension {
 	__u8 data[6];
 };
 
+struct ipv6_fragment {
+	__u8 next;
+	__u8 zero;
+	__be16 offset;        /* and IPV6_MORE */
+	__be32 id;
+};
+
 struct ports {                /* begins TCP and UDP alike */
 	__be16 src;
 	__be16 dst;
+};
+
+struct udp_header {           /* RFC 768 */
+	__be16 src;
+	__be16 dst;
+	__be16 len;
+	__sum16 check;
 };
 
 struct tcp_header {           /* RFC 9293 */
@@ -69,4 +83,10 @@ struct icmp_header {          /* RFC 792, RFC 4443 */
 			__be16 mtu; /* RFC 1191 */
 		};
 	};
+};
+
+struct gue_header {           /* draft-ietf-intarea-gue, variant 0 */
+	__u8 version_hlen;    /* 2 bits version, 1 bit control, 5 bits length of what follows, in words */
+	__u8 proto;
+	__be16 flags;
 };

@@ -3,8 +3,9 @@
  * does (RFC 1191, RFC 4443 section 3.2), in the VIP's name. */
 #pragma once
 
-#define QUOTE4 28 /* IPv4 header and 8 octets (RFC 792) */
-#define QUOTE6 48 /* IPv6 header and 8 octets */
+#define QUOTE4 68   /* the longest IPv4 header and 8 octets (RFC 792) */
+#define QUOTE6 1232 /* IPv6: as much as fits into 1,280 octets (RFC 4443 section 2.4) */
+#define SUMMED 248  /* octets that are summed up at once; five times that is QUOTE6 and the ICMP header */
 
 /* may_tell takes one error from this CPU's budget of the second. */
 static __always_inline int may_tell(void)
@@ -20,30 +21,6 @@ static __always_inline int may_tell(void)
 		b->spent = 0;
 	}
 	return b->spent++ < TOO_BIG_PER_SECOND;
-}
-
-static __always_inline __sum16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-/* sum16 adds words of the frame, size octets from an offset on. */
-static __always_inline __u64 sum16(struct xdp_md *ctx, __u32 offset, const __u32 size)
-{
-	__u16 *w = at(ctx, offset, size);
-	__u64 sum = 0;
-	__u32 i;
-
-	if (!w)
-		return 0;
-#pragma unroll
-	for (i = 0; i < size / 2; i++)
-		sum += w[i];
-	return sum;
 }
 
 static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
@@ -69,6 +46,22 @@ static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet 
 	return 1;
 }
 
+/* sum_quote6 adds the ICMP header and the quote behind it. */
+static __always_inline __u64 sum_quote6(struct xdp_md *ctx, __u32 offset)
+{
+	__u8 *b = at(ctx, offset, 5 * SUMMED);
+	__s64 sum = 0;
+	int i;
+
+	_Static_assert(5 * SUMMED == sizeof(struct icmp_header) + QUOTE6, "all of the message is summed up");
+	if (!b)
+		return 0;
+#pragma unroll
+	for (i = 0; i < 5; i++)
+		sum = bpf_csum_diff(0, 0, (__be32 *)(b + i * SUMMED), SUMMED, (__u32)sum);
+	return (__u32)sum;
+}
+
 static __always_inline int put_too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
 	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
@@ -88,22 +81,27 @@ static __always_inline int put_too_big6(struct xdp_md *ctx, const struct packet 
 	icmp->check = 0;
 	icmp->rest = bpf_htonl(mtu);
 	pseudo = sum16(ctx, p->l3 + 8, 32) + ip->len + bpf_htons(PROTO_ICMPV6);
-	icmp->check = fold(pseudo + sum16(ctx, p->l3 + sizeof(*ip), sizeof(*icmp) + QUOTE6));
+	icmp->check = fold(pseudo + sum_quote6(ctx, p->l3 + sizeof(*ip)));
 	return 1;
 }
 
 /* tell_too_big turns the packet into the error about itself: cut to what is
- * quoted, the new headers before it, back to where it came from. */
-static __always_inline enum reason tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+ * quoted, the new headers before it, back to where it came from. So it is too for
+ * IPv4 without DF, which nobody cuts here: senders go by it all the same. Of
+ * IPv4's later fragments nobody is told (RFC 1122 section 3.2.2). */
+APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
-	int v4 = p->ethertype == ETH_IPV4, ok;
-	__u32 quote = v4 ? QUOTE4 : QUOTE6;
-	__u32 headers = sizeof(struct icmp_header) +
-			(v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
 	const struct endpoint back = {};
+	__u32 quote, headers;
 	struct link l = {};
+	int v4, ok;
 
-	if (!p->dont_fragment || p->icmp_error || !may_tell() || !take_link(ctx, p, &l))
+	if (!p)
+		return DROP_TOO_BIG;
+	v4 = p->ethertype == ETH_IPV4;
+	quote = v4 ? QUOTE4 : QUOTE6;
+	headers = sizeof(struct icmp_header) + (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
+	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !may_tell() || !take_link(ctx, p, &l))
 		return DROP_TOO_BIG;
 	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||
 	    bpf_xdp_adjust_head(ctx, -(int)headers))

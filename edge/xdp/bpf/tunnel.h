@@ -1,50 +1,65 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Into the tunnel and out of it: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003,
- * RFC 2473, RFC 4213). */
+/* Into the tunnel: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213),
+ * with UDP between them where an endpoint wants that (GUE variant 1,
+ * draft-ietf-intarea-gue: the IP packet follows UDP at once). */
 #pragma once
 
 /* The link header of a frame, kept while the frame's start moves. */
 struct link {
 	struct eth_header eth;
-	struct vlan_header vlan;
-	__u8 tagged;
+	struct vlan_header tag[MAX_TAGS];
+	__u32 tags;
 };
 
 static __always_inline int take_link(struct xdp_md *ctx, const struct packet *p, struct link *l)
 {
 	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
-	struct vlan_header *vlan;
+	struct vlan_header *tag;
 
 	if (!eth)
 		return 0;
 	l->eth = *eth;
-	l->tagged = p->l3 != sizeof(*eth);
-	if (l->tagged) {
-		vlan = at(ctx, sizeof(*eth), sizeof(*vlan));
-		if (!vlan)
-			return 0;
-		l->vlan = *vlan;
-	}
+	l->tags = (p->l3 - sizeof(*eth)) / sizeof(*tag);
+	if (l->tags == 0)
+		return 1;
+	tag = at(ctx, sizeof(*eth), sizeof(*tag));
+	if (!tag)
+		return 0;
+	l->tag[0] = *tag;
+	if (l->tags == 1)
+		return 1;
+	tag = at(ctx, sizeof(*eth) + sizeof(*tag), sizeof(*tag));
+	if (!tag)
+		return 0;
+	l->tag[1] = *tag;
 	return 1;
 }
 
 static __always_inline int put_link(struct xdp_md *ctx, struct link *l, __u16 ethertype)
 {
 	struct eth_header *eth = at(ctx, 0, sizeof(*eth));
-	struct vlan_header *vlan;
+	struct vlan_header *tag;
 
 	if (!eth)
 		return 0;
-	if (!l->tagged)
+	if (l->tags == 0)
 		l->eth.type = bpf_htons(ethertype);
 	*eth = l->eth;
-	if (l->tagged) {
-		vlan = at(ctx, sizeof(*eth), sizeof(*vlan));
-		if (!vlan)
-			return 0;
-		l->vlan.type = bpf_htons(ethertype);
-		*vlan = l->vlan;
-	}
+	if (l->tags == 0)
+		return 1;
+	tag = at(ctx, sizeof(*eth), sizeof(*tag));
+	if (!tag)
+		return 0;
+	if (l->tags == 1)
+		l->tag[0].type = bpf_htons(ethertype);
+	*tag = l->tag[0];
+	if (l->tags == 1)
+		return 1;
+	tag = at(ctx, sizeof(*eth) + sizeof(*tag), sizeof(*tag));
+	if (!tag)
+		return 0;
+	l->tag[1].type = bpf_htons(ethertype);
+	*tag = l->tag[1];
 	return 1;
 }
 
@@ -65,36 +80,29 @@ static __always_inline void aim(struct eth_header *eth, const struct endpoint *e
 	__builtin_memcpy(eth->src, old, 6);
 }
 
-static __always_inline __sum16 ipv4_check(struct ipv4_header *ip)
+static __always_inline __u8 inner_proto(const struct packet *p)
 {
-	__u16 *w = (__u16 *)ip;
-	__u32 sum = 0;
-	int i;
-
-#pragma unroll
-	for (i = 0; i < (int)(sizeof(*ip) / 2); i++)
-		sum += w[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
+	return p->ethertype == ETH_IPV4 ? PROTO_IPIP : PROTO_IPV6;
 }
 
 /* DF goes outside as it is inside, so that a path too narrow for the tunnel
- * shows (RFC 2003 section 3.1). */
+ * shows (RFC 2003 section 3.1). The identification, of no use there but for
+ * packets that may be cut, tells in its low bits of the gateways that have passed
+ * the packet on. */
 static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p,
-				      const struct node *n, const struct endpoint *e)
+				      const struct node *n, const struct endpoint *e, __u32 offset)
 {
-	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
+	struct ipv4_header *ip = at(ctx, offset, sizeof(*ip));
 
 	if (!ip)
 		return 0;
 	ip->version_ihl = 0x45;
 	ip->tos = p->tos;
-	ip->len = bpf_htons(p->len + sizeof(*ip));
-	ip->id = p->id;
+	ip->len = bpf_htons(p->len + e->outer);
+	ip->id = bpf_htons((p->id & ~CHAIN_MASK) | p->returned | p->hops);
 	ip->frag = p->dont_fragment ? bpf_htons(IPV4_DF) : 0;
 	ip->ttl = TUNNEL_TTL;
-	ip->proto = p->ethertype == ETH_IPV4 ? PROTO_IPIP : PROTO_IPV6;
+	ip->proto = e->gue ? PROTO_UDP : inner_proto(p);
 	ip->check = 0;
 	ip->src = n->own4.word[3];
 	ip->dst = e->addr.word[3];
@@ -103,91 +111,79 @@ static __always_inline int put_outer4(struct xdp_md *ctx, const struct packet *p
 }
 
 /* The flow label carries 20 bits of the flow's hash, so that routers and the
- * gateway's device spread tunnelled flows (RFC 6438). */
+ * gateway's device spread tunnelled flows (RFC 6438); the lowest tell of the
+ * gateways that have passed the packet on. */
 static __always_inline int put_outer6(struct xdp_md *ctx, const struct packet *p,
-				      const struct node *n, const struct endpoint *e, __u64 hash)
+				      const struct node *n, const struct endpoint *e)
 {
 	struct ipv6_header *ip = at(ctx, p->l3, sizeof(*ip));
 
 	if (!ip)
 		return 0;
-	ip->flow = bpf_htonl(6u << 28 | (__u32)p->tos << 20 | (hash & 0xfffff));
-	ip->len = bpf_htons(p->len);
-	ip->next = p->ethertype == ETH_IPV4 ? PROTO_IPIP : PROTO_IPV6;
+	ip->flow = bpf_htonl(6u << 28 | (__u32)p->tos << 20 | ((p->hash & 0xfffff & ~CHAIN_MASK) | p->returned | p->hops));
+	ip->len = bpf_htons(p->len + e->outer - sizeof(*ip));
+	ip->next = e->gue ? PROTO_UDP : inner_proto(p);
 	ip->hops = TUNNEL_TTL;
 	ip->src = n->own6;
 	ip->dst = e->addr;
 	return 1;
 }
 
-/* encapsulate puts the outer header before the IP packet and aims the frame. */
-static __always_inline enum reason encapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n,
-					       const struct endpoint *e, __u64 hash, int outer4)
+/* put_udp writes UDP between the headers; its source port spreads the flows. No
+ * checksum: the packet inside has its own (RFC 6935). */
+static __always_inline int put_udp(struct xdp_md *ctx, const struct packet *p, const struct endpoint *e, __u32 offset)
+{
+	struct udp_header *udp = at(ctx, offset, sizeof(*udp));
+
+	if (!udp)
+		return 0;
+	udp->src = bpf_htons(0xc000 | (p->hash & 0x3fff));
+	udp->dst = e->gue;
+	udp->len = bpf_htons(p->len + sizeof(*udp));
+	udp->check = 0;
+	return 1;
+}
+
+/* encapsulate puts the outer headers before the IP packet and aims the frame. */
+APART int encapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct endpoint *e)
 {
 	struct link l = {};
-	int ok;
+	int ok, outer4;
+	__u32 outer;
 
+	if (!p || !n || !e)
+		return PASS_MALFORMED;
+	outer4 = is4(&e->addr);
+	outer = outer4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header);
 	if (!take_link(ctx, p, &l))
 		return PASS_MALFORMED;
 	aim(&l.eth, e);
-	if (bpf_xdp_adjust_head(ctx, outer4 ? -(int)sizeof(struct ipv4_header) : -(int)sizeof(struct ipv6_header)))
+	if (bpf_xdp_adjust_head(ctx, -(int)(e->gue ? outer + sizeof(struct udp_header) : outer)))
 		return DROP_NO_ROOM;
 	ok = put_link(ctx, &l, outer4 ? ETH_IPV4 : ETH_IPV6) &&
-	     (outer4 ? put_outer4(ctx, p, n, e) : put_outer6(ctx, p, n, e, hash));
+	     (outer4 ? put_outer4(ctx, p, n, e, p->l3) : put_outer6(ctx, p, n, e)) &&
+	     (!e->gue || put_udp(ctx, p, e, p->l3 + outer));
 	return ok ? TX_TUNNEL : DROP_NO_ROOM;
 }
 
-/* tunnelled says whether the packet is a tunnel's to this node. */
-static __always_inline int tunnelled(const struct packet *p, const struct node *n)
+/* encapsulate4 is the same for most packets: without tags, into IPv4 without UDP. */
+static __always_inline enum reason encapsulate4(struct xdp_md *ctx, const struct packet *p, const struct node *n,
+						const struct endpoint *e)
 {
-	if (p->proto != PROTO_IPIP && p->proto != PROTO_IPV6)
-		return 0;
-	return same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6);
-}
+	struct eth_header *eth = at(ctx, 0, sizeof(*eth)), link;
 
-/* inner_vip says whether the packet inside is for one of our VIPs: the only
- * kind that a balancer sends. Any other tunnel is not ours. */
-static __always_inline int inner_vip(struct xdp_md *ctx, __u32 l3, int inner4)
-{
-	struct vip_key key = {};
-	struct ipv4_header *ip4;
-	struct ipv6_header *ip6;
-
-	if (inner4) {
-		ip4 = at(ctx, l3, sizeof(*ip4));
-		if (!ip4 || ip4->version_ihl >> 4 != 4)
-			return 0;
-		map4(&key.addr, ip4->dst);
-	} else {
-		ip6 = at(ctx, l3, sizeof(*ip6));
-		if (!ip6 || (bpf_ntohl(ip6->flow) >> 28) != 6)
-			return 0;
-		key.addr = ip6->dst;
-	}
-	return bpf_map_lookup_elem(&vips, &key) != 0;
-}
-
-/* decapsulate takes the outer header off a balancer's packet, so that the
- * kernel sees the client's. It is never balanced again. A tunnel that brings
- * nothing for a VIP is somebody else's, say another overlay's on this machine,
- * and goes to the kernel untouched. */
-static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct packet *p)
-{
-	int inner4 = p->proto == PROTO_IPIP;
-	__u32 outer = p->l4 - p->l3;
-	struct link l = {};
-
-	if (!inner_vip(ctx, p->l4, inner4))
-		return PASS_OTHER;
-	if (!bpf_map_lookup_elem(&balancers, &p->src))
-		return DROP_UNTRUSTED;
-	if (p->fragment)
-		return DROP_BAD_INNER;
-	if (!take_link(ctx, p, &l))
+	if (e->gue || p->l3 != sizeof(*eth))
+		return encapsulate(ctx, p, n, e);
+	if (!eth)
 		return PASS_MALFORMED;
-	if (bpf_xdp_adjust_head(ctx, outer))
+	link = *eth;
+	aim(&link, e);
+	link.type = bpf_htons(ETH_IPV4);
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct ipv4_header)))
 		return DROP_NO_ROOM;
-	if (!put_link(ctx, &l, inner4 ? ETH_IPV4 : ETH_IPV6))
+	eth = at(ctx, 0, sizeof(*eth));
+	if (!eth)
 		return DROP_NO_ROOM;
-	return PASS_DECAPSULATED;
+	*eth = link;
+	return put_outer4(ctx, p, n, e, sizeof(*eth)) ? TX_TUNNEL : DROP_NO_ROOM;
 }

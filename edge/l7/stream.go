@@ -1,0 +1,168 @@
+package l7
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+
+	"meridian/edge/l7/balance"
+	"meridian/fleet"
+)
+
+// serveStreams passes each connection of a tcp service on to an endpoint, unread,
+// until Accept ends.
+func (s *server) serveStreams() {
+	for {
+		c, err := s.Accept()
+		if err != nil {
+			return
+		}
+		go s.pass(c.(*conn)) // g.conns counts it
+	}
+}
+
+// streamsEnd waits for the connections there are.
+func (s *server) streamsEnd(ctx context.Context) error {
+	select {
+	case <-s.outlived():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *server) cutStreams() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+}
+
+// stream is one connection on its way to an endpoint.
+type stream struct {
+	g       *Gateway
+	service *service
+	client  *conn
+	from    netip.Addr
+	flag    flag
+	tries   int
+	at      string // the endpoint tried last
+}
+
+// pass carries one connection until it has ended.
+func (s *server) pass(c *conn) {
+	defer s.g.connClosed()
+	defer s.forget(c)
+	defer c.Close()
+	x := &stream{g: s.g, service: s.g.gen.Load().stream(s.port), client: c}
+	if x.service == nil {
+		return // gone since the connection came
+	}
+	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		x.from = at.AddrPort().Addr().Unmap()
+	}
+	x.finish(x.carry())
+}
+
+// carry connects to an endpoint and copies both ways.
+func (x *stream) carry() (received, sent int64) {
+	to, live := x.connect()
+	if to == nil {
+		return 0, 0
+	}
+	defer live.End()
+	defer to.Close()
+	if err := x.introduce(to); err != nil {
+		x.flag = flagReset
+		return 0, 0
+	}
+	return join(x.g.base, x.client.Conn, x.client.Conn, to)
+}
+
+// connect tries endpoints until one takes the connection, as often as the
+// service's retries allow. Whoever gets an endpoint owes its live part an End.
+func (x *stream) connect() (net.Conn, *balance.Live) {
+	x.service.budget.request()
+	var key uint64
+	if x.service.spec.RoutingPolicy == fleet.ConsistentHash && x.from.IsValid() {
+		key = balance.Key(x.from)
+	}
+	dial := net.Dialer{Timeout: x.service.spec.Timeouts.Connect.D()}
+	dial.SetMultipathTCP(false)
+	p := x.service.pools[0]
+	var tried balance.Tried
+	for last := -1; ; {
+		i := p.balancer.Pick(key, &tried)
+		if i < 0 {
+			x.flag = flagNoEndpoint
+			return nil, nil
+		}
+		if i == last && !pause(x.g.base, x.tries) {
+			return nil, nil
+		}
+		last = i
+		tried.Add(i)
+		x.tries++
+		ep := p.endpoints[i]
+		x.at = ep.address
+		ep.vital.Begin()
+		to, err := dial.DialContext(x.g.base, "tcp", ep.address)
+		if err == nil {
+			return to, &ep.vital.Live
+		}
+		ep.vital.End()
+		ep.vital.doubt()
+		if x.flag = x.mayRetry(); x.flag != flagNone {
+			return nil, nil
+		}
+		x.service.stats.retries.Inc()
+	}
+}
+
+// mayRetry gives the reason not to try another endpoint; none: it may.
+func (x *stream) mayRetry() flag {
+	rules := &x.service.retry
+	switch {
+	case !rules.connect || rules.attempts == 0 || x.g.base.Err() != nil:
+		return flagConnect
+	case x.tries > rules.attempts:
+		return flagRetryLimit
+	case !x.service.budget.take(time.Now()):
+		x.service.stats.overflow.Inc()
+		return flagRetryOverflow
+	}
+	return flagNone
+}
+
+// introduce tells the endpoint the client's address, where it is to be told
+// (the PROXY protocol's specification, HAProxy 2.9).
+func (x *stream) introduce(to net.Conn) error {
+	version := map[fleet.ClientIP]byte{fleet.ClientIPProxyV1: 1, fleet.ClientIPProxyV2: 2}[x.service.spec.ClientIP]
+	if version == 0 {
+		return nil
+	}
+	_, err := proxyproto.HeaderProxyFromAddrs(version, x.client.RemoteAddr(), x.client.LocalAddr()).WriteTo(to)
+	return err
+}
+
+// finish counts the connection and logs it.
+func (x *stream) finish(received, sent int64) {
+	stats := x.service.stats
+	stats.streams.Inc()
+	stats.received.Add(float64(received))
+	stats.sent.Add(float64(sent))
+	if x.flag != flagNone {
+		stats.flags[x.flag].Inc()
+	}
+	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
+		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
+			slog.String("service", x.service.spec.Service), slog.String("client", x.client.RemoteAddr().String()),
+			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
+			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
+	}
+}

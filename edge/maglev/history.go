@@ -1,0 +1,183 @@
+package maglev
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	// Formers is how many former owners a slot has at most.
+	Formers = 4
+
+	// keptRings bounds a history: so many rings beside the one in force.
+	keptRings = 64
+)
+
+// History is a ring and the rings before it: which members a slot had earlier,
+// where flows that began then may still be. A flow can be with no other member
+// than one of them, however many members changed at once or since.
+//
+// It is not safe for concurrent use.
+type History struct {
+	slots   int
+	seed    uint64
+	current generation
+	past    []generation // newest first
+	assumed []generation // behind all of these
+}
+
+// generation is one ring; without members it is empty.
+type generation struct {
+	Members []Member  // in order of name
+	Ended   time.Time // when another ring took its place
+	ring    Ring
+}
+
+// NewHistory begins one whose rings have so many slots, a prime number, by this
+// seed. Its first ring has no members.
+func NewHistory(slots int, seed uint64) *History {
+	return &History{slots: slots, seed: seed}
+}
+
+// Next puts a ring of these members in force. The same members as before change
+// nothing; those of an earlier ring bring that back. Errors are Build's, and then
+// the ring stays; but no members at all are none.
+func (h *History) Next(members []Member, now time.Time) error {
+	members = sorted(members)
+	if slices.Equal(members, h.current.Members) {
+		return nil
+	}
+	next, err := h.make(members)
+	if err != nil {
+		return err
+	}
+	h.current.Ended = now
+	past := slices.DeleteFunc(slices.Clone(h.past), func(g generation) bool { return slices.Equal(g.Members, members) })
+	if len(h.current.Members) > 0 {
+		past = slices.Insert(past, 0, h.current)
+	}
+	h.current, h.past = next, past[:min(len(past), keptRings)]
+	return nil
+}
+
+// Clone gives a history that goes on by itself.
+func (h *History) Clone() *History {
+	c := *h
+	return &c
+}
+
+// Presume has rings of these members looked at behind all that the history knows,
+// for as long as nothing else is presumed: rings that may be in force elsewhere or
+// have been, without this history seeing it. Errors are Build's, and then what was
+// presumed stays.
+func (h *History) Presume(rings ...[]Member) error {
+	var all []generation
+	for _, members := range rings {
+		g, err := h.make(sorted(members))
+		if err != nil {
+			return err
+		}
+		all = append(all, g)
+	}
+	h.assumed = all
+	return nil
+}
+
+// Recall adds a ring of which no more is known than the member at each slot, ""
+// for none: so many slots as the history's rings have.
+func (h *History) Recall(owners []string, ended time.Time) {
+	g := generation{Ended: ended, ring: make(Ring, h.slots)}
+	index := map[string]uint16{}
+	for slot, name := range owners {
+		i, ok := index[name]
+		if !ok {
+			i = uint16(len(index))
+			index[name] = i
+			g.Members = append(g.Members, Member{Name: name})
+		}
+		g.ring[slot] = i
+	}
+	h.past = append(slices.Clone(h.past), g)
+}
+
+// Retire forgets the rings that ended before a time, and says whether there
+// were any.
+func (h *History) Retire(before time.Time) bool {
+	n := len(h.past)
+	h.past = slices.DeleteFunc(slices.Clone(h.past), func(g generation) bool { return g.Ended.Before(before) })
+	return len(h.past) < n
+}
+
+// Members gives the members of the ring in force, in order of name.
+func (h *History) Members() []Member { return h.current.Members }
+
+// Slots gives for each slot what index says of its member; 0 where the ring has
+// none.
+func (h *History) Slots(index func(name string) uint16) []uint16 {
+	out := make([]uint16, h.slots)
+	of := h.current.indexes(index)
+	for slot, m := range h.current.ring {
+		out[slot] = of[m]
+	}
+	return out
+}
+
+// Former gives for each slot what index says of the members that had it before
+// the one that has it now, the newest first, each once. Where index says 0 the
+// member is left out, as one that lives no more. The result is nil where no slot
+// has any.
+func (h *History) Former(index func(name string) uint16) [][Formers]uint16 {
+	var out [][Formers]uint16
+	now := h.Slots(index)
+	for _, g := range slices.Concat(h.past, h.assumed) {
+		of := g.indexes(index)
+		for slot, m := range g.ring {
+			id := of[m]
+			if id == 0 || id == now[slot] {
+				continue
+			}
+			if out == nil {
+				out = make([][Formers]uint16, h.slots)
+			}
+			add(&out[slot], id)
+		}
+	}
+	return out
+}
+
+// add puts an index behind those that are there, unless it is one of them.
+func add(to *[Formers]uint16, id uint16) {
+	for i, have := range to {
+		if have == id {
+			return
+		}
+		if have == 0 {
+			to[i] = id
+			return
+		}
+	}
+}
+
+func sorted(members []Member) []Member {
+	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// make builds the ring of members in order of name.
+func (h *History) make(members []Member) (generation, error) {
+	g := generation{Members: members}
+	if len(members) == 0 {
+		return g, nil
+	}
+	var err error
+	g.ring, err = Build(members, h.slots, h.seed)
+	return g, err
+}
+
+func (g *generation) indexes(index func(name string) uint16) []uint16 {
+	out := make([]uint16, len(g.Members))
+	for i, m := range g.Members {
+		out[i] = index(m.Name)
+	}
+	return out
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Out of the tunnel, on the gateway. */
+#pragma once
+
+/* gue gives where the packet inside UDP begins and its protocol, from the
+ * header's first octet on: variant 1 has none, variant 0 is told apart by its
+ * version bits (draft-ietf-intarea-gue section 3.1); 0: neither, or a control
+ * message. */
+static __always_inline __u32 gue(struct xdp_md *ctx, const struct packet *p, __u32 offset, __u8 *proto)
+{
+	struct gue_header *g = inside(ctx, p, offset, sizeof(*g));
+
+	if (!g)
+		return 0;
+	switch (g->version_hlen >> 4) {
+	case 4:
+		*proto = PROTO_IPIP;
+		return offset;
+	case 6:
+		*proto = PROTO_IPV6;
+		return offset;
+	}
+	if (g->version_hlen >> 5)
+		return 0;
+	*proto = g->proto;
+	return offset + sizeof(*g) + (g->version_hlen & 31) * 4;
+}
+
+/* tunnelled gives where the packet begins that came to this node in a tunnel,
+ * and its protocol; 0: none. */
+static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u8 *proto)
+{
+	struct udp_header *udp;
+	__u32 inner = p->l4;
+
+	if (p->proto != PROTO_IPIP && p->proto != PROTO_IPV6 && p->proto != PROTO_UDP)
+		return 0;
+	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
+		return 0;
+	*proto = p->proto;
+	if (p->proto == PROTO_UDP) {
+		udp = p->fragment == LATER ? 0 : inside(ctx, p, p->l4, sizeof(*udp));
+		if (!udp || udp->dst != bpf_htons(GUE_PORT))
+			return 0;
+		inner = gue(ctx, p, p->l4 + sizeof(*udp), proto);
+	}
+	return *proto == PROTO_IPIP || *proto == PROTO_IPV6 ? inner : 0;
+}
+
+/* parse_inner parses the packet inside; false: it is not for one of our VIPs,
+ * the only kind that a balancer sends, or its header makes no sense. */
+static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *p, struct packet *in,
+				       const struct node *n, __u32 l3, __u8 proto)
+{
+	in->l3 = l3;
+	in->ethertype = proto == PROTO_IPIP ? ETH_IPV4 : ETH_IPV6;
+	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst, n);
+}
+
+/* chain_of gives what the outer header says of the gateways that have passed the
+ * packet on. */
+static __always_inline __u8 chain_of(struct xdp_md *ctx, const struct packet *p)
+{
+	struct ipv6_header *ip;
+
+	if (p->ethertype == ETH_IPV4)
+		return p->id & CHAIN_MASK;
+	ip = at(ctx, p->l3, sizeof(*ip));
+	return ip ? bpf_ntohl(ip->flow) & CHAIN_MASK : 0;
+}
+
+/* strip takes the outer headers off. */
+static __always_inline int strip(struct xdp_md *ctx, const struct packet *p, const struct packet *in)
+{
+	struct link l = {};
+
+	return take_link(ctx, p, &l) && !bpf_xdp_adjust_head(ctx, (int)(in->l3 - p->l3)) && put_link(ctx, &l, in->ethertype);
+}
+
+/* decapsulate takes the outer headers off a balancer's packet, so that the
+ * kernel sees the client's. It is never balanced again, but passed on to the
+ * gateway whose it is. A tunnel that brings nothing for a VIP is somebody
+ * else's, say another overlay's on this machine, and goes to the kernel
+ * untouched. */
+static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n,
+					       __u32 inner, __u8 proto)
+{
+	struct packet in = {};
+	struct endpoint *next = 0;
+	__u8 chain;
+
+	if (!parse_inner(ctx, p, &in, n, inner, proto))
+		return PASS_OTHER;
+	if (!bpf_map_lookup_elem(&balancers, &p->src))
+		return DROP_UNTRUSTED;
+	if (p->fragment)
+		return DROP_BAD_INNER;
+	in.sender = p->src;
+	chain = chain_of(ctx, p);
+	in.hops = chain & HOPS_MASK;
+	in.returned = chain & RETURNED;
+	if (parse_l4(ctx, &in))
+		next = endpoint_of(next_owner(ctx, &in, n));
+	if (n->stamped && !next)
+		stamp(ctx, &in, n->stamped);
+	if (!strip(ctx, p, &in))
+		return DROP_NO_ROOM;
+	if (!next)
+		return PASS_DECAPSULATED;
+	in.l4 -= in.l3 - p->l3;
+	in.l3 = p->l3;
+	return pass_on(ctx, &in, n, next);
+}

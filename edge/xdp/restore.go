@@ -1,0 +1,198 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"meridian/edge/maglev"
+)
+
+// who is the digest by which a member is known again in the endpoint table.
+func (k memberKey) who() uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%+v %s %d %t", k.target, k.addr, k.how, k.gue)
+	return h.Sum64()
+}
+
+// live is what tables that outlived their process hold.
+type live struct {
+	endpoints []edgeEndpoint // by index
+	vips      map[edgeVipKey]edgeVip
+	balancers []netip.Addr
+	rings     map[uint32]ringTable
+	big       map[uint32]ringTable
+	servers   map[edgeServerKey]uint16
+	networks  []netip.Prefix
+}
+
+// ring gives what stands behind a VIP.
+func (l *live) ring(v edgeVip) ringTable {
+	if v.Flags&uint8(edgeVipFlagVIP_BIG) != 0 {
+		return l.big[v.Ring]
+	}
+	return l.rings[v.Ring]
+}
+
+// read gives what the tables hold; all empty where they are new.
+func (k *kernel) read() (*live, error) {
+	l := &live{vips: map[edgeVipKey]edgeVip{}, servers: map[edgeServerKey]uint16{}}
+	indexes := make([]uint32, maxEndpoints)
+	l.endpoints = make([]edgeEndpoint, maxEndpoints)
+	if _, err := k.Endpoints.BatchLookup(new(ebpf.MapBatchCursor), indexes, l.endpoints, nil); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
+	var key edgeVipKey
+	var vip edgeVip
+	for it := k.Vips.Iterate(); it.Next(&key, &vip); {
+		l.vips[key] = vip
+	}
+	var addr edgeAddress
+	var one uint8
+	for it := k.Balancers.Iterate(); it.Next(&addr, &one); {
+		l.balancers = append(l.balancers, fromAddress(addr))
+	}
+	var server edgeServerKey
+	var endpoint uint32
+	for it := k.Servers.Iterate(); it.Next(&server, &endpoint); {
+		l.servers[server] = uint16(endpoint)
+	}
+	var network edgeNetwork
+	for it := k.Networks.Iterate(); it.Next(&network, &addr); {
+		l.networks = append(l.networks, fromNetwork(network))
+	}
+	var err error
+	if l.rings, err = readRings(k.Rings, k.Formers, maglev.Slots); err != nil {
+		return nil, err
+	}
+	if l.big, err = readRings(k.BigRings, k.BigFormers, maglev.LargeSlots); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func readRings(rings, formers *ebpf.Map, slots int) (map[uint32]ringTable, error) {
+	out := map[uint32]ringTable{}
+	for index := range uint32(maxRings) {
+		s, err := readInner[uint16](rings, index, slots)
+		if err != nil {
+			return nil, fmt.Errorf("read ring %d: %w", index, err)
+		}
+		if s == nil {
+			continue
+		}
+		f, err := readInner[[maglev.Formers]uint16](formers, index, slots)
+		if err != nil {
+			return nil, fmt.Errorf("read former owners of ring %d: %w", index, err)
+		}
+		out[index] = ringTable{s, f}
+	}
+	return out, nil
+}
+
+// readInner gives a copy of the map at an index of an outer one; nil: none.
+func readInner[T any](outer *ebpf.Map, index uint32, n int) ([]T, error) {
+	var id ebpf.MapID
+	if err := outer.Lookup(index, &id); err != nil {
+		return nil, gone(err)
+	}
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	mem, err := m.Memory()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, n)
+	_, err = mem.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), n*int(unsafe.Sizeof(out[0]))), 0)
+	return out, err
+}
+
+// restore takes up what the tables hold already, so that the next reconcile
+// changes no more than what is wanted otherwise: members keep their indexes, and
+// rings their former owners.
+func (r *reconciler) restore(l *live, in inputs) {
+	index := map[uint64]uint16{}
+	for i, e := range l.endpoints {
+		if e.How != uint8(edgeForwardFORWARD_NONE) {
+			index[e.Who] = uint16(i)
+		}
+		if e.Generation != 0 {
+			r.records[uint16(i)] = e
+		}
+	}
+	if len(index) == 0 {
+		return
+	}
+	r.joined = map[memberKey]bool{}
+	names := map[string]map[uint16]string{} // by group
+	for _, g := range in.want.groups {
+		names[g.id] = map[uint16]string{}
+		for _, m := range g.members {
+			if i, ok := index[m.key.who()]; ok {
+				r.endpoints[m.key] = i
+				r.joined[m.key] = r.records[i].Takes == 1 || r.records[i].Keeps == 1 // draining ones too
+				if r.joined[m.key] {
+					r.since[m.key] = time.Time{}
+				}
+				names[g.id][i] = m.name
+			}
+		}
+	}
+	for _, a := range l.balancers {
+		r.balancers[a] = true
+	}
+	for _, n := range l.networks {
+		r.networks[n] = true
+	}
+	maps.Copy(r.servers, l.servers)
+	maps.Copy(r.vips, l.vips)
+	used := map[uint32]bool{}
+	for _, f := range in.want.frontends {
+		g := &in.want.groups[f.group]
+		v, ok := l.vips[f.key()]
+		if _, done := r.rings[g.id]; !ok || done {
+			continue
+		}
+		r.rings[g.id] = ringEntry{index: v.Ring, history: g.recalled(r.key, l.ring(v), names[g.id], in)}
+		used[v.Ring] = true
+	}
+	for _, rings := range []map[uint32]ringTable{l.rings, l.big} {
+		for i := range rings {
+			if !used[i] {
+				r.rings[fmt.Sprintf("no longer wanted: %d", i)] = ringEntry{index: i, history: maglev.NewHistory(maglev.Slots, 0)}
+			}
+		}
+	}
+}
+
+// recalled gives the history that a ring in the tables stands for.
+func (g *group) recalled(key Key, t ringTable, names map[uint16]string, in inputs) *maglev.History {
+	h := maglev.NewHistory(g.slots(), key.ringSeed())
+	if !g.gateways || len(t.slots) != g.slots() {
+		return h
+	}
+	owners := make([]string, len(t.slots))
+	for i, s := range t.slots {
+		owners[i] = names[s&^slotUnsafe]
+	}
+	h.Recall(owners, in.now)
+	for k := range maglev.Formers {
+		if t.former == nil {
+			break
+		}
+		for i, f := range t.former {
+			owners[i] = names[f[k]]
+		}
+		h.Recall(owners, in.now)
+	}
+	return h
+}

@@ -1,0 +1,204 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"meridian/edge/defence"
+	"meridian/fleet"
+	"meridian/geo"
+)
+
+// guard is what this node does against floods, at one moment. It is immutable;
+// the zero guard does nothing.
+type guard struct {
+	static   bool
+	ports    []uint16 // reflectors
+	table    *geo.Table
+	rules    []rule
+	limits   fleet.PacketLimits
+	sampling fleet.PacketSampling
+}
+
+// stops gives the reason to drop whatever comes from an address; "": there is
+// none by the lists. Rules and limits are not looked at.
+func (g *guard) stops(a netip.Addr) string {
+	if g == nil || g.table == nil {
+		return ""
+	}
+	class, _ := g.table.Lookup(a)
+	return map[geo.Class]string{defence.Martian: "drop martian", defence.Blocked: "drop blocked",
+		defence.BlockedCountry: "drop blocked_country", defence.BlockedASN: "drop blocked_asn"}[class]
+}
+
+// shield works out the guard from the Spec, from what operators add on this
+// node, and from who wants samples. It is safe for concurrent use.
+type shield struct {
+	geo     func() (geo.Source, error)
+	changed func()
+	guard   atomic.Pointer[guard]
+
+	mu      sync.Mutex // guards below
+	source  geo.Source // nil until needed
+	defence *fleet.Defence
+	own     []netip.Addr
+	table   *geo.Table // nil where there are no lists
+	spec    []rule
+	added   []rule
+	wanted  map[*fleet.PacketSampling]bool // by those who watch
+}
+
+func newShield(geo func() (geo.Source, error), changed func()) *shield {
+	s := &shield{geo: geo, changed: changed, wanted: map[*fleet.PacketSampling]bool{}}
+	s.guard.Store(&guard{})
+	return s
+}
+
+// apply takes the Spec's defence, which may be nil; own are the addresses of
+// VIPs and node. On an error the last one stays.
+func (s *shield) apply(d *fleet.Defence, own []netip.Addr) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table := s.table
+	if s.defence == nil || d == nil || !slices.Equal(own, s.own) || *s.defence.Static != *d.Static ||
+		!reflect.DeepEqual(s.defence.Allow, d.Allow) || !reflect.DeepEqual(s.defence.Block, d.Block) {
+		var err error
+		if table, err = s.compile(d, own, s.source); err != nil {
+			return fmt.Errorf("defence: %w", err)
+		}
+	}
+	s.defence, s.own, s.table, s.spec = d, own, table, nil
+	if d != nil {
+		for _, r := range d.Rules {
+			s.spec = append(s.spec, rule{PacketRule: r, until: bootSecond(r.Until)})
+		}
+	}
+	s.publish()
+	return nil
+}
+
+// compile makes the lists' table; nil where there are none.
+func (s *shield) compile(d *fleet.Defence, own []netip.Addr, source geo.Source) (*geo.Table, error) {
+	if d == nil || !*d.Static && d.Allow.Empty() && d.Block.Empty() {
+		return nil, nil
+	}
+	if source == nil && defence.Geo(d) && s.geo != nil {
+		var err error
+		if source, err = s.geo(); err != nil {
+			return nil, err
+		}
+		s.source = source
+	}
+	return defence.Lists(d, own, source)
+}
+
+// setGeo takes another geo database into use.
+func (s *shield) setGeo(source geo.Source) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.defence != nil && defence.Geo(s.defence) {
+		table, err := s.compile(s.defence, s.own, source)
+		if err != nil {
+			return fmt.Errorf("layer 4: defence: %w", err)
+		}
+		s.table = table
+	}
+	s.source = source
+	s.publish()
+	return nil
+}
+
+// publish makes the guard of what is wanted now.
+func (s *shield) publish() {
+	now := bootSecond(time.Now())
+	over := func(r rule) bool { return r.until != 0 && r.until <= now }
+	s.added = slices.DeleteFunc(s.added, over)
+	g := &guard{table: s.table, rules: slices.Concat(s.added, slices.DeleteFunc(slices.Clone(s.spec), over))}
+	if d := s.defence; d != nil {
+		g.static, g.ports, g.limits, g.sampling = *d.Static, d.ReflectionPorts, d.Limits, d.Sampling
+	}
+	for w := range s.wanted {
+		if g.sampling.Rate == 0 || w.Rate < g.sampling.Rate {
+			g.sampling.Rate = w.Rate
+		}
+		g.sampling.PerSecond = max(g.sampling.PerSecond, w.PerSecond)
+	}
+	s.guard.Store(g)
+	s.changed()
+}
+
+// ErrRule is a rule that cannot be taken.
+var ErrRule = errors.New("rule not taken")
+
+// add puts a rule in force, behind those added before; one of that name that
+// was added is replaced in its place.
+func (s *shield) add(r fleet.PacketRule) error {
+	if !r.Until.After(time.Now()) {
+		return fmt.Errorf("%w: it needs a time in the future until which it holds", ErrRule)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.publish() // the expired ones go
+	next := rule{PacketRule: r, added: true, until: bootSecond(r.Until)}
+	if i := slices.IndexFunc(s.added, func(o rule) bool { return o.Name == r.Name }); i >= 0 {
+		s.added[i] = next
+	} else if n := len(s.added); n >= defence.MaxAdded {
+		return fmt.Errorf("%w: %d rules were added, as many as can be", ErrRule, n)
+	} else {
+		s.added = append(s.added, next)
+	}
+	s.publish()
+	return nil
+}
+
+// drop takes an added rule away; false: there is none of that name.
+func (s *shield) drop(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.added)
+	s.added = slices.DeleteFunc(s.added, func(r rule) bool { return r.Name == name })
+	gone := len(s.added) < n
+	if gone {
+		s.publish()
+	}
+	return gone
+}
+
+// sample has packets sampled at least at that rate, until stop is called.
+func (s *shield) sample(want fleet.PacketSampling) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wanted[&want] = true
+	s.publish()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.wanted, &want)
+		s.publish()
+	}
+}
+
+// longest is as good as for ever.
+const longest = 50 * 365 * 24 * time.Hour
+
+// bootSecond gives a time by the program's clock, in seconds; 0 for no time. A
+// rule whose time has passed gets 1, which has passed too.
+func bootSecond(t time.Time) uint32 {
+	if t.IsZero() {
+		return 0
+	}
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 1
+	}
+	at := time.Duration(ts.Nano()) + min(time.Until(t), longest)
+	return uint32(min(max(1, int64((at+time.Second-1)/time.Second)), 1<<32-1))
+}
