@@ -110,9 +110,9 @@ func TestMissingPlaces(t *testing.T) {
 func TestCheck(t *testing.T) {
 	rule := "{name: r, match: {vip: 192.0.2.1}}"
 	for section, want := range map[string]string{
-		"{rules: [{name: r, match: {source_country: XX}}]}": "defence.rules[0].match.source_country",
-		"{block: {countries: [XX]}}": "defence.block.countries[0]",
-		"{rules: [" + rule + "]}":    "is no VIP of the fleet",
+		"{rules: [{name: r, match: {source_country: XX}}]}":                     "defence.rules[0].match.source_country",
+		"{block: {countries: [XX]}}":                                            "defence.block.countries[0]",
+		"{rules: [" + rule + "]}":                                               "is no VIP of the fleet",
 		"{rules: [" + strings.Repeat("{name: r, match: {ttl: 1}}, ", 49) + "]}": "the limit is 48",
 	} {
 		_, err := fleet.Compile([]byte("regions: [{id: fra, location: {latitude: 1, longitude: 1}}]\ndefence: "+section), 0, Check)

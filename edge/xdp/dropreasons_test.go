@@ -70,7 +70,9 @@ func tired(t *testing.T) *machine {
 
 // dropCases are the reasons to drop a packet, and one for each.
 func dropCases() map[string]dropCase {
-	tcp := func(sport, dport int, flags byte) []byte { return sides[0].packet(protoTCP, segment(sport, dport, flags)) }
+	tcp := func(sport, dport int, flags byte) []byte {
+		return sides[0].packet(protoTCP, segment(sport, dport, flags))
+	}
 	reply := func(data int) []byte {
 		return ipHeader{src: any4, dst: "10.0.0.1", proto: protoTCP}.packet(segment(443, 61000, ack, make([]byte, data)...))
 	}

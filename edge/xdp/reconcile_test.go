@@ -276,7 +276,7 @@ func TestTablesHoldTheLimits(t *testing.T) {
 	}
 	for name, want := range map[string]int{
 		edgeMapVips: maxVIPs + 3*maxAddresses, edgeMapServers: maxEndpoints, edgeMapNetworks: maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
-		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers, edgeMapAsked: 4 * checkPorts,
+		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers, edgeMapQuestions: 4 * checkPorts,
 	} {
 		if got := int(spec.Maps[name].MaxEntries); got != want {
 			t.Errorf("table %s has %d entries, expected %d", name, got, want)

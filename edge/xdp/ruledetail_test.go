@@ -12,8 +12,8 @@ import (
 	"meridian/geo"
 )
 
-// header is a TCP segment with a window and options.
-func header(window int, options []byte, payload ...byte) []byte {
+// tcpSegment is a TCP segment with a window and options.
+func tcpSegment(window int, options []byte, payload ...byte) []byte {
 	s := segment(5000, 443, ack)
 	binary.BigEndian.PutUint16(s[14:], uint16(window))
 	s[12] = byte((20 + len(options)) / 4 << 4)
@@ -31,11 +31,11 @@ func TestRuleDetails(t *testing.T) {
 		if strings.Contains(h.src, ":") {
 			h.dst = any6
 		}
-		return h.packet(header(window, options, payload...))
+		return h.packet(tcpSegment(window, options, payload...))
 	}
 	plain := tcp(ipHeader{}, 1024, nil, 1, 2, 3, 4)
 	// a first fragment that ends in the options
-	cut := ipHeader{src: client4, dst: any4, proto: protoTCP, frag: 0x2000}.packet(header(1, []byte{2, 4, 5, 180, 1, 1, 1, 0})[:24])
+	cut := ipHeader{src: client4, dst: any4, proto: protoTCP, frag: 0x2000}.packet(tcpSegment(1, []byte{2, 4, 5, 180, 1, 1, 1, 0})[:24])
 	linux := []byte{2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}
 	for _, c := range []struct {
 		match     string
@@ -138,7 +138,7 @@ func TestRulesAgainstReference(t *testing.T) {
 		for n := range packets {
 			what, frame := d.frame()
 			if n%2 == 0 {
-				what, frame = "a header", fromRouter(d.header())
+				what, frame = "a header", fromRouter(d.sound())
 			}
 			for _, r := range w.agree(t, fmt.Sprintf("%s: packet %d, %s", match, n, what), frame).reasons() {
 				met[r]++
@@ -150,8 +150,8 @@ func TestRulesAgainstReference(t *testing.T) {
 	}
 }
 
-// header makes a packet whose TCP or UDP is sound, with options, sound or not.
-func (d dice) header() []byte {
+// sound makes a packet of TCP or UDP, with options that make sense or not.
+func (d dice) sound() []byte {
 	h := ipHeader{src: pick(d, client4, "192.0.2.1", "192.0.2.200", "198.18.0.1"), dst: pick(d, any4, "198.51.100.2"), proto: protoTCP, id: d.IntN(5), ttl: byte(1 + d.IntN(20))}
 	if d.often(30) {
 		h.src, h.dst = pick(d, client6, "2001:db8:f::1"), any6
@@ -161,7 +161,7 @@ func (d dice) header() []byte {
 		return h.packet(datagram(5000+d.IntN(9), pick(d, 53, 77), d.bytes(d.IntN(4))...))
 	}
 	options := pick(d, nil, nil, []byte{2, 4, 5, 180, 1, 1, 0, 0}[:4+4*d.IntN(2)], []byte{2, 4, 5, 180, 1, 1, 1, 1}, d.bytes(4*d.IntN(11)))
-	s := header(pick(d, 0, 100, 2000, 2001, d.IntN(65536)), options, d.bytes(d.IntN(6))...)
+	s := tcpSegment(pick(d, 0, 100, 2000, 2001, d.IntN(65536)), options, d.bytes(d.IntN(6))...)
 	s[13] = pick[byte](d, syn, ack, ack, 1|ack)
 	if d.often(10) {
 		s[12] = byte(d.IntN(16)) << 4

@@ -334,7 +334,7 @@ func (w *wire) letGo(port uint32) {
 
 // setAsked says whom a port of the checks waits for.
 func (k *kernel) setAsked(port uint32, a edgeAsked) error {
-	if err := k.Asked.Put(port, &a); err != nil {
+	if err := k.Questions.Put(port, &a); err != nil {
 		return fmt.Errorf("ports of the checks: %w", err)
 	}
 	return nil

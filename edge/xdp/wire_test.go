@@ -30,7 +30,7 @@ func TestPortsOfTheChecks(t *testing.T) {
 		t.Helper()
 		for i := range uint32(4 * checkPorts) {
 			var a edgeAsked
-			if err := k.Asked.Lookup(i, &a); err != nil {
+			if err := k.Questions.Lookup(i, &a); err != nil {
 				t.Fatal(err)
 			}
 			switch {

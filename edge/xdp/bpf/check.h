@@ -29,7 +29,7 @@ static __always_inline int is_asked(const struct packet *p, const struct node *n
 	struct asked *a;
 
 	i += CHECK_PORTS * ((p->ethertype == ETH_IPV4 ? 0 : 2) + (p->proto == PROTO_UDP));
-	a = bpf_map_lookup_elem(&asked, &i);
+	a = bpf_map_lookup_elem(&questions, &i);
 	return a && a->waits && a->port == p->sport && same(&a->vip, &p->src);
 }
 

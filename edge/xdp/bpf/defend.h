@@ -32,7 +32,7 @@ static __always_inline int reflected(const struct packet *p)
 
 /* by_limits gives the reason to drop a packet, or 0. What a source has too much
  * does not count against the VIP. */
-static __always_inline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
+static __noinline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
 {
 	__u32 zero = 0;
 	struct defence *d = bpf_map_lookup_elem(&defences, &zero);

@@ -121,7 +121,7 @@ static __always_inline struct flow *goes(struct bucket *b)
 /* make_room gives the place of a flow in use that goes for one whose buckets are
  * full: in its first bucket, or in the first that has one of which only its SYN
  * was seen. */
-static __noinline struct flow *make_room(__u64 hash)
+static __always_inline struct flow *make_room(__u64 hash)
 {
 	struct flow *f = 0, *first = 0;
 	struct bucket *b;

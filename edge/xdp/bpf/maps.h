@@ -124,7 +124,7 @@ struct {
 	__uint(max_entries, 4 * CHECK_PORTS);
 	__type(key, __u32);
 	__type(value, struct asked);
-} asked SEC(".maps");
+} questions SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -57,7 +57,7 @@ static __always_inline int matches(const struct rule *r, const struct subject *s
 
 /* layout_of gives how the options of a TCP header are laid out; 0: it is not
  * whole. */
-static __noinline __u64 layout_of(struct xdp_md *ctx, const struct packet *p)
+static __always_inline __u64 layout_of(struct xdp_md *ctx, const struct packet *p)
 {
 	__u32 zero = 0;
 	struct desk *d = bpf_map_lookup_elem(&desks, &zero);
@@ -66,7 +66,7 @@ static __noinline __u64 layout_of(struct xdp_md *ctx, const struct packet *p)
 }
 
 /* holds says whether the octets of the payload are those of a rule. */
-static __noinline int holds(struct xdp_md *ctx, const struct packet *p, const struct detail *d)
+static __always_inline int holds(struct xdp_md *ctx, const struct packet *p, const struct detail *d)
 {
 	__u32 size = sizeof(struct udp_header), at_octet;
 	__u64 n = d->octets, found = 0;
@@ -89,10 +89,13 @@ static __noinline int holds(struct xdp_md *ctx, const struct packet *p, const st
 
 /* fits says whether a packet is what a rule's detail asks for; it shows ports,
  * where that has to do with TCP or with the payload. */
-static __noinline int fits(struct xdp_md *ctx, const struct packet *p, const struct detail *d, __u64 places)
+APART int fits(struct xdp_md *ctx, const struct packet *p, const struct detail *d, __u64 places)
 {
-	struct tcp_header *tcp = p->proto == PROTO_TCP ? at(ctx, p->l4, sizeof(*tcp)) : 0;
+	struct tcp_header *tcp;
 
+	if (!p || !d)
+		return 0;
+	tcp = p->proto == PROTO_TCP ? at(ctx, p->l4, sizeof(*tcp)) : 0;
 	if ((d->places && !(d->places & places)) || outside(p->id, d->id_first, d->id_last) < 0)
 		return 0;
 	if (outside(tcp ? bpf_ntohs(tcp->window) : 0, d->window_first, d->window_last) < 0)
