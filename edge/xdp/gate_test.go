@@ -231,7 +231,8 @@ func TestUsualIsLearnedSlowly(t *testing.T) {
 		perCPU := make([]edgeTraffic, ebpf.MustPossibleCPU())
 		perCPU[0].Packets = g.Packets + packets
 		g.Window, g.Until = uint64(monotonic())>>28-windows, until
-		if err := errors.Join(m.Gates.Put(stats, &g), m.VipStats.Put(stats, perCPU)); err != nil {
+		posts := make([]edgePost, ebpf.MustPossibleCPU())
+		if err := errors.Join(m.Gates.Put(stats, &g), m.VipStats.Put(stats, perCPU), m.Posts.Put(stats, posts)); err != nil {
 			t.Fatal(err)
 		}
 		m.send(t, first)
