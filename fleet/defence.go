@@ -69,7 +69,7 @@ func (m *PacketMatch) ShowsPorts() bool {
 // PacketLimits are limits in packets a second.
 type PacketLimits struct {
 	PerSource int `json:"per_source,omitempty" doc:"From one IPv4 address, or one IPv6 /64, to all VIPs (1 to 1000000)." default:"none"`
-	PerVIP    int `json:"per_vip,omitempty" doc:"To one port of one VIP address, on each layer-4 node (1 to 100000000)." default:"none"`
+	PerVIP    int `json:"per_vip,omitempty" doc:"To one port of one VIP address, or of one network of VIPs, on each layer-4 node (1 to 100000000)." default:"none"`
 }
 
 // PacketSampling is which packets are copied.
