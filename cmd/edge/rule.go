@@ -21,6 +21,7 @@ import (
 func runRule(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge rule add --for DURATION NAME KEY=VALUE... | list | del NAME [flags]",
 		"edge rule add --for 10m --rate 1000 ntp protocol=udp source_port=123 length=400-1500\n"+
+			"  edge rule add --for 10m tool protocol=tcp 'flags=syn,!ack' tcp_options=mss window=1024 source_asn=64500\n"+
 			"  edge rule list\n  edge rule del ntp")
 	var c client
 	c.register(fs)
@@ -130,7 +131,8 @@ func words(m fleet.PacketMatch) string {
 		return err.Error()
 	}
 	var out []string
-	for _, k := range []string{"protocol", "flags", "source", "vip", "source_port", "port", "length", "ttl", "fragment"} {
+	for _, k := range []string{"protocol", "flags", "source", "source_country", "source_asn", "vip", "source_port", "port", "length", "ttl", "fragment",
+		"ip_id", "window", "tcp_options", "payload"} {
 		if v, ok := fields[k]; ok {
 			out = append(out, k+"="+v)
 		}

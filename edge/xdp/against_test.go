@@ -63,6 +63,19 @@ func newTwin(t testing.TB, spec, node string, roles Roles) *twin {
 	m.gue[netip.MustParseAddr("10.0.0.8")], m.gue[netip.MustParseAddr("fd00::a")], m.gue[netip.MustParseAddr("10.0.0.5")] = true, true, true
 	w := &twin{machine: &machine{kernel: k, rec: newReconciler(m, Key{7}), state: map[fleet.Target]fleet.State{}}, mirror: m, ref: m.ref}
 	w.applyTwin(t, spec, node, roles)
+	for port := uint16(firstCheckPort); port <= lastCheckPort; port += 2 { // checks wait at every other port
+		for _, c := range []struct {
+			vip string
+			at  uint16
+			udp bool
+		}{{any4, 443, false}, {any6, 443, false}, {any4, 53, true}, {any6, 77, true}} {
+			vip := netip.MustParseAddr(c.vip)
+			i, _ := checkPort(vip.Is6(), c.udp, port)
+			if err := m.setAsked(i, edgeAsked{Vip: toAddress(vip), Port: swap16(c.at), Waits: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	return w
 }
 
@@ -85,7 +98,7 @@ func (w *twin) reconcileTwin(t testing.TB) {
 			last := a.As16()[15]
 			return hop{mac: [6]byte{2, 0, 0, 0, 1, last}, source: macNode, known: last%5 != 2, onLink: last != 13,
 				mtu: map[bool]uint16{true: 1500, false: 0}[last%4 != 0]}
-		}})
+		}, guard: w.guard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,6 +116,29 @@ func TestWhatACheckReports(t *testing.T) {
 			t.Errorf("reported %q", got)
 		}
 	})
+	t.Run("no port is left", func(t *testing.T) {
+		skipped := 0
+		c := &checker{plan: gw, node: "lb", skip: func() { skipped++ },
+			dial:   func(context.Context, checkWay) (net.Conn, error) { return nil, errNoPort },
+			report: func(o fleet.Observation) { t.Errorf("reported %+v", o) }}
+		c.plan.ways = make([]checkWay, 1)
+		if c.once(t.Context()); skipped != 1 {
+			t.Errorf("%d checks skipped", skipped)
+		}
+	})
+	t.Run("no port is left for one of two ways, and the other is dead", func(t *testing.T) {
+		p := gw
+		p.ways = []checkWay{{vip: netip.MustParseAddrPort("192.0.2.1:80")}, {vip: netip.MustParseAddrPort("[2001:db8::1]:80")}}
+		got := observe(t, p, func(_ context.Context, w checkWay) (net.Conn, error) {
+			if w.vip.Addr().Is6() {
+				return nil, errors.New("no way")
+			}
+			return nil, errNoPort
+		})
+		if got != "http other (no way)" {
+			t.Errorf("reported %q", got)
+		}
+	})
 	t.Run("one of two ways is dead", func(t *testing.T) {
 		answers = map[string]int{"/health": 200, "/ready": 200}
 		p := gw

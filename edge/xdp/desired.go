@@ -213,6 +213,15 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 // own gives the node's own addresses, to compare.
 func (d *desired) own() [2]netip.Addr { return [2]netip.Addr{d.own4, d.own6} }
 
+// ours are the networks that no client is in: the node's own addresses, and VIPs.
+func (d *desired) ours() []netip.Prefix {
+	out := slices.Clone(d.networks)
+	for _, a := range append(valid(d.own4, d.own6), d.addresses...) {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
 func valid(addrs ...netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
 }

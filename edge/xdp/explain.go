@@ -319,6 +319,9 @@ func (x *explainer) record(hash uint64) (*Place, error) {
 	if f.Owner&flowUDP != 0 {
 		limit = x.want.keep.udp
 	}
+	if f.Owner&flowHalf != 0 {
+		limit = min(limit, idleHalf)
+	}
 	index, generation := uint16(f.Owner>>16)&slotEndpoint, uint16(f.Owner)
 	x.e.Record = &Record{Idle: int(idle), Expired: idle > uint32(limit/time.Second)}
 	var r edgeEndpoint
@@ -417,6 +420,8 @@ func placeNames(list []Place) []string {
 const (
 	slotEndpoint = 0x1fff
 	flowUDP      = 0x20000000
+	flowHalf     = 0x40000000
+	idleHalf     = time.Minute
 	flowPlaces   = 8 // buckets in which a flow may stand
 	synAgain     = 10
 	flowMix      = 0x9e3779b97f4a7c15

@@ -70,7 +70,7 @@ func (l *Layer4) Apply(w *fleet.World) error {
 			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
 		}
 	}
-	if err := l.guard.apply(w.Snapshot.Spec.Defence, append(valid(d.own4, d.own6), d.addresses...)); err != nil {
+	if err := l.guard.apply(w.Snapshot.Spec.Defence, d.ours()); err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}
 	l.want.Store(d)

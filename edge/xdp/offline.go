@@ -87,7 +87,7 @@ func (o *Offline) fill(cfg OfflineConfig) error {
 		index[a] = uint32(i)
 	}
 	shield := newShield(cfg.Geo, func() {})
-	err := shield.apply(cfg.World.Snapshot.Spec.Defence, append(valid(o.want.own4, o.want.own6), o.want.addresses...))
+	err := shield.apply(cfg.World.Snapshot.Spec.Defence, o.want.ours())
 	if err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}

@@ -99,6 +99,7 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		o.count("chance_mine")
 		return nil, 0
 	}
+	p.unowned = true
 	e := r.nextAfter(p, append([]uint16{index}, former...))
 	if e == nil || p.hops >= maxHops {
 		o.count("chance_none")
@@ -170,7 +171,7 @@ func (r *reference) byConnectionID(p *refPacket, v edgeVip) *edgeEndpoint {
 
 // defend gives the reason to drop a packet for a VIP, "": none. Rates and limits
 // go by nanoseconds, which this knows nothing of.
-func (r *reference) defend(p *refPacket) string {
+func (r *reference) defend(p *refPacket, now uint32) string {
 	on := func(d edgeDefendFlag) bool { return r.node.Defends&uint32(d) != 0 }
 	if on(edgeDefendFlagDEFEND_STATIC) && p.proto == protoTCP && !p.icmpError && p.fragment != laterFragment && bogusFlags(p.tcpFlags) {
 		return "drop_bogus_flags"
@@ -194,6 +195,9 @@ func (r *reference) defend(p *refPacket) string {
 		return "drop_blocked_country"
 	case defence.BlockedASN:
 		return "drop_blocked_asn"
+	}
+	if on(edgeDefendFlagDEFEND_RULES) && r.ruled(p, class, now) {
+		return "drop_rule"
 	}
 	return ""
 }

@@ -30,6 +30,7 @@ type refPacket struct {
 	hops         int        // gateways that have passed it on
 	sender       netip.Addr // the last of these
 	returned     bool       // by one of them
+	unowned      bool       // of no connection of this gateway
 }
 
 // chain is what the outer header says of the gateways that have passed it on.

@@ -40,6 +40,12 @@ func (r *reference) send(p *refPacket, e *edgeEndpoint, how edgeForward, hash ui
 
 // passOn gives the packet to another gateway, always in a tunnel.
 func (r *reference) passOn(p *refPacket, e *edgeEndpoint, hash uint64, now uint32, o *outcome) string {
+	if p.unowned {
+		o.later(func() { r.passes[now]++ })
+		if r.passes[now] >= passPerSecond {
+			return "drop_chance_limit"
+		}
+	}
 	p.hops++
 	how := edgeForwardFORWARD_TUNNEL6
 	if fromAddress(e.Addr).Is4() {

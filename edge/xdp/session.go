@@ -290,6 +290,9 @@ func (s *session) guard() {
 	s.cookies.others = s.rec.untaken
 	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
 	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
+	if n := s.l.stats.newlySkipped(); n > 0 {
+		s.l.cfg.Log.Warn("layer 4 has made no checks: all ports of their kind are in use", "checks", n)
+	}
 	if err != nil {
 		s.l.stats.failed()
 		s.l.cfg.Log.Warn("layer 4 is not looked after", "error", err)
@@ -332,7 +335,7 @@ func (s *session) check(ctx context.Context, d *desired) {
 		}
 		cctx, stop := context.WithCancel(ctx)
 		s.checkers[t] = runningChecker{p, stop}
-		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe, takes: s.learn}
+		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe, takes: s.learn, skip: s.l.stats.skip}
 		s.background.Go(func() { c.run(cctx) })
 	}
 }
@@ -371,8 +374,9 @@ func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
 	if way.vip.Addr().Is6() {
 		own = s.own[1]
 	}
+	q := question{own, way.vip, o, way.key.target.Kind == fleet.TargetGateway}
 	if way.udp {
-		return s.wire.dialUDP(ctx, own, way.vip, o)
+		return s.wire.dialUDP(ctx, q)
 	}
-	return s.wire.dial(ctx, own, way.vip, o)
+	return s.wire.dial(ctx, q)
 }

@@ -25,6 +25,8 @@ type stats struct {
 	changes  uint64             // of rings
 	failures uint64             // of the reconciler
 	checks   map[bool]uint64
+	skipped  uint64          // checks that were not made
+	told     uint64          // of them, those that the log tells of
 	attacked map[string]bool // by a VIP's label; of those with a gate
 	cookies  fleet.SynCookieMode
 	works    bool // this node's part of them
@@ -65,6 +67,22 @@ func (s *stats) checked(o fleet.Observation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checks[o.OK]++
+}
+
+// skip notes a check that was not made.
+func (s *stats) skip() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skipped++
+}
+
+// newlySkipped gives how many checks were not made since it was last asked.
+func (s *stats) newlySkipped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.skipped - s.told
+	s.told = s.skipped
+	return n
 }
 
 // applied notes what the reconciler has put in place.
@@ -114,9 +132,9 @@ func (s *stats) watch(log *slog.Logger) error {
 		attacked[label] = now
 		switch was := s.attacked[label]; {
 		case now && !was:
-			log.Warn("SYN flood: answered with cookies", "vip", label, "service", v.service)
+			log.Warn("flood: SYNs are answered with cookies", "vip", label, "service", v.service)
 		case was && !now:
-			log.Info("SYN flood is over", "vip", label, "service", v.service)
+			log.Info("flood is over", "vip", label, "service", v.service)
 		}
 	}
 	s.attacked = attacked
@@ -133,7 +151,7 @@ var (
 	descCookies = prometheus.NewDesc("meridian_l4_syn_cookies_total",
 		"Packets by SYN cookie: valid (a balancer met one, and keeps the flow), stranger (under attack, of no known flow and without one, let through as usual), accepted (a gateway made a connection of it), refused (its kernel would not).", []string{"result"}, nil)
 	descAttacked = prometheus.NewDesc("meridian_l4_under_attack",
-		"1 while SYNs for a VIP are answered with cookies, because there are so many.", []string{"vip", "service"}, nil)
+		"1 while SYNs for a VIP are answered with cookies, because there are so many, or so many packets of no flow.", []string{"vip", "service"}, nil)
 	descCookieMode = prometheus.NewDesc("meridian_l4_syn_cookies_work",
 		"1 if this node can do its part of what the Spec says of SYN cookies, by mode.", []string{"mode"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
@@ -147,7 +165,7 @@ var (
 	descFailures = prometheus.NewDesc("meridian_l4_reconcile_failures_total",
 		"Failed attempts to bring the kernel's tables in line.", nil, nil)
 	descChecks = prometheus.NewDesc("meridian_l4_checks_total",
-		"Checks of gateways and endpoints through the VIP.", []string{"result"}, nil)
+		"Checks of gateways and endpoints through the VIP: ok, failed, skipped (not made, since all ports of their kind were in use).", []string{"result"}, nil)
 	descAttached = prometheus.NewDesc("meridian_l4_attached",
 		"1 while the program is at the device, by mode.", []string{"mode"}, nil)
 )
@@ -176,6 +194,7 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	count(descFailures, s.failures)
 	count(descChecks, s.checks[true], "ok")
 	count(descChecks, s.checks[false], "failed")
+	count(descChecks, s.skipped, "skipped")
 	if s.kernel == nil {
 		return
 	}

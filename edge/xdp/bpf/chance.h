@@ -111,6 +111,7 @@ APART __u32 next_owner(struct xdp_md *ctx, struct packet *p, const struct node *
 		count(CHANCE_MINE);
 		return 0;
 	}
+	p->unowned = 1;
 	e = p->hops < MAX_HOPS ? next_after(p, vip, slot) : 0;
 	if (!e)
 		count(CHANCE_NONE);

@@ -32,7 +32,7 @@ static __always_inline int reflected(const struct packet *p)
 
 /* by_limits gives the reason to drop a packet, or 0. What a source has too much
  * does not count against the VIP. */
-static __always_inline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
+static __noinline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
 {
 	__u32 zero = 0;
 	struct defence *d = bpf_map_lookup_elem(&defences, &zero);
@@ -50,7 +50,7 @@ static __always_inline enum reason by_limits(const struct packet *p, __u32 on, c
  * at its port vip is NULL. */
 APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
 {
-	__u64 now;
+	__u64 now, places = 0;
 	__u32 on;
 	int r;
 
@@ -64,13 +64,17 @@ APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *
 		return DROP_MARTIAN;
 	if ((on & DEFEND_REFLECTED) && reflected(p))
 		return DROP_REFLECTED;
+	if (r >= LIST_PLACES) {
+		places = places_of(r);
+		r = 0;
+	}
 	if (r)
 		return r == LIST_ALLOWED ? 0 : r;
 	if (!(on & (DEFEND_RULES | DEFEND_SOURCE | DEFEND_VIP)))
 		return 0;
 	now = bpf_ktime_get_coarse_ns() * TICKS;
 	if (on & DEFEND_RULES) {
-		r = by_rules(ctx, p, now);
+		r = by_rules(ctx, p, now, places);
 		if (r)
 			return r;
 	}

@@ -29,12 +29,15 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 }
 
 /* pass_on sends the packet to another gateway, always in a tunnel: it tells who
- * has had it. */
+ * has had it. A packet of a connection that nobody has goes round all that may have
+ * it, so there is an end to how many are passed on. */
 static __always_inline enum reason pass_on(struct xdp_md *ctx, struct packet *p, const struct node *n,
 					   const struct endpoint *e)
 {
 	enum reason r;
 
+	if (p->unowned && !affords(BUDGET_CHANCES, CHANCES_PER_SECOND))
+		return DROP_CHANCE_LIMIT;
 	p->hops++;
 	r = send(ctx, p, n, e, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);
 	return r == TX_TUNNEL ? TX_PASSED_ON : r;

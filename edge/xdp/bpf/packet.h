@@ -22,6 +22,7 @@ struct packet {
 	__u8 returned;            /* RETURNED or 0 */
 	__u8 dont_fragment;       /* IPv4: DF; IPv6: always */
 	__u8 icmp_error;          /* proto, ports and addresses are of the packet inside, turned round */
+	__u8 unowned;             /* of no connection of this gateway */
 };
 
 static __always_inline void map4(struct address *a, __be32 v4)

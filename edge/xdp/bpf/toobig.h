@@ -7,22 +7,6 @@
 #define QUOTE6 1232 /* IPv6: as much as fits into 1,280 octets (RFC 4443 section 2.4) */
 #define SUMMED 248  /* octets that are summed up at once; five times that is QUOTE6 and the ICMP header */
 
-/* may_tell takes one error from this CPU's budget of the second. */
-static __always_inline int may_tell(void)
-{
-	__u64 second = now_seconds();
-	__u32 zero = 0;
-	struct budget *b = bpf_map_lookup_elem(&budgets, &zero);
-
-	if (!b)
-		return 0;
-	if (b->second != second) {
-		b->second = second;
-		b->spent = 0;
-	}
-	return b->spent++ < TOO_BIG_PER_SECOND;
-}
-
 static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
 	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
@@ -101,7 +85,7 @@ APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 	v4 = p->ethertype == ETH_IPV4;
 	quote = v4 ? QUOTE4 : QUOTE6;
 	headers = sizeof(struct icmp_header) + (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
-	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !may_tell() || !take_link(ctx, p, &l))
+	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !affords(BUDGET_TOO_BIG, TOO_BIG_PER_SECOND) || !take_link(ctx, p, &l))
 		return DROP_TOO_BIG;
 	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||
 	    bpf_xdp_adjust_head(ctx, -(int)headers))
