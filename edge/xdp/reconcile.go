@@ -43,6 +43,7 @@ type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
 	takes func(fleet.Target) bool // SYN cookies, of a gateway; nil: all do
+	late  bool                    // take SYN cookies that were made before the Spec said to make none
 	hop   func(netip.Addr) hop
 	guard *guard // nil: none
 	now   time.Time
@@ -71,6 +72,11 @@ type reconciler struct {
 	next  time.Time               // when a ring is to change by itself; zero: not
 
 	untaken []string // gateways that take no SYN cookies, so that none are made
+	late    bool     // as in the inputs of the last run
+
+	members []memberStatus                 // of the last run
+	seen    map[memberKey]memberSince      // since when each has been as it is
+	room    struct{ rings, endpoints int } // that the tables have
 
 	swaps uint64 // rings put in place, ever
 }
@@ -84,12 +90,14 @@ type ringEntry struct {
 }
 
 func newReconciler(t tables, key Key) *reconciler {
-	return &reconciler{
+	r := &reconciler{
 		tables: t, key: key,
 		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
 		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
 		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}, since: map[memberKey]time.Time{},
 	}
+	r.room.rings, r.room.endpoints = maxRings, maxEndpoints-1
+	return r
 }
 
 // reconcile brings the tables in line, in an order that shows no half state to
@@ -110,6 +118,8 @@ func (r *reconciler) reconcile(in inputs) error {
 			r.next = next
 		}
 	}
+	r.late = in.late
+	r.look(in, choices)
 	return r.write(in, r.wantRecords(in, choices), choices)
 }
 
@@ -151,6 +161,7 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 	}{
 		{"defence", func() error { return r.writeDefence(g) }},
 		{"node", func() error { return r.writeNode(d, g) }},
+		{"room", func() error { return r.makeRoom(d, records) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
 		{"rings", func() error { return r.writeRings(in, choices) }},
@@ -184,7 +195,7 @@ func (r *reconciler) writeNode(d *desired, g *guard) error {
 	if d.unpacks {
 		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
 	}
-	if d.unpacks && d.clustered() {
+	if d.unpacks && d.clustered() || r.late {
 		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
 	}
 	if d.gateMode() != edgeGateModeGATE_NONE {
@@ -327,7 +338,7 @@ func (r *reconciler) free() (uint16, error) {
 		used[i] = true
 	}
 	best, found := uint16(0), false
-	for i := uint16(1); i < maxEndpoints; i++ {
+	for i := uint16(1); int(i) <= r.room.endpoints; i++ {
 		if used[i] {
 			continue
 		}
@@ -339,7 +350,7 @@ func (r *reconciler) free() (uint16, error) {
 		}
 	}
 	if !found {
-		return 0, fmt.Errorf("no room for more than %d endpoints", maxEndpoints-1)
+		return 0, fmt.Errorf("no room for more than %d endpoints", r.room.endpoints)
 	}
 	return best, nil
 }

@@ -132,12 +132,12 @@ func (r *reconciler) freeRing(fresh map[string]ringEntry) (uint32, error) {
 			used[e.index] = true
 		}
 	}
-	for i := range uint32(maxRings) {
+	for i := range uint32(r.room.rings) {
 		if !used[i] {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("no room for more than %d rings", maxRings)
+	return 0, fmt.Errorf("no room for more than %d rings", r.room.rings)
 }
 
 func (r *reconciler) dropRings(d *desired) error {
