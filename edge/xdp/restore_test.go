@@ -57,8 +57,8 @@ func TestMembersThatLeftMeanwhileLoseTheirFlows(t *testing.T) {
 // The digest by which members are known again is the same in all versions.
 func TestWhoIsLasting(t *testing.T) {
 	for want, k := range map[uint64]memberKey{
-		0: {target: fleet.Target{Kind: fleet.TargetGateway, Region: "fra", Node: "gw1"}, addr: netip.MustParseAddr("10.0.0.1"), how: edgeForwardFORWARD_TUNNEL4},
-		1: {target: fleet.Target{Kind: fleet.TargetEndpoint, Region: "fra", Service: "s", Pool: "p", Endpoint: "10.0.0.1:53"},
+		0x276794fa7fca53de: {target: fleet.Target{Kind: fleet.TargetGateway, Region: "fra", Node: "gw1"}, addr: netip.MustParseAddr("10.0.0.1"), how: edgeForwardFORWARD_TUNNEL4},
+		0xe46c6676b067d5ec: {target: fleet.Target{Kind: fleet.TargetEndpoint, Region: "fra", Service: "s", Pool: "p", Endpoint: "10.0.0.1:53"},
 			addr: netip.MustParseAddr("10.0.0.1"), how: edgeForwardFORWARD_L2, gue: true},
 	} {
 		if got := k.who(); got != want {
