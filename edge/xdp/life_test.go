@@ -222,31 +222,49 @@ func TestOldSessionStaysUntilTheNewAddressIsThere(t *testing.T) {
 	})
 }
 
-// Where the new address is at a device that another program has, the old one stays
-// at its device, and outlives the process there.
-func TestOldProgramStaysWhereTheNewDeviceIsTaken(t *testing.T) {
-	r := newRegion(t, regionSpec, 1600)
-	r.start(Native)
-	r.stop["lb"]()
-	lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: Native, Health: newTrackers(), Pins: pinned(t)})
-	eventually(t, "ready", func() bool { return lb.Ready() == nil })
-	r.must(netns.Veth(netns.End{NS: r.lb, Dev: "other", Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/24")}},
-		netns.End{NS: r.router, Dev: "other"}, 1500))
-	pass, err := r.lb.PassXDP("other")
-	r.must(err)
-	defer pass.Close()
-	next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.8.0.2", `, v6: "fd07:1::2"`, "").Replace(regionSpec))
-	r.must(r.lb.Do(func() error { return lb.Apply(next) }))
-	eventually(t, "a reason", func() bool {
-		err := lb.Ready()
-		return err != nil && strings.Contains(err.Error(), "the old one stays in use") && strings.Contains(err.Error(), "shares a device with none")
-	})
-	if _, err := r.post(vip4, 1000); err != nil {
-		t.Errorf("by the old session: %v", err)
-	}
-	r.stop["lb"]()
-	if got := attachedTo(t, r.lb, "eth0"); got != Native {
-		t.Errorf("after the end the program is attached in mode %q", got)
+// An own address at another device takes the program there, and what is kept is that
+// at the new one; where another program has the device, the old one stays at its
+// own, and outlives the process there.
+func TestProgramMovesToAnotherDevice(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		t.Run(fmt.Sprintf("taken=%v", taken), func(t *testing.T) {
+			r := newRegion(t, regionSpec, 1600)
+			r.start(Native)
+			r.stop["lb"]()
+			lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: Native, Health: newTrackers(), Pins: pinned(t)})
+			eventually(t, "ready", func() bool { return lb.Ready() == nil })
+			r.must(netns.Veth(netns.End{NS: r.lb, Dev: "other", Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/24")}},
+				netns.End{NS: r.router, Dev: "other"}, 1500))
+			if taken {
+				pass, err := r.lb.PassXDP("other")
+				r.must(err)
+				defer pass.Close()
+			}
+			next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.8.0.2", `, v6: "fd07:1::2"`, "").Replace(regionSpec))
+			r.must(r.lb.Do(func() error { return lb.Apply(next) }))
+			at, off := "other", "eth0"
+			if taken {
+				at, off = "eth0", "other"
+				eventually(t, "a reason", func() bool {
+					err := lb.Ready()
+					return err != nil && strings.Contains(err.Error(), "the old one stays in use") && strings.Contains(err.Error(), "shares a device with none")
+				})
+				if _, err := r.post(vip4, 1000); err != nil {
+					t.Errorf("by the old session: %v", err)
+				}
+			} else {
+				eventually(t, "the program at the other device", func() bool {
+					return attachedTo(t, r.lb, "other") == Native && attachedTo(t, r.lb, "eth0") == ""
+				})
+			}
+			r.stop["lb"]()
+			if got := attachedTo(t, r.lb, at); got != Native {
+				t.Errorf("after the end the program is attached to %s in mode %q", at, got)
+			}
+			if got := attachedTo(t, r.lb, off); (got != "") != taken {
+				t.Errorf("after the end a program is attached to %s in mode %q", off, got)
+			}
+		})
 	}
 }
 

@@ -50,19 +50,19 @@ func TestTablesWithoutRoomForAChange(t *testing.T) {
 	}
 }
 
-// What fits beside the old takes nothing away first: a service that stays is never
-// without its VIP.
+// What fits beside the old takes nothing away first: a port whose service is
+// another now, with another ring, is never without its VIP.
 func TestTablesWithRoomKeepWhatStays(t *testing.T) {
 	m := newMemory(t, func() bool { return false })
 	r := newReconciler(m, Key{})
-	r.room.rings, r.room.endpoints = 7, 7
-	stays := frontend{addr: netip.MustParseAddr("192.0.2.1"), port: 1004, proto: protoTCP}.key()
-	for _, first := range []int{1, 4} {
-		d, err := plan(worldOf(t, crowd(first)), "lb", Roles{L4: true})
+	r.room.rings, r.room.endpoints = 8, 8
+	stays := frontend{addr: netip.MustParseAddr("192.0.2.1"), port: 1001, proto: protoTCP}.key()
+	for i, spec := range []string{crowd(1), strings.ReplaceAll(crowd(1), "service: s", "service: other")} {
+		d, err := plan(worldOf(t, spec), "lb", Roles{L4: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first == 4 {
+		if i == 1 {
 			m.fail = func() bool {
 				if _, ok := m.vips[stays]; !ok {
 					t.Fatal("a VIP that stays was taken away")
