@@ -12,11 +12,12 @@ import (
 )
 
 // crowd is four services with an endpoint each, at ports and addresses from a
-// number on.
+// number on, and a gateway of that number, which QUIC's connection ids say.
 func crowd(first int) string {
 	var b strings.Builder
-	b.WriteString("regions: [{id: fra, location: {latitude: 1, longitude: 1}, vips: {v4: [192.0.2.1]}}]\n" +
-		"nodes: [{name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}]\nservices:\n")
+	b.WriteString("regions: [{id: fra, location: {latitude: 1, longitude: 1}, vips: {v4: [192.0.2.1]}}]\n")
+	fmt.Fprintf(&b, "nodes: [{name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}, {name: gw%d, region: fra, roles: [l7], addresses: {v4: 10.0.1.%d}}]\n", first, first)
+	b.WriteString("services:\n  - {service: web, protocol: https, http3: true, ports: [443], pools: [{id: main, endpoints: [{address: '10.9.0.1:443'}]}]}\n")
 	for i := range 4 {
 		n := first + i
 		fmt.Fprintf(&b, "  - {service: s%d, protocol: tcp, ports: [%d], pools: [{id: main, endpoints: [{address: '10.5.0.%d:%d'}]}]}\n", n, 1000+n, n, 1000+n)
@@ -27,7 +28,7 @@ func crowd(first int) string {
 // Tables that cannot hold the old beside the new come to hold the new all the
 // same, whatever fails on the way, and no packet meets a half state.
 func TestTablesWithoutRoomForAChange(t *testing.T) {
-	for _, room := range []struct{ rings, endpoints int }{{4, 100}, {100, 4}, {4, 4}, {5, 6}} {
+	for _, room := range []struct{ rings, endpoints int }{{5, 100}, {100, 5}, {5, 5}, {6, 7}} {
 		t.Run(fmt.Sprint(room), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			m := newMemory(t, func() bool { return rnd.IntN(10) == 0 })
@@ -55,7 +56,7 @@ func TestTablesWithoutRoomForAChange(t *testing.T) {
 func TestTablesWithRoomKeepWhatStays(t *testing.T) {
 	m := newMemory(t, func() bool { return false })
 	r := newReconciler(m, Key{})
-	r.room.rings, r.room.endpoints = 8, 8
+	r.room.rings, r.room.endpoints = 9, 9
 	stays := frontend{addr: netip.MustParseAddr("192.0.2.1"), port: 1001, proto: protoTCP}.key()
 	for i, spec := range []string{crowd(1), strings.ReplaceAll(crowd(1), "service: s", "service: other")} {
 		d, err := plan(worldOf(t, spec), "lb", Roles{L4: true})
