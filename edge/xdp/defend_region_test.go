@@ -23,6 +23,23 @@ func (r *region) reaches(vip netip.Addr) bool {
 	return err == nil
 }
 
+// measures says whether there is a metric of that name.
+func (l *Layer4) measures(t *testing.T, name string) bool {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	l.Register(reg)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return true
+		}
+	}
+	return false
+}
+
 // With real sockets: a World without the block list lets in whom one with it keeps
 // out.
 func TestDefenceOfARunningNode(t *testing.T) {
@@ -84,17 +101,7 @@ func TestRuleOfARunningNode(t *testing.T) {
 	if err != nil || traffic.Reasons["drop_rule"] == 0 || len(traffic.VIPs) == 0 {
 		t.Errorf("traffic %+v, %v", traffic, err)
 	}
-	reg := prometheus.NewPedanticRegistry()
-	lb.Register(reg)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Error(err)
-	}
-	found := false
-	for _, f := range families {
-		found = found || f.GetName() == "meridian_l4_rule_dropped_total"
-	}
-	if !found {
+	if !lb.measures(t, "meridian_l4_rule_dropped_total") {
 		t.Error("the rule is not in the metrics")
 	}
 	if !lb.DropRule("out") {

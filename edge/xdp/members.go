@@ -63,6 +63,7 @@ func (r *reconciler) look(in inputs, choices []choice) {
 	r.members = nil
 	for gi := range in.want.groups {
 		g, c := &in.want.groups[gi], &choices[gi]
+		takes := c.takes()
 		for i, m := range g.members {
 			if m.key.how == edgeForwardFORWARD_NONE {
 				continue
@@ -73,7 +74,7 @@ func (r *reconciler) look(in inputs, choices []choice) {
 			}
 			seen[m.key] = now
 			s := memberStatus{ring: g.id, gateway: g.gateways, member: m, state: now.state, since: now.since}
-			if slices.Contains(c.ring, i) {
+			if takes[i] {
 				s.weighted = c.member(g, i).Weight
 			}
 			r.members = append(r.members, s)

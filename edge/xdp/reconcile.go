@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -242,6 +243,7 @@ func (r *reconciler) dropBalancers(d *desired) error {
 func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edgeEndpoint {
 	out := map[memberKey]edgeEndpoint{}
 	for gi, g := range in.want.groups {
+		takes := choices[gi].takes()
 		for mi, m := range g.members {
 			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr), Who: m.key.who()}
 			if m.key.gue {
@@ -251,7 +253,7 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
 				e.Keeps = 1
 			}
-			if slices.Contains(choices[gi].ring, mi) || out[m.key].Takes == 1 {
+			if takes[mi] || out[m.key].Takes == 1 {
 				e.Takes = 1
 			}
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
@@ -272,13 +274,17 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 // raise writes the records of members, new ones at free indexes, without yet
 // taking anything from those that lose.
 func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
+	var free []uint16
 	for key, e := range want {
 		index, ok := r.endpoints[key]
 		if !ok {
-			var err error
-			if index, err = r.free(); err != nil {
-				return err
+			if free == nil {
+				free = r.free()
 			}
+			if len(free) == 0 {
+				return fmt.Errorf("no room for more than %d endpoints", r.room.endpoints)
+			}
+			index, free = free[0], free[1:]
 			e.Generation = r.records[index].Generation + 1
 		} else {
 			old := r.records[index]
@@ -330,27 +336,19 @@ func (r *reconciler) setEndpoint(index uint16, e edgeEndpoint) error {
 	return nil
 }
 
-// free gives an index that no member has, the one unused for longest as far as
-// generations tell. Index 0 stands for no endpoint.
-func (r *reconciler) free() (uint16, error) {
-	used := map[uint16]bool{}
+// free gives the indexes that no member has, first those unused for longest as far
+// as generations tell. Index 0 stands for no endpoint.
+func (r *reconciler) free() []uint16 {
+	used := make(map[uint16]bool, len(r.endpoints))
 	for _, i := range r.endpoints {
 		used[i] = true
 	}
-	best, found := uint16(0), false
+	var out []uint16
 	for i := uint16(1); int(i) <= r.room.endpoints; i++ {
-		if used[i] {
-			continue
-		}
-		if g := r.records[i].Generation; !found || g < r.records[best].Generation {
-			best, found = i, true
-			if g == 0 {
-				break
-			}
+		if !used[i] {
+			out = append(out, i)
 		}
 	}
-	if !found {
-		return 0, fmt.Errorf("no room for more than %d endpoints", r.room.endpoints)
-	}
-	return best, nil
+	slices.SortStableFunc(out, func(a, b uint16) int { return cmp.Compare(r.records[a].Generation, r.records[b].Generation) })
+	return out
 }

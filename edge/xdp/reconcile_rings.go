@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"meridian/edge/maglev"
 )
@@ -64,6 +65,10 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 	}
 	changed := history.Retire(in.now.Add(-in.want.keep.retire))
+	if !g.gateways {
+		history.Retire(in.now.Add(time.Nanosecond)) // nobody there passes on: former owners do not count
+		changed = false
+	}
 	if assumed := g.presumed(); !slices.EqualFunc(assumed, e.assumed, slices.Equal) {
 		if err := history.Presume(assumed...); err != nil {
 			return e, nil, err
