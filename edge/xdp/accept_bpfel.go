@@ -184,8 +184,7 @@ type acceptNode struct {
 	Own4       acceptAddress
 	Own6       acceptAddress
 	Duties     uint32
-	IdleTcp    uint32
-	IdleUdp    uint32
+	Idle       [4]uint32
 	CheckFirst uint16
 	CheckLast  uint16
 	Flags      uint32

@@ -55,6 +55,7 @@ const (
 	benchVarLinkHeader    = "link_header"
 	benchVarRestored      = "restored"
 	benchVarSeed          = "seed"
+	benchVarSpread        = "spread"
 	benchVarWrong         = "wrong"
 )
 
@@ -143,6 +144,7 @@ type benchVariableSpecs struct {
 	LinkHeader    *ebpf.VariableSpec `ebpf:"link_header"`
 	Restored      *ebpf.VariableSpec `ebpf:"restored"`
 	Seed          *ebpf.VariableSpec `ebpf:"seed"`
+	Spread        *ebpf.VariableSpec `ebpf:"spread"`
 	Wrong         *ebpf.VariableSpec `ebpf:"wrong"`
 }
 
@@ -206,6 +208,7 @@ type benchVariables struct {
 	LinkHeader    *ebpf.Variable `ebpf:"link_header"`
 	Restored      *ebpf.Variable `ebpf:"restored"`
 	Seed          *ebpf.Variable `ebpf:"seed"`
+	Spread        *ebpf.Variable `ebpf:"spread"`
 	Wrong         *ebpf.Variable `ebpf:"wrong"`
 }
 

@@ -35,6 +35,19 @@ type keeping struct {
 	ramp     time.Duration // over which a member that joins gets its share; 0: at once
 }
 
+// idleHalf is how long a flow is kept of which only a SYN was seen, or a datagram
+// of which only the first fragment was, if not shorter.
+const idleHalf = time.Minute
+
+// idle gives after how many seconds a flow is forgotten: of TCP, of others, and of
+// each of which only the beginning was seen.
+func (k *keeping) idle() (out [4]uint32) {
+	for i, d := range []time.Duration{k.tcp, k.udp, min(k.tcp, idleHalf), min(k.udp, idleHalf)} {
+		out[i] = uint32(d / time.Second)
+	}
+	return out
+}
+
 // frontend is one VIP as the program looks it up.
 type frontend struct {
 	addr    netip.Addr

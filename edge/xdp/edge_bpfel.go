@@ -249,8 +249,7 @@ type edgeNode struct {
 	Own4       edgeAddress
 	Own6       edgeAddress
 	Duties     uint32
-	IdleTcp    uint32
-	IdleUdp    uint32
+	Idle       [4]uint32
 	CheckFirst uint16
 	CheckLast  uint16
 	Flags      uint32

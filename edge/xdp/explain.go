@@ -421,7 +421,6 @@ const (
 	slotEndpoint = 0x1fff
 	flowUDP      = 0x20000000
 	flowHalf     = 0x40000000
-	idleHalf     = time.Minute
 	flowPlaces   = 8 // buckets in which a flow may stand
 	synAgain     = 10
 	flowMix      = 0x9e3779b97f4a7c15

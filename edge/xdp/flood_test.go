@@ -22,6 +22,13 @@ import (
 // be, each from another client, until it is stopped; stop gives how many there
 // were.
 func (r *region) flood(vip netip.AddrPort) (stop func() uint64) {
+	return r.sendAll(0, sealed{ipHeader: ipHeader{src: "0.0.0.0", dst: vip.Addr().String(), frag: df}, dport: int(vip.Port()), seq: 77,
+		flags: syn, options: synOptions}.bytes())
+}
+
+// sendAll sends copies of a TCP packet in that way: each from another client, or
+// to one of so many ports.
+func (r *region) sendAll(ports uint32, packet []byte) (stop func() uint64) {
 	r.t.Helper()
 	const net16 = 9
 	ns, err := netns.New("flooder")
@@ -33,9 +40,8 @@ func (r *region) flood(vip netip.AddrPort) (stop func() uint64) {
 	r.t.Cleanup(func() { pass.Close() })
 	// What is sent to clients that are not there ends at the router.
 	r.must(r.router.Netlink().RouteAdd(&netlink.Route{Dst: netns.IPNet(netip.MustParsePrefix("100.64.0.0/10")), Type: unix.RTN_BLACKHOLE}))
-	frame := cat(r.mac(r.router, "to-flooder"), r.mac(ns, "eth0"), be16(0x0800),
-		sealed{ipHeader: ipHeader{src: "0.0.0.0", dst: vip.Addr().String(), frag: df}, dport: int(vip.Port()), seq: 77, flags: syn, options: synOptions}.bytes())
-	h := loadHarness(r.t, map[string]uint32{"restored": uint32(len(frame))}, frame)
+	frame := cat(r.mac(r.router, "to-flooder"), r.mac(ns, "eth0"), be16(0x0800), packet)
+	h := loadHarness(r.t, map[string]uint32{"restored": uint32(len(frame)), "spread": ports}, frame)
 	var dev *net.Interface
 	r.must(ns.Do(func() error { dev, err = net.InterfaceByName("eth0"); return err }))
 	md := struct{ Data, End, Meta, Device, Queue, Egress uint32 }{End: uint32(len(frame)), Device: uint32(dev.Index)}
@@ -172,5 +178,35 @@ func TestSYNFloodEndsAtTheBalancer(t *testing.T) {
 	// connections some may have to be sent again.
 	if n := lb.counted("drop_no_cookie"); n*100 > uint64(asked) || lb.counted("drop_bad_checksum") > 0 {
 		t.Errorf("%d legal packets were dropped for want of a cookie, %d for their checksum", n, lb.counted("drop_bad_checksum"))
+	}
+}
+
+// Forged replies to the checks of gateways, in the VIP's name and to all of the
+// checks' ports, take the program's time and nothing else: every check passes.
+func TestForgedRepliesStarveNoCheck(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	lb := r.start(Native)
+	checks := func() (passed, failed uint64) {
+		lb.stats.mu.Lock()
+		defer lb.stats.mu.Unlock()
+		return lb.stats.checks[true], lb.stats.checks[false]
+	}
+	stop := r.sendAll(checkPorts, sealed{ipHeader: ipHeader{src: vip4.String(), dst: "10.7.1.2", frag: df}, sport: 80, dport: firstCheckPort, seq: 77,
+		flags: syn | ack, options: synOptions}.bytes())
+	defer stop()
+	eventually(t, "forged replies", func() bool { return lb.counted("drop_unasked") > 100_000 })
+	before, failed := checks()
+	eventually(t, "checks", func() bool {
+		passed, _ := checks()
+		return passed > before+60
+	})
+	if _, now := checks(); now != failed || lb.Ready() != nil {
+		t.Errorf("%d checks failed, %v", now-failed, lb.Ready())
+	}
+	sent := stop()
+	full, taken := lb.counted("drop_reply_full"), lb.counted("drop_reply")
+	t.Logf("%d forged replies, %d dropped as such; %d taken for replies with the true ones, %d without room", sent, lb.counted("drop_unasked"), taken, full)
+	if full > 0 || taken*10 > sent {
+		t.Errorf("of %d forged replies %d had no room, and %d were taken with the true ones", sent, full, taken)
 	}
 }

@@ -185,7 +185,7 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 
 func (r *reconciler) writeNode(d *desired, g *guard) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
-		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second),
+		Idle:    d.keep.idle(),
 		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate), Stamped: uint32(d.keep.stamp)}
 	if len(d.networks) > 0 {
 		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)

@@ -237,9 +237,9 @@ func begins(p *refPacket) bool { return p.proto != protoTCP || p.tcpFlags&(syn|a
 // find gives what is known of a flow, unless it was unused for too long.
 func (r *reference) find(hash uint64, now uint32) (refFlow, bool) {
 	f, ok := r.flows[hash]
-	idle := r.node.IdleTcp
+	idle := r.node.Idle[0]
 	if f.short {
-		idle = r.node.IdleUdp
+		idle = r.node.Idle[1]
 	}
 	if f.half {
 		idle = min(idle, halfIdle)

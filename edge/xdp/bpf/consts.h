@@ -67,7 +67,6 @@
 #define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
 #define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
 #define FLOW_HALF 0x40000000   /* there: only a SYN, or a datagram's first fragment, has been seen of it */
-#define IDLE_HALF 60           /* seconds after which such a one is idle, if it is not sooner */
 
 #define MAX_RULES 64           /* in force at a time */
 #define MAX_TALLIES 128        /* of rules: of old and new ones */

@@ -28,9 +28,7 @@ static __always_inline __u64 masked(__u64 hash, __u32 owner)
 
 static __always_inline __u32 idle_of(const struct node *n, __u32 owner)
 {
-	__u32 idle = owner & FLOW_UDP ? n->idle_udp : n->idle_tcp;
-
-	return (owner & FLOW_HALF) && idle > IDLE_HALF ? IDLE_HALF : idle;
+	return n->idle[(owner / FLOW_UDP) & 3];
 }
 
 /* is_idle says whether a flow was unused for too long. Another CPU may have seen

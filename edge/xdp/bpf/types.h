@@ -92,7 +92,7 @@ enum node_flag {
 struct node {
 	struct address own4, own6; /* zero where the node has none */
 	__u32 duties;              /* of enum duty */
-	__u32 idle_tcp, idle_udp;  /* seconds after which an unused flow is forgotten */
+	__u32 idle[4];             /* seconds after which an unused flow is forgotten, by FLOW_UDP and FLOW_HALF */
 	__u16 check_first;         /* TCP and UDP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
 	__u32 flags;               /* of enum node_flag */
