@@ -84,7 +84,8 @@ func (w *twin) reconcileTwin(t testing.TB) {
 		hop: func(a netip.Addr) hop {
 			last := a.As16()[15]
 			return hop{mac: [6]byte{2, 0, 0, 0, 1, last}, source: macNode, known: last%5 != 2, onLink: last != 13,
-				mtu: map[bool]uint16{true: 1500, false: 0}[last%4 != 0]}
+				mtu:    map[bool]uint16{true: 1500, false: 0}[last%4 != 0],
+				device: map[bool]uint32{true: 7, false: 0}[last%3 == 2]}
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -449,7 +450,7 @@ func (d dice) tunnel(v6 bool) (string, []byte) {
 		proto, inner = protoUDP, datagram(0xc123, pick(d, 6080, 6080, 6080, 6081), inner...)
 	}
 	if d.often(70) { // plain
-		h := ipHeader{src: src, dst: dst, proto: proto, id: d.IntN(64), label: uint32(d.IntN(64)), frag: pick(d, 0, df)}
+		h := ipHeader{src: src, dst: dst, proto: proto, id: d.IntN(64), label: uint32(d.IntN(64)), frag: pick(d, 0, df), tos: pick[byte](d, 0, 0, 1, 2, 3)}
 		return "tunnelled " + what, h.packet(inner)
 	}
 	return "oddly tunnelled " + what, d.ip(src, dst, v6, proto, inner)

@@ -39,7 +39,7 @@ type reference struct {
 	has func(p *refPacket) bool
 
 	flows   map[uint64]refFlow // by hash
-	errors  map[uint32]int     // ICMP errors sent, by second
+	errors  map[refBudget]int  // ICMP errors sent
 	replies int                // checks' replies that nobody has taken yet
 	traffic map[uint32]edgeTraffic
 }

@@ -144,6 +144,12 @@ func (r *region) connect(leaf *netns.NS, i, mtu int) {
 	r.must(netns.Veth(netns.End{NS: leaf, Dev: "eth0", Addrs: p("", 2)}, netns.End{NS: r.router, Dev: dev, Addrs: p("", 1)}, mtu))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(fmt.Sprintf("10.7.%d.1", i))))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("::/0"), netip.MustParseAddr(fmt.Sprintf("fd07:%d::1", i))))
+	r.receives(dev)
+}
+
+// receives puts that program at one of the router's devices.
+func (r *region) receives(dev string) {
+	r.t.Helper()
 	r.must(r.router.Do(func() error {
 		dev, err := net.InterfaceByName(dev)
 		if err != nil {

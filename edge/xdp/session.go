@@ -79,7 +79,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		}
 		s.rec.restore(left, s.inputs())
 	}
-	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
+	if s.watched, err = watch(s.done, l.cfg.Log, s.moved); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if l.cfg.Roles.L4 {
@@ -142,6 +142,14 @@ func (s *session) succeed(name string) error {
 	}
 	s.mode = modeOf(s.nl, s.device)
 	return nil
+}
+
+// moved takes in that neighbours have changed, or links and routes too.
+func (s *session) moved(routes bool) {
+	if routes {
+		s.ways.moved.Store(true)
+	}
+	poke(s.l.ways)
 }
 
 // inputs are what the tables are to follow now.
@@ -222,6 +230,7 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 		case <-s.l.ways:
 			stale = true
 		case <-refresh.C:
+			s.ways.moved.Store(true)
 			stale = true
 		case <-s.l.kick:
 		case <-retry.C:
