@@ -15,7 +15,9 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"meridian/edge/quiclb"
 	"meridian/fleet"
+	"meridian/geo"
 	"meridian/internal/testkit"
 )
 
@@ -54,12 +56,16 @@ type twin struct {
 func newTwin(t testing.TB, spec, node string, roles Roles) *twin {
 	t.Helper()
 	testkit.Root(t)
-	k, err := load(Key{7}, 1<<20, "")
+	k, err := load(Key{7}, 1<<20, "", blockIDs, plainIDs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
 	m := newMirror(k, Key{7})
+	m.ref.quic, m.ref.cookies = []quiclb.Config{blockIDs, plainIDs}, kindsKeys
+	if err := k.Cookies.Put(uint32(0), &kindsKeys); err != nil {
+		t.Fatal(err)
+	}
 	m.gue[netip.MustParseAddr("10.0.0.8")], m.gue[netip.MustParseAddr("fd00::a")], m.gue[netip.MustParseAddr("10.0.0.5")] = true, true, true
 	w := &twin{machine: &machine{kernel: k, rec: newReconciler(m, Key{7}), state: map[fleet.Target]fleet.State{}}, mirror: m, ref: m.ref}
 	w.applyTwin(t, spec, node, roles)
@@ -84,21 +90,30 @@ func newTwin(t testing.TB, spec, node string, roles Roles) *twin {
 func (w *twin) applyTwin(t testing.TB, spec, node string, roles Roles) {
 	t.Helper()
 	var err error
-	if w.want, err = plan(worldOf(t, spec), node, roles); err != nil {
+	world := worldOf(t, spec)
+	if w.want, err = plan(world, node, roles); err != nil {
 		t.Fatal(err)
 	}
+	s := newShield(func() (geo.Source, error) { return kindsAtlas, nil }, func() {})
+	if err := s.apply(world.Snapshot.Spec.Defence, w.want.ours()); err != nil {
+		t.Fatal(err)
+	}
+	guard := *s.guard.Load()
+	guard.rules = nil // they have a test of their own
+	w.guard = &guard
 	w.reconcileTwin(t)
 }
 
 func (w *twin) reconcileTwin(t testing.TB) {
 	t.Helper()
-	err := w.rec.reconcile(inputs{want: w.want,
+	err := w.rec.reconcile(inputs{want: w.want, guard: w.guard,
 		state: func(t fleet.Target) fleet.State { return w.state[t] },
 		hop: func(a netip.Addr) hop {
 			last := a.As16()[15]
 			return hop{mac: [6]byte{2, 0, 0, 0, 1, last}, source: macNode, known: last%5 != 2, onLink: last != 13,
-				mtu: map[bool]uint16{true: 1500, false: 0}[last%4 != 0]}
-		}, guard: w.guard})
+				mtu:    map[bool]uint16{true: 1500, false: 0}[last%4 != 0],
+				device: map[bool]uint32{true: 7, false: 0}[last%3 == 2]}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +477,7 @@ func (d dice) tunnel(v6 bool) (string, []byte) {
 		proto, inner = protoUDP, datagram(0xc123, pick(d, 6080, 6080, 6080, 6081), inner...)
 	}
 	if d.often(70) { // plain
-		h := ipHeader{src: src, dst: dst, proto: proto, id: d.IntN(64), label: uint32(d.IntN(64)), frag: pick(d, 0, df)}
+		h := ipHeader{src: src, dst: dst, proto: proto, id: d.IntN(64), label: uint32(d.IntN(64)), frag: pick(d, 0, df), tos: pick[byte](d, 0, 0, 1, 2, 3)}
 		return "tunnelled " + what, h.packet(inner)
 	}
 	return "oddly tunnelled " + what, d.ip(src, dst, v6, proto, inner)

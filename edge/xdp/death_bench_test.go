@@ -21,8 +21,8 @@ func BenchmarkGatewayDeath(b *testing.B) {
 		kill, revive func(*region, *ebpf.Program)
 	}{
 		{"silent",
-			func(r *region, drop *ebpf.Program) { r.must(r.ports["gw1"].Update(drop)) },
-			func(r *region, _ *ebpf.Program) { r.must(r.ports["gw1"].Update(r.pass)) }},
+			func(r *region, drop *ebpf.Program) { r.must(r.ports["to-gw1"].Update(drop)) },
+			func(r *region, _ *ebpf.Program) { r.must(r.ports["to-gw1"].Update(r.pass)) }},
 		{"refused",
 			func(r *region, _ *ebpf.Program) { r.gateways["gw1"].srv.Close() },
 			func(r *region, _ *ebpf.Program) { r.listen(r.gw1) }},

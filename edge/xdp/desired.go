@@ -316,6 +316,11 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 // family or, where it or this node has none, by the other.
 func (p *planner) gateways(f fleet.Forwarding, v4 bool) []member {
 	var out []member
+	if f == fleet.L2DSR && p.d.unpacks {
+		// A frame does not say that it was balanced before: two nodes that balance
+		// and unpack, and do not agree on the ring, would send it to and fro.
+		f = fleet.IPIP
+	}
 	for _, n := range p.snap.NodesWith(p.node.Region, fleet.RoleL7) {
 		has4 := n.Addresses.V4.IsValid() && p.d.own4.IsValid()
 		has6 := n.Addresses.V6.IsValid() && p.d.own6.IsValid()

@@ -62,7 +62,7 @@ func tired(t *testing.T) *machine {
 	for i := range spent {
 		spent[i] = budget{uint64(begun), 100_000}
 	}
-	if err := m.Budgets.Put(uint32(1), spent); err != nil {
+	if err := m.Budgets.Put(uint32(256), spent); err != nil {
 		t.Fatal(err)
 	}
 	return m

@@ -37,6 +37,7 @@ type hop struct {
 	known       bool   // else mac and source mean nothing
 	onLink      bool   // it is the address itself
 	mtu         uint16 // of the whole way as far as the kernel knows; 0: not known
+	device      uint32 // to leave by; 0: layer 4's own
 }
 
 // inputs are all that the tables' contents depend on.
@@ -258,7 +259,7 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 			}
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
 				h := in.hop(m.key.addr)
-				e.Mtu = h.mtu
+				e.Mtu, e.Device = h.mtu, h.device
 				// By L2 DSR a router would get what it has sent us.
 				if h.known && (h.onLink || m.key.how != edgeForwardFORWARD_L2) {
 					e.NextHop.Octet, e.NextHop.Set = h.mac, 1

@@ -29,6 +29,7 @@ type reference struct {
 	networks  map[netip.Prefix]bool
 	servers   map[edgeServerKey]uint16
 	quic      []quiclb.Config
+	cookies   edgeCookieKeys
 
 	lists      *defence.Table
 	reflectors []uint16
@@ -39,8 +40,8 @@ type reference struct {
 	has func(p *refPacket) bool
 
 	flows   map[uint64]refFlow // by hash
-	errors  map[uint32]int     // ICMP errors sent, by second
-	passes  map[uint32]int     // packets passed on that are of no connection here, likewise
+	errors  map[refBudget]int  // ICMP errors sent
+	passes  map[uint32]int     // packets passed on that are of no connection here, by second
 	asked   map[uint32]edgeAsked
 	replies int // octets of checks' replies that nobody has taken yet, as they lie in the ring
 	traffic map[uint32]edgeTraffic
@@ -59,8 +60,9 @@ type outcome struct {
 	reason   string   // the verdict is its first word
 	counted  []string // beside the reason
 	out      []byte
-	endpoint uint16 // chosen; 0: none
-	device   uint32 // to leave by
+	endpoint uint16   // chosen; 0: none
+	device   uint32   // to leave by
+	begun    *refFlow // by a cookie
 	changes  []func()
 }
 
@@ -206,6 +208,16 @@ func (r *reference) flowHash(p *refPacket, v edgeVip) uint64 {
 	return r.key.siphash(hi&v.Mask[0], lo&v.Mask[1], v.Salt^uint64(p.sport&v.PortMask))
 }
 
+// trackedHash is what a flow is kept by: where the slot is of all the client's
+// flows alike, each is kept by itself.
+func (r *reference) trackedHash(p *refPacket, v edgeVip, hash uint64) uint64 {
+	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) == 0 {
+		return hash
+	}
+	hi, lo := halves(p.src)
+	return r.key.siphash(hi, lo, v.Salt^uint64(p.sport))
+}
+
 // datagramHash is the hash of a datagram in fragments: beyond those of flows.
 func (r *reference) datagramHash(p *refPacket, v edgeVip) uint64 {
 	hi, lo := halves(p.src)
@@ -279,11 +291,11 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		o.count("flow_safe")
 		return r.endpoint(index), false
 	}
-	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) != 0 { // the slot is of all the client's flows alike, but each is kept by itself
-		hi, lo := halves(p.src)
-		hash = r.key.siphash(hi, lo, v.Salt^uint64(p.sport))
-	}
+	hash = r.trackedHash(p, v, hash)
 	f, known := r.find(hash, now)
+	if o.begun != nil {
+		f, known = *o.begun, true
+	}
 	keep := !p.icmpError && p.tcpFlags&rst == 0
 	here := begins(p) || v.Flags&uint8(edgeVipFlagVIP_CHAIN) == 0 // what began earlier is the gateways' to place
 	anew := p.proto == protoTCP && begins(p)                      // a SYN: the same again, or of a new connection
@@ -337,6 +349,9 @@ func (r *reference) balance(p *refPacket, now uint32, o *outcome) string {
 		return r.noService(p, o)
 	}
 	hash := r.flowHash(p, v)
+	if end := r.atGate(p, v, hash, now, o); end != "" {
+		return end
+	}
 	var unsafe bool
 	e := r.byConnectionID(p, v)
 	if e != nil {

@@ -38,7 +38,7 @@ type region struct {
 	world                        *fleet.World
 	log                          *slog.Logger
 	pass                         *ebpf.Program        // passes everything
-	ports                        map[string]link.Link // by leaf: the program at the router's end
+	ports                        map[string]link.Link // by the router's device: the program there
 	mu                           sync.Mutex           // guards nodes from the gateways' servers
 	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
@@ -148,14 +148,20 @@ func (r *region) connect(leaf *netns.NS, i, mtu int) {
 	r.must(netns.Veth(netns.End{NS: leaf, Dev: "eth0", Addrs: p("", 2)}, netns.End{NS: r.router, Dev: dev, Addrs: p("", 1)}, mtu))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(fmt.Sprintf("10.7.%d.1", i))))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("::/0"), netip.MustParseAddr(fmt.Sprintf("fd07:%d::1", i))))
+	r.receives(dev)
+}
+
+// receives puts that program at one of the router's devices.
+func (r *region) receives(name string) {
+	r.t.Helper()
 	r.must(r.router.Do(func() error {
-		dev, err := net.InterfaceByName(dev)
+		dev, err := net.InterfaceByName(name)
 		if err != nil {
 			return err
 		}
 		at, err := link.AttachXDP(link.XDPOptions{Program: r.pass, Interface: dev.Index, Flags: link.XDPDriverMode})
 		if err == nil {
-			r.ports[leaf.Name] = at
+			r.ports[name] = at
 			r.t.Cleanup(func() { at.Close() })
 		}
 		return err

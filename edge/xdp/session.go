@@ -77,7 +77,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	if err := s.recall(); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
-	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
+	if s.watched, err = watch(s.done, l.cfg.Log, s.moved); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if l.cfg.Roles.L4 {
@@ -182,6 +182,14 @@ func (s *session) replace(at link.Link, name string) error {
 	return nil
 }
 
+// moved takes in that neighbours have changed, or links and routes too.
+func (s *session) moved(routes bool) {
+	if routes {
+		s.ways.moved.Store(true)
+	}
+	poke(s.l.ways)
+}
+
 // inputs are what the tables are to follow now.
 func (s *session) inputs() inputs {
 	return inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, late: s.cookies != nil && s.cookies.late(s.want),
@@ -263,6 +271,7 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 		case <-s.l.ways:
 			stale = true
 		case <-refresh.C:
+			s.ways.moved.Store(true)
 			stale = true
 		case <-s.l.kick:
 		case <-retry.C:

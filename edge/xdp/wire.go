@@ -175,11 +175,17 @@ func (w *wire) forward(frame, out []byte) {
 	}
 	opts := ebpf.RunOptions{Data: frame, DataOut: out}
 	verdict, err := w.kernel.Check.Run(&opts)
-	const tx = 3 // XDP_TX
+	const tx, redirect = 3, 4 // XDP_TX, XDP_REDIRECT
+	device := w.device
+	if err == nil && verdict == redirect {
+		var e edgeEndpoint
+		err = w.kernel.Endpoints.Lookup(uint32(binary.NativeEndian.Uint16(frame)), &e)
+		verdict, device = tx, int(e.Device)
+	}
 	if err != nil || verdict != tx {
 		return
 	}
-	_ = unix.Sendto(w.socket, opts.DataOut, 0, &unix.SockaddrLinklayer{Ifindex: w.device})
+	_ = unix.Sendto(w.socket, opts.DataOut, 0, &unix.SockaddrLinklayer{Ifindex: device})
 }
 
 // address fills in the frame's link header: the order in place of the

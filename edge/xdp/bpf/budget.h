@@ -2,8 +2,7 @@
 /* What one CPU does so many times a second at most. */
 #pragma once
 
-#define BUDGET_TOO_BIG 0
-#define BUDGET_CHANCES 1
+#define BUDGET_CHANCES TOO_BIG_BUDGETS /* the others are of ICMP errors */
 
 /* affords takes one from this CPU's budget of the second. */
 static __always_inline int affords(__u32 index, __u64 most)

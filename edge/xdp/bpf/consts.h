@@ -28,7 +28,6 @@
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
-#define TCP_PSH 0x08
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
 #define TCP_ECE 0x40
@@ -81,7 +80,8 @@
 #define SAMPLE_RING (512 * 1024)
 
 #define MAX_ARRIVALS 65536     /* connections of which it is known when they last brought data */
-#define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
+#define TOO_BIG_BUDGETS 256    /* of ICMP errors, by source; a power of 2 */
+#define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends out of one of them at most */
 #define CHANCES_PER_SECOND 100000 /* packets of connections that it does not have that one CPU of a gateway passes on at most */
 
 #define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */

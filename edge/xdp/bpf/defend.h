@@ -46,17 +46,12 @@ static __noinline enum reason by_limits(const struct packet *p, __u32 on, const 
 	return 0;
 }
 
-/* defend gives the reason to drop a packet for a VIP, or 0. Without a service
- * at its port vip is NULL. */
-APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
+static __always_inline int judge(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
 {
 	__u64 now, places = 0;
-	__u32 on;
+	__u32 on = n->defends;
 	int r;
 
-	if (!p || !n)
-		return 0;
-	on = n->defends;
 	if ((on & DEFEND_STATIC) && bogus(p))
 		return DROP_BOGUS_FLAGS;
 	r = on & DEFEND_LISTS ? listed(&p->src, p->ethertype == ETH_IPV6) : 0;
@@ -79,4 +74,34 @@ APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *
 			return r;
 	}
 	return by_limits(p, on, vip, now);
+}
+
+/* swap_sources puts the sender of an ICMP error in the client's place, and back. */
+APART int swap_sources(struct packet *p)
+{
+	struct address was;
+
+	if (!p)
+		return 0;
+	was = p->src;
+	p->src = p->sender;
+	p->sender = was;
+	return 0;
+}
+
+/* defend gives the reason to drop a packet for a VIP, or 0. Without a service
+ * at its port vip is NULL. An ICMP error is judged by who sent it, not by the
+ * client that it names: that is for its sender to make up. */
+APART int defend(struct xdp_md *ctx, struct packet *p, const struct node *n, const struct vip *vip)
+{
+	int r;
+
+	if (!p || !n)
+		return 0;
+	if (p->icmp_error)
+		swap_sources(p);
+	r = judge(ctx, p, n, vip);
+	if (p->icmp_error)
+		swap_sources(p);
+	return r;
 }

@@ -103,6 +103,10 @@ int check(struct xdp_md *ctx)
 	struct packet p = {};
 	__u32 zero = 0;
 	struct node *n = bpf_map_lookup_elem(&self, &zero);
+	int verdict;
 
-	return n ? verdict_of(send_check(ctx, &p, n)) : XDP_ABORTED;
+	if (!n)
+		return XDP_ABORTED;
+	verdict = verdict_of(send_check(ctx, &p, n));
+	return verdict == XDP_TX && p.device ? XDP_REDIRECT : verdict; /* by the device of its endpoint */
 }

@@ -113,7 +113,7 @@ struct {
 /* Of ICMP errors, and of packets passed on. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, TOO_BIG_BUDGETS + 1);
 	__type(key, __u32);
 	__type(value, struct budget);
 } budgets SEC(".maps");

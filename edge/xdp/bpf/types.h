@@ -32,7 +32,8 @@ enum reason {
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
 	DROP_UNTRUSTED,      /* for a VIP, tunnelled by somebody who is no balancer of ours */
-	DROP_BAD_INNER,      /* for a VIP, tunnelled by a balancer, but in fragments */
+	DROP_BAD_INNER,      /* tunnelled by a balancer, but in fragments: its way is narrower than is known */
+	DROP_CONGESTED,      /* for a VIP, marked in the tunnel as through congestion, which its sender would not know of */
 	DROP_NO_ROOM,        /* the driver left no headroom */
 	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
 	DROP_REPLY,          /* a check's reply: taken off for the checker */
