@@ -78,5 +78,5 @@ APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *
 		if (r)
 			return r;
 	}
-	return by_limits(p, on, vip, now);
+	return on & (DEFEND_SOURCE | DEFEND_VIP) ? by_limits(p, on, vip, now) : 0;
 }
