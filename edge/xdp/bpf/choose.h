@@ -79,10 +79,10 @@ static __always_inline struct endpoint *choose_known(const struct packet *p, con
 	for (i = 0; i < FLOW_WAYS; i++) {
 		f = &b->way[i];
 		owner = *(volatile __u32 *)&f->owner;
-		if (f->tag == masked(hash, owner) && owner)
-			break;
+		if (f->tag == masked(hash, owner) && owner - 1 < FLOW_HALF - 1)
+			break; /* neither free nor half */
 	}
-	if (i == FLOW_WAYS || (owner & FLOW_HALF) || is_idle(f, owner, now, n))
+	if (i == FLOW_WAYS || is_idle(f, owner, now, n))
 		return 0;
 	e = owned(owner);
 	if (!e)

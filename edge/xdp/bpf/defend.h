@@ -73,7 +73,7 @@ static __always_inline int judge(struct xdp_md *ctx, const struct packet *p, con
 		if (r)
 			return r;
 	}
-	return by_limits(p, on, vip, now);
+	return on & (DEFEND_SOURCE | DEFEND_VIP) ? by_limits(p, on, vip, now) : 0;
 }
 
 /* swap_sources puts the sender of an ICMP error in the client's place, and back. */
