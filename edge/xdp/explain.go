@@ -78,6 +78,7 @@ type Place struct {
 	Forwarding string `json:"forwarding"`         // local, ipip, gue, l2_dsr
 	Outer      string `json:"outer,omitempty"`    // of a tunnel: IPv4 or IPv6
 	NextHop    string `json:"next_hop,omitempty"` // MAC address; empty: not known
+	Device     int    `json:"device,omitempty"`   // index of the one to leave by, where that is not layer 4's
 	MTU        int    `json:"mtu,omitempty"`      // of the way; 0: not known
 	Fits       int    `json:"fits,omitempty"`     // the longest IP packet of a client that goes there in one piece
 	TakesNew   bool   `json:"takes_new"`          // flows
@@ -291,6 +292,7 @@ func (x *explainer) place(index uint16) (*Place, error) {
 	if r.NextHop.Set != 0 {
 		p.NextHop = net.HardwareAddr(r.NextHop.Octet[:]).String()
 	}
+	p.Device = int(r.Device)
 	return p, nil
 }
 
