@@ -92,6 +92,7 @@ func dropCases() map[string]dropCase {
 		"drop_too_big":         {"a later fragment that fits no tunnel", atBalancer, ipHeader{src: client4, dst: any4, proto: protoTCP, frag: 100}.packet(make([]byte, 1480))},
 		"drop_untrusted":       {"a tunnel of a stranger's", atGateway, tunnel("10.0.0.77", 0)},
 		"drop_bad_inner":       {"a tunnel in fragments", atGateway, tunnel("10.0.0.1", 0x2000)},
+		"drop_congested":       {"congestion noted on a tunnel of what cannot bear it", atGateway, ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: protoIPIP, tos: 3}.packet(tcp(5000, 443, syn))},
 		"drop_no_room":         {"a frame without headroom", atBalancer, tcp(5000, 443, syn)},
 		"drop_no_neighbour":    {"on the link, at nobody's MAC address", linked, udpFrom(client4, 5000)},
 		"drop_reply":           {"a check's reply", asking, reply(0)},
