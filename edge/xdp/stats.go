@@ -192,9 +192,9 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	count(descChanges, s.changes)
 	count(descFailures, s.failures)
-	count(descChecks, s.checks[true], "ok")
-	count(descChecks, s.checks[false], "failed")
-	count(descChecks, s.skipped, "skipped")
+	for result, n := range map[string]uint64{"ok": s.checks[true], "failed": s.checks[false], "skipped": s.skipped} {
+		count(descChecks, n, result)
+	}
 	if s.kernel == nil {
 		return
 	}
@@ -206,20 +206,14 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(descPackets, err)
 	}
+	beside := map[string]*prometheus.Desc{"flow": descFlows, "chance": descChances, "cookie": descCookies}
 	for reason, n := range counters {
 		verdict, rest, _ := strings.Cut(reason, "_")
-		switch verdict {
-		case "flow":
-			count(descFlows, n, rest)
-			continue
-		case "chance":
-			count(descChances, n, rest)
-			continue
-		case "cookie":
-			count(descCookies, n, rest)
-			continue
+		if d := beside[verdict]; d != nil {
+			count(d, n, rest)
+		} else {
+			count(descPackets, n, verdict, rest)
 		}
-		count(descPackets, n, verdict, rest)
 	}
 	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
 		v := 0.0
