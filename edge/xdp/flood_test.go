@@ -182,7 +182,8 @@ func TestSYNFloodEndsAtTheBalancer(t *testing.T) {
 }
 
 // Forged replies to the checks of gateways, in the VIP's name and to all of the
-// checks' ports, take the program's time and nothing else: every check passes.
+// checks' ports, take the program's time and the link's, and nothing else: checks
+// pass, but for one whose packets the flooded link loses.
 func TestForgedRepliesStarveNoCheck(t *testing.T) {
 	r := newRegion(t, regionSpec, 1600)
 	lb := r.start(Native)
@@ -200,8 +201,8 @@ func TestForgedRepliesStarveNoCheck(t *testing.T) {
 		passed, _ := checks()
 		return passed > before+60
 	})
-	if _, now := checks(); now != failed || lb.Ready() != nil {
-		t.Errorf("%d checks failed, %v", now-failed, lb.Ready())
+	if passed, now := checks(); (now-failed)*10 > passed-before || lb.Ready() != nil {
+		t.Errorf("%d checks failed and %d passed, %v", now-failed, passed-before, lb.Ready())
 	}
 	sent := stop()
 	full, taken := lb.counted("drop_reply_full"), lb.counted("drop_reply")

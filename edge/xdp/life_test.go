@@ -363,14 +363,11 @@ func TestWays(t *testing.T) {
 		}
 		return err
 	}))
-	for _, a := range all[:2] {
+	for _, a := range all { // no packet leaves by lo: what the kernel has there is reached by eth0
 		h := w.hop(a)
 		if string(h.mac[:]) != string(router) || string(h.source[:]) != string(eth0.Attrs().HardwareAddr) || h.mtu != 1600 {
 			t.Errorf("way to %s: %+v, expected the router %s and an MTU of 1600", a, h, router)
 		}
-	}
-	if h := w.hop(other); h.known || h.mtu != 0 {
-		t.Errorf("way to an address behind another device: %+v", h)
 	}
 	managed := func() int {
 		list, err := r.lb.Netlink().NeighList(eth0.Attrs().Index, netlink.FAMILY_ALL)

@@ -195,9 +195,9 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	count(descChanges, s.changes)
 	count(descFailures, s.failures)
-	count(descChecks, s.checks[true], "ok")
-	count(descChecks, s.checks[false], "failed")
-	count(descChecks, s.skipped, "skipped")
+	for result, n := range map[string]uint64{"ok": s.checks[true], "failed": s.checks[false], "skipped": s.skipped} {
+		count(descChecks, n, result)
+	}
 	if s.kernel == nil {
 		return
 	}

@@ -26,24 +26,6 @@ func TestPortsOfTheChecks(t *testing.T) {
 	defer w.close()
 	four := question{own: netip.MustParseAddr("10.0.0.1"), vip: netip.MustParseAddrPort("198.51.100.1:53"), order: order{7, 8}}
 	six := question{own: netip.MustParseAddr("fd00::1"), vip: netip.MustParseAddrPort("[2001:db8:a::1]:53"), order: order{9, 10}}
-	waiting := func() (n4, n6 int) {
-		t.Helper()
-		for i := range uint32(4 * checkPorts) {
-			var a edgeAsked
-			if err := k.Questions.Lookup(i, &a); err != nil {
-				t.Fatal(err)
-			}
-			switch {
-			case a.Waits == 1 && a.Vip == toAddress(four.vip.Addr()) && a.Port == swap16(53) && w.orders[i].Load() == 7<<16|8:
-				n4++
-			case a.Waits == 1 && a.Vip == toAddress(six.vip.Addr()) && a.Port == swap16(53) && w.orders[i].Load() == 9<<16|10:
-				n6++
-			case a != (edgeAsked{}):
-				t.Errorf("port %d waits for %+v", i, a)
-			}
-		}
-		return n4, n6
-	}
 	var conns []net.Conn
 	for range checkPorts - gatewayPorts {
 		c, err := w.dialUDP(t.Context(), four)
@@ -64,14 +46,14 @@ func TestPortsOfTheChecks(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	if n4, n6 := waiting(); n4 != checkPorts-gatewayPorts+1 || n6 != 1 {
+	if n4, n6 := w.waiting(t, four), w.waiting(t, six); n4 != checkPorts-gatewayPorts+1 || n6 != 1 {
 		t.Errorf("%d ports wait for IPv4, and %d for IPv6", n4, n6)
 	}
 	for _, c := range conns {
 		c.Close()
 		c.Close()
 	}
-	if n4, n6 := waiting(); n4 != 0 || n6 != 0 {
+	if n4, n6 := w.waiting(t, four), w.waiting(t, six); n4 != 0 || n6 != 0 {
 		t.Errorf("%d and %d ports wait though all checks are over", n4, n6)
 	}
 	if c, err := w.dialUDP(t.Context(), four); err != nil {
@@ -79,4 +61,20 @@ func TestPortsOfTheChecks(t *testing.T) {
 	} else {
 		c.Close()
 	}
+}
+
+// waiting counts the ports that wait for whom a question asks, with its order.
+func (w *wire) waiting(t *testing.T, q question) (n int) {
+	t.Helper()
+	want := edgeAsked{Vip: toAddress(q.vip.Addr()), Port: swap16(q.vip.Port()), Waits: 1}
+	for i := range uint32(4 * checkPorts) {
+		var a edgeAsked
+		if err := w.kernel.Questions.Lookup(i, &a); err != nil {
+			t.Fatal(err)
+		}
+		if a == want && w.orders[i].Load() == uint32(q.order.endpoint)<<16|uint32(q.order.generation) {
+			n++
+		}
+	}
+	return n
 }
