@@ -27,7 +27,7 @@ func runRule(ctx context.Context, args []string) error {
 	length := fs.Duration("for", 0, "how long an added rule holds")
 	rate := fs.Int("rate", 0, "let so many packets a `SECOND` through, drop the others")
 	count := fs.Bool("count", false, "count alone, drop nothing")
-	asJSON := fs.Bool("json", false, "list as JSON")
+	asJSON := fs.Bool("json", false, "print JSON")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
 		return err
@@ -50,7 +50,10 @@ func runRule(ctx context.Context, args []string) error {
 		if len(rest) != 2 {
 			return wrong("del: expected a rule's name")
 		}
-		return c.ask(ctx, http.MethodDelete, "/rules/"+url.PathEscape(rest[1]), nil, new(struct{}))
+		if err := c.ask(ctx, http.MethodDelete, "/rules/"+url.PathEscape(rest[1]), nil, new(struct{})); err != nil {
+			return err
+		}
+		return show(*asJSON, map[string]string{"deleted": rest[1]}, func(io.Writer) {})
 	case "add":
 		if len(rest) < 3 || *length <= 0 {
 			return wrong("add: expected --for DURATION, a name and what the rule matches")
@@ -63,8 +66,9 @@ func runRule(ctx context.Context, args []string) error {
 		if err := c.ask(ctx, http.MethodPost, "/rules", doc, &r); err != nil {
 			return err
 		}
-		fmt.Printf("rule %s holds until %s\n", r.Name, r.Until.Local().Format(time.DateTime))
-		return nil
+		return show(*asJSON, r, func(w io.Writer) {
+			fmt.Fprintf(w, "rule %s holds until %s\n", r.Name, r.Until.Local().Format(time.DateTime))
+		})
 	}
 	return wrong("%q is not add, list or del", rest[0])
 }

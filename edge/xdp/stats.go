@@ -20,7 +20,8 @@ type stats struct {
 	kernel   *kernel // nil while detached
 	mode     Mode
 	vips     []vipStats
-	rings    map[string]int     // members in each group's ring
+	rings    map[string]int // members in each group's ring
+	members  map[ringState]int
 	rules    map[ruleKey]uint32 // places of the rules' tallies
 	changes  uint64             // of rings
 	failures uint64             // of the reconciler
@@ -52,7 +53,7 @@ func (s *stats) detached(k *kernel) {
 	if s.kernel != k {
 		return // another has taken its place
 	}
-	s.kernel, s.mode, s.vips, s.rings, s.rules = nil, "", nil, nil, nil
+	s.kernel, s.mode, s.vips, s.rings, s.members, s.rules = nil, "", nil, nil, nil, nil
 }
 
 func (s *stats) failed() {
@@ -80,7 +81,7 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.vips, s.rings, s.rules = vips, rings, maps.Clone(r.defended.index)
+	s.vips, s.rings, s.members, s.rules = vips, rings, countMembers(r.members), maps.Clone(r.defended.index)
 	s.changes += r.swaps
 	r.swaps = 0
 }
@@ -142,6 +143,8 @@ var (
 		"Octets of IP packets for a VIP, before encapsulation.", []string{"vip", "service"}, nil)
 	descRings = prometheus.NewDesc("meridian_l4_ring_members",
 		"Members that get new flows.", []string{"group"}, nil)
+	descMembers = prometheus.NewDesc("meridian_l4_members",
+		"Gateways and endpoints of each ring by state: joining, active, draining, failed (edge members).", []string{"group", "state"}, nil)
 	descChanges = prometheus.NewDesc("meridian_l4_ring_changes_total",
 		"Rings put in place.", nil, nil)
 	descFailures = prometheus.NewDesc("meridian_l4_reconcile_failures_total",
@@ -159,7 +162,7 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings,
+	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings, descMembers,
 		descChanges, descFailures, descChecks, descAttached) {
 		out <- d
 	}
@@ -179,42 +182,23 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	if s.kernel == nil {
 		return
 	}
-	out <- prometheus.MustNewConstMetric(descAttached, prometheus.GaugeValue, 1, string(s.mode))
-	for id, n := range s.rings {
-		out <- prometheus.MustNewConstMetric(descRings, prometheus.GaugeValue, float64(n), id)
-	}
-	counters, err := s.kernel.counters()
-	if err != nil {
-		out <- prometheus.NewInvalidMetric(descPackets, err)
-	}
-	for reason, n := range counters {
-		verdict, rest, _ := strings.Cut(reason, "_")
-		switch verdict {
-		case "flow":
-			count(descFlows, n, rest)
-			continue
-		case "chance":
-			count(descChances, n, rest)
-			continue
-		case "cookie":
-			count(descCookies, n, rest)
-			continue
-		}
-		count(descPackets, n, verdict, rest)
-	}
-	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
-		v := 0.0
-		if on {
-			v = 1
-		}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	if s.cookies != "" && s.cookies != fleet.CookiesOff {
-		gauge(descCookieMode, s.works, string(s.cookies))
+	gauge(descAttached, 1, string(s.mode))
+	for id, n := range s.rings {
+		gauge(descRings, float64(n), id)
 	}
+	for of, n := range s.members {
+		gauge(descMembers, float64(n), of.ring, string(of.state))
+	}
+	if s.cookies != "" && s.cookies != fleet.CookiesOff {
+		gauge(descCookieMode, one(s.works), string(s.cookies))
+	}
+	s.collectReasons(out, count)
 	for _, v := range s.vips {
 		if v.gate != uint8(edgeGateModeGATE_NONE) {
-			gauge(descAttacked, s.attacked[v.label()], v.label(), v.service)
+			gauge(descAttacked, one(s.attacked[v.label()]), v.label(), v.service)
 		}
 		t, err := s.kernel.traffic(v.index)
 		if err != nil {
@@ -226,6 +210,32 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		count(descVIPBytes, t.Octets, labels...)
 	}
 	s.collectDefence(out, count)
+}
+
+// one gives 1 for what is so.
+func one(so bool) float64 {
+	if so {
+		return 1
+	}
+	return 0
+}
+
+// collectReasons reads what became of packets; the caller holds the lock, and
+// there is a kernel.
+func (s *stats) collectReasons(out chan<- prometheus.Metric, count func(*prometheus.Desc, uint64, ...string)) {
+	counters, err := s.kernel.counters()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(descPackets, err)
+	}
+	of := map[string]*prometheus.Desc{"flow": descFlows, "chance": descChances, "cookie": descCookies}
+	for reason, n := range counters {
+		verdict, rest, _ := strings.Cut(reason, "_")
+		if d, beside := of[verdict]; beside {
+			count(d, n, rest)
+			continue
+		}
+		count(descPackets, n, verdict, rest)
+	}
 }
 
 // label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands
