@@ -122,7 +122,6 @@ func (r *room) take(n int, at string) {
 
 // needs is what one region asks for.
 type needs struct {
-	spec      *fleet.Spec
 	region    string
 	addresses int // and networks
 	families  int // of these
@@ -137,13 +136,13 @@ type needs struct {
 
 // region compares what one region needs with the tables' sizes.
 func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
-	n := &needs{spec: spec, region: r.ID, ways: map[fleet.Forwarding]bool{}, groups: map[string]bool{},
+	n := &needs{region: r.ID, ways: map[fleet.Forwarding]bool{}, groups: map[string]bool{},
 		quic: map[string]bool{}, ports: map[string]bool{},
 		networks: room{what: "VIP addresses", limit: MaxAddresses},
 		vips:     room{what: "VIPs by port", limit: MaxVIPs},
 		rings:    room{what: "rings", limit: MaxRings},
 		large:    room{what: "large rings", limit: MaxLargeRings},
-		members:  room{what: "gateways and endpoints of layer 4", limit: MaxEndpoints},
+		members:  room{what: "gateways and endpoints", limit: MaxEndpoints},
 		servers:  room{what: "server ids of QUIC", limit: MaxEndpoints},
 		nodes:    room{what: "addresses of nodes with roles l4 and l7", limit: MaxNodes},
 	}

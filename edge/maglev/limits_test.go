@@ -98,7 +98,7 @@ services:
 		{"514 rings of both families", both, "", tcp(ports(257), one), "services[0].ports: region fra needs room for 514 rings in layer 4's tables; the limit is 512"},
 		{"4096 endpoints", both, "", tcp("1000", numbered(4096, `{address: "10.9.%d.%d:1000"}`)), ""},
 		{"4097 endpoints", both, "", tcp("1000", numbered(4097, `{address: "10.9.%d.%d:1000"}`)),
-			"services[0].pools[0].endpoints[4096]: region fra needs room for 4097 gateways and endpoints of layer 4 in layer 4's tables; the limit is 4096"},
+			"services[0].pools[0].endpoints[4096]: region fra needs room for 4097 gateways and endpoints in layer 4's tables; the limit is 4096"},
 		{"512 gateways", both, gateways(512), web, ""},
 		{"513 gateways", both, gateways(513), web, "nodes[512]: region fra needs room for 1026 addresses of nodes with roles l4 and l7 in layer 4's tables; the limit is 1024"},
 	} {
