@@ -54,7 +54,7 @@ defence:
 	open, closed := r.world, worldOf(t, regionSpec+section)
 	eventually(t, "answers without any defence", func() bool { return r.reaches(vip4) && r.reaches(vip6) })
 	r.must(lb.Apply(closed))
-	eventually(t, "the block list", func() bool { return !r.reaches(vip4) })
+	eventually(t, "the block list", func() bool { return !r.reaches(vip4) && lb.counted("drop_blocked") > 0 })
 	if !r.reaches(vip6) {
 		t.Error("who is on no list is kept out")
 	}
