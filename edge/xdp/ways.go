@@ -118,10 +118,11 @@ func (w *ways) route(a netip.Addr) (route, bool) {
 	return r, ok
 }
 
-// ask asks the kernel for the way to an address, by a device if that is not 0.
+// ask asks the kernel for the way to an address, by a device if that is not 0;
+// false: there is none, or it ends on this very machine.
 func (w *ways) ask(a netip.Addr, device int) (route, bool) {
 	routes, err := w.nl.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{OifIndex: device})
-	if err != nil || len(routes) == 0 || device != 0 && routes[0].LinkIndex != device {
+	if err != nil || len(routes) == 0 || routes[0].Type == unix.RTN_LOCAL || device != 0 && routes[0].LinkIndex != device {
 		return route{}, false
 	}
 	k := routes[0]
