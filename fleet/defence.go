@@ -46,18 +46,30 @@ type PacketMatch struct {
 	Protocol   IPProtocol   `json:"protocol,omitempty" doc:"tcp, udp, icmp or icmpv6." default:"any"`
 	Flags      TCPFlags     `json:"flags,omitzero" doc:"TCP flags that are set, or with ! before them are not: syn,!ack. Of fin, syn, rst, psh, ack, urg, ece, cwr." default:"any"`
 	Source     netip.Prefix `json:"source,omitzero" doc:"Network that it comes from." default:"any"`
-	VIP        netip.Addr   `json:"vip,omitzero" doc:"Address that it is for." default:"any"`
+	VIP        Addresses    `json:"vip,omitzero" doc:"VIP that it is for, or a network of VIPs or a part of one." default:"any"`
 	SourcePort NumberRange  `json:"source_port,omitzero" doc:"Port that it comes from, or the first and the last: 123 or 1024-2047. Later fragments have no ports." default:"any"`
 	Port       NumberRange  `json:"port,omitzero" doc:"Port that it is for, likewise." default:"any"`
 	Length     NumberRange  `json:"length,omitzero" doc:"Octets of the IP packet, likewise." default:"any"`
 	TTL        NumberRange  `json:"ttl,omitzero" doc:"Its time to live or hop limit, likewise." default:"any"`
 	Fragment   FragmentKind `json:"fragment,omitempty" doc:"no: a whole packet; first: a datagram's first fragment; later: one behind it; yes: any fragment." default:"any"`
+	Country    string       `json:"source_country,omitempty" doc:"Country that it comes from, an ISO 3166-1 two-letter code, by the geo database of edge run --geo." default:"any"`
+	ASN        ASNumber     `json:"source_asn,omitzero" doc:"Number of the AS that it comes from, by a geo database of edge run --geo that has them; not with source_country." default:"any"`
+	ID         ValueRange   `json:"ip_id,omitzero" doc:"Identification of IPv4: a number from 0 to 65535, or the first and the last." default:"any"`
+	Window     ValueRange   `json:"window,omitzero" doc:"TCP's window as it stands in the header, likewise." default:"any"`
+	Options    TCPOptions   `json:"tcp_options,omitzero" doc:"All options of the TCP header in their order, as mss,sack,timestamp,nop,scale: of end, nop, mss, scale, sack, timestamp, numbers from 5 to 14, and other; or none." default:"any"`
+	Payload    Payload      `json:"payload,omitzero" doc:"Octets behind the TCP or UDP header: OFFSET:OCTETS or OFFSET:OCTETS/MASK, in hexadecimal digits, as 0:16030100 or 4:20000000/f0000000; up to 8 octets, at an offset up to 1400." default:"any"`
+}
+
+// ShowsPorts says whether it fits packets alone that show ports, or what else
+// stands in a header of TCP or UDP.
+func (m *PacketMatch) ShowsPorts() bool {
+	return m.Flags != TCPFlags{} || m.Port != NumberRange{} || m.SourcePort != NumberRange{} || m.Window.Given || m.Options != 0 || m.Payload.Octets > 0
 }
 
 // PacketLimits are limits in packets a second.
 type PacketLimits struct {
 	PerSource int `json:"per_source,omitempty" doc:"From one IPv4 address, or one IPv6 /64, to all VIPs (1 to 1000000)." default:"none"`
-	PerVIP    int `json:"per_vip,omitempty" doc:"To one port of one VIP address, on each layer-4 node (1 to 100000000)." default:"none"`
+	PerVIP    int `json:"per_vip,omitempty" doc:"To one port of one VIP address, or of one network of VIPs, on each layer-4 node (1 to 100000000)." default:"none"`
 }
 
 // PacketSampling is which packets are copied.
@@ -256,32 +268,48 @@ func (r *PacketRule) check(at string, errs *Errors) {
 	if *m == (PacketMatch{}) {
 		errs.Addf(at+".match", "expected one field at least; 0.0.0.0/0 and ::/0 as source match all of a family")
 	}
-	if m.Flags != (TCPFlags{}) && m.Protocol != ProtocolTCP {
-		errs.Addf(at+".match.flags", "needs protocol tcp")
+	for key, given := range map[string]bool{"flags": m.Flags != TCPFlags{}, "window": m.Window.Given, "tcp_options": m.Options != 0} {
+		if given && m.Protocol != ProtocolTCP {
+			errs.Addf(at+".match."+key, "needs protocol tcp")
+		}
 	}
-	if (m.Port != NumberRange{} || m.SourcePort != NumberRange{}) && m.Protocol != ProtocolTCP && m.Protocol != ProtocolUDP {
-		errs.Addf(at+".match.protocol", "expected tcp or udp, since ports are given")
+	if m.ShowsPorts() && m.Protocol != ProtocolTCP && m.Protocol != ProtocolUDP {
+		errs.Addf(at+".match.protocol", "expected tcp or udp, since ports are given, or what stands behind them")
 	}
-	if m.Fragment == FragmentLater && (m.Flags != TCPFlags{} || m.Port != NumberRange{} || m.SourcePort != NumberRange{}) {
-		errs.Addf(at+".match.fragment", "later fragments show no ports and no flags")
+	if m.Fragment == FragmentLater && m.ShowsPorts() {
+		errs.Addf(at+".match.fragment", "later fragments show no ports, nor what stands behind them")
 	}
+	m.checkSource(at+".match", errs)
 	if m.TTL.Last > 255 {
 		errs.Addf(at+".match.ttl", "%s is not between 1 and 255", m.TTL)
-	}
-	if m.Source.IsValid() {
-		checkPrefix(m.Source, at+".match.source", errs)
-	}
-	if m.VIP.Is4In6() || m.VIP.Zone() != "" {
-		errs.Addf(at+".match.vip", "%s is not a plain IPv4 or IPv6 address", m.VIP)
-	}
-	if m.Source.IsValid() && m.VIP.IsValid() && m.Source.Addr().Is4() != m.VIP.Is4() {
-		errs.Addf(at+".match", "source and vip are of different families; no packet matches")
 	}
 	switch {
 	case r.Mode == RuleRate && (r.Rate < 1 || r.Rate > 100_000_000):
 		errs.Addf(at+".rate", "%d is not between 1 and 100000000", r.Rate)
 	case r.Mode != RuleRate && r.Rate != 0:
 		errs.Addf(at+".rate", "is for mode rate, and this is %s", r.Mode)
+	}
+}
+
+// checkSource applies the rules on where a packet comes from and goes to.
+func (m *PacketMatch) checkSource(at string, errs *Errors) {
+	if m.Source.IsValid() {
+		checkPrefix(m.Source, at+".source", errs)
+	}
+	if m.VIP.IsValid() {
+		checkPrefix(m.VIP.Prefix, at+".vip", errs)
+	}
+	if m.Source.IsValid() && m.VIP.IsValid() && m.Source.Addr().Is4() != m.VIP.Addr().Is4() {
+		errs.Addf(at, "source and vip are of different families; no packet matches")
+	}
+	if m.ID.Given && (m.Source.Addr().Is6() || m.VIP.Addr().Is6()) {
+		errs.Addf(at+".ip_id", "is IPv4's, and source or vip is of IPv6; no packet matches")
+	}
+	if m.Country != "" && !isCode(m.Country) {
+		errs.Addf(at+".source_country", "%q: expected a two-letter ISO 3166-1 code in capitals", m.Country)
+	}
+	if m.Country != "" && m.ASN != 0 {
+		errs.Addf(at+".source_asn", "is not to be had together with source_country")
 	}
 }
 

@@ -18,6 +18,8 @@ func TestDefence(t *testing.T) {
   rules:
     - {name: a, match: {protocol: tcp, flags: "syn,!ack", source: "2001:db8::/32", port: 443, ttl: 1-9, length: 40, fragment: no}, until: 2027-01-31T18:00:00Z}
     - {name: b, match: {source_port: 1-1023, protocol: udp}, mode: rate, rate: 5}
+    - {name: c, match: {protocol: tcp, window: 0, ip_id: 0-9, tcp_options: "mss,nop,other", payload: "4:20000000/f0000000", source_asn: 4294967295, vip: 192.0.2.0/28}}
+    - {name: d, match: {source_country: DE, vip: 192.0.2.1}}
   limits: {per_source: 100, per_vip: 1000000}
   sampling: {rate: 1000}
 `
@@ -60,6 +62,18 @@ func TestDefenceErrors(t *testing.T) {
 		"{rules: [{name: a, match: {ttl: 1}, mode: rate}]}":                      "0 is not between 1 and 100000000",
 		"{rules: [{name: a, match: {ttl: 1}, rate: 5}]}":                         "is for mode rate",
 		"{rules: [{name: a, match: {ttl: 1}, until: tomorrow}]}":                 "until",
+		"{rules: [{name: a, match: {protocol: udp, window: 0}}]}":                "match.window: needs protocol tcp",
+		"{rules: [{name: a, match: {payload: '0:00'}}]}":                         "expected tcp or udp",
+		"{rules: [{name: a, match: {protocol: udp, payload: '0:01/fe'}}]}":       "its mask leaves out",
+		"{rules: [{name: a, match: {protocol: udp, payload: '1401:00'}}]}":       "not an offset",
+		"{rules: [{name: a, match: {protocol: udp, payload: '0:0102/ff'}}]}":     "not an offset",
+		"{rules: [{name: a, match: {protocol: tcp, tcp_options: 'mss,what'}}]}":  "not none or a list",
+		"{rules: [{name: a, match: {ip_id: 65536}}]}":                            "from 0 to 65535",
+		"{rules: [{name: a, match: {ip_id: 1, vip: '2001:db8::1'}}]}":            "is IPv4's",
+		"{rules: [{name: a, match: {source_asn: 0}}]}":                           "is not an AS number",
+		"{rules: [{name: a, match: {source_asn: 1, source_country: DE}}]}":       "together with",
+		"{rules: [{name: a, match: {source_country: de}}]}":                      "two-letter",
+		"{rules: [{name: a, match: {vip: 192.0.2.1/28}}]}":                       "expected 192.0.2.0/28",
 		"{limits: {per_source: 1000001}}":                                        "not between 1 and 1000000",
 		"{limits: {per_vip: 0}}":                                                 "0 is not allowed",
 		"{sampling: {per_second: 5}}":                                            "no meaning without",
@@ -97,6 +111,7 @@ func FuzzParsePacketRule(f *testing.F) {
 	f.Add([]byte(`{"name": "ntp", "match": {"protocol": "udp", "source_port": "123"}, "mode": "rate", "rate": 100}`))
 	f.Add([]byte(`{name: a, match: {protocol: tcp, flags: "syn,!ack", source: "2001:db8::/32", ttl: 1-9, fragment: no}, until: 2027-01-31T18:00:00.5+02:00}`))
 	f.Add([]byte("name: a\nmatch: {vip: 192.0.2.1, length: 1-65535}\n"))
+	f.Add([]byte("name: a\nmatch: {protocol: tcp, window: 0, ip_id: 0-9, tcp_options: none, payload: 4:20/f0, source_asn: 7}\n"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		r, err := ParsePacketRule(doc)
 		if err != nil {

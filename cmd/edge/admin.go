@@ -21,7 +21,7 @@ import (
 )
 
 // admin is a node's own interface to its layer 4, for edge rule, top, capture,
-// explain and plan: HTTP on a socket in the data directory, which only who may read
+// members, explain and plan: HTTP on a socket in the data directory, which only who may read
 // that can open. Rules that are added are kept beside it, so that they outlive
 // the process.
 type admin struct {
@@ -30,6 +30,7 @@ type admin struct {
 	layer4 atomic.Pointer[xdp.Layer4] // nil until the node has its place
 
 	planner sync.Mutex // one plan at a time
+	keeper  sync.Mutex // one who writes the rules at a time
 }
 
 const (
@@ -63,8 +64,18 @@ func (a *admin) take(x *xdp.Layer4) {
 	a.layer4.Store(x)
 }
 
-// keep writes the rules that were added to the data directory.
+// keep writes the rules that were added to the data directory. An error says that
+// what was changed holds all the same.
 func (a *admin) keep(x *xdp.Layer4) error {
+	a.keeper.Lock()
+	defer a.keeper.Unlock()
+	if err := a.write(x); err != nil {
+		return fmt.Errorf("done, but not for longer than this process runs: the rules cannot be kept: %w", err)
+	}
+	return nil
+}
+
+func (a *admin) write(x *xdp.Layer4) error {
 	all, err := x.Rules()
 	if err != nil {
 		return err
@@ -91,7 +102,7 @@ func (a *admin) keep(x *xdp.Layer4) error {
 func (a *admin) run(ctx context.Context) error {
 	l, err := a.listen()
 	if err != nil {
-		a.log.Error("edge rule, top, capture, explain and plan cannot reach this node", "error", err)
+		a.log.Error("edge rule, top, capture, members, explain and plan cannot reach this node", "error", err)
 		<-ctx.Done()
 		return nil
 	}
@@ -114,7 +125,7 @@ func (a *admin) listen() (net.Listener, error) {
 }
 
 func (a *admin) serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{Handler: a.handler(ctx), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: a.handler(ctx), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	<-ctx.Done()
@@ -157,6 +168,10 @@ func (a *admin) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("GET /traffic", with(func(x *xdp.Layer4, w http.ResponseWriter, r *http.Request) {
 		t, err := x.Traffic()
 		answer(w, t, err)
+	}))
+	mux.HandleFunc("GET /members", with(func(x *xdp.Layer4, w http.ResponseWriter, r *http.Request) {
+		list, err := x.Members()
+		answer(w, list, err)
 	}))
 	mux.HandleFunc("GET /explain", with(a.explain))
 	mux.HandleFunc("POST /plan", with(a.plan))

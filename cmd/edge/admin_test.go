@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -133,6 +134,50 @@ func TestNodeThatIsNotThere(t *testing.T) {
 	c := &client{data: t.TempDir()}
 	err := c.ask(t.Context(), http.MethodGet, "/rules", nil, new(struct{}))
 	if err == nil || !strings.Contains(err.Error(), "no edge runs") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A capture that fails leaves the file of an earlier one alone.
+func TestCaptureWithoutANodeLeavesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.pcap")
+	if err := os.WriteFile(file, []byte("an earlier one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := runCapture(t.Context(), []string{"--data", dir, "--out", file, "--for", "1m"}); err == nil || !strings.Contains(err.Error(), "no edge runs") {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "an earlier one" {
+		t.Errorf("the file has %q, %v", b, err)
+	}
+}
+
+// A data directory is one process's, and a second one says whose.
+func TestDataDirectoryIsOneProcesss(t *testing.T) {
+	dir := t.TempDir()
+	release, err := xdp.Claim(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f flags
+	f.Data, f.LogLevel, f.LogFormat = dir, "error", "text"
+	want := fmt.Sprintf("--data: %s is in use by process %d (", dir, os.Getpid())
+	if err := f.run(t.Context()); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, expected %s", err, want)
+	}
+	release()
+	again, err := xdp.Claim(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
+
+// Members cannot be asked for where layer 4 is at no device.
+func TestMembersOfANodeWithoutLayer4(t *testing.T) {
+	_, c := newAdmin(t, shortDir(t))
+	if err := c.ask(t.Context(), http.MethodGet, "/members", nil, new([]xdp.Member)); err == nil || !strings.Contains(err.Error(), "not attached") {
 		t.Errorf("%v", err)
 	}
 }

@@ -79,6 +79,9 @@ func placeText(p *xdp.Place) string {
 			next = "not known"
 		}
 		text += ", next hop " + next
+		if p.Device != 0 {
+			text += fmt.Sprintf(" by device %d", p.Device)
+		}
 	}
 	if p.MTU > 0 {
 		text += fmt.Sprintf(", MTU %d", p.MTU)

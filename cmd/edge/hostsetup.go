@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -63,6 +64,9 @@ func hostsetup(_ context.Context, args []string) error {
 	return script(os.Stdout, steps)
 }
 
+// deviceForm is what devices are called that need no quotes.
+var deviceForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}$`)
+
 // parse checks what the flags say.
 func (h *host) parse(vips, own []string) error {
 	if ways := []string{"ipip", "gue", "l2_dsr"}; !slices.Contains(ways, string(h.forwarding)) {
@@ -71,7 +75,7 @@ func (h *host) parse(vips, own []string) error {
 	if len(vips) == 0 {
 		return fmt.Errorf("expected --vip")
 	}
-	if h.device == "" || strings.ContainsAny(h.device, "/ ") {
+	if !deviceForm.MatchString(h.device) { // the commands are for a shell
 		return fmt.Errorf("--device %q: expected the name of a device", h.device)
 	}
 	for _, s := range vips {
@@ -88,6 +92,9 @@ func (h *host) parse(vips, own []string) error {
 		a, err := netip.ParseAddr(s)
 		if err != nil || a.Zone() != "" || a.Is4In6() {
 			return fmt.Errorf("--own %s: expected an address", s)
+		}
+		if slices.ContainsFunc(h.own, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
+			return fmt.Errorf("--own %s: expected one address by family", s)
 		}
 		h.own = append(h.own, a)
 	}

@@ -32,13 +32,13 @@ func printed(t *testing.T, steps []step) string {
 	return b.String()
 }
 
-func TestHostsetupPrintsCommands(t *testing.T) {
-	for _, c := range []struct {
-		forwarding fleet.Forwarding
-		vips, own  string
-		want, undo string
-	}{
-		{fleet.L2DSR, "192.0.2.10 2001:db8::10 198.51.100.0/28 2001:db8:1::/64", "", `
+// setups are what hosts are told.
+var setups = []struct {
+	forwarding fleet.Forwarding
+	vips, own  string
+	want, undo string
+}{
+	{fleet.L2DSR, "192.0.2.10 2001:db8::10 198.51.100.0/28 2001:db8:1::/64", "", `
 # answer ARP for the device's own addresses alone
 sysctl -w net/ipv4/conf/eth0/arp_ignore=1
 # ask by ARP in the device's own name
@@ -56,7 +56,7 @@ ip address del 2001:db8::10/128 dev lo
 ip -4 route del local 198.51.100.0/28 dev lo
 ip -6 route del local 2001:db8:1::/64 dev lo
 `},
-		{fleet.IPIP, "192.0.2.10", "10.0.0.7", `
+	{fleet.IPIP, "192.0.2.10", "10.0.0.7", `
 # answer ARP for the device's own addresses alone
 sysctl -w net/ipv4/conf/eth0/arp_ignore=1
 # ask by ARP in the device's own name
@@ -82,7 +82,7 @@ ip address del 192.0.2.10/32 dev lo
 ip link del meridian4in4
 ip link del meridian6in4
 `},
-		{fleet.GUE, "2001:db8::10", "fd00::7", `
+	{fleet.GUE, "2001:db8::10", "fd00::7", `
 # UDP round the tunnel
 modprobe fou6
 # listen for the tunnel's datagrams
@@ -104,7 +104,10 @@ ip link del meridianin6
 # listen for the tunnel's datagrams no more
 ip fou del port 6080 -6
 `},
-	} {
+}
+
+func TestHostsetupPrintsCommands(t *testing.T) {
+	for _, c := range setups {
 		h := hostOf(t, c.forwarding, c.vips, c.own)
 		if got := printed(t, h.steps()); got != c.want[1:] {
 			t.Errorf("%s: got\n%s\nexpected\n%s", c.forwarding, got, c.want[1:])
@@ -122,6 +125,9 @@ func TestHostsetupRefusesWhatItCannotSetUp(t *testing.T) {
 		{"geneve", "eth0", "192.0.2.10", "", "--forwarding geneve: expected ipip, gue, l2_dsr"},
 		{"l2_dsr", "eth0", "", "", "expected --vip"},
 		{"l2_dsr", "", "192.0.2.10", "", `--device "": expected the name of a device`},
+		{"l2_dsr", "eth0;reboot", "192.0.2.10", "", `--device "eth0;reboot": expected the name of a device`},
+		{"l2_dsr", "$(reboot)", "192.0.2.10", "", `--device "$(reboot)": expected the name of a device`},
+		{"ipip", "eth0", "192.0.2.10", "10.0.0.7 fd00::7 10.0.0.8", "--own 10.0.0.8: expected one address by family"},
 		{"l2_dsr", "eth0", "192.0.2.10/28", "", "--vip 192.0.2.10/28: expected an address, or a network as 192.0.2.0/28"},
 		{"l2_dsr", "eth0", "web.test", "", "--vip web.test: expected an address, or a network as 192.0.2.0/28"},
 		{"ipip", "eth0", "192.0.2.10", "", "forwarding ipip ends in a tunnel at the host: expected --own"},
@@ -143,40 +149,48 @@ func TestHostsetupsJSON(t *testing.T) {
 	}
 }
 
+// linked gives a namespace for a host, whose eth0 leads to a router.
+func linked(t *testing.T) *netns.NS {
+	t.Helper()
+	var both [2]*netns.NS
+	for i, name := range []string{"host", "peer"} {
+		ns, err := netns.New(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ns.Close() })
+		both[i] = ns
+	}
+	own := []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24"), netip.MustParsePrefix("fd00::7/64")}
+	router := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")}
+	if err := netns.Veth(netns.End{NS: both[0], Dev: "eth0", Addrs: own}, netns.End{NS: both[1], Dev: "eth0", Addrs: router}, 1500); err != nil {
+		t.Fatal(err)
+	}
+	return both[0]
+}
+
+// do runs the commands in a namespace.
+func do(t *testing.T, ns *netns.NS, steps []step) {
+	t.Helper()
+	for _, s := range steps {
+		cmd := exec.Command(s.Run[0], s.Run[1:]...)
+		cmd.Stderr = os.Stderr
+		if err := ns.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("%s: %v", s.Run, err)
+		}
+	}
+}
+
 // What is printed does what it says, in a namespace; but for the tunnels, for
 // which not every kernel has the drivers.
 func TestHostsetupWorks(t *testing.T) {
 	testkit.Root(t)
 	testkit.Program(t, "ip")
 	testkit.Program(t, "sysctl")
-	ns, err := netns.New("host")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ns.Close() })
-	peer, err := netns.New("peer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { peer.Close() })
-	own := []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24"), netip.MustParsePrefix("fd00::7/64")}
-	router := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")}
-	if err := netns.Veth(netns.End{NS: ns, Dev: "eth0", Addrs: own}, netns.End{NS: peer, Dev: "eth0", Addrs: router}, 1500); err != nil {
-		t.Fatal(err)
-	}
-	run := func(steps []step) {
-		t.Helper()
-		for _, s := range steps {
-			cmd := exec.Command(s.Run[0], s.Run[1:]...)
-			cmd.Stderr = os.Stderr
-			if err := ns.Start(cmd); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("%s: %v", s.Run, err)
-			}
-		}
-	}
+	ns := linked(t)
 	h := hostOf(t, fleet.L2DSR, "192.0.2.10 2001:db8::10 198.51.100.0/28 2001:db8:1::/64", "")
 	holds := func(addr string) error { return ns.Holds(netip.MustParseAddr(addr)) }
 	addresses := []string{"192.0.2.10", "2001:db8::10", "198.51.100.5", "2001:db8:1::5"}
@@ -186,7 +200,7 @@ func TestHostsetupWorks(t *testing.T) {
 		}
 	}
 	for range 2 { // and again, which changes nothing
-		run(h.steps())
+		do(t, ns, h.steps())
 		for _, a := range addresses {
 			if err := holds(a); err != nil {
 				t.Errorf("%s is not the host's: %v", a, err)
@@ -203,7 +217,7 @@ func TestHostsetupWorks(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	run(h.undo())
+	do(t, ns, h.undo())
 	for _, a := range addresses {
 		if holds(a) == nil {
 			t.Errorf("%s is the host's still", a)

@@ -52,6 +52,9 @@ func runPacket(_ context.Context, args []string) error {
 	if f.spec == "" || f.node == "" || f.in == "" {
 		return cli.Usagef(fs, "edge packet: --spec, --node and --in are needed")
 	}
+	if f.flows < 4 || f.flows > xdp.MaxFlows {
+		return cli.Usagef(fs, "edge packet: --flows: expected 4 to %d", xdp.MaxFlows)
+	}
 	return f.run(os.Stdout)
 }
 
@@ -122,8 +125,10 @@ func (f *packetFlags) offline() (*xdp.Offline, error) {
 	if len(f.geo) > 0 {
 		cfg.Geo = func() (geo.Source, error) { return mmdb.Open(f.geo...) }
 	}
+	cfg.CookieKey = func(int64) xdp.Key { return xdp.Key{} }
 	if id != nil {
 		cfg.Key, cfg.QUIC = xdp.Key(id.FlowKey(n.Region)), []quiclb.Config{quiclb.ForFleet(id.QUICKey())}
+		cfg.CookieKey = func(epoch int64) xdp.Key { return xdp.Key(id.SYNCookieKey(n.Region, epoch)) }
 	}
 	return xdp.NewOffline(cfg)
 }
@@ -139,6 +144,11 @@ type output struct {
 func (f *packetFlags) create() (*output, error) {
 	if f.out == "" {
 		return &output{}, nil
+	}
+	in, ierr := os.Stat(f.in)
+	out, oerr := os.Stat(f.out)
+	if ierr == nil && oerr == nil && os.SameFile(in, out) {
+		return nil, fmt.Errorf("--out: %s is what is read", f.out)
 	}
 	file, err := os.Create(f.out)
 	if err != nil {

@@ -117,3 +117,19 @@ func TestPacketRefusesWhatItCannotRun(t *testing.T) {
 		}
 	}
 }
+
+// What is read is not written to.
+func TestPacketDoesNotWriteToWhatItReads(t *testing.T) {
+	dir := t.TempDir()
+	in := filepath.Join(dir, "a.pcap")
+	if err := os.WriteFile(in, []byte("packets"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := packetFlags{in: in, out: filepath.Join(dir, ".", "a.pcap")}
+	if _, err := f.create(); err == nil || !strings.Contains(err.Error(), "is what is read") {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(in); err != nil || string(b) != "packets" {
+		t.Errorf("the file has %q, %v", b, err)
+	}
+}

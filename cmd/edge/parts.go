@@ -55,6 +55,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		l4 = false
 	}
 	if !l4 && !l7role {
+		f.leave(b)
 		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
 	}
 	forwarded := f.Device != noDevice
@@ -101,6 +102,21 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	return parts, nil
 }
 
+// leave takes off the program that an earlier process left, on a node that has no
+// part in layer 4 any more: nobody would look after it.
+func (f *flags) leave(b *daemon.Base) {
+	folder := pinsOf(f.Pins, b.Node)
+	if folder == "" {
+		return
+	}
+	switch device, err := xdp.Detach(folder); {
+	case err != nil:
+		b.Log.Warn("layer 4 of an earlier process may be at a device still", "error", err)
+	case device != 0:
+		b.Log.Info("layer 4 taken off: this node has no role for it any more")
+	}
+}
+
 // layer4 makes layer 4, and what looks after it.
 func (f *flags) layer4(b *daemon.Base, roles xdp.Roles) (*xdp.Layer4, []daemon.Part, error) {
 	source, watch, err := f.geo(b)
@@ -115,9 +131,21 @@ func (f *flags) layer4(b *daemon.Base, roles xdp.Roles) (*xdp.Layer4, []daemon.P
 		return nil, nil, err
 	}
 	f.admin.take(x)
-	parts := []daemon.Part{{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: x.Run, Register: x.Register, Ready: x.Ready}}
+	parts := []daemon.Part{{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: func(ctx context.Context) error { return without(x.Run(ctx), roles) }, Register: x.Register, Ready: x.Ready}}
 	parts = append(parts, watch(x)...)
 	return x, append(parts, f.sflow(b, x)...), nil
+}
+
+// without adds to the error of a machine that cannot run layer 4 what can be done
+// without it.
+func without(err error, roles xdp.Roles) error {
+	switch {
+	case !errors.Is(err, xdp.ErrUnable):
+		return err
+	case roles.L7:
+		return fmt.Errorf("%w; --device %s serves as a gateway alone, at VIPs that this machine has", err, noDevice)
+	}
+	return fmt.Errorf("%w; there is no balancing without", err)
 }
 
 // reconvergence is how long a node that stops goes on forwarding after it has

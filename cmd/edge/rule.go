@@ -21,13 +21,14 @@ import (
 func runRule(ctx context.Context, args []string) error {
 	fs := cli.Flags("edge rule add --for DURATION NAME KEY=VALUE... | list | del NAME [flags]",
 		"edge rule add --for 10m --rate 1000 ntp protocol=udp source_port=123 length=400-1500\n"+
+			"  edge rule add --for 10m tool protocol=tcp 'flags=syn,!ack' tcp_options=mss window=1024 source_asn=64500\n"+
 			"  edge rule list\n  edge rule del ntp")
 	var c client
 	c.register(fs)
 	length := fs.Duration("for", 0, "how long an added rule holds")
 	rate := fs.Int("rate", 0, "let so many packets a `SECOND` through, drop the others")
 	count := fs.Bool("count", false, "count alone, drop nothing")
-	asJSON := fs.Bool("json", false, "list as JSON")
+	asJSON := fs.Bool("json", false, "print JSON")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
 		return err
@@ -50,7 +51,10 @@ func runRule(ctx context.Context, args []string) error {
 		if len(rest) != 2 {
 			return wrong("del: expected a rule's name")
 		}
-		return c.ask(ctx, http.MethodDelete, "/rules/"+url.PathEscape(rest[1]), nil, new(struct{}))
+		if err := c.ask(ctx, http.MethodDelete, "/rules/"+url.PathEscape(rest[1]), nil, new(struct{})); err != nil {
+			return err
+		}
+		return show(*asJSON, map[string]string{"deleted": rest[1]}, func(io.Writer) {})
 	case "add":
 		if len(rest) < 3 || *length <= 0 {
 			return wrong("add: expected --for DURATION, a name and what the rule matches")
@@ -63,8 +67,9 @@ func runRule(ctx context.Context, args []string) error {
 		if err := c.ask(ctx, http.MethodPost, "/rules", doc, &r); err != nil {
 			return err
 		}
-		fmt.Printf("rule %s holds until %s\n", r.Name, r.Until.Local().Format(time.DateTime))
-		return nil
+		return show(*asJSON, r, func(w io.Writer) {
+			fmt.Fprintf(w, "rule %s holds until %s\n", r.Name, r.Until.Local().Format(time.DateTime))
+		})
 	}
 	return wrong("%q is not add, list or del", rest[0])
 }
@@ -130,7 +135,8 @@ func words(m fleet.PacketMatch) string {
 		return err.Error()
 	}
 	var out []string
-	for _, k := range []string{"protocol", "flags", "source", "vip", "source_port", "port", "length", "ttl", "fragment"} {
+	for _, k := range []string{"protocol", "flags", "source", "source_country", "source_asn", "vip", "source_port", "port", "length", "ttl", "fragment",
+		"ip_id", "window", "tcp_options", "payload"} {
 		if v, ok := fields[k]; ok {
 			out = append(out, k+"="+v)
 		}

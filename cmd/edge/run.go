@@ -12,6 +12,7 @@ import (
 
 	"meridian/cli"
 	"meridian/daemon"
+	"meridian/edge/xdp"
 	"meridian/serving"
 )
 
@@ -23,7 +24,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&f.Device, "device", "", "`DEVICE` for layer 4; \"none\" for a gateway without layer 4 (default the one with the node's address)")
 	fs.StringVar(&f.Mode, "xdp-mode", "auto", "native, generic, or auto: native where the driver can")
 	fs.StringVar(&f.Pins, "pins", defaultPins, "`FOLDER` on a BPF file system where layer 4 goes on while this program is started again (see edge detach); empty: it ends with it")
-	fs.IntVar(&f.Flows, "flows", 1<<20, "remember `N` flows at slots that changed owners, 53 octets each (1024 to 100000000); another number forgets those of before")
+	fs.IntVar(&f.Flows, "flows", 1<<20, fmt.Sprintf("remember `N` flows at slots that changed owners, 53 octets each (1024 to %d); another number forgets those of before", xdp.MaxFlows))
 	fs.IntVar(&f.MTU, "mtu", 1500, "`MTU` between layer 4 and this gateway; clients are told to send segments that fit it with a tunnel's header")
 	fs.StringVar(&f.Health, "health", "127.0.0.1:8054", "`ADDR:PORT` for this node's own /health, /ready and /metrics")
 	fs.Var(&f.Geo, "geo", "geo database `FILE` (GeoIP2 schema), repeatable: one with places, one with AS numbers, for the Spec's defence; read again when replaced (default the embedded country database)")
@@ -42,8 +43,8 @@ func run(ctx context.Context, args []string) error {
 	if _, err := f.healthAddress(); err != nil {
 		return cli.Usagef(fs, "edge run: %v", err)
 	}
-	if f.Flows < 1024 || f.Flows > 100_000_000 {
-		return cli.Usagef(fs, "edge run: --flows: expected 1024 to 100000000")
+	if f.Flows < 1024 || f.Flows > xdp.MaxFlows {
+		return cli.Usagef(fs, "edge run: --flows: expected 1024 to %d", xdp.MaxFlows)
 	}
 	if f.SFlow != "" {
 		if _, _, err := net.SplitHostPort(f.SFlow); err != nil {
@@ -61,6 +62,11 @@ func (f *flags) run(ctx context.Context) error {
 	if err := os.MkdirAll(f.Data, 0o700); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
+	release, err := xdp.Claim(f.Data)
+	if err != nil {
+		return fmt.Errorf("--data: %w; each edge has a directory of its own", err)
+	}
+	defer release()
 	id, err := f.LoadIdentity(f.Spec != "")
 	if err != nil {
 		return err

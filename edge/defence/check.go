@@ -2,6 +2,8 @@ package defence
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"meridian/fleet"
 	"meridian/geo"
@@ -34,18 +36,23 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 			}
 		}
 	}
-	vips := map[string]bool{}
-	for _, a := range spec.Anycast.All() {
-		vips[a.String()] = true
-	}
-	for _, r := range spec.Regions {
-		for _, a := range r.VIPs.All() {
-			vips[a.String()] = true
+	vips := networksOf(spec)
+	for i := range d.Rules {
+		m, at := &d.Rules[i].Match, fmt.Sprintf("defence.rules[%d].match", i)
+		if m.VIP.IsValid() && !slices.ContainsFunc(vips, func(p netip.Prefix) bool { return p.Overlaps(m.VIP.Prefix) && p.Bits() <= m.VIP.Bits() }) {
+			errs.Addf(at+".vip", "%s is no VIP of the fleet, nor within a network of VIPs", m.VIP)
+		}
+		if _, ok := geo.FindCountry(m.Country); m.Country != "" && !ok {
+			errs.Addf(at+".source_country", "%q is no country's code", m.Country)
 		}
 	}
-	for i, r := range d.Rules {
-		if r.Match.VIP.IsValid() && !vips[r.Match.VIP.String()] {
-			errs.Addf(fmt.Sprintf("defence.rules[%d].match.vip", i), "%s is no VIP of the fleet", r.Match.VIP)
-		}
+}
+
+// networksOf gives the fleet's VIPs: addresses and networks.
+func networksOf(spec *fleet.Spec) []netip.Prefix {
+	out := spec.Anycast.Networks()
+	for i := range spec.Regions {
+		out = append(out, spec.Regions[i].VIPs.Networks()...)
 	}
+	return out
 }

@@ -19,6 +19,7 @@ const (
 	Blocked                  // by a network
 	BlockedCountry           //
 	BlockedASN               //
+	Named                    // and all from here on: of none of these, in places that rules name
 )
 
 // nobody are the networks that no packet on the way comes from (RFC 6890,
@@ -35,29 +36,56 @@ var nobody = []netip.Prefix{
 	netip.MustParsePrefix("ff00::/8"),
 }
 
-// Geo says whether the lists go by a geo database.
-func Geo(d *fleet.Defence) bool {
-	return len(d.Allow.Countries)+len(d.Allow.ASNs)+len(d.Block.Countries)+len(d.Block.ASNs) > 0
+// Place is a country or an AS that a rule names; the other is zero.
+type Place struct {
+	Country string
+	ASN     uint32
 }
 
-// Lists compiles the lists to a table of classes of addresses; own are
-// addresses that no client has: VIPs and the node's. source may be nil where
-// Geo says so. Errors: the source lacks what the lists go by.
-func Lists(d *fleet.Defence, own []netip.Addr, source geo.Source) (*geo.Table, error) {
+// PlaceOf gives the place that a rule names; the zero Place: none.
+func PlaceOf(m *fleet.PacketMatch) Place { return Place{m.Country, uint32(m.ASN)} }
+
+// MaxPlaces is how many places rules may name at a time.
+const MaxPlaces = MaxRules
+
+// maxTogether is how many sets of named places there may be in one of which an
+// address is.
+const maxTogether = 128
+
+// Table gives addresses their classes.
+type Table struct {
+	*geo.Table
+	Places []uint64 // of the class Named and those behind it: bits of named places, the first the lowest
+}
+
+// Geo says whether the lists, or rules that name these places, go by a geo
+// database. d may be nil.
+func Geo(d *fleet.Defence, named []Place) bool {
+	lists := d != nil && len(d.Allow.Countries)+len(d.Allow.ASNs)+len(d.Block.Countries)+len(d.Block.ASNs) > 0
+	return lists || slices.ContainsFunc(named, func(p Place) bool { return p != Place{} })
+}
+
+// Lists compiles the lists to a table of classes of addresses; own are networks
+// that no client is in: of VIPs, and the node's addresses; named are the places
+// that rules name, up to MaxPlaces, zero ones left out. source may be nil where
+// Geo says so, and d where there are no lists. Errors: the source lacks what the
+// lists and rules go by.
+func Lists(d *fleet.Defence, own []netip.Prefix, named []Place, source geo.Source) (*Table, error) {
+	if d == nil {
+		d = new(fleet.Defence)
+	}
 	l := newLists()
 	if d.Static != nil && *d.Static {
 		l.add(Martian, nobody)
-		for _, a := range own {
-			l.add(Martian, []netip.Prefix{netip.PrefixFrom(a, a.BitLen())})
-		}
+		l.add(Martian, own)
 	}
 	l.add(Allowed, d.Allow.Prefixes)
 	l.add(Blocked, d.Block.Prefixes)
-	places := newPlaces(d)
+	places := newPlaces(d, named)
 	var networks iter.Seq2[netip.Prefix, geo.Place] = func(func(netip.Prefix, geo.Place) bool) {}
-	if Geo(d) {
+	if Geo(d, named) {
 		if source == nil {
-			return nil, errors.New("lists of countries and AS numbers need a geo database")
+			return nil, errors.New("countries and AS numbers need a geo database")
 		}
 		networks = source.Networks()
 	}
@@ -72,12 +100,15 @@ func Lists(d *fleet.Defence, own []netip.Addr, source geo.Source) (*geo.Table, e
 	if err != nil {
 		return nil, err
 	}
-	if Geo(d) {
+	if Geo(d, named) {
 		if err := places.missing(); err != nil {
 			return nil, fmt.Errorf("geo database %s: %w", source, err)
 		}
 	}
-	return t, nil
+	if n := len(places.sets); n > maxTogether {
+		return nil, fmt.Errorf("the places that rules name lie in one another in %d ways; the limit is %d", n, maxTogether)
+	}
+	return &Table{t, places.sets}, nil
 }
 
 // lists gathers networks with their classes.
@@ -126,15 +157,23 @@ func (l *lists) marks() (*geo.Marks, []geo.Class) {
 	return geo.NewMarks(networks), classes
 }
 
-// places says which countries and AS numbers are listed.
+// places says which countries and AS numbers are listed, and which rules name.
 type places struct {
 	countries       map[string]geo.Class
 	asns            map[uint32]geo.Class
-	country, number bool // the database has any
+	bits            map[Place]uint64     // of those that rules name
+	sets            []uint64             // of these in which addresses are
+	classes         map[uint64]geo.Class // of those sets
+	country, number bool                 // the database has any
 }
 
-func newPlaces(d *fleet.Defence) *places {
-	p := &places{countries: map[string]geo.Class{}, asns: map[uint32]geo.Class{}}
+func newPlaces(d *fleet.Defence, named []Place) *places {
+	p := &places{countries: map[string]geo.Class{}, asns: map[uint32]geo.Class{}, bits: map[Place]uint64{}, classes: map[uint64]geo.Class{}}
+	for i, at := range named {
+		if at != (Place{}) {
+			p.bits[at] = 1 << i
+		}
+	}
 	for _, k := range d.Block.Countries {
 		p.countries[k] = BlockedCountry
 	}
@@ -157,6 +196,22 @@ func (p *places) class(at geo.Place, class geo.Class) geo.Class {
 			class = c
 		}
 	}
+	if class != None {
+		return class
+	}
+	return p.set(p.bits[Place{Country: at.Country}] | p.bits[Place{ASN: at.ASN}])
+}
+
+// set gives the class of a set of named places.
+func (p *places) set(bits uint64) geo.Class {
+	if bits == 0 {
+		return None
+	}
+	class, ok := p.classes[bits]
+	if !ok {
+		class = Named + geo.Class(len(p.sets))
+		p.classes[bits], p.sets = class, append(p.sets, bits)
+	}
 	return class
 }
 
@@ -167,11 +222,15 @@ func (p *places) seen(at geo.Place) {
 
 // missing says what of the lists the database cannot tell.
 func (p *places) missing() error {
+	countries, asns := len(p.countries) > 0, len(p.asns) > 0
+	for at := range p.bits {
+		countries, asns = countries || at.Country != "", asns || at.ASN != 0
+	}
 	switch {
-	case len(p.countries) > 0 && !p.country:
-		return errors.New("has no countries, which defence lists")
-	case len(p.asns) > 0 && !p.number:
-		return errors.New("has no AS numbers, which defence lists; name one that has with --geo")
+	case countries && !p.country:
+		return errors.New("has no countries, which the defence asks for")
+	case asns && !p.number:
+		return errors.New("has no AS numbers, which the defence asks for; name one that has with --geo")
 	}
 	return nil
 }

@@ -26,13 +26,13 @@ func (s source) Networks() iter.Seq2[netip.Prefix, geo.Place] {
 
 func (s source) Lookup(netip.Addr) (geo.Place, bool) { return geo.Place{}, false }
 
-func compile(t *testing.T, section string, from geo.Source) (*geo.Table, error) {
+func compile(t *testing.T, section string, from geo.Source, named ...Place) (*Table, error) {
 	t.Helper()
 	s, err := fleet.Compile([]byte("regions: [{id: fra, location: {latitude: 1, longitude: 1}}]\ndefence: "+section), 0, Check)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Lists(s.Spec.Defence, []netip.Addr{netip.MustParseAddr("203.0.113.1")}, from)
+	return Lists(s.Spec.Defence, []netip.Prefix{netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.128/28")}, named, from)
 }
 
 // The strongest class counts, whatever the sizes of the networks: what no
@@ -43,7 +43,7 @@ func TestClasses(t *testing.T) {
 		section string
 		want    map[string]geo.Class
 	}{
-		{"{}", map[string]geo.Class{"127.0.0.1": Martian, "203.0.113.1": Martian, "203.0.113.2": None, "::1": Martian, "2001:db8::1": None}},
+		{"{}", map[string]geo.Class{"127.0.0.1": Martian, "203.0.113.1": Martian, "203.0.113.2": None, "203.0.113.130": Martian, "203.0.113.144": None, "::1": Martian, "2001:db8::1": None}},
 		{"{static: false}", map[string]geo.Class{"127.0.0.1": None, "203.0.113.1": None}},
 		{"{allow: {prefixes: [0.0.0.0/0]}, block: {prefixes: [10.0.0.0/8]}}", map[string]geo.Class{"127.0.0.1": Martian, "10.1.2.3": Allowed, "::2": None}},
 		{"{allow: {prefixes: [10.1.0.0/16]}, block: {prefixes: [10.0.0.0/8, 10.1.2.0/24, 10.1.0.0/16]}}",
@@ -68,6 +68,31 @@ func TestClasses(t *testing.T) {
 	}
 }
 
+// Places that rules name are told by the class of those that are on no list.
+func TestNamedPlaces(t *testing.T) {
+	from := source{"192.0.2.0/24": {Country: "DE", ASN: 64500}, "198.51.100.0/24": {Country: "DE"}, "2002::/16": {Country: "FR", ASN: 64500}}
+	table, err := compile(t, "{block: {prefixes: [192.0.2.0/25]}, allow: {countries: [FR]}}", from, Place{ASN: 64500}, Place{}, Place{Country: "DE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[string]uint64{"192.0.2.200": 5, "198.51.100.1": 4, "203.0.113.9": 0, "192.0.2.1": 0, "2002::1": 0} {
+		class, _ := table.Lookup(netip.MustParseAddr(a))
+		got := uint64(0)
+		if class >= Named {
+			got = table.Places[class-Named]
+		}
+		if got != want {
+			t.Errorf("%s is of class %d, in the places %b, expected %b", a, class, got, want)
+		}
+	}
+	if _, err := compile(t, "{}", source{"192.0.2.0/24": {Country: "DE"}}, Place{ASN: 64500}); err == nil {
+		t.Error("an AS number is taken by a database that has none")
+	}
+	if _, err := Lists(nil, nil, []Place{{Country: "DE"}}, nil); err == nil {
+		t.Error("a country is taken without a database")
+	}
+}
+
 func TestMissingPlaces(t *testing.T) {
 	for section, from := range map[string]source{
 		"{block: {asns: [1]}}":       {"192.0.2.0/24": {Country: "DE"}},
@@ -85,8 +110,9 @@ func TestMissingPlaces(t *testing.T) {
 func TestCheck(t *testing.T) {
 	rule := "{name: r, match: {vip: 192.0.2.1}}"
 	for section, want := range map[string]string{
-		"{block: {countries: [XX]}}": "defence.block.countries[0]",
-		"{rules: [" + rule + "]}":    "is no VIP of the fleet",
+		"{rules: [{name: r, match: {source_country: XX}}]}":                     "defence.rules[0].match.source_country",
+		"{block: {countries: [XX]}}":                                            "defence.block.countries[0]",
+		"{rules: [" + rule + "]}":                                               "is no VIP of the fleet",
 		"{rules: [" + strings.Repeat("{name: r, match: {ttl: 1}}, ", 49) + "]}": "the limit is 48",
 	} {
 		_, err := fleet.Compile([]byte("regions: [{id: fra, location: {latitude: 1, longitude: 1}}]\ndefence: "+section), 0, Check)

@@ -10,8 +10,11 @@ const (
 	// Formers is how many former owners a slot has at most.
 	Formers = 4
 
-	// keptRings bounds a history: so many rings beside the one in force.
-	keptRings = 64
+	// keptRings bounds a history: so many rings beside the one in force, of which
+	// the last foldedRings may stand for any number of older ones. That is one more
+	// than a slot has former owners, since one of them may be its owner now.
+	keptRings   = 16
+	foldedRings = Formers + 1
 )
 
 // History is a ring and the rings before it: which members a slot had earlier,
@@ -57,8 +60,47 @@ func (h *History) Next(members []Member, now time.Time) error {
 	if len(h.current.Members) > 0 {
 		past = slices.Insert(past, 0, h.current)
 	}
-	h.current, h.past = next, past[:min(len(past), keptRings)]
+	if apart := keptRings - foldedRings; len(past) > keptRings {
+		past = append(past[:apart:apart], h.fold(past[apart:])...)
+	}
+	h.current, h.past = next, past
 	return nil
+}
+
+// fold makes few rings of many, the newest first, that say the same of former
+// owners: the first has each slot's newest owner in any of them, the second the
+// one before, and so on. All ended when the newest did.
+func (h *History) fold(rings []generation) []generation {
+	members, numbers := []Member{{}}, map[string]uint16{"": 0}
+	number := func(name string) uint16 {
+		n, ok := numbers[name]
+		if !ok {
+			n = uint16(len(members))
+			members, numbers[name] = append(members, Member{Name: name}), n
+		}
+		return n
+	}
+	newest := make([][foldedRings]uint16, h.slots)
+	var ended time.Time
+	for _, g := range rings {
+		of := g.indexes(number)
+		for slot, m := range g.ring {
+			if n := of[m]; n != 0 {
+				add(newest[slot][:], n)
+			}
+		}
+		if g.Ended.After(ended) {
+			ended = g.Ended
+		}
+	}
+	out := make([]generation, foldedRings)
+	for k := range out {
+		out[k] = generation{Members: members, Ended: ended, ring: make(Ring, h.slots)}
+		for slot := range newest {
+			out[k].ring[slot] = newest[slot][k]
+		}
+	}
+	return out
 }
 
 // Clone gives a history that goes on by itself.
@@ -140,14 +182,15 @@ func (h *History) Former(index func(name string) uint16) [][Formers]uint16 {
 			if out == nil {
 				out = make([][Formers]uint16, h.slots)
 			}
-			add(&out[slot], id)
+			add(out[slot][:], id)
 		}
 	}
 	return out
 }
 
-// add puts an index behind those that are there, unless it is one of them.
-func add(to *[Formers]uint16, id uint16) {
+// add puts an index behind those that are there, unless it is one of them or
+// there is no room.
+func add(to []uint16, id uint16) {
 	for i, have := range to {
 		if have == id {
 			return

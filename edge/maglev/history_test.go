@@ -139,7 +139,7 @@ func TestPresume(t *testing.T) {
 		var want [Formers]uint16
 		for _, id := range []uint16{ids(equals(8)[seen[slot]].Name), ids(equals(6)[presumed[slot]].Name)} {
 			if id != now[slot] {
-				add(&want, id)
+				add(want[:], id)
 			}
 		}
 		if f != want {
@@ -192,6 +192,40 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if n := len(h.past); n != keptRings {
 		t.Errorf("%d rings kept", n)
+	}
+	if h.Retire(begin.Add(time.Second)); len(h.past) > 0 {
+		t.Errorf("%d rings kept after their time", len(h.past))
+	}
+}
+
+// However many rings there were, a slot's newest former owners are remembered: as
+// when thirty gateways are drained one after the other and come back.
+func TestFoldedRingsForgetNoOwner(t *testing.T) {
+	const slots = 1009
+	h, all := NewHistory(slots, 7), equals(30)
+	var rings [][]uint16 // newest first
+	next := func(members []Member) {
+		if err := h.Next(members, begin); err != nil {
+			t.Fatal(err)
+		}
+		rings = slices.Insert(rings, 0, h.Slots(ids))
+	}
+	next(all)
+	for i := range all {
+		next(slices.Delete(slices.Clone(all), i, i+1))
+		next(all)
+		former := h.Former(ids)
+		for slot := range slots {
+			var want [Formers]uint16
+			for _, ring := range rings {
+				if ring[slot] != rings[0][slot] {
+					add(want[:], ring[slot])
+				}
+			}
+			if former[slot] != want {
+				t.Fatalf("after %d rings slot %d had %v, expected %v", len(rings), slot, former[slot], want)
+			}
+		}
 	}
 }
 

@@ -2,19 +2,21 @@ package maglev
 
 import (
 	"fmt"
+	"net/netip"
 
 	"meridian/fleet"
 )
 
-// Limits of what a region may ask of a layer-4 node. Its tables in the kernel
-// hold twice as much, for a change puts the new beside the old.
+// Limits of what a region may ask of a layer-4 node. A change puts the new beside
+// the old: of rings the tables in the kernel hold just so many, of all else twice
+// as many (see docs/layer4.md on changes that need more).
 const (
 	MaxVIPs       = 1024 // address or prefix, port and protocol of a region's VIPs together
 	MaxAddresses  = 256  // VIP addresses and prefixes of a region
-	MaxRings      = 256  // sets of members that differ
+	MaxRings      = 512  // sets of members that differ, by family of the VIPs
 	MaxLargeRings = 16   // those of them with many slots, 6.5 MB each
-	MaxEndpoints  = 4096 // gateways and layer-4 endpoints of a region, by family
-	MaxBalancers  = 512  // layer-4 nodes of a region
+	MaxEndpoints  = 4096 // ways to gateways, and layer-4 endpoints of a region
+	MaxNodes      = 1024 // own addresses of a region's nodes with roles l4 and l7
 )
 
 // Check is layer 4's rules on a Spec: each region fits a node's tables; services
@@ -105,67 +107,135 @@ func endpoints(s *fleet.Service, at string, errs *fleet.Errors) {
 	}
 }
 
-// need is how much of something a region asks for.
-type need struct {
-	what       string
-	have, room int
+// room is how much of something the tables hold for a region.
+type room struct {
+	what         string
+	limit, taken int
+	at           string // the field that takes more than there is; "": none
+}
+
+func (r *room) take(n int, at string) {
+	if r.taken += n; r.taken > r.limit && r.at == "" {
+		r.at = at
+	}
+}
+
+// needs is what one region asks for.
+type needs struct {
+	region    string
+	addresses int // and networks
+	families  int // of these
+	plain     int // families of the addresses alone, which gateways serve
+	ways      map[fleet.Forwarding]bool
+	groups    map[string]bool // of gateways: each has rings of its own
+	quic      map[string]bool // those of them that connection ids are looked up for
+	ports     map[string]bool
+
+	networks, vips, rings, large, members, servers, nodes room
 }
 
 // region compares what one region needs with the tables' sizes.
 func region(spec *fleet.Spec, r *fleet.Region, at string, errs *fleet.Errors) {
-	addresses := len(spec.Anycast.Networks()) + len(r.VIPs.Networks())
-	ports, members, rings, large := map[string]bool{}, 0, 0, 0
-	ways := map[fleet.Forwarding]bool{fleet.IPIP: true}
-	groups := map[string]bool{} // of gateways: each has a ring a family
+	n := &needs{region: r.ID, ways: map[fleet.Forwarding]bool{}, groups: map[string]bool{},
+		quic: map[string]bool{}, ports: map[string]bool{},
+		networks: room{what: "VIP addresses", limit: MaxAddresses},
+		vips:     room{what: "VIPs by port", limit: MaxVIPs},
+		rings:    room{what: "rings", limit: MaxRings},
+		large:    room{what: "large rings", limit: MaxLargeRings},
+		members:  room{what: "gateways and endpoints", limit: MaxEndpoints},
+		servers:  room{what: "server ids of QUIC", limit: MaxEndpoints},
+		nodes:    room{what: "addresses of nodes with roles l4 and l7", limit: MaxNodes},
+	}
+	n.take(&spec.Anycast, &r.VIPs, at)
 	for i := range spec.Services {
-		s := &spec.Services[i]
-		for _, proto := range protocols(s) {
-			for _, p := range s.Ports {
-				ports[fmt.Sprint(proto, p)] = true
-			}
-		}
-		mine := 2 * len(s.Ports)
-		if s.Gateway() {
-			way := s.Forwarding
-			if way == fleet.Proxy {
-				way = fleet.IPIP
-			}
-			ways[way] = true
-			group := fmt.Sprint(way, s.Ring)
-			mine = 2
-			if groups[group] {
-				mine = 0
-			}
-			groups[group] = true
-		} else {
-			for _, p := range s.Pools {
-				members += 2 * len(p.Endpoints)
-			}
-		}
-		rings += mine
-		if s.Ring == fleet.RingLarge {
-			large += mine
+		n.service(&spec.Services[i], fmt.Sprintf("services[%d]", i))
+	}
+	for i := range spec.Nodes {
+		n.node(&spec.Nodes[i], fmt.Sprintf("nodes[%d]", i))
+	}
+	for _, l := range []room{n.networks, n.vips, n.rings, n.large, n.members, n.servers, n.nodes} {
+		if l.at != "" {
+			errs.Addf(l.at, "region %s needs room for %d %s in layer 4's tables; the limit is %d", r.ID, l.taken, l.what, l.limit)
 		}
 	}
-	balancers := 0
-	for _, n := range spec.Nodes {
-		if n.Region == r.ID && n.Has(fleet.RoleL7) {
-			members += 2 * len(ways)
-		}
-		if n.Region == r.ID && n.Has(fleet.RoleL4) {
-			balancers++
+}
+
+// take counts the VIPs.
+func (n *needs) take(anycast, regional *fleet.VIPs, at string) {
+	n.networks.take(len(anycast.Networks()), "anycast")
+	n.networks.take(len(regional.Networks()), at+".vips")
+	n.addresses = n.networks.taken
+	all, plain := map[bool]bool{}, map[bool]bool{}
+	for _, p := range append(anycast.Networks(), regional.Networks()...) {
+		all[p.Addr().Is4()] = true
+		if p.IsSingleIP() {
+			plain[p.Addr().Is4()] = true
 		}
 	}
-	for _, l := range []need{
-		{"VIP addresses", addresses, MaxAddresses},
-		{"VIPs by port", addresses * len(ports), MaxVIPs},
-		{"gateways and endpoints of layer 4", members, MaxEndpoints},
-		{"ports of tcp and udp services", rings, MaxRings},
-		{"large rings", large, MaxLargeRings},
-		{"nodes with role l4", balancers, MaxBalancers},
-	} {
-		if l.have > l.room {
-			errs.Addf(at, "needs room for %d %s in layer 4's tables; the limit is %d", l.have, l.what, l.room)
+	n.families, n.plain = len(all), len(plain)
+}
+
+// service counts what a service has beside those before it.
+func (n *needs) service(s *fleet.Service, at string) {
+	for _, proto := range protocols(s) {
+		for _, p := range s.Ports {
+			key := fmt.Sprint(proto, p)
+			if !n.ports[key] {
+				n.vips.take(n.addresses, at+".ports")
+			}
+			n.ports[key] = true
 		}
+	}
+	rings := len(s.Ports) * n.families
+	if s.Gateway() {
+		way := s.Forwarding
+		if way == fleet.Proxy {
+			way = fleet.IPIP
+		}
+		n.ways[way] = true
+		group := fmt.Sprint(way, s.Ring)
+		if rings = n.plain; n.groups[group] {
+			rings = 0
+		}
+		n.groups[group] = true
+		if s.HTTP3 {
+			n.quic[group] = true
+		}
+	} else {
+		n.endpoints(s, at)
+	}
+	n.rings.take(rings, at+".ports")
+	if s.Ring == fleet.RingLarge {
+		n.large.take(rings, at+".ring")
+	}
+}
+
+// endpoints counts those that the region uses.
+func (n *needs) endpoints(s *fleet.Service, at string) {
+	for i, p := range s.Pools {
+		for j, e := range p.Endpoints {
+			if e.State != fleet.Disabled && (e.Region == "" || e.Region == n.region) {
+				n.members.take(1, fmt.Sprintf("%s.pools[%d].endpoints[%d]", at, i, j))
+			}
+		}
+	}
+}
+
+// node counts a node of the region: each of its addresses may send by tunnel, and
+// is a way to it as a gateway.
+func (n *needs) node(o *fleet.Node, at string) {
+	if o.Region != n.region || !o.Has(fleet.RoleL4) && !o.Has(fleet.RoleL7) {
+		return
+	}
+	own := 0
+	for _, a := range []netip.Addr{o.Addresses.V4, o.Addresses.V6} {
+		if a.IsValid() {
+			own++
+		}
+	}
+	n.nodes.take(own, at)
+	if o.Has(fleet.RoleL7) && o.State != fleet.Disabled {
+		n.members.take(own*len(n.ways), at)
+		n.servers.take(n.plain*len(n.quic), at)
 	}
 }

@@ -50,11 +50,63 @@ func TestCheck(t *testing.T) {
 		{"fits", "198.51.100.1", "80, 443", "53", ""},
 		{"another port", "198.51.100.1", "80", "5353",
 			"services[1].pools[0].endpoints[0].address: port 5353 is none of the service's, and layer 4 does not change ports"},
-		{"addresses", list(257, "198.51.%d.%d"), "80", "53", "regions[0]: needs room for 257 VIP addresses in layer 4's tables; the limit is 256"},
-		{"ports", list(100, "198.51.%d.%d"), ports(10), "53", "regions[0]: needs room for 1100 VIPs by port in layer 4's tables; the limit is 1024"},
+		{"addresses", list(257, "198.51.%d.%d"), "80", "53", "anycast: region fra needs room for 257 VIP addresses in layer 4's tables; the limit is 256"},
+		{"ports", list(100, "198.51.%d.%d"), ports(10), "53", "services[1].ports: region fra needs room for 1100 VIPs by port in layer 4's tables; the limit is 1024"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			compiles(t, c.want, "ANYCAST", c.anycast, "WEB", c.web, "DNS", c.dns, "CHECK", "")
+		})
+	}
+}
+
+// The limits are what the tables hold, and an error names the field that goes
+// beyond them: one ring for each port and family, one place for each endpoint
+// whatever the families, one for each address of a gateway.
+func TestLimitsAreTheTables(t *testing.T) {
+	const head = `
+regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {VIPS}}]
+nodes: [NODES]
+services:
+`
+	both := `v4: [192.0.2.1], v6: ["2001:db8::1"]`
+	numbered := func(n int, format string) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = fmt.Sprintf(format, i/250, 1+i%250)
+		}
+		return strings.Join(out, ", ")
+	}
+	ports := func(n int) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = fmt.Sprint(1000 + i)
+		}
+		return strings.Join(out, ", ")
+	}
+	tcp := func(ports, endpoints string) string {
+		return "  - {service: tcp, protocol: tcp, ports: [" + ports + "], pools: [{id: main, endpoints: [" + endpoints + "]}]}\n"
+	}
+	const one = `{address: "10.9.0.1:1000"}`
+	const web = "  - {service: web, protocol: https, http3: true, ports: [443], pools: [{id: main, endpoints: [{address: '10.9.0.1:443'}]}]}\n"
+	gateways := func(n int) string {
+		return numbered(n, "{name: gw%[1]d-%[2]d, region: fra, roles: [l7], addresses: {v4: 10.1.%[1]d.%[2]d, v6: 'fd00::%[1]d:%[2]d'}}")
+	}
+	for _, c := range []struct{ name, vips, nodes, services, want string }{
+		{"512 rings", "v4: [192.0.2.1]", "", tcp(ports(512), one), ""},
+		{"513 rings", "v4: [192.0.2.1]", "", tcp(ports(513), one), "services[0].ports: region fra needs room for 513 rings in layer 4's tables; the limit is 512"},
+		{"512 rings of both families", both, "", tcp(ports(256), one), ""},
+		{"514 rings of both families", both, "", tcp(ports(257), one), "services[0].ports: region fra needs room for 514 rings in layer 4's tables; the limit is 512"},
+		{"4096 endpoints", both, "", tcp("1000", numbered(4096, `{address: "10.9.%d.%d:1000"}`)), ""},
+		{"4097 endpoints", both, "", tcp("1000", numbered(4097, `{address: "10.9.%d.%d:1000"}`)),
+			"services[0].pools[0].endpoints[4096]: region fra needs room for 4097 gateways and endpoints in layer 4's tables; the limit is 4096"},
+		{"512 gateways", both, gateways(512), web, ""},
+		{"513 gateways", both, gateways(513), web, "nodes[512]: region fra needs room for 1026 addresses of nodes with roles l4 and l7 in layer 4's tables; the limit is 1024"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := fleet.Compile([]byte(strings.NewReplacer("VIPS", c.vips, "NODES", c.nodes).Replace(head)+c.services), 0, Check)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %.300v, expected %q", err, c.want)
+			}
 		})
 	}
 }

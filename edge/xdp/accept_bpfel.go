@@ -27,6 +27,14 @@ type acceptArrivalKey struct {
 	Zero   uint32
 }
 
+type acceptAsked struct {
+	_     structs.HostLayout
+	Vip   acceptAddress
+	Port  uint16
+	Waits uint8
+	Zero  [5]uint8
+}
+
 type acceptBigRing struct {
 	_    structs.HostLayout
 	Slot [655376]uint16
@@ -74,19 +82,20 @@ type acceptDefence struct {
 }
 
 type acceptDesk struct {
-	_     structs.HostLayout
-	Word  [16]uint32
-	Data  [16]uint32
-	Next  uint32
-	Found uint32
-	Value uint32
-	Echo  uint32
-	Mss   uint16
-	Scale uint8
-	Zero  uint8
-	Isn   uint32
-	Stamp uint32
-	Zero2 uint32
+	_      structs.HostLayout
+	Word   [16]uint32
+	Data   [16]uint32
+	Next   uint32
+	Found  uint32
+	Value  uint32
+	Echo   uint32
+	Mss    uint16
+	Scale  uint8
+	Zero   uint8
+	Isn    uint32
+	Stamp  uint32
+	Zero2  uint32
+	Layout uint64
 }
 
 type acceptEndpoint struct {
@@ -115,6 +124,12 @@ type acceptEndpoint struct {
 	Zero       uint64
 }
 
+type acceptFace struct {
+	_      structs.HostLayout
+	Tag    uint32
+	Window uint32
+}
+
 type acceptFormerBigRing struct {
 	_    structs.HostLayout
 	Slot [655373]struct {
@@ -139,7 +154,8 @@ type acceptGate struct {
 	Until     uint64
 	Packets   uint64
 	Usual     uint64
-	Zero      [2]uint64
+	Fresh     uint64
+	Since     uint64
 }
 
 type acceptListRow struct {
@@ -152,8 +168,9 @@ type acceptListRow struct {
 		Root6   uint32
 		Nodes   uint32
 		Classes uint32
+		Places  uint32
 	}
-	_ [40]byte
+	_ [36]byte
 }
 
 type acceptNetwork struct {
@@ -167,8 +184,7 @@ type acceptNode struct {
 	Own4       acceptAddress
 	Own6       acceptAddress
 	Duties     uint32
-	IdleTcp    uint32
-	IdleUdp    uint32
+	Idle       [4]uint32
 	CheckFirst uint16
 	CheckLast  uint16
 	Flags      uint32
@@ -199,6 +215,11 @@ type acceptQuicConfig struct {
 	Length uint8
 	Zero   uint16
 	Key    [44]uint32
+}
+
+type acceptReply struct {
+	_      structs.HostLayout
+	Packet [2048]uint8
 }
 
 type acceptRing struct {
@@ -236,7 +257,22 @@ type acceptRules struct {
 		Ports      uint8
 		Mode       uint8
 		Families   uint8
-		Zero       [6]uint8
+		Detailed   uint8
+		Zero       [5]uint8
+	}
+	Detail [64]struct {
+		_           structs.HostLayout
+		Options     uint64
+		Places      uint64
+		Value       uint64
+		Mask        uint64
+		Offset      uint16
+		Octets      uint16
+		WindowFirst uint16
+		WindowLast  uint16
+		IdFirst     uint16
+		IdLast      uint16
+		Zero        uint32
 	}
 }
 
@@ -320,6 +356,7 @@ const (
 	acceptMapDefences          = "defences"
 	acceptMapDesks             = "desks"
 	acceptMapEndpoints         = "endpoints"
+	acceptMapFaces             = "faces"
 	acceptMapFlows             = "flows"
 	acceptMapFormerBigTemplate = "former_big_template"
 	acceptMapFormerTemplate    = "former_template"
@@ -330,8 +367,10 @@ const (
 	acceptMapNetworks          = "networks"
 	acceptMapPosts             = "posts"
 	acceptMapPurses            = "purses"
+	acceptMapQuestions         = "questions"
 	acceptMapReflectors        = "reflectors"
 	acceptMapReplies           = "replies"
+	acceptMapReplyDesks        = "reply_desks"
 	acceptMapRingTemplate      = "ring_template"
 	acceptMapRings             = "rings"
 	acceptMapRuleSets          = "rule_sets"
@@ -349,7 +388,9 @@ const (
 	acceptVarAesBox            = "aes_box"
 	acceptVarAesColumns        = "aes_columns"
 	acceptVarBtfArrivalKey     = "btf_arrival_key"
+	acceptVarBtfAsked          = "btf_asked"
 	acceptVarBtfDefendFlag     = "btf_defend_flag"
+	acceptVarBtfDetail         = "btf_detail"
 	acceptVarBtfDuty           = "btf_duty"
 	acceptVarBtfForward        = "btf_forward"
 	acceptVarBtfGateMode       = "btf_gate_mode"
@@ -362,7 +403,6 @@ const (
 	acceptVarBtfOrder          = "btf_order"
 	acceptVarBtfQuicHow        = "btf_quic_how"
 	acceptVarBtfReason         = "btf_reason"
-	acceptVarBtfReply          = "btf_reply"
 	acceptVarBtfRule           = "btf_rule"
 	acceptVarBtfSample         = "btf_sample"
 	acceptVarBtfServerKey      = "btf_server_key"
@@ -434,6 +474,7 @@ type acceptMapSpecs struct {
 	Defences          *ebpf.MapSpec `ebpf:"defences"`
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
+	Faces             *ebpf.MapSpec `ebpf:"faces"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
@@ -444,8 +485,10 @@ type acceptMapSpecs struct {
 	Networks          *ebpf.MapSpec `ebpf:"networks"`
 	Posts             *ebpf.MapSpec `ebpf:"posts"`
 	Purses            *ebpf.MapSpec `ebpf:"purses"`
+	Questions         *ebpf.MapSpec `ebpf:"questions"`
 	Reflectors        *ebpf.MapSpec `ebpf:"reflectors"`
 	Replies           *ebpf.MapSpec `ebpf:"replies"`
+	ReplyDesks        *ebpf.MapSpec `ebpf:"reply_desks"`
 	RingTemplate      *ebpf.MapSpec `ebpf:"ring_template"`
 	Rings             *ebpf.MapSpec `ebpf:"rings"`
 	RuleSets          *ebpf.MapSpec `ebpf:"rule_sets"`
@@ -467,7 +510,9 @@ type acceptVariableSpecs struct {
 	AesBox        *ebpf.VariableSpec `ebpf:"aes_box"`
 	AesColumns    *ebpf.VariableSpec `ebpf:"aes_columns"`
 	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.VariableSpec `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.VariableSpec `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.VariableSpec `ebpf:"btf_gate_mode"`
@@ -480,7 +525,6 @@ type acceptVariableSpecs struct {
 	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.VariableSpec `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
-	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
 	BtfRule       *ebpf.VariableSpec `ebpf:"btf_rule"`
 	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.VariableSpec `ebpf:"btf_server_key"`
@@ -522,6 +566,7 @@ type acceptMaps struct {
 	Defences          *ebpf.Map `ebpf:"defences"`
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
+	Faces             *ebpf.Map `ebpf:"faces"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
@@ -532,8 +577,10 @@ type acceptMaps struct {
 	Networks          *ebpf.Map `ebpf:"networks"`
 	Posts             *ebpf.Map `ebpf:"posts"`
 	Purses            *ebpf.Map `ebpf:"purses"`
+	Questions         *ebpf.Map `ebpf:"questions"`
 	Reflectors        *ebpf.Map `ebpf:"reflectors"`
 	Replies           *ebpf.Map `ebpf:"replies"`
+	ReplyDesks        *ebpf.Map `ebpf:"reply_desks"`
 	RingTemplate      *ebpf.Map `ebpf:"ring_template"`
 	Rings             *ebpf.Map `ebpf:"rings"`
 	RuleSets          *ebpf.Map `ebpf:"rule_sets"`
@@ -562,6 +609,7 @@ func (m *acceptMaps) Close() error {
 		m.Defences,
 		m.Desks,
 		m.Endpoints,
+		m.Faces,
 		m.Flows,
 		m.FormerBigTemplate,
 		m.FormerTemplate,
@@ -572,8 +620,10 @@ func (m *acceptMaps) Close() error {
 		m.Networks,
 		m.Posts,
 		m.Purses,
+		m.Questions,
 		m.Reflectors,
 		m.Replies,
+		m.ReplyDesks,
 		m.RingTemplate,
 		m.Rings,
 		m.RuleSets,
@@ -596,7 +646,9 @@ type acceptVariables struct {
 	AesBox        *ebpf.Variable `ebpf:"aes_box"`
 	AesColumns    *ebpf.Variable `ebpf:"aes_columns"`
 	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.Variable `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.Variable `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.Variable `ebpf:"btf_gate_mode"`
@@ -609,7 +661,6 @@ type acceptVariables struct {
 	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.Variable `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
-	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
 	BtfRule       *ebpf.Variable `ebpf:"btf_rule"`
 	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.Variable `ebpf:"btf_server_key"`

@@ -64,12 +64,15 @@ func (a *Addresses) Apply(w *fleet.World) error {
 		if err := bringNetworks(nl, lo, append(slices.Clone(anycast.Prefixes), regional.Prefixes...)); err != nil {
 			return err
 		}
+		if err := a.quiet(nl); err != nil {
+			a.log.Warn("VIP addresses: links may answer ARP for them", "error", err)
+		}
 		dev, err := deviceOf(nl, a.device, n.Addresses.V4, n.Addresses.V6)
 		if err != nil {
-			a.log.Warn("VIP addresses: link settings are left as they are", "error", err)
+			a.log.Warn("VIP addresses: packets that come by tunnel may be taken for spoofed", "error", err)
 			return nil
 		}
-		a.settle(dev.Attrs().Name)
+		a.loose(dev.Attrs().Name)
 		return nil
 	})
 }
@@ -94,7 +97,7 @@ func (a *Addresses) with(f func(*netlink.Handle, netlink.Link) error) error {
 		err = f(nl, lo)
 	}
 	if err != nil {
-		return fmt.Errorf("VIP addresses: %w", err)
+		return fmt.Errorf("VIP addresses: %w", lacking(err, []right{{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}}))
 	}
 	return nil
 }
@@ -160,24 +163,44 @@ func (a *Addresses) put(nl *netlink.Handle, lo netlink.Link, v netip.Addr) error
 	return nil
 }
 
-// settle has the kernel answer ARP on the device for the device's own
-// addresses alone, and take packets by whichever way they come: what a
-// balancer tunnelled enters by a device that need not lead back to the client.
-func (a *Addresses) settle(device string) {
-	for _, s := range []struct{ key, value, unless string }{
-		{"arp_ignore", "1", "1"},
-		{"arp_announce", "2", "2"},
-		{"rp_filter", "2", "0"}, // loose; the greater of it and conf.all holds
-	} {
-		path := filepath.Join("/proc/sys/net/ipv4/conf", device, s.key)
-		all := filepath.Join("/proc/sys/net/ipv4/conf/all", s.key)
-		if read(path) == s.unless && (s.key != "rp_filter" || read(all) == s.unless) {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
-			a.log.Warn("VIP addresses: a link setting could not be made", "setting", path, "value", s.value, "error", err)
+// quiet has the kernel answer ARP on each link for the link's own addresses alone,
+// and ask in their name.
+func (a *Addresses) quiet(nl *netlink.Handle) error {
+	links, err := nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		if f := l.Attrs().RawFlags; f&(unix.IFF_LOOPBACK|unix.IFF_NOARP) == 0 {
+			a.set(l.Attrs().Name, "arp_ignore", "1")
+			a.set(l.Attrs().Name, "arp_announce", "2")
 		}
 	}
+	return nil
+}
+
+// loose has the kernel take packets by whichever way they come: what a balancer
+// tunnelled enters by a device that need not lead back to the client. The greater
+// of the device's setting and that of all holds.
+func (a *Addresses) loose(device string) {
+	if read(setting(device, "rp_filter")) != "0" || read(setting("all", "rp_filter")) != "0" {
+		a.set(device, "rp_filter", "2")
+	}
+}
+
+// set makes a setting of a link, unless it is so.
+func (a *Addresses) set(device, key, value string) {
+	path := setting(device, key)
+	if read(path) == value {
+		return
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		a.log.Warn("VIP addresses: a link setting could not be made", "setting", path, "value", value, "error", err)
+	}
+}
+
+func setting(device, key string) string {
+	return filepath.Join("/proc/sys/net/ipv4/conf", device, key)
 }
 
 func read(path string) string {

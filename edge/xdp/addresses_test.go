@@ -21,6 +21,26 @@ nodes: [{name: gw, region: fra, roles: [l7], addresses: {v4: 10.0.0.2}}]
 services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: '10.9.0.1:80'}]}]}]
 `
 
+// onLo lists the addresses of a namespace's loopback device but for its own.
+func onLo(t *testing.T, ns *netns.NS) (lo netlink.Link, on []string) {
+	t.Helper()
+	lo, err := ns.Netlink().LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := ns.Netlink().AddrList(lo, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if !a.IP.IsLoopback() {
+			on = append(on, a.IPNet.String())
+		}
+	}
+	slices.Sort(on)
+	return lo, on
+}
+
 // VIPs come and go with the World; what an operator or another program put on
 // lo stays, even if it becomes one of our VIPs for a while; what a crashed run
 // has left does not.
@@ -31,28 +51,9 @@ func TestAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	on := func() []string {
-		t.Helper()
-		lo, err := ns.Netlink().LinkByName("lo")
-		if err != nil {
-			t.Fatal(err)
-		}
-		list, err := ns.Netlink().AddrList(lo, netlink.FAMILY_ALL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out []string
-		for _, a := range list {
-			if s := a.IPNet.String(); !a.IP.IsLoopback() {
-				out = append(out, s)
-			}
-		}
-		slices.Sort(out)
-		return out
-	}
 	expect := func(when string, want ...string) {
 		t.Helper()
-		if got := on(); !slices.Equal(got, want) {
+		if _, got := onLo(t, ns); !slices.Equal(got, want) {
 			t.Errorf("%s: on lo are %v, expected %v", when, got, want)
 		}
 	}
@@ -63,10 +64,7 @@ func TestAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lo, err := ns.Netlink().LinkByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lo, _ := onLo(t, ns)
 	for _, a := range []string{"10.99.0.1/32", "2001:db8:b::1/128"} { // as keepalived has them, deprecated
 		other, err := netlink.ParseAddr(a)
 		if err != nil {
@@ -98,19 +96,21 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// The node does not claim VIPs on its links by ARP, and takes packets from any
-// way.
+// The node does not claim VIPs on any of its links by ARP, and takes packets from
+// any way.
 func TestAddressesSettleTheLink(t *testing.T) {
 	testkit.Root(t)
 	r := newRegion(t, regionSpec, 1500)
 	for _, c := range []string{"net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter"} {
 		r.must(r.gw1.Sysctl(c, "1"))
 	}
+	r.must(netns.Veth(netns.End{NS: r.gw1, Dev: "other"}, netns.End{NS: r.router, Dev: "other"}, 1500))
 	a := NewAddresses("gw1", "", r.log)
 	r.must(r.gw1.Do(func() error { return a.Apply(r.world) }))
 	r.must(r.gw1.Do(func() error {
-		for key, want := range map[string]string{"arp_ignore": "1", "arp_announce": "2", "rp_filter": "2"} {
-			b, err := os.ReadFile("/proc/sys/net/ipv4/conf/eth0/" + key)
+		for key, want := range map[string]string{"eth0/arp_ignore": "1", "eth0/arp_announce": "2", "eth0/rp_filter": "2",
+			"other/arp_ignore": "1", "other/arp_announce": "2", "lo/arp_ignore": "0"} {
+			b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + key)
 			if got := strings.TrimSpace(string(b)); err != nil || got != want {
 				t.Errorf("%s is %q, %v; expected %s", key, got, err, want)
 			}

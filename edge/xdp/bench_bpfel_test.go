@@ -30,7 +30,9 @@ const (
 	benchProgNothing      = "nothing"
 	benchVarBefore        = "before"
 	benchVarBtfArrivalKey = "btf_arrival_key"
+	benchVarBtfAsked      = "btf_asked"
 	benchVarBtfDefendFlag = "btf_defend_flag"
+	benchVarBtfDetail     = "btf_detail"
 	benchVarBtfDuty       = "btf_duty"
 	benchVarBtfForward    = "btf_forward"
 	benchVarBtfGateMode   = "btf_gate_mode"
@@ -43,7 +45,6 @@ const (
 	benchVarBtfOrder      = "btf_order"
 	benchVarBtfQuicHow    = "btf_quic_how"
 	benchVarBtfReason     = "btf_reason"
-	benchVarBtfReply      = "btf_reply"
 	benchVarBtfRule       = "btf_rule"
 	benchVarBtfSample     = "btf_sample"
 	benchVarBtfServerKey  = "btf_server_key"
@@ -54,6 +55,7 @@ const (
 	benchVarLinkHeader    = "link_header"
 	benchVarRestored      = "restored"
 	benchVarSeed          = "seed"
+	benchVarSpread        = "spread"
 	benchVarWrong         = "wrong"
 )
 
@@ -117,7 +119,9 @@ type benchMapSpecs struct {
 type benchVariableSpecs struct {
 	Before        *ebpf.VariableSpec `ebpf:"before"`
 	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.VariableSpec `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.VariableSpec `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.VariableSpec `ebpf:"btf_gate_mode"`
@@ -130,7 +134,6 @@ type benchVariableSpecs struct {
 	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.VariableSpec `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
-	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
 	BtfRule       *ebpf.VariableSpec `ebpf:"btf_rule"`
 	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.VariableSpec `ebpf:"btf_server_key"`
@@ -141,6 +144,7 @@ type benchVariableSpecs struct {
 	LinkHeader    *ebpf.VariableSpec `ebpf:"link_header"`
 	Restored      *ebpf.VariableSpec `ebpf:"restored"`
 	Seed          *ebpf.VariableSpec `ebpf:"seed"`
+	Spread        *ebpf.VariableSpec `ebpf:"spread"`
 	Wrong         *ebpf.VariableSpec `ebpf:"wrong"`
 }
 
@@ -179,7 +183,9 @@ func (m *benchMaps) Close() error {
 type benchVariables struct {
 	Before        *ebpf.Variable `ebpf:"before"`
 	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.Variable `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.Variable `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.Variable `ebpf:"btf_gate_mode"`
@@ -192,7 +198,6 @@ type benchVariables struct {
 	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.Variable `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
-	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
 	BtfRule       *ebpf.Variable `ebpf:"btf_rule"`
 	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.Variable `ebpf:"btf_server_key"`
@@ -203,6 +208,7 @@ type benchVariables struct {
 	LinkHeader    *ebpf.Variable `ebpf:"link_header"`
 	Restored      *ebpf.Variable `ebpf:"restored"`
 	Seed          *ebpf.Variable `ebpf:"seed"`
+	Spread        *ebpf.Variable `ebpf:"spread"`
 	Wrong         *ebpf.Variable `ebpf:"wrong"`
 }
 

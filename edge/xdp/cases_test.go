@@ -48,6 +48,9 @@ func cases() []testCase {
 	b.addresses()
 	b.otherThanIP()
 	b.flows()
+	b.congestion()
+	b.pieces()
+	b.quotes()
 	return b.list
 }
 

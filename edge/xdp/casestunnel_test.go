@@ -91,6 +91,80 @@ func (b *caseBook) tunnelsOdd() {
 	}
 }
 
+// congestion: every ECN field inside by every one outside (RFC 6040 section 4.2).
+func (b *caseBook) congestion() {
+	names := []string{"not-ECT", "ECT(1)", "ECT(0)", "CE"}
+	for _, s := range sides {
+		for _, outer := range sides {
+			for in, inside := range names {
+				for out, outside := range names {
+					proto, h := byte(protoIPIP), ipHeader{src: "10.0.0.4", dst: "10.0.0.2", tos: byte(out)}
+					if s.v6 {
+						proto = protoIPv6
+					}
+					if outer.v6 {
+						h.src, h.dst = "fd00::4", "fd00::2"
+					}
+					h.proto = proto
+					ip := ipHeader{src: s.client, dst: s.vip, proto: protoTCP, tos: 0xb8 | byte(in)}.packet(segment(2400, 443, syn))
+					b.add(fromRouter(h.packet(ip)), "congestion/%s in %s/%s in %s", s.name, outer.name, inside, outside)
+				}
+			}
+		}
+	}
+}
+
+// pieces: what a way that is narrower than known makes of a tunnel's packet.
+func (b *caseBook) pieces() {
+	whole := sides[0].packet(protoTCP, segment(2500, 443, ack, make([]byte, 1000)...))
+	for _, from := range []struct{ name, addr string }{{"a balancer", "10.0.0.4"}, {"a stranger", "10.0.0.77"}} {
+		h := ipHeader{src: from.addr, dst: "10.0.0.2", proto: protoIPIP, id: 9, frag: 0x2000}
+		b.add(fromRouter(h.packet(whole[:504])), "pieces/from %s/first", from.name)
+		h.frag = 504 / 8
+		b.add(fromRouter(h.packet(whole[504:])), "pieces/from %s/last", from.name)
+		gue := datagram(0xc000, 6080, whole...)
+		h.proto, h.frag = protoUDP, 0x2000
+		b.add(fromRouter(h.packet(gue[:504])), "pieces/from %s/first of GUE", from.name)
+		h.frag = 504 / 8
+		b.add(fromRouter(h.packet(gue[504:])), "pieces/from %s/last of GUE", from.name)
+	}
+}
+
+// quotes: ICMPv6 errors about packets with extension headers.
+func (b *caseBook) quotes() {
+	options := func(next byte, n int) []byte {
+		var out []byte
+		for range n - 1 {
+			out = append(out, 60, 0, 1, 4, 0, 0, 0, 0)
+		}
+		return append(out, next, 0, 1, 4, 0, 0, 0, 0)
+	}
+	data := segment(443, 2600, ack, make([]byte, 40)...)
+	piece := func(offset int) []byte { return cat([]byte{protoTCP, 0}, be16(offset), []byte{0, 0, 0, 7}) }
+	for _, c := range []struct {
+		name string
+		next byte
+		body []byte
+	}{
+		{"none", protoTCP, data},
+		{"destination options", 60, cat(options(protoTCP, 1), data)},
+		{"six headers", 60, cat(options(protoTCP, 6), data)},
+		{"seven headers", 60, cat(options(protoTCP, 7), data)},
+		{"a first fragment", 44, cat(piece(1), data)},
+		{"a later fragment", 44, cat(piece(80), data)},
+		{"destination options, then a first fragment", 60, cat(options(44, 1), piece(1), data)},
+		{"half a header", 60, options(protoTCP, 1)[:4]},
+		{"no ports behind it", 60, options(protoTCP, 1)},
+		{"another protocol behind it", 60, cat(options(50, 1), data)},
+	} {
+		quoted := ipHeader{src: any6, dst: client6, proto: c.next}.packet(c.body)
+		for _, kind := range []byte{1, 2, 3} {
+			b.add(fromRouter(ipHeader{src: "2001:db8:f::1", dst: any6, proto: protoICMPv6}.packet(icmp6("2001:db8:f::1", any6, kind, 0, 1400, quoted))),
+				"quotes/%s/type %d", c.name, kind)
+		}
+	}
+}
+
 // tooBig: packets that just fit the way of 1,500 octets with a tunnel's header,
 // and those that just do not.
 func (b *caseBook) tooBig() {

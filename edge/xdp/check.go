@@ -27,6 +27,7 @@ type checker struct {
 	dial    func(ctx context.Context, way checkWay) (net.Conn, error)
 	report  func(fleet.Observation)
 	takes   func(fleet.Target, bool) // whether a gateway that answers takes SYN cookies; may be nil
+	skip    func()                   // a check was not made, for want of a port; may be nil
 	latency atomic.Int64             // smoothed, of passed checks
 }
 
@@ -74,11 +75,12 @@ func (c *checker) once(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	worst := results[0]
-	for _, r := range results[1:] {
-		if worst.err == nil && (r.err != nil || r.draining) {
-			worst = r
+	worst, made := worstOf(results)
+	if !made {
+		if c.skip != nil {
+			c.skip()
 		}
+		return
 	}
 	took := time.Since(began)
 	if worst.err == nil {
@@ -86,6 +88,22 @@ func (c *checker) once(ctx context.Context) {
 		c.latency.Store(old + (int64(took)-old)/4)
 	}
 	c.tell(worst, took)
+}
+
+// worstOf gives what counts of a check's results by its ways: a failure, else that
+// it asks for no new work. false: none failed, but a way could not be gone.
+func worstOf(results []checkResult) (worst checkResult, made bool) {
+	made = true
+	first := true
+	for _, r := range results {
+		switch {
+		case errors.Is(r.err, errNoPort):
+			made = false
+		case first || worst.err == nil && (r.err != nil || r.draining):
+			worst, first = r, false
+		}
+	}
+	return worst, made || worst.err != nil
 }
 
 func (c *checker) tell(r checkResult, took time.Duration) {

@@ -133,6 +133,28 @@ func TestWhatACheckReports(t *testing.T) {
 	})
 }
 
+// For want of a port a check is not made, which says nothing of its target.
+func TestChecksThatAreNotMade(t *testing.T) {
+	skipped := 0
+	gw := checkPlan{kind: fleet.CheckTCP, ways: make([]checkWay, 1)}
+	c := &checker{plan: gw, node: "lb", skip: func() { skipped++ },
+		dial:   func(context.Context, checkWay) (net.Conn, error) { return nil, errNoPort },
+		report: func(o fleet.Observation) { t.Errorf("reported %+v", o) }}
+	if c.once(t.Context()); skipped != 1 {
+		t.Errorf("%d checks skipped", skipped)
+	}
+	gw.ways = []checkWay{{vip: netip.MustParseAddrPort("192.0.2.1:80")}, {vip: netip.MustParseAddrPort("[2001:db8::1]:80")}}
+	got := observe(t, gw, func(_ context.Context, w checkWay) (net.Conn, error) {
+		if w.vip.Addr().Is6() {
+			return nil, errors.New("no way")
+		}
+		return nil, errNoPort
+	})
+	if got != "tcp other (no way)" {
+		t.Errorf("one of two ways is dead: reported %q", got)
+	}
+}
+
 // From a gateway's death, right after it passed a check, to the report of the
 // third failure.
 func TestThirdFailureComesWithinASecond(t *testing.T) {

@@ -40,7 +40,7 @@ type Config struct {
 	Device string // empty: the one that holds the node's own address
 	Mode   Mode   // empty: Auto
 	Key    Key    // of the flow hash; one for the region
-	Flows  int    // flows to remember, 53 octets each; 0: 1,048,576
+	Flows  int    // flows to remember, 53 octets each, 4 to MaxFlows; 0: 1,048,576
 
 	// Pins is a folder on a BPF file system where tables and program outlive the
 	// process, for the next to take up (see Detach); empty: they go with Run.
@@ -71,6 +71,9 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+// MaxFlows is how many flows a node can be told to remember.
+const MaxFlows = 1 << 26
+
 func (c *Config) complete() error {
 	if c.Node == "" {
 		return errors.New("layer 4: expected the node's name")
@@ -91,8 +94,8 @@ func (c *Config) complete() error {
 	if c.Flows == 0 {
 		c.Flows = defaultFlows
 	}
-	if c.Flows < 4 || c.Flows > 1<<26 {
-		return fmt.Errorf("layer 4: %d flows: expected 4 to %d", c.Flows, 1<<26)
+	if c.Flows < 4 || c.Flows > MaxFlows {
+		return fmt.Errorf("layer 4: %d flows: expected 4 to %d", c.Flows, MaxFlows)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -116,15 +116,29 @@ type cookies struct {
 	others []string     // the gateways that do not
 
 	keys    edgeCookieKeys // in the tables
+	until   time.Time      // so long cookies may come back, should the Spec ask for none any more
 	program string         // asked for last; empty: none
+	tried   time.Time      // then
 	at      io.Closer      // where it is; nil: nowhere
 	failed  error          // why it is not there
 	said    string         // what was last complained of
 }
 
+// attachAgain is after how long a program that could not be attached is tried again.
+const attachAgain = 10 * time.Second
+
+// late says whether a gateway takes cookies although the Spec asks for none any
+// more: those that were made before, and by balancers that do not know it yet.
+func (c *cookies) late(d *desired) bool {
+	return d.unpacks && d.cookies.Mode == fleet.CookiesOff && time.Now().Before(c.until)
+}
+
 // follow brings all in line. Errors of the tables are to be tried again; what
 // this machine cannot do is said once.
 func (c *cookies) follow(d *desired) error {
+	if d.clustered() {
+		c.until = time.Now().Add(2 * CookieEpoch)
+	}
 	err := c.roll(d)
 	why := errors.Join(c.place(d), c.setting(d))
 	c.takes.Store(d.unpacks && d.clustered() && why == nil)
@@ -148,11 +162,12 @@ func (c *cookies) works() bool { return c.said == "" }
 // roll puts the keys of now in place. A key is written only where none is in use,
 // so a packet that reads while it is written misses nothing.
 func (c *cookies) roll(d *desired) error {
-	if !d.clustered() || c.key == nil {
+	if !d.clustered() && !c.late(d) || c.key == nil {
 		return nil
 	}
 	k := cookieKeysAt(time.Now(), monotonic(), c.key)
-	if k.Key == c.keys.Key && k.Current == c.keys.Current {
+	// Until is by the wall clock, which may have been set, and else comes out alike.
+	if k.Key == c.keys.Key && k.Current == c.keys.Current && max(k.Until, c.keys.Until)-min(k.Until, c.keys.Until) < uint64(time.Second) {
 		return nil
 	}
 	if err := c.kernel.Cookies.Put(uint32(0), &k); err != nil {
@@ -173,7 +188,7 @@ func (c *cookies) place(d *desired) error {
 	want := ""
 	switch {
 	case !d.unpacks:
-	case d.clustered():
+	case d.clustered(), c.late(d) && c.key != nil:
 		want = acceptProgram
 	case d.cookies.Mode == fleet.CookiesKernel:
 		want = replyProgram
@@ -181,11 +196,11 @@ func (c *cookies) place(d *desired) error {
 	if d.clustered() && c.key == nil {
 		return errors.New("there are no keys for them")
 	}
-	if want == c.program {
+	if again := c.failed != nil && c.at == nil && time.Since(c.tried) >= attachAgain; want == c.program && !again {
 		return c.failed
 	}
 	old := c.at
-	c.program, c.at, c.failed = want, nil, nil
+	c.program, c.at, c.failed, c.tried = want, nil, nil, time.Now()
 	if want != "" {
 		c.at, c.failed = c.attach(want)
 	}
@@ -247,7 +262,7 @@ func (k *kernel) gatewayProgram(name string) (*ebpf.Program, error) {
 			Program *ebpf.Program `ebpf:"accept"`
 		}
 		if err := spec.LoadAndAssign(&o, opts); err != nil {
-			return nil, fmt.Errorf("load the program that takes cookies of the region's balancers (needs Linux 6.9 or later; without it set defence.syn_cookies.mode to kernel or off): %w", err)
+			return nil, fmt.Errorf("load the program that takes cookies of the region's balancers (needs Linux 6.9 or later; without it set defence.syn_cookies.mode to kernel or off; this is %s): %w", release(), withoutBTF(lacking(err, loading)))
 		}
 		return o.Program, nil
 	}
@@ -255,7 +270,7 @@ func (k *kernel) gatewayProgram(name string) (*ebpf.Program, error) {
 		Program *ebpf.Program `ebpf:"reply"`
 	}
 	if err := spec.LoadAndAssign(&o, opts); err != nil {
-		return nil, fmt.Errorf("load the program that answers with the kernel's cookies: %w", err)
+		return nil, fmt.Errorf("load the program that answers with the kernel's cookies: %w", lacking(err, loading))
 	}
 	return o.Program, nil
 }

@@ -9,10 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -370,119 +368,5 @@ func TestNodeSaysWhyCookiesDoNotWork(t *testing.T) {
 			}
 			eventually(t, "that they work", works)
 		})
-	}
-}
-
-// flood sends SYNs for a VIP's port from a namespace of its own as fast as can
-// be, each from another client, until it is stopped; stop gives how many there
-// were.
-func (r *region) flood(vip netip.AddrPort) (stop func() uint64) {
-	r.t.Helper()
-	const net16 = 9
-	ns, err := netns.New("flooder")
-	r.must(err)
-	r.t.Cleanup(func() { ns.Close() })
-	r.connect(ns, net16, 1500)
-	pass, err := ns.PassXDP("eth0") // live frames need a device that is ready for XDP
-	r.must(err)
-	r.t.Cleanup(func() { pass.Close() })
-	// What is sent to clients that are not there ends at the router.
-	r.must(r.router.Netlink().RouteAdd(&netlink.Route{Dst: netns.IPNet(netip.MustParsePrefix("100.64.0.0/10")), Type: unix.RTN_BLACKHOLE}))
-	frame := cat(r.mac(r.router, "to-flooder"), r.mac(ns, "eth0"), be16(0x0800),
-		sealed{ipHeader: ipHeader{src: "0.0.0.0", dst: vip.Addr().String(), frag: df}, dport: int(vip.Port()), seq: 77, flags: syn, options: synOptions}.bytes())
-	h := loadHarness(r.t, map[string]uint32{"restored": uint32(len(frame))}, frame)
-	var dev *net.Interface
-	r.must(ns.Do(func() error { dev, err = net.InterfaceByName("eth0"); return err }))
-	md := struct{ Data, End, Meta, Device, Queue, Egress uint32 }{End: uint32(len(frame)), Device: uint32(dev.Index)}
-	var over atomic.Bool
-	ended := make(chan error, 1)
-	go func() {
-		ended <- ns.Enter(func() error {
-			for !over.Load() {
-				_, err := h.Flood.Run(&ebpf.RunOptions{Data: frame, Repeat: 1 << 14, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES, Context: &md})
-				if err != nil {
-					return err
-				}
-				runtime.Gosched()
-			}
-			return nil
-		})
-	}()
-	return sync.OnceValue(func() (sent uint64) {
-		over.Store(true)
-		if err := <-ended; err != nil {
-			r.t.Errorf("flood: %v", err)
-		}
-		r.must(h.Wrong.Get(&sent))
-		return sent
-	})
-}
-
-func (r *region) mac(ns *netns.NS, dev string) []byte {
-	r.t.Helper()
-	l, err := ns.Netlink().LinkByName(dev)
-	r.must(err)
-	return l.Attrs().HardwareAddr
-}
-
-// A SYN flood as fast as it can be made ends at the balancer, while connections
-// go on that began before it, and new ones begin.
-func TestSYNFloodEndsAtTheBalancer(t *testing.T) {
-	r := newRegion(t, cookieRegion("auto", 1000), 1600)
-	lb := r.start(Native)
-	held := map[*conn]string{}
-	for _, vip := range []netip.Addr{vip4, vip6} {
-		for name, conns := range r.held(vip) {
-			for _, c := range conns {
-				held[c] = name
-			}
-		}
-	}
-	at := netip.AddrPortFrom(vip4, 80)
-	got := func() uint64 {
-		return r.nodes["gw1"].counted("pass_decapsulated") + r.nodes["gw2"].counted("pass_decapsulated")
-	}
-	stop := r.flood(at)
-	defer stop()
-	eventually(t, "an answer by cookie", func() bool { return lb.counted("tx_cookie") > 0 })
-	eventually(t, "the attack known", func() bool {
-		lb.stats.mu.Lock()
-		defer lb.stats.mu.Unlock()
-		return lb.stats.attacked["tcp/"+at.String()] && !lb.stats.attacked["tcp/"+netip.AddrPortFrom(vip6, 80).String()]
-	})
-	began, before, legal := time.Now(), got(), uint64(0)
-	opened := 0
-	for time.Since(began) < 5*time.Second {
-		for _, vip := range []netip.Addr{vip4, vip6} {
-			name, err := r.connectTo(vip).ask()
-			if err != nil {
-				t.Fatalf("a new connection to %s: %q, %v", vip, name, err)
-			}
-			opened++
-		}
-		for c, want := range held {
-			if name, err := c.ask(); err != nil || name != want {
-				t.Fatalf("an old connection: %q, %v; expected %s", name, err, want)
-			}
-			legal++
-		}
-	}
-	took := time.Since(began)
-	reached := got() - before
-	sent := stop()
-	t.Logf("%d SYNs in %s, %d answered; %d connections opened, %d questions on old ones; %d packets reached a gateway",
-		sent, took.Round(time.Millisecond), lb.counted("tx_cookie"), opened, legal, reached)
-	// A question takes 4 packets of the client's at most, a connection as many and
-	// a handshake; checks of the gateways, 14 a second with 8 each, come besides.
-	allowed := 4*legal + 8*uint64(opened) + uint64(took.Seconds()*14*8*2) + sent/100
-	if reached > allowed {
-		t.Errorf("%d packets reached a gateway, expected at most %d", reached, allowed)
-	}
-	if n := lb.counted("tx_cookie"); n < sent/2 {
-		t.Errorf("%d of %d SYNs were answered", n, sent)
-	}
-	// Of packets on old connections, which are more than before, a few may be lost.
-	if n := lb.counted("drop_no_cookie") + lb.counted("drop_bad_checksum"); n*100 > 2*legal {
-		t.Errorf("%d legal packets were dropped, of %d or more", n, 2*legal)
 	}
 }

@@ -33,6 +33,10 @@ func BenchmarkProgramDefended(b *testing.B) {
 		}
 		return strings.Join(out, ", ")
 	}
+	var details []string // that look into each packet, and do not match
+	for i := range 8 {
+		details = append(details, fmt.Sprintf(`{name: d%d, match: {protocol: tcp, window: 65535, tcp_options: none, payload: "%d:00"}}`, i, i))
+	}
 	tunnel := fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack)))
 	for _, c := range []struct{ name, section string }{
 		{"nothing", "{static: false}"},
@@ -41,6 +45,7 @@ func BenchmarkProgramDefended(b *testing.B) {
 		{"rules=1", "{static: false, rules: [" + rules(1) + "]}"},
 		{"rules=8", "{static: false, rules: [" + rules(8) + "]}"},
 		{"rules=48", "{static: false, rules: [" + rules(48) + "]}"},
+		{"details=8", "{static: false, rules: [" + strings.Join(details, ", ") + "]}"},
 		{"per_source", "{static: false, limits: {per_source: 1000000}}"},
 		{"per_vip", "{static: false, limits: {per_vip: 100000000}}"},
 		{"sampling=1000", "{static: false, sampling: {rate: 1000}}"},

@@ -20,6 +20,8 @@ func FuzzDefence(f *testing.F) {
     - {name: a, match: {length: 900-65535}, mode: count}
     - {name: b, match: {protocol: tcp, flags: "syn,!ack", port: 443, ttl: 1-10}}
     - {name: c, match: {fragment: later}, mode: rate, rate: 1000000}
+    - {name: d, match: {protocol: tcp, window: 0-65000, tcp_options: "mss,nop,nop,nop,nop", payload: "3:0102/0f0f"}}
+    - {name: e, match: {source_country: FR, ip_id: 0-9}}
   limits: {per_source: 1000000, per_vip: 100000000}
   sampling: {rate: 1, per_second: 100000}`)
 	for _, p := range [][]byte{

@@ -56,7 +56,7 @@ func (m *machine) defend(t testing.TB, section string) {
 	t.Helper()
 	spec := worldOf(t, programSpec+"defence: "+section+"\n").Snapshot.Spec
 	s := newShield(func() (geo.Source, error) { return world, nil }, func() {})
-	if err := s.apply(spec.Defence, append(valid(m.want.own4, m.want.own6), m.want.addresses...)); err != nil {
+	if err := s.apply(spec.Defence, m.want.ours()); err != nil {
 		t.Fatal(err)
 	}
 	m.guard = s.guard.Load()
@@ -142,6 +142,30 @@ func TestMartians(t *testing.T) {
 	}
 	m.defend(t, `{static: false}`)
 	m.expect(t, []packetCase{{"not asked for", tcpFrom("127.0.0.1", 0), "tx_tunnel"}})
+}
+
+// Networks of VIPs are VIPs: nothing comes from them, and rules and limits may be
+// for them.
+func TestNetworksAreDefendedToo(t *testing.T) {
+	spec := strings.NewReplacer(`v6: ["2001:db8:a::1"]}`, `v6: ["2001:db8:a::1"], prefixes: [198.51.100.16/28, "2001:db8:b::/64"]}`,
+		"protocol: udp, ports: [53], forwarding: l2_dsr", "protocol: udp, ports: [53]").Replace(programSpec)
+	m := newMachine(t, spec, "lb", Roles{L4: true})
+	to := func(src, dst string) []byte {
+		return ipHeader{src: src, dst: dst, proto: protoUDP}.packet(datagram(5000, 53))
+	}
+	m.defend(t, "{rules: [{name: r, match: {vip: 198.51.100.16/29}}]}")
+	m.expect(t, []packetCase{
+		{"from one of them", tcpFrom("198.51.100.31", syn), "drop_martian"},
+		{"from one of them, IPv6", tcpFrom("2001:db8:b::77", syn), "drop_martian"},
+		{"from behind it", tcpFrom("198.51.100.32", syn), "tx_tunnel"},
+		{"a rule for a part of it", to(client4, "198.51.100.23"), "drop_rule"},
+		{"the rest of it", to(client4, "198.51.100.24"), "tx_tunnel"},
+	})
+	m.defend(t, "{limits: {per_vip: 2}}")
+	m.expect(t, []packetCase{
+		{"1 to the network", to(client4, "198.51.100.17"), "tx_tunnel"}, {"2", to(client4, "198.51.100.18"), "tx_tunnel"},
+		{"3: the network has one limit", to(client4, "198.51.100.19"), "drop_vip_limit"},
+	})
 }
 
 func TestReflectionPorts(t *testing.T) {

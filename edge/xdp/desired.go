@@ -35,6 +35,19 @@ type keeping struct {
 	ramp     time.Duration // over which a member that joins gets its share; 0: at once
 }
 
+// idleHalf is how long a flow is kept of which only a SYN was seen, or a datagram
+// of which only the first fragment was, if not shorter.
+const idleHalf = time.Minute
+
+// idle gives after how many seconds a flow is forgotten: of TCP, of others, and of
+// each of which only the beginning was seen.
+func (k *keeping) idle() (out [4]uint32) {
+	for i, d := range []time.Duration{k.tcp, k.udp, min(k.tcp, idleHalf), min(k.udp, idleHalf)} {
+		out[i] = uint32(d / time.Second)
+	}
+	return out
+}
+
 // frontend is one VIP as the program looks it up.
 type frontend struct {
 	addr    netip.Addr
@@ -213,6 +226,15 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 // own gives the node's own addresses, to compare.
 func (d *desired) own() [2]netip.Addr { return [2]netip.Addr{d.own4, d.own6} }
 
+// ours are the networks that no client is in: the node's own addresses, and VIPs.
+func (d *desired) ours() []netip.Prefix {
+	out := slices.Clone(d.networks)
+	for _, a := range append(valid(d.own4, d.own6), d.addresses...) {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
 func valid(addrs ...netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsValid() })
 }
@@ -294,6 +316,11 @@ func (p *planner) group(s *fleet.Service, v4 bool, port uint16) int {
 // family or, where it or this node has none, by the other.
 func (p *planner) gateways(f fleet.Forwarding, v4 bool) []member {
 	var out []member
+	if f == fleet.L2DSR && p.d.unpacks {
+		// A frame does not say that it was balanced before: two nodes that balance
+		// and unpack, and do not agree on the ring, would send it to and fro.
+		f = fleet.IPIP
+	}
 	for _, n := range p.snap.NodesWith(p.node.Region, fleet.RoleL7) {
 		has4 := n.Addresses.V4.IsValid() && p.d.own4.IsValid()
 		has6 := n.Addresses.V6.IsValid() && p.d.own6.IsValid()

@@ -4,7 +4,8 @@
 //
 // One program serves a device, whatever the node's roles (see bpf/). With role
 // l4 it balances: VIP, flow table or Maglev ring, endpoint, then a tunnel (IPv4
-// or IPv6 in either) or the endpoint's MAC address, and out by the same device.
+// or IPv6 in either) or the endpoint's MAC address, and out by the device that
+// the route to the endpoint says.
 // With role l7 it unpacks what the region's balancers send, so that the kernel
 // sees the client's packet at the VIP, which [Addresses] puts on the loopback
 // device; replies go straight to the client. Everything else passes.

@@ -27,6 +27,14 @@ type edgeArrivalKey struct {
 	Zero   uint32
 }
 
+type edgeAsked struct {
+	_     structs.HostLayout
+	Vip   edgeAddress
+	Port  uint16
+	Waits uint8
+	Zero  [5]uint8
+}
+
 type edgeBigRing struct {
 	_    structs.HostLayout
 	Slot [655376]uint16
@@ -80,19 +88,35 @@ const (
 )
 
 type edgeDesk struct {
-	_     structs.HostLayout
-	Word  [16]uint32
-	Data  [16]uint32
-	Next  uint32
-	Found uint32
-	Value uint32
-	Echo  uint32
-	Mss   uint16
-	Scale uint8
-	Zero  uint8
-	Isn   uint32
-	Stamp uint32
-	Zero2 uint32
+	_      structs.HostLayout
+	Word   [16]uint32
+	Data   [16]uint32
+	Next   uint32
+	Found  uint32
+	Value  uint32
+	Echo   uint32
+	Mss    uint16
+	Scale  uint8
+	Zero   uint8
+	Isn    uint32
+	Stamp  uint32
+	Zero2  uint32
+	Layout uint64
+}
+
+type edgeDetail struct {
+	_           structs.HostLayout
+	Options     uint64
+	Places      uint64
+	Value       uint64
+	Mask        uint64
+	Offset      uint16
+	Octets      uint16
+	WindowFirst uint16
+	WindowLast  uint16
+	IdFirst     uint16
+	IdLast      uint16
+	Zero        uint32
 }
 
 type edgeDuty uint32
@@ -127,6 +151,12 @@ type edgeEndpoint struct {
 	Device     uint32
 	Who        uint64
 	Zero       uint64
+}
+
+type edgeFace struct {
+	_      structs.HostLayout
+	Tag    uint32
+	Window uint32
 }
 
 type edgeFlow struct {
@@ -170,7 +200,8 @@ type edgeGate struct {
 	Until     uint64
 	Packets   uint64
 	Usual     uint64
-	Zero      [2]uint64
+	Fresh     uint64
+	Since     uint64
 }
 
 type edgeGateMode uint32
@@ -190,12 +221,13 @@ type edgeListHead struct {
 	Root6   uint32
 	Nodes   uint32
 	Classes uint32
+	Places  uint32
 }
 
 type edgeListRow struct {
 	_    structs.HostLayout
 	Head edgeListHead
-	_    [40]byte
+	_    [36]byte
 }
 
 type edgeMode uint32
@@ -217,8 +249,7 @@ type edgeNode struct {
 	Own4       edgeAddress
 	Own6       edgeAddress
 	Duties     uint32
-	IdleTcp    uint32
-	IdleUdp    uint32
+	Idle       [4]uint32
 	CheckFirst uint16
 	CheckLast  uint16
 	Flags      uint32
@@ -292,44 +323,45 @@ const (
 	edgeReasonDROP_TOO_BIG         edgeReason = 14
 	edgeReasonDROP_UNTRUSTED       edgeReason = 15
 	edgeReasonDROP_BAD_INNER       edgeReason = 16
-	edgeReasonDROP_NO_ROOM         edgeReason = 17
-	edgeReasonDROP_NO_NEIGHBOUR    edgeReason = 18
-	edgeReasonDROP_REPLY           edgeReason = 19
-	edgeReasonDROP_REPLY_FULL      edgeReason = 20
-	edgeReasonDROP_BOGUS_FLAGS     edgeReason = 21
-	edgeReasonDROP_MARTIAN         edgeReason = 22
-	edgeReasonDROP_REFLECTED       edgeReason = 23
-	edgeReasonDROP_BLOCKED         edgeReason = 24
-	edgeReasonDROP_BLOCKED_COUNTRY edgeReason = 25
-	edgeReasonDROP_BLOCKED_ASN     edgeReason = 26
-	edgeReasonDROP_RULE            edgeReason = 27
-	edgeReasonDROP_RULE_RATE       edgeReason = 28
-	edgeReasonDROP_SOURCE_LIMIT    edgeReason = 29
-	edgeReasonDROP_VIP_LIMIT       edgeReason = 30
-	edgeReasonDROP_BAD_CHECKSUM    edgeReason = 31
-	edgeReasonDROP_NO_COOKIE       edgeReason = 32
-	edgeReasonFLOW_SAFE            edgeReason = 33
-	edgeReasonFLOW_HIT             edgeReason = 34
-	edgeReasonFLOW_NEW             edgeReason = 35
-	edgeReasonFLOW_UNKNOWN         edgeReason = 36
-	edgeReasonFLOW_MOVED           edgeReason = 37
-	edgeReasonFLOW_EVICTED         edgeReason = 38
-	edgeReasonFLOW_FRAGMENT        edgeReason = 39
-	edgeReasonFLOW_FRAGMENT_ROW    edgeReason = 40
-	edgeReasonFLOW_QUIC            edgeReason = 41
-	edgeReasonCHANCE_MINE          edgeReason = 42
-	edgeReasonCHANCE_NONE          edgeReason = 43
-	edgeReasonCOOKIE_VALID         edgeReason = 44
-	edgeReasonCOOKIE_STRANGER      edgeReason = 45
-	edgeReasonCOOKIE_ACCEPTED      edgeReason = 46
-	edgeReasonCOOKIE_REFUSED       edgeReason = 47
-	edgeReasonREASONS              edgeReason = 48
+	edgeReasonDROP_CONGESTED       edgeReason = 17
+	edgeReasonDROP_NO_ROOM         edgeReason = 18
+	edgeReasonDROP_NO_NEIGHBOUR    edgeReason = 19
+	edgeReasonDROP_REPLY           edgeReason = 20
+	edgeReasonDROP_REPLY_FULL      edgeReason = 21
+	edgeReasonDROP_UNASKED         edgeReason = 22
+	edgeReasonDROP_BOGUS_FLAGS     edgeReason = 23
+	edgeReasonDROP_MARTIAN         edgeReason = 24
+	edgeReasonDROP_REFLECTED       edgeReason = 25
+	edgeReasonDROP_BLOCKED         edgeReason = 26
+	edgeReasonDROP_BLOCKED_COUNTRY edgeReason = 27
+	edgeReasonDROP_BLOCKED_ASN     edgeReason = 28
+	edgeReasonDROP_RULE            edgeReason = 29
+	edgeReasonDROP_RULE_RATE       edgeReason = 30
+	edgeReasonDROP_SOURCE_LIMIT    edgeReason = 31
+	edgeReasonDROP_VIP_LIMIT       edgeReason = 32
+	edgeReasonDROP_BAD_CHECKSUM    edgeReason = 33
+	edgeReasonDROP_NO_COOKIE       edgeReason = 34
+	edgeReasonDROP_CHANCE_LIMIT    edgeReason = 35
+	edgeReasonFLOW_SAFE            edgeReason = 36
+	edgeReasonFLOW_HIT             edgeReason = 37
+	edgeReasonFLOW_NEW             edgeReason = 38
+	edgeReasonFLOW_UNKNOWN         edgeReason = 39
+	edgeReasonFLOW_MOVED           edgeReason = 40
+	edgeReasonFLOW_EVICTED         edgeReason = 41
+	edgeReasonFLOW_FRAGMENT        edgeReason = 42
+	edgeReasonFLOW_FRAGMENT_ROW    edgeReason = 43
+	edgeReasonFLOW_QUIC            edgeReason = 44
+	edgeReasonCHANCE_MINE          edgeReason = 45
+	edgeReasonCHANCE_NONE          edgeReason = 46
+	edgeReasonCOOKIE_VALID         edgeReason = 47
+	edgeReasonCOOKIE_STRANGER      edgeReason = 48
+	edgeReasonCOOKIE_ACCEPTED      edgeReason = 49
+	edgeReasonCOOKIE_REFUSED       edgeReason = 50
+	edgeReasonREASONS              edgeReason = 51
 )
 
 type edgeReply struct {
 	_      structs.HostLayout
-	Len    uint32
-	Zero   uint32
 	Packet [2048]uint8
 }
 
@@ -364,14 +396,16 @@ type edgeRule struct {
 	Ports      uint8
 	Mode       uint8
 	Families   uint8
-	Zero       [6]uint8
+	Detailed   uint8
+	Zero       [5]uint8
 }
 
 type edgeRules struct {
-	_     structs.HostLayout
-	Count uint32
-	Zero  uint32
-	Rule  [64]edgeRule
+	_      structs.HostLayout
+	Count  uint32
+	Zero   uint32
+	Rule   [64]edgeRule
+	Detail [64]edgeDetail
 }
 
 type edgeSample struct {
@@ -467,6 +501,7 @@ const (
 	edgeMapDefences          = "defences"
 	edgeMapDesks             = "desks"
 	edgeMapEndpoints         = "endpoints"
+	edgeMapFaces             = "faces"
 	edgeMapFlows             = "flows"
 	edgeMapFormerBigTemplate = "former_big_template"
 	edgeMapFormerTemplate    = "former_template"
@@ -477,8 +512,10 @@ const (
 	edgeMapNetworks          = "networks"
 	edgeMapPosts             = "posts"
 	edgeMapPurses            = "purses"
+	edgeMapQuestions         = "questions"
 	edgeMapReflectors        = "reflectors"
 	edgeMapReplies           = "replies"
+	edgeMapReplyDesks        = "reply_desks"
 	edgeMapRingTemplate      = "ring_template"
 	edgeMapRings             = "rings"
 	edgeMapRuleSets          = "rule_sets"
@@ -496,7 +533,9 @@ const (
 	edgeVarAesBox            = "aes_box"
 	edgeVarAesColumns        = "aes_columns"
 	edgeVarBtfArrivalKey     = "btf_arrival_key"
+	edgeVarBtfAsked          = "btf_asked"
 	edgeVarBtfDefendFlag     = "btf_defend_flag"
+	edgeVarBtfDetail         = "btf_detail"
 	edgeVarBtfDuty           = "btf_duty"
 	edgeVarBtfForward        = "btf_forward"
 	edgeVarBtfGateMode       = "btf_gate_mode"
@@ -509,7 +548,6 @@ const (
 	edgeVarBtfOrder          = "btf_order"
 	edgeVarBtfQuicHow        = "btf_quic_how"
 	edgeVarBtfReason         = "btf_reason"
-	edgeVarBtfReply          = "btf_reply"
 	edgeVarBtfRule           = "btf_rule"
 	edgeVarBtfSample         = "btf_sample"
 	edgeVarBtfServerKey      = "btf_server_key"
@@ -581,6 +619,7 @@ type edgeMapSpecs struct {
 	Defences          *ebpf.MapSpec `ebpf:"defences"`
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
+	Faces             *ebpf.MapSpec `ebpf:"faces"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
@@ -591,8 +630,10 @@ type edgeMapSpecs struct {
 	Networks          *ebpf.MapSpec `ebpf:"networks"`
 	Posts             *ebpf.MapSpec `ebpf:"posts"`
 	Purses            *ebpf.MapSpec `ebpf:"purses"`
+	Questions         *ebpf.MapSpec `ebpf:"questions"`
 	Reflectors        *ebpf.MapSpec `ebpf:"reflectors"`
 	Replies           *ebpf.MapSpec `ebpf:"replies"`
+	ReplyDesks        *ebpf.MapSpec `ebpf:"reply_desks"`
 	RingTemplate      *ebpf.MapSpec `ebpf:"ring_template"`
 	Rings             *ebpf.MapSpec `ebpf:"rings"`
 	RuleSets          *ebpf.MapSpec `ebpf:"rule_sets"`
@@ -614,7 +655,9 @@ type edgeVariableSpecs struct {
 	AesBox        *ebpf.VariableSpec `ebpf:"aes_box"`
 	AesColumns    *ebpf.VariableSpec `ebpf:"aes_columns"`
 	BtfArrivalKey *ebpf.VariableSpec `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.VariableSpec `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.VariableSpec `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.VariableSpec `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.VariableSpec `ebpf:"btf_duty"`
 	BtfForward    *ebpf.VariableSpec `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.VariableSpec `ebpf:"btf_gate_mode"`
@@ -627,7 +670,6 @@ type edgeVariableSpecs struct {
 	BtfOrder      *ebpf.VariableSpec `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.VariableSpec `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.VariableSpec `ebpf:"btf_reason"`
-	BtfReply      *ebpf.VariableSpec `ebpf:"btf_reply"`
 	BtfRule       *ebpf.VariableSpec `ebpf:"btf_rule"`
 	BtfSample     *ebpf.VariableSpec `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.VariableSpec `ebpf:"btf_server_key"`
@@ -669,6 +711,7 @@ type edgeMaps struct {
 	Defences          *ebpf.Map `ebpf:"defences"`
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
+	Faces             *ebpf.Map `ebpf:"faces"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
@@ -679,8 +722,10 @@ type edgeMaps struct {
 	Networks          *ebpf.Map `ebpf:"networks"`
 	Posts             *ebpf.Map `ebpf:"posts"`
 	Purses            *ebpf.Map `ebpf:"purses"`
+	Questions         *ebpf.Map `ebpf:"questions"`
 	Reflectors        *ebpf.Map `ebpf:"reflectors"`
 	Replies           *ebpf.Map `ebpf:"replies"`
+	ReplyDesks        *ebpf.Map `ebpf:"reply_desks"`
 	RingTemplate      *ebpf.Map `ebpf:"ring_template"`
 	Rings             *ebpf.Map `ebpf:"rings"`
 	RuleSets          *ebpf.Map `ebpf:"rule_sets"`
@@ -709,6 +754,7 @@ func (m *edgeMaps) Close() error {
 		m.Defences,
 		m.Desks,
 		m.Endpoints,
+		m.Faces,
 		m.Flows,
 		m.FormerBigTemplate,
 		m.FormerTemplate,
@@ -719,8 +765,10 @@ func (m *edgeMaps) Close() error {
 		m.Networks,
 		m.Posts,
 		m.Purses,
+		m.Questions,
 		m.Reflectors,
 		m.Replies,
+		m.ReplyDesks,
 		m.RingTemplate,
 		m.Rings,
 		m.RuleSets,
@@ -743,7 +791,9 @@ type edgeVariables struct {
 	AesBox        *ebpf.Variable `ebpf:"aes_box"`
 	AesColumns    *ebpf.Variable `ebpf:"aes_columns"`
 	BtfArrivalKey *ebpf.Variable `ebpf:"btf_arrival_key"`
+	BtfAsked      *ebpf.Variable `ebpf:"btf_asked"`
 	BtfDefendFlag *ebpf.Variable `ebpf:"btf_defend_flag"`
+	BtfDetail     *ebpf.Variable `ebpf:"btf_detail"`
 	BtfDuty       *ebpf.Variable `ebpf:"btf_duty"`
 	BtfForward    *ebpf.Variable `ebpf:"btf_forward"`
 	BtfGateMode   *ebpf.Variable `ebpf:"btf_gate_mode"`
@@ -756,7 +806,6 @@ type edgeVariables struct {
 	BtfOrder      *ebpf.Variable `ebpf:"btf_order"`
 	BtfQuicHow    *ebpf.Variable `ebpf:"btf_quic_how"`
 	BtfReason     *ebpf.Variable `ebpf:"btf_reason"`
-	BtfReply      *ebpf.Variable `ebpf:"btf_reply"`
 	BtfRule       *ebpf.Variable `ebpf:"btf_rule"`
 	BtfSample     *ebpf.Variable `ebpf:"btf_sample"`
 	BtfServerKey  *ebpf.Variable `ebpf:"btf_server_key"`

@@ -55,20 +55,21 @@ func (f Flow) String() string {
 
 // Explanation says what the tables as they are now do with a flow's packets.
 type Explanation struct {
-	Flow    string  `json:"flow"`
-	VIP     string  `json:"vip,omitempty"`     // as the metrics have it; empty: the flow is for none
-	Service string  `json:"service,omitempty"` // one of those there
-	Ring    string  `json:"ring,omitempty"`
-	Hash    string  `json:"hash,omitempty"` // 64 bits, hexadecimal
-	Slot    int     `json:"slot"`
-	Slots   int     `json:"slots,omitempty"`
-	Safe    bool    `json:"safe"`               // the ring alone says where the flow is
-	Owner   *Place  `json:"owner,omitempty"`    // of the slot
-	Former  []Place `json:"former,omitempty"`   // owners of the slot, the newest first
-	Record  *Record `json:"record,omitempty"`   // in the flow table
-	GoesTo  *Place  `json:"goes_to,omitempty"`  // where a packet goes that does not begin a connection
-	BeginAt *Place  `json:"begin_at,omitempty"` // where one goes that does
-	Reason  string  `json:"reason"`             // in words
+	Flow    string   `json:"flow"`
+	VIP     string   `json:"vip,omitempty"`     // as the metrics have it; empty: the flow is for none
+	Service string   `json:"service,omitempty"` // one of those there
+	Ring    string   `json:"ring,omitempty"`
+	Hash    string   `json:"hash,omitempty"` // 64 bits, hexadecimal
+	Slot    int      `json:"slot"`
+	Slots   int      `json:"slots,omitempty"`
+	Safe    bool     `json:"safe"`               // the ring alone says where the flow is
+	Owner   *Place   `json:"owner,omitempty"`    // of the slot
+	Former  []Place  `json:"former,omitempty"`   // owners of the slot, the newest first
+	Record  *Record  `json:"record,omitempty"`   // in the flow table
+	GoesTo  *Place   `json:"goes_to,omitempty"`  // where a packet goes that does not begin a connection
+	BeginAt *Place   `json:"begin_at,omitempty"` // where one goes that does
+	Rules   []string `json:"rules,omitempty"`    // of the defence that a packet may meet, with their modes
+	Reason  string   `json:"reason"`             // in words
 }
 
 // Place is an endpoint and the way to it.
@@ -78,6 +79,7 @@ type Place struct {
 	Forwarding string `json:"forwarding"`         // local, ipip, gue, l2_dsr
 	Outer      string `json:"outer,omitempty"`    // of a tunnel: IPv4 or IPv6
 	NextHop    string `json:"next_hop,omitempty"` // MAC address; empty: not known
+	Device     int    `json:"device,omitempty"`   // index of the one to leave by, where that is not layer 4's
 	MTU        int    `json:"mtu,omitempty"`      // of the way; 0: not known
 	Fits       int    `json:"fits,omitempty"`     // the longest IP packet of a client that goes there in one piece
 	TakesNew   bool   `json:"takes_new"`          // flows
@@ -149,10 +151,7 @@ func (x *explainer) explain() error {
 	if vip.Flags&uint8(edgeVipFlagVIP_QUIC) != 0 {
 		e.Reason += "; but a packet of QUIC goes to the gateway that its connection id names, if it names one"
 	}
-	if why := x.guard.stops(x.flow.Client.Addr()); why != "" {
-		e.GoesTo, e.Reason = nil, "the defence drops what comes from "+x.flow.Client.Addr().String()+" ("+why+"); without it: "+e.Reason
-	}
-	return nil
+	return x.defended(vip)
 }
 
 // vip finds the VIP as the program does. Without one the explanation says so.
@@ -291,6 +290,7 @@ func (x *explainer) place(index uint16) (*Place, error) {
 	if r.NextHop.Set != 0 {
 		p.NextHop = net.HardwareAddr(r.NextHop.Octet[:]).String()
 	}
+	p.Device = int(r.Device)
 	return p, nil
 }
 
@@ -318,6 +318,9 @@ func (x *explainer) record(hash uint64) (*Place, error) {
 	limit := x.want.keep.tcp
 	if f.Owner&flowUDP != 0 {
 		limit = x.want.keep.udp
+	}
+	if f.Owner&flowHalf != 0 {
+		limit = min(limit, idleHalf)
 	}
 	index, generation := uint16(f.Owner>>16)&slotEndpoint, uint16(f.Owner)
 	x.e.Record = &Record{Idle: int(idle), Expired: idle > uint32(limit/time.Second)}
@@ -417,6 +420,7 @@ func placeNames(list []Place) []string {
 const (
 	slotEndpoint = 0x1fff
 	flowUDP      = 0x20000000
+	flowHalf     = 0x40000000
 	flowPlaces   = 8 // buckets in which a flow may stand
 	synAgain     = 10
 	flowMix      = 0x9e3779b97f4a7c15

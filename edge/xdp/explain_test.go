@@ -215,3 +215,43 @@ func TestChangesBySpecs(t *testing.T) {
 		t.Errorf("one more: %+v", c)
 	}
 }
+
+// What the defence may do with a flow's packets is said too.
+func TestExplainKnowsTheDefence(t *testing.T) {
+	m, _ := newCookieMachine(t, cookieSpec("always", 1), "lb", Roles{L4: true})
+	m.defend(t, `
+  block: {prefixes: [203.0.113.64/26]}
+  rules:
+    - {name: web, match: {protocol: tcp, port: 443, flags: "syn,!ack"}, mode: count}
+    - {name: elsewhere, match: {protocol: tcp, port: 80}}
+    - {name: neighbours, match: {source: 203.0.113.0/28}, mode: rate, rate: 100}
+    - {name: strangers, match: {source: 192.0.2.0/24}}
+    - {name: six, match: {source: "::/0"}}
+    - {name: datagrams, match: {protocol: udp}}`)
+	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {})}
+	l.guard.guard.Store(m.guard)
+	l.orders.Store(&map[memberKey]order{})
+	l.tables.show(m.kernel, m.want)
+	explain := func(client string) *Explanation {
+		t.Helper()
+		f, err := ParseFlow("tcp", client+":5000", any4+":443")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := l.Explain(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	e := explain(client4)
+	if got := strings.Join(e.Rules, ", "); got != "web (count), neighbours (rate)" || e.GoesTo == nil {
+		t.Errorf("rules %s: %+v", got, e)
+	}
+	if !strings.Contains(e.Reason, "a SYN is answered with a cookie") {
+		t.Errorf("no word of cookies: %s", e.Reason)
+	}
+	if e := explain("203.0.113.70"); e.GoesTo != nil || !strings.Contains(e.Reason, "drop blocked") {
+		t.Errorf("a blocked client: %+v", e)
+	}
+}

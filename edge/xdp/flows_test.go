@@ -140,3 +140,123 @@ func TestFlowsBehindAFullBucketAreFound(t *testing.T) {
 		t.Errorf("the flow was not found: %v", reasons)
 	}
 }
+
+// known gives a TCP flow's hash, from a port of client4's to any4's port 443.
+func known(port uint16) uint64 {
+	salt := Key{7}.salt(frontend{addr: netip.MustParseAddr(any4), port: 443, proto: protoTCP})
+	return Key{7}.flowHash(netip.AddrPortFrom(netip.MustParseAddr(client4), port), salt)
+}
+
+// bucketOf gives the nth bucket of a hash.
+func (m *machine) bucketOf(hash, n uint64) uint32 {
+	return uint32(uint64(uint32(hash+n*flowMix)) * uint64(m.Flows.MaxEntries()) >> 32)
+}
+
+// ages makes a flow's record older.
+func (m *machine) ages(t *testing.T, hash uint64, seconds uint32) {
+	t.Helper()
+	for n := range uint64(flowPlaces) {
+		var b edgeBucket
+		if err := m.Flows.Lookup(m.bucketOf(hash, n), &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Way {
+			if f := &b.Way[i]; f.Owner != 0 && f.hash() == hash {
+				f.Seen -= seconds
+				if err := m.Flows.Put(m.bucketOf(hash, n), &b); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+		}
+	}
+	t.Fatal("the flow is not in the table")
+}
+
+// What only SYNs have made is forgotten after a minute; the first other packet
+// makes it a flow like any other.
+func TestSYNsAloneAreSoonForgotten(t *testing.T) {
+	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
+	send := func(port uint16, flags byte) string {
+		_, _, reasons := m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(int(port), 443, flags))))
+		return reasons[0]
+	}
+	for i, c := range []struct {
+		flags []byte // sent before it ages
+		want  string // of an ACK then
+	}{
+		{[]byte{syn}, "flow_new"}, {[]byte{syn, syn, syn}, "flow_new"}, {[]byte{syn, rst}, "flow_new"}, {[]byte{syn, rst | ack}, "flow_new"},
+		{[]byte{syn, ack}, "flow_hit"}, {[]byte{syn, 1 | ack}, "flow_hit"}, {[]byte{ack}, "flow_hit"}, {[]byte{syn, ack, syn}, "flow_hit"},
+	} {
+		port := uint16(5000 + i)
+		for _, f := range c.flags {
+			send(port, f)
+		}
+		m.ages(t, known(port), 59)
+		if f, err := m.findFlow(known(port)); err != nil || f.Owner&flowHalf != 0 != (c.want == "flow_new") {
+			t.Errorf("flags %x: %+v, %v", c.flags, f, err)
+		}
+		m.ages(t, known(port), 3)
+		if got := send(port, ack); got != c.want {
+			t.Errorf("flags %x, and an ACK 62 s later: %s, expected %s", c.flags, got, c.want)
+		}
+	}
+	datagram := ipHeader{src: client4, dst: any4, proto: protoTCP, id: 9, frag: 0x2000}.packet(segment(7000, 443, ack, make([]byte, 28)...))
+	later := fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP, id: 9, frag: 6}.packet(make([]byte, 8)))
+	m.send(t, fromRouter(datagram))
+	salt := m.rec.vips[edgeVipKey{Addr: toAddress(netip.MustParseAddr(any4)), Proto: protoTCP}].Salt
+	first := Key{7}.siphash(0, 0xffff<<32|0xcb007105, salt^(9<<17|1<<16))
+	if _, _, got := m.send(t, later); got[0] != "flow_fragment" {
+		t.Errorf("a later fragment: %v", got)
+	}
+	m.ages(t, first, 62)
+	if _, _, got := m.send(t, later); got[0] != "flow_fragment_row" {
+		t.Errorf("a later fragment, 62 s later: %v", got)
+	}
+}
+
+// Where a flow needs room, one of which only the SYN was seen goes for it, though
+// it is the newest and stands in another bucket; the others stay.
+func TestSYNsAloneGoFirst(t *testing.T) {
+	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
+	m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack))))
+	whole, err := m.findFlow(known(5000))
+	if err != nil || whole == nil {
+		t.Fatal(whole, err)
+	}
+	const half, newest = 3, 2 // bucket, way
+	for n := range uint64(flowPlaces) {
+		var b edgeBucket
+		for i := range b.Way {
+			f := *whole
+			f.Seen -= uint32(100 + i)
+			if n == half && i == newest {
+				f.Seen, f.Owner = whole.Seen, f.Owner|flowHalf
+			}
+			f.Tag = (n<<8 | uint64(i)) ^ uint64(f.Owner)*flowMix // of other flows
+			b.Way[i] = f
+		}
+		if err := m.Flows.Put(m.bucketOf(known(5001), n), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, reasons := m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5001, 443, syn))))
+	if !slices.Contains(reasons, "flow_evicted") {
+		t.Fatalf("%v", reasons)
+	}
+	for n := range uint64(flowPlaces) {
+		var b edgeBucket
+		if err := m.Flows.Lookup(m.bucketOf(known(5001), n), &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Way {
+			want := n<<8 | uint64(i)
+			if n == half && i == newest {
+				want = known(5001)
+			}
+			if got := b.Way[i].hash(); got != want {
+				t.Errorf("bucket %d, way %d: %x, expected %x", n, i, got, want)
+			}
+		}
+	}
+}

@@ -271,28 +271,48 @@ func TestClientsLearnTheTunnelsMTU(t *testing.T) {
 // Nodes that do both balance among themselves: what a neighbour sent is not
 // balanced again, and what falls on the node itself goes to its own kernel.
 func TestNodesWithBothRoles(t *testing.T) {
-	spec := strings.ReplaceAll(regionSpec, "roles: [l7]", "roles: [l4, l7]")
-	spec = strings.ReplaceAll(spec, "  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.7.1.2, v6: \"fd07:1::2\"}}\n", "")
-	r := newRegion(t, spec, 1600)
-	var nodes []*Layer4
-	for _, ns := range []*netns.NS{r.gw1, r.gw2} {
-		nodes = append(nodes, r.run(ns, Config{Roles: Roles{L4: true, L7: true}, Health: newTrackers()}))
-		r.serve(ns)
+	both := strings.ReplaceAll(regionSpec, "roles: [l7]", "roles: [l4, l7]")
+	both = strings.ReplaceAll(both, "  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.7.1.2, v6: \"fd07:1::2\"}}\n", "")
+	for _, c := range []struct {
+		forwarding, spec string
+		link             bool // all on one
+		via              []string
+	}{
+		{"ipip", both, false, []string{"10.7.2.2", "10.7.3.2"}},
+		{"l2_dsr", onOneLink(both), true, []string{"10.7.1.3", "10.7.1.4"}},
+	} {
+		t.Run(c.forwarding, func(t *testing.T) {
+			r := newRegion(t, c.spec, 1600)
+			if c.link {
+				r.bridge(map[*netns.NS]int{r.lb: 2, r.gw1: 3, r.gw2: 4})
+			}
+			var nodes []*Layer4
+			for _, ns := range []*netns.NS{r.gw1, r.gw2} {
+				nodes = append(nodes, r.run(ns, Config{Roles: Roles{L4: true, L7: true}, Health: newTrackers()}))
+				r.serve(ns)
+			}
+			for i, via := range c.via {
+				ring := "gateways/" + c.forwarding + "/v4"
+				eventually(t, "ready", func() bool { return nodes[i].Ready() == nil && nodes[i].ringMembers(ring) == 2 })
+				r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr(via)))
+				r.reachesBoth(vip4)
+			}
+		})
 	}
-	for i, via := range []string{"10.7.2.2", "10.7.3.2"} {
-		eventually(t, "ready", func() bool { return nodes[i].Ready() == nil && nodes[i].ringMembers("gateways/ipip/v4") == 2 })
-		r.must(r.router.AddRoute(netip.PrefixFrom(vip4, 32), netip.MustParseAddr(via)))
-		r.reachesBoth(vip4)
-	}
+}
+
+// onOneLink has a Spec's web service use L2 DSR, with the nodes' addresses as
+// bridge gives them.
+func onOneLink(spec string) string {
+	return strings.NewReplacer("protocol: http", "protocol: http\n    forwarding: l2_dsr",
+		"10.7.2.2", "10.7.1.3", "fd07:2::2", "fd07:1::3", "10.7.3.2", "10.7.1.4", "fd07:3::2", "fd07:1::4").Replace(spec)
 }
 
 // L2 DSR: balancer and gateways on one link, no tunnel.
 func TestL2DSR(t *testing.T) {
 	for _, mode := range []Mode{Native, Generic} {
 		t.Run(string(mode), func(t *testing.T) {
-			spec := strings.NewReplacer("protocol: http", "protocol: http\n    forwarding: l2_dsr",
-				"10.7.2.2", "10.7.1.3", "fd07:2::2", "fd07:1::3", "10.7.3.2", "10.7.1.4", "fd07:3::2", "fd07:1::4").Replace(regionSpec)
-			r := newRegion(t, spec, 1500)
+			r := newRegion(t, onOneLink(regionSpec), 1500)
 			r.bridge(map[*netns.NS]int{r.lb: 2, r.gw1: 3, r.gw2: 4})
 			r.start(mode)
 			for _, vip := range []netip.Addr{vip4, vip6} {
@@ -310,7 +330,7 @@ func TestL2DSR(t *testing.T) {
 func (r *region) bridge(leaves map[*netns.NS]int) {
 	r.t.Helper()
 	nl := r.router.Netlink()
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", MTU: 1500}}
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 	r.must(nl.LinkAdd(br))
 	for leaf := range leaves {
 		port, err := nl.LinkByName("to-" + leaf.Name)

@@ -15,14 +15,14 @@ import (
 	"meridian/edge/quiclb"
 )
 
-// Sizes of the program's tables: twice the limits of a Spec. A test compares
-// them with the maps.
+// Sizes of the program's tables: twice the limits of a Spec, but for rings. A test
+// compares them with the maps.
 const (
 	maxVIPs      = 2 * maglev.MaxVIPs
 	maxAddresses = 2 * maglev.MaxAddresses
-	maxRings     = 2 * maglev.MaxRings
+	maxRings     = maglev.MaxRings
 	maxEndpoints = 2 * maglev.MaxEndpoints
-	maxBalancers = 2 * 2 * maglev.MaxBalancers // by family; of gateways too
+	maxBalancers = 2 * maglev.MaxNodes
 )
 
 // guePort is the UDP port of tunnels by GUE (IANA), as GUE_PORT there.
@@ -50,7 +50,7 @@ var _ tables = (*kernel)(nil)
 // what right or feature is missing.
 func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("layer 4: lift the limit on locked memory: %w", err)
+		return nil, fmt.Errorf("layer 4: lift the limit on locked memory: %w", unable(err))
 	}
 	spec, err := loadEdge()
 	if err != nil {
@@ -83,7 +83,7 @@ func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 		err = spec.LoadAndAssign(&k.edgeObjects, opts) // a flow table of another size
 	}
 	if err != nil {
-		return nil, fmt.Errorf("layer 4: load the programs (needs CAP_BPF and CAP_NET_ADMIN, Linux 6.1 or later): %w", err)
+		return nil, fmt.Errorf("layer 4: load the programs (which takes Linux 6.1; this is %s): %w", release(), unable(err))
 	}
 	return k, nil
 }

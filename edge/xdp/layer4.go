@@ -26,11 +26,14 @@ type Layer4 struct {
 	stats    *stats
 
 	tables window
+	pins   pins // what Run found usable
 
 	mu    sync.Mutex
 	ready error // nil: can serve
 
 	orders  atomic.Pointer[map[memberKey]order] // what the tables hold
+	members atomic.Pointer[[]memberStatus]      // of the rings in the tables
+	sockets atomic.Pointer[netlink.Handle]      // nil: the kernel tells of none; to be used while looking at the tables
 	stamped atomic.Uint32                       // of one connection in so many arrivals are noted; 0: of none
 	takes   atomic.Bool                         // this gateway takes SYN cookies
 }
@@ -48,6 +51,7 @@ func New(cfg Config) (*Layer4, error) {
 	}
 	l.guard = newShield(cfg.Geo, func() { poke(l.kick) })
 	l.orders.Store(&map[memberKey]order{})
+	l.members.Store(new([]memberStatus))
 	return l, nil
 }
 
@@ -70,7 +74,7 @@ func (l *Layer4) Apply(w *fleet.World) error {
 			return fmt.Errorf("layer 4: node %q: %w", l.cfg.Node, err)
 		}
 	}
-	if err := l.guard.apply(w.Snapshot.Spec.Defence, append(valid(d.own4, d.own6), d.addresses...)); err != nil {
+	if err := l.guard.apply(w.Snapshot.Spec.Defence, d.ours()); err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}
 	l.want.Store(d)
@@ -139,9 +143,17 @@ func poke(c chan struct{}) {
 // Run waits for the first World and for the node's own address, attaches, and
 // keeps tables and checks in line until ctx ends; then it detaches. Everything
 // that it opens belongs to the network namespace of the goroutine that calls
-// it. It may be called again after it returned.
+// it. It may be called again after it returned. Errors among others: ErrUnable;
+// ErrClaimed where another process that runs has the same Pins.
 func (l *Layer4) Run(ctx context.Context) error {
 	defer l.setReady(errNotAttached)
+	if l.pins = pins(l.cfg.Pins).usable(l.cfg.Log); l.pins != "" {
+		release, err := Claim(string(l.pins))
+		if err != nil {
+			return fmt.Errorf("layer 4: tables that outlive the process: %w; end that, or give this one other pins", err)
+		}
+		defer release()
+	}
 	s, err := l.first(ctx)
 	for s != nil && err == nil {
 		var next *session

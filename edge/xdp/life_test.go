@@ -3,13 +3,17 @@ package xdp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"meridian/internal/testkit"
@@ -107,8 +111,39 @@ func TestRunSaysWhyItCannotAttach(t *testing.T) {
 	r.must(err)
 	r.must(second.Apply(r.world))
 	err = r.gw1.Enter(func() error { return second.Run(context.Background()) })
-	if err == nil || !strings.Contains(err.Error(), "attach to eth0") {
+	if err == nil || !strings.Contains(err.Error(), "attach to eth0 in native mode") || !strings.Contains(err.Error(), "the program of another edge is there (id ") {
 		t.Errorf("a second one on the device: %v, expected that it cannot attach", err)
+	}
+}
+
+// Another program at the device is named, whatever its mode and ours; and stays.
+func TestAnotherProgramAtTheDevice(t *testing.T) {
+	r := newRegion(t, regionSpec, 1500)
+	other, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "firewall", Type: ebpf.XDP,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}}) // XDP_PASS
+	r.must(err)
+	defer other.Close()
+	info, err := other.Info()
+	r.must(err)
+	id, _ := info.ID()
+	eth0, err := r.gw1.Netlink().LinkByName("eth0")
+	r.must(err)
+	want := fmt.Sprintf("the XDP program firewall is there (id %d), and layer 4 shares a device with none: take that off first (ip link set dev eth0 xdp off", id)
+	for _, theirs := range []int{nl.XDP_FLAGS_DRV_MODE, nl.XDP_FLAGS_SKB_MODE} {
+		r.must(r.gw1.Do(func() error { return netlink.LinkSetXdpFdWithFlags(eth0, other.FD(), theirs) }))
+		for _, mode := range []Mode{Auto, Native, Generic} {
+			l, err := New(Config{Node: "gw1", Roles: Roles{L7: true}, Mode: mode})
+			r.must(err)
+			r.must(l.Apply(r.world))
+			err = r.gw1.Enter(func() error { return l.Run(t.Context()) })
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("theirs is attached by %d, ours to be in mode %s: %v", theirs, mode, err)
+			}
+		}
+		if attachedTo(t, r.gw1, "eth0") == "" {
+			t.Error("the other program is gone")
+		}
+		r.must(r.gw1.Do(func() error { return netlink.LinkSetXdpFdWithFlags(eth0, -1, theirs) }))
 	}
 }
 
@@ -159,7 +194,10 @@ func TestOwnAddressMayChange(t *testing.T) {
 // the old session stays and serves; it follows when the address is back.
 func TestOldSessionStaysUntilTheNewAddressIsThere(t *testing.T) {
 	r := newRegion(t, regionSpec, 1600)
-	lb := r.start(Native)
+	r.start(Native)
+	r.stop["lb"]()
+	lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: Native, Health: newTrackers(), Pins: pinned(t)})
+	eventually(t, "ready", func() bool { return lb.Ready() == nil })
 	next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.7.1.9", "fd07:1::2", "fd07:1::9").Replace(regionSpec))
 	d, err := plan(next, "lb", Roles{L4: true})
 	r.must(err)
@@ -182,6 +220,52 @@ func TestOldSessionStaysUntilTheNewAddressIsThere(t *testing.T) {
 		own, _ := lb.ownInTables()
 		return lb.Ready() == nil && own == netip.MustParseAddr("10.7.1.9")
 	})
+}
+
+// An own address at another device takes the program there, and what is kept is that
+// at the new one; where another program has the device, the old one stays at its
+// own, and outlives the process there.
+func TestProgramMovesToAnotherDevice(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		t.Run(fmt.Sprintf("taken=%v", taken), func(t *testing.T) {
+			r := newRegion(t, regionSpec, 1600)
+			r.start(Native)
+			r.stop["lb"]()
+			lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: Native, Health: newTrackers(), Pins: pinned(t)})
+			eventually(t, "ready", func() bool { return lb.Ready() == nil })
+			r.must(netns.Veth(netns.End{NS: r.lb, Dev: "other", Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/24")}},
+				netns.End{NS: r.router, Dev: "other"}, 1500))
+			if taken {
+				pass, err := r.lb.PassXDP("other")
+				r.must(err)
+				defer pass.Close()
+			}
+			next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.8.0.2", `, v6: "fd07:1::2"`, "").Replace(regionSpec))
+			r.must(r.lb.Do(func() error { return lb.Apply(next) }))
+			at, off := "other", "eth0"
+			if taken {
+				at, off = "eth0", "other"
+				eventually(t, "a reason", func() bool {
+					err := lb.Ready()
+					return err != nil && strings.Contains(err.Error(), "the old one stays in use") && strings.Contains(err.Error(), "shares a device with none")
+				})
+				if _, err := r.post(vip4, 1000); err != nil {
+					t.Errorf("by the old session: %v", err)
+				}
+			} else {
+				eventually(t, "the program at the other device", func() bool {
+					return attachedTo(t, r.lb, "other") == Native && attachedTo(t, r.lb, "eth0") == ""
+				})
+			}
+			r.stop["lb"]()
+			if got := attachedTo(t, r.lb, at); got != Native {
+				t.Errorf("after the end the program is attached to %s in mode %q", at, got)
+			}
+			if got := attachedTo(t, r.lb, off); (got != "") != taken {
+				t.Errorf("after the end a program is attached to %s in mode %q", off, got)
+			}
+		})
+	}
 }
 
 // A machine's network may come up after the program.
@@ -230,6 +314,7 @@ func TestMetrics(t *testing.T) {
 		"meridian_l4_attached mode=native":                        1,
 		"meridian_l4_ring_members group=echo/7/v6":                2,
 		"meridian_l4_ring_members group=gateways/ipip/v4":         2,
+		"meridian_l4_members group=gateways/ipip/v4 state=active": 2,
 		"meridian_l4_reconcile_failures_total":                    0,
 		"meridian_l4_packets_total reason=untrusted verdict=drop": 0,
 	} {
@@ -285,7 +370,7 @@ func TestWays(t *testing.T) {
 		}
 	}
 	if h := w.hop(other); h.known || h.mtu != 0 {
-		t.Errorf("way to an address behind another device: %+v", h)
+		t.Errorf("way to an address of this machine: %+v", h)
 	}
 	managed := func() int {
 		list, err := r.lb.Netlink().NeighList(eth0.Attrs().Index, netlink.FAMILY_ALL)

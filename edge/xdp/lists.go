@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	listRow     = 64 // octets of struct list_row
-	listAllowed = 1  // LIST_ALLOWED of bpf/consts.h
+	listRow     = 64  // octets of struct list_row
+	listAllowed = 1   // LIST_ALLOWED of bpf/consts.h
+	listPlaces  = 128 // LIST_PLACES there
 )
 
 // listOctets are what the program finds for each class of sources.
@@ -25,6 +26,14 @@ var listOctets = map[geo.Class]uint8{
 	defence.BlockedASN:     uint8(edgeReasonDROP_BLOCKED_ASN),
 }
 
+// listOctet is what the program finds for a class.
+func listOctet(c geo.Class) uint8 {
+	if c >= defence.Named {
+		return listPlaces + uint8(c-defence.Named)
+	}
+	return listOctets[c]
+}
+
 // listWriter lays a table out in rows.
 type listWriter struct {
 	layout geo.Layout
@@ -33,8 +42,9 @@ type listWriter struct {
 }
 
 // listRows gives a table as bpf/lists.h reads it: where all is, the roots, the
-// nodes, and the classes, one octet for each block and then for each leaf.
-func listRows(t *geo.Table) []byte {
+// nodes, and the classes, one octet for each block and then for each leaf; and
+// the places of classes.
+func listRows(t *defence.Table) []byte {
 	w := listWriter{layout: t.Layout(0, 0)}
 	l := &w.layout
 	w.nodes4, w.blocks = uint32(len(l.V4.Nodes)), uint32(len(l.Blocks))
@@ -44,13 +54,18 @@ func listRows(t *geo.Table) []byte {
 	head.Root6, out = uint32(len(out)/4), w.root(out, &l.V6, w.nodes4)
 	head.Nodes, out = uint32(len(out)/listRow), w.nodes(out)
 	head.Classes, out = uint32(len(out)/listRow), w.classes(out)
-	for i, v := range []uint32{head.Bits4, head.Bits6, head.Root4, head.Root6, head.Nodes, head.Classes} {
+	head.Places = uint32(len(out) / listRow)
+	for _, places := range t.Places {
+		out = binary.NativeEndian.AppendUint64(out, places)
+	}
+	out = wholeRows(out)
+	for i, v := range []uint32{head.Bits4, head.Bits6, head.Root4, head.Root6, head.Nodes, head.Classes, head.Places} {
 		binary.NativeEndian.PutUint32(out[4*i:], v)
 	}
 	return out
 }
 
-func (w *listWriter) octet(block uint32) uint8 { return listOctets[w.layout.Blocks[block].Class()] }
+func (w *listWriter) octet(block uint32) uint8 { return listOctet(w.layout.Blocks[block].Class()) }
 
 // root writes a family's root: what is divided no further as its class.
 func (w *listWriter) root(out []byte, x *geo.Index, firstNode uint32) []byte {
@@ -103,7 +118,7 @@ func (w *listWriter) classes(out []byte) []byte {
 func wholeRows(b []byte) []byte { return append(b, make([]byte, -len(b)&(listRow-1))...) }
 
 // setLists puts a table of classes in place of the last one, whole.
-func (k *kernel) setLists(t *geo.Table) error {
+func (k *kernel) setLists(t *defence.Table) error {
 	rows := listRows(t)
 	spec := k.specs[edgeMapLists].Copy()
 	spec.MaxEntries = uint32(len(rows) / listRow)

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"meridian/geo"
+	"meridian/edge/defence"
 )
 
 // mirror writes the program's tables and keeps what they hold, for a reference.
@@ -19,7 +19,7 @@ type mirror struct {
 func newMirror(k *kernel, key Key) mirror {
 	return mirror{k, &reference{key: key, balancers: map[netip.Addr]bool{}, vips: map[edgeVipKey]edgeVip{},
 		endpoints: map[uint16]edgeEndpoint{}, rings: map[uint32]ringTable{}, networks: map[netip.Prefix]bool{}, servers: map[edgeServerKey]uint16{}, has: func(*refPacket) bool { return false },
-		flows: map[uint64]refFlow{}, errors: map[uint32]int{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
+		flows: map[uint64]refFlow{}, errors: map[refBudget]int{}, passes: map[uint32]int{}, asked: map[uint32]edgeAsked{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
 }
 
 func (m mirror) setNode(n edgeNode) error {
@@ -85,7 +85,7 @@ func (m mirror) dropNetwork(p netip.Prefix) error {
 	return m.kernel.dropNetwork(p)
 }
 
-func (m mirror) setLists(t *geo.Table) error {
+func (m mirror) setLists(t *defence.Table) error {
 	m.ref.lists = t
 	return m.kernel.setLists(t)
 }
@@ -95,9 +95,14 @@ func (m mirror) setReflectors(ports []uint16) error {
 	return m.kernel.setReflectors(ports)
 }
 
-func (m mirror) setRules(rules []edgeRule) error {
+func (m mirror) setRules(rules *edgeRules) error {
 	m.ref.rules = rules
 	return m.kernel.setRules(rules)
+}
+
+func (m mirror) setAsked(port uint32, a edgeAsked) error {
+	m.ref.asked[port] = a
+	return m.kernel.setAsked(port, a)
 }
 
 func (m mirror) clearTraffic(index uint32) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,9 +35,12 @@ type OfflineConfig struct {
 	Key   Key                        // of the flow hash; another than the region's gives other slots
 	QUIC  []quiclb.Config            // how connection ids are read; none: QUIC goes by its addresses and ports
 	Geo   func() (geo.Source, error) // for the Spec's defence; nil: there is none
-	Flows int                        // flows to remember; 0: as Config's
-	MTU   int                        // of the way to every endpoint, octets; 0: 1500
-	Down  []string                   // names of gateways and addresses of endpoints that are down; all others may live
+	// CookieKey gives the key of SYN cookies in an epoch, as Config's; nil: there
+	// are none, and no SYN is answered.
+	CookieKey func(epoch int64) Key
+	Flows     int      // flows to remember; 0: as Config's
+	MTU       int      // of the way to every endpoint, octets; 0: 1500
+	Down      []string // names of gateways and addresses of endpoints that are down; all others may live
 }
 
 // Outcome is what became of a packet.
@@ -87,7 +91,7 @@ func (o *Offline) fill(cfg OfflineConfig) error {
 		index[a] = uint32(i)
 	}
 	shield := newShield(cfg.Geo, func() {})
-	err := shield.apply(cfg.World.Snapshot.Spec.Defence, append(valid(o.want.own4, o.want.own6), o.want.addresses...))
+	err := shield.apply(cfg.World.Snapshot.Spec.Defence, o.want.ours())
 	if err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}
@@ -107,8 +111,24 @@ func (o *Offline) fill(cfg OfflineConfig) error {
 	if err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}
+	if err := o.bake(cfg.CookieKey); err != nil {
+		return fmt.Errorf("layer 4: %w", err)
+	}
 	if o.counts, err = o.kernel.counters(); err != nil {
 		return fmt.Errorf("layer 4: %w", err)
+	}
+	return nil
+}
+
+// bake puts the keys of SYN cookies of now in place, for good.
+func (o *Offline) bake(key func(epoch int64) Key) error {
+	if key == nil || !o.want.clustered() {
+		return nil
+	}
+	k := cookieKeysAt(time.Now(), monotonic(), key)
+	k.Until = math.MaxUint64
+	if err := o.kernel.Cookies.Put(uint32(0), &k); err != nil {
+		return fmt.Errorf("write the keys of SYN cookies: %w", err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -43,19 +44,33 @@ func (p pins) usable(log *slog.Logger) pins {
 	return ""
 }
 
-// check makes a folder and says why it cannot be used.
+// check makes a folder and says why it cannot be used. Where there is no BPF file
+// system it leaves nothing behind.
 func (p pins) check(dir string) error {
+	if err := onBPF(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("layer 4: tables that outlive the process: %w", err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("layer 4: %s: %w", dir, err)
-	}
-	if fs.Type != bpfFSMagic {
-		return fmt.Errorf("layer 4: %s is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)", p)
-	}
 	return unix.Access(dir, unix.W_OK)
+}
+
+// onBPF says why a folder is not, or would not be, on a BPF file system.
+func onBPF(dir string) error {
+	var fs unix.Statfs_t
+	for at := dir; ; at = filepath.Dir(at) {
+		err := unix.Statfs(at, &fs)
+		switch {
+		case errors.Is(err, unix.ENOENT) && at != filepath.Dir(at):
+			continue
+		case err != nil:
+			return fmt.Errorf("layer 4: %s: %w", at, err)
+		case fs.Type != bpfFSMagic:
+			return fmt.Errorf("layer 4: %s is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)", dir)
+		}
+		return nil
+	}
 }
 
 // prepare has the tables of spec kept, and gives the options to load it by.
@@ -103,7 +118,7 @@ func (p pins) forgetFlows(spec *ebpf.CollectionSpec) error {
 func (p pins) link() string { return filepath.Join(string(p), "link") }
 
 // attached gives the link that an earlier process left at this device; nil:
-// there is none.
+// there is none, or one at another device, which stays until keep.
 func (p pins) attached(device int) (link.Link, error) {
 	if p == "" {
 		return nil, nil
@@ -119,25 +134,38 @@ func (p pins) attached(device int) (link.Link, error) {
 	if err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == device {
 		return l, nil
 	}
-	// At another device, or at one that is gone.
-	return nil, errors.Join(err, l.Unpin(), l.Close())
+	return nil, errors.Join(err, l.Close())
 }
 
-// keep has the link outlive the process, and lets go of tables of other layouts.
-func (p pins) keep(l link.Link, spec string) error {
+// keep has the link outlive the process, in place of one at another device, and
+// lets go of tables of other layouts. fresh says that it was not kept before.
+func (p pins) keep(l link.Link, spec string, fresh bool) error {
 	if p == "" {
 		return nil
+	}
+	if fresh {
+		if err := os.Remove(p.link()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("let go of the program at another device: %w", err)
+		}
 	}
 	if err := l.Pin(p.link()); err != nil {
 		return fmt.Errorf("keep the program at its device: %w", err)
 	}
+	return p.forget(func(layout string) bool { return layout != spec })
+}
+
+// layoutForm is what the folders of tables are called.
+var layoutForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// forget lets go of the tables of some layouts.
+func (p pins) forget(which func(layout string) bool) error {
 	entries, err := os.ReadDir(string(p))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, e := range entries {
-		if e.IsDir() && e.Name() != spec {
+		if e.IsDir() && layoutForm.MatchString(e.Name()) && which(e.Name()) {
 			errs = append(errs, os.RemoveAll(filepath.Join(string(p), e.Name())))
 		}
 	}
@@ -145,17 +173,36 @@ func (p pins) keep(l link.Link, spec string) error {
 }
 
 // Detach takes the program off its device and lets go of the tables that were
-// kept in the folder. Nothing there is no error.
-func Detach(folder string) error {
-	l, err := link.LoadPinnedLink(pins(folder).link(), nil)
+// kept in the folder, and gives the device's number; 0: no program was there.
+// Nothing there is no error. Errors: the folder is on no BPF file system; a process
+// that runs has it (ErrClaimed).
+func Detach(folder string) (device int, err error) {
+	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err := onBPF(folder); err != nil {
+		return 0, err
+	}
+	release, err := Claim(folder)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	p := pins(folder)
+	l, err := link.LoadPinnedLink(p.link(), nil)
 	if err == nil {
-		err = errors.Join(l.Unpin(), l.Close())
+		if info, ierr := l.Info(); ierr == nil && info.XDP() != nil {
+			device = int(info.XDP().Ifindex)
+		}
+		err = errors.Join(l.Unpin(), l.Detach(), l.Close()) // off, whoever else holds the link
+	} else if errors.Is(err, os.ErrNotExist) {
+		err = nil
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("detach: %w", err)
+	if err = errors.Join(err, p.forget(func(string) bool { return true })); err != nil {
+		return device, fmt.Errorf("detach: %w", err)
 	}
-	if err := os.RemoveAll(folder); err != nil {
-		return fmt.Errorf("detach: %w", err)
+	if err := os.Remove(folder); err != nil && !errors.Is(err, unix.ENOTEMPTY) { // what is not ours stays
+		return device, fmt.Errorf("detach: %w", err)
 	}
-	return nil
+	return device, nil
 }

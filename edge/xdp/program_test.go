@@ -300,9 +300,23 @@ func TestUnpackedIsNotBalancedAgain(t *testing.T) {
 	})
 }
 
-// A reply to a check is taken off; anything like it passes.
+// A reply to a check is taken off, and what only looks like one is dropped if it
+// comes in a VIP's name; anything else passes.
 func TestCheckReplies(t *testing.T) {
-	newMachine(t, programSpec, "lb", Roles{L4: true}).check(t, replyFixtures())
+	m := newMachine(t, programSpec, "lb", Roles{L4: true})
+	m.ask(t, any4, 443, 61000)
+	m.ask(t, any6, 443, 61999)
+	m.check(t, replyFixtures())
+}
+
+// ask has a port of the checks wait for a VIP's TCP port.
+func (m *machine) ask(t *testing.T, vip string, at, port uint16) {
+	t.Helper()
+	a := netip.MustParseAddr(vip)
+	i, ok := checkPort(a.Is6(), false, port)
+	if err := m.setAsked(i, edgeAsked{Vip: toAddress(a), Port: swap16(at), Waits: 1}); err != nil || !ok {
+		t.Fatal(err, ok)
+	}
 }
 
 // replyFixtures are packets that come back from members, or seem to.
@@ -315,7 +329,10 @@ func replyFixtures() []fixture {
 		{"IPv6", reply(any6, "fd00::1", 443, 61999), "drop", nil, "drop_reply"},
 		{"a port that is not the checks'", reply(any4, "10.0.0.1", 443, 60999), "pass", nil, "pass_other"},
 		{"not from a VIP", reply("10.0.0.2", "10.0.0.1", 443, 61000), "pass", nil, "pass_other"},
-		{"not from a service", reply(any4, "10.0.0.1", 444, 61000), "pass", nil, "pass_other"},
+		{"from another port than was asked", reply(any4, "10.0.0.1", 444, 61000), "drop", nil, "drop_unasked"},
+		{"to a port that waits for nobody", reply(any4, "10.0.0.1", 443, 61001), "drop", nil, "drop_unasked"},
+		{"of IPv6, to a port that waits for IPv4", reply(any6, "fd00::1", 443, 61000), "drop", nil, "drop_unasked"},
+		{"of UDP, to a port that waits for TCP", fromRouter(ipHeader{src: any4, dst: "10.0.0.1", proto: protoUDP}.packet(datagram(443, 61000))), "drop", nil, "drop_unasked"},
 		{"not to this node", reply(any4, "10.0.0.5", 443, 61000), "pass", nil, "pass_other"},
 	}
 }

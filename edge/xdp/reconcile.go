@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -36,6 +37,7 @@ type hop struct {
 	known       bool   // else mac and source mean nothing
 	onLink      bool   // it is the address itself
 	mtu         uint16 // of the whole way as far as the kernel knows; 0: not known
+	device      uint32 // to leave by; 0: layer 4's own
 }
 
 // inputs are all that the tables' contents depend on.
@@ -43,6 +45,7 @@ type inputs struct {
 	want  *desired
 	state func(fleet.Target) fleet.State
 	takes func(fleet.Target) bool // SYN cookies, of a gateway; nil: all do
+	late  bool                    // take SYN cookies that were made before the Spec said to make none
 	hop   func(netip.Addr) hop
 	guard *guard // nil: none
 	now   time.Time
@@ -71,6 +74,11 @@ type reconciler struct {
 	next  time.Time               // when a ring is to change by itself; zero: not
 
 	untaken []string // gateways that take no SYN cookies, so that none are made
+	late    bool     // as in the inputs of the last run
+
+	members []memberStatus                 // of the last run
+	seen    map[memberKey]memberSince      // since when each has been as it is
+	room    struct{ rings, endpoints int } // that the tables have
 
 	swaps uint64 // rings put in place, ever
 }
@@ -84,12 +92,14 @@ type ringEntry struct {
 }
 
 func newReconciler(t tables, key Key) *reconciler {
-	return &reconciler{
+	r := &reconciler{
 		tables: t, key: key,
 		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
 		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
 		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}, since: map[memberKey]time.Time{},
 	}
+	r.room.rings, r.room.endpoints = maxRings, maxEndpoints-1
+	return r
 }
 
 // reconcile brings the tables in line, in an order that shows no half state to
@@ -110,6 +120,8 @@ func (r *reconciler) reconcile(in inputs) error {
 			r.next = next
 		}
 	}
+	r.late = in.late
+	r.look(in, choices)
 	return r.write(in, r.wantRecords(in, choices), choices)
 }
 
@@ -151,6 +163,7 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 	}{
 		{"defence", func() error { return r.writeDefence(g) }},
 		{"node", func() error { return r.writeNode(d, g) }},
+		{"room", func() error { return r.makeRoom(d, records) }},
 		{"balancers", func() error { return r.writeBalancers(d) }},
 		{"endpoints", func() error { return r.raise(records) }},
 		{"rings", func() error { return r.writeRings(in, choices) }},
@@ -173,7 +186,7 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 
 func (r *reconciler) writeNode(d *desired, g *guard) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
-		IdleTcp: uint32(d.keep.tcp / time.Second), IdleUdp: uint32(d.keep.udp / time.Second),
+		Idle:    d.keep.idle(),
 		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate), Stamped: uint32(d.keep.stamp)}
 	if len(d.networks) > 0 {
 		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)
@@ -184,7 +197,7 @@ func (r *reconciler) writeNode(d *desired, g *guard) error {
 	if d.unpacks {
 		n.Duties |= uint32(edgeDutyDUTY_DECAPSULATE)
 	}
-	if d.unpacks && d.clustered() {
+	if d.unpacks && d.clustered() || r.late {
 		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
 	}
 	if d.gateMode() != edgeGateModeGATE_NONE {
@@ -231,6 +244,7 @@ func (r *reconciler) dropBalancers(d *desired) error {
 func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edgeEndpoint {
 	out := map[memberKey]edgeEndpoint{}
 	for gi, g := range in.want.groups {
+		takes := choices[gi].takes()
 		for mi, m := range g.members {
 			e := edgeEndpoint{Addr: toAddress(m.key.addr), How: uint8(m.key.how), Outer: outerOf(m.key.addr), Who: m.key.who()}
 			if m.key.gue {
@@ -240,12 +254,12 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 			if choices[gi].keep[mi] || out[m.key].Keeps == 1 {
 				e.Keeps = 1
 			}
-			if slices.Contains(choices[gi].ring, mi) || out[m.key].Takes == 1 {
+			if takes[mi] || out[m.key].Takes == 1 {
 				e.Takes = 1
 			}
 			if m.key.how != edgeForwardFORWARD_LOCAL && m.key.how != edgeForwardFORWARD_NONE {
 				h := in.hop(m.key.addr)
-				e.Mtu = h.mtu
+				e.Mtu, e.Device = h.mtu, h.device
 				// By L2 DSR a router would get what it has sent us.
 				if h.known && (h.onLink || m.key.how != edgeForwardFORWARD_L2) {
 					e.NextHop.Octet, e.NextHop.Set = h.mac, 1
@@ -261,13 +275,17 @@ func (r *reconciler) wantRecords(in inputs, choices []choice) map[memberKey]edge
 // raise writes the records of members, new ones at free indexes, without yet
 // taking anything from those that lose.
 func (r *reconciler) raise(want map[memberKey]edgeEndpoint) error {
+	var free []uint16
 	for key, e := range want {
 		index, ok := r.endpoints[key]
 		if !ok {
-			var err error
-			if index, err = r.free(); err != nil {
-				return err
+			if free == nil {
+				free = r.free()
 			}
+			if len(free) == 0 {
+				return fmt.Errorf("no room for more than %d endpoints", r.room.endpoints)
+			}
+			index, free = free[0], free[1:]
 			e.Generation = r.records[index].Generation + 1
 		} else {
 			old := r.records[index]
@@ -319,27 +337,19 @@ func (r *reconciler) setEndpoint(index uint16, e edgeEndpoint) error {
 	return nil
 }
 
-// free gives an index that no member has, the one unused for longest as far as
-// generations tell. Index 0 stands for no endpoint.
-func (r *reconciler) free() (uint16, error) {
-	used := map[uint16]bool{}
+// free gives the indexes that no member has, first those unused for longest as far
+// as generations tell. Index 0 stands for no endpoint.
+func (r *reconciler) free() []uint16 {
+	used := make(map[uint16]bool, len(r.endpoints))
 	for _, i := range r.endpoints {
 		used[i] = true
 	}
-	best, found := uint16(0), false
-	for i := uint16(1); i < maxEndpoints; i++ {
-		if used[i] {
-			continue
-		}
-		if g := r.records[i].Generation; !found || g < r.records[best].Generation {
-			best, found = i, true
-			if g == 0 {
-				break
-			}
+	var out []uint16
+	for i := uint16(1); int(i) <= r.room.endpoints; i++ {
+		if !used[i] {
+			out = append(out, i)
 		}
 	}
-	if !found {
-		return 0, fmt.Errorf("no room for more than %d endpoints", maxEndpoints-1)
-	}
-	return best, nil
+	slices.SortStableFunc(out, func(a, b uint16) int { return cmp.Compare(r.records[a].Generation, r.records[b].Generation) })
+	return out
 }

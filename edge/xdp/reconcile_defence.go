@@ -4,14 +4,14 @@ import (
 	"maps"
 	"slices"
 
+	"meridian/edge/defence"
 	"meridian/fleet"
-	"meridian/geo"
 )
 
 // defended is what the tables of the defence hold.
 type defended struct {
-	table    *geo.Table
-	rules    []edgeRule
+	table    *defence.Table
+	rules    edgeRules
 	ports    []uint16
 	settings edgeDefence
 	index    map[ruleKey]uint32 // of the rules' tallies
@@ -19,8 +19,8 @@ type defended struct {
 
 // defences are those tables, as the reconciler writes them.
 type defences interface {
-	setLists(*geo.Table) error
-	setRules([]edgeRule) error
+	setLists(*defence.Table) error
+	setRules(*edgeRules) error
 	setReflectors([]uint16) error
 	setDefence(edgeDefence) error
 	clearTally(index uint32) error
@@ -49,21 +49,21 @@ func (r *reconciler) writeDefence(g *guard) error {
 		}
 		d.settings = s
 	}
-	return r.writeRules(g.rules)
+	return r.writeRules(g)
 }
 
 // writeRules swaps the rules; one that stays keeps its tally, even if it is
 // another now.
-func (r *reconciler) writeRules(want []rule) error {
+func (r *reconciler) writeRules(g *guard) error {
 	d := &r.defended
 	index := map[ruleKey]uint32{}
-	for _, w := range want {
+	for _, w := range g.rules {
 		if i, ok := d.index[w.key()]; ok {
 			index[w.key()] = i
 		}
 	}
-	rules := make([]edgeRule, len(want))
-	for i, w := range want {
+	rules := edgeRules{Count: uint32(len(g.rules))}
+	for i, w := range g.rules {
 		at, ok := index[w.key()]
 		if !ok {
 			at = freeTally(d.index, index)
@@ -72,12 +72,12 @@ func (r *reconciler) writeRules(want []rule) error {
 			}
 			index[w.key()] = at
 		}
-		rules[i] = w.program(at)
+		rules.Rule[i], rules.Detail[i] = w.program(at, g.named)
 	}
-	if slices.Equal(rules, d.rules) {
+	if rules == d.rules {
 		return nil
 	}
-	if err := r.tables.setRules(rules); err != nil {
+	if err := r.tables.setRules(&rules); err != nil {
 		return err
 	}
 	d.rules, d.index = rules, index

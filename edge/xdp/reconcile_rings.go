@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"meridian/edge/maglev"
 )
@@ -64,6 +65,10 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 	}
 	changed := history.Retire(in.now.Add(-in.want.keep.retire))
+	if !g.gateways {
+		history.Retire(in.now.Add(time.Nanosecond)) // nobody there passes on: former owners do not count
+		changed = false
+	}
 	if assumed := g.presumed(); !slices.EqualFunc(assumed, e.assumed, slices.Equal) {
 		if err := history.Presume(assumed...); err != nil {
 			return e, nil, err
@@ -132,12 +137,12 @@ func (r *reconciler) freeRing(fresh map[string]ringEntry) (uint32, error) {
 			used[e.index] = true
 		}
 	}
-	for i := range uint32(maxRings) {
+	for i := range uint32(r.room.rings) {
 		if !used[i] {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("no room for more than %d rings", maxRings)
+	return 0, fmt.Errorf("no room for more than %d rings", r.room.rings)
 }
 
 func (r *reconciler) dropRings(d *desired) error {

@@ -12,14 +12,15 @@ func (r *reconciler) wantServers(d *desired) map[edgeServerKey]uint16 {
 	out := map[edgeServerKey]uint16{}
 	for _, f := range d.frontends {
 		g := &d.groups[f.group]
-		if !f.quic || !g.gateways {
+		ring, had := r.rings[g.id]
+		if !f.quic || !g.gateways || !had {
 			continue
 		}
 		for _, m := range g.members {
 			if m.key.how == edgeForwardFORWARD_NONE || m.server == [quiclb.ServerLen]byte{} {
 				continue
 			}
-			out[edgeServerKey{Ring: r.rings[g.id].index, Server: m.server}] = r.endpoints[m.key]
+			out[edgeServerKey{Ring: ring.index, Server: m.server}] = r.endpoints[m.key]
 		}
 	}
 	return out

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"meridian/edge/defence"
 	"meridian/fleet"
-	"meridian/geo"
 )
 
 // memory is tables in memory. Every tenth call fails at random, and after each
@@ -106,11 +106,11 @@ func (m *memory) setVIP(k edgeVipKey, v edgeVip) error { return m.do(func() { m.
 func (m *memory) dropVIP(k edgeVipKey) error           { return m.do(func() { delete(m.vips, k) }) }
 func (m *memory) clearTraffic(uint32) error            { return m.do(func() {}) }
 
-func (m *memory) setLists(*geo.Table) error    { return m.do(func() {}) }
-func (m *memory) setReflectors([]uint16) error { return m.do(func() {}) }
-func (m *memory) setDefence(edgeDefence) error { return m.do(func() {}) }
-func (m *memory) setRules([]edgeRule) error    { return m.do(func() {}) }
-func (m *memory) clearTally(uint32) error      { return m.do(func() {}) }
+func (m *memory) setLists(*defence.Table) error { return m.do(func() {}) }
+func (m *memory) setReflectors([]uint16) error  { return m.do(func() {}) }
+func (m *memory) setDefence(edgeDefence) error  { return m.do(func() {}) }
+func (m *memory) setRules(*edgeRules) error     { return m.do(func() {}) }
+func (m *memory) clearTally(uint32) error       { return m.do(func() {}) }
 
 // randomSpec is a region with some VIPs, gateways and endpoints.
 func randomSpec(rnd *rand.Rand) string {
@@ -276,7 +276,7 @@ func TestTablesHoldTheLimits(t *testing.T) {
 	}
 	for name, want := range map[string]int{
 		edgeMapVips: maxVIPs + 3*maxAddresses, edgeMapServers: maxEndpoints, edgeMapNetworks: maxAddresses, edgeMapVipStats: maxVIPs, edgeMapRings: maxRings,
-		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers,
+		edgeMapEndpoints: maxEndpoints, edgeMapBalancers: maxBalancers, edgeMapQuestions: 4 * checkPorts,
 	} {
 		if got := int(spec.Maps[name].MaxEntries); got != want {
 			t.Errorf("table %s has %d entries, expected %d", name, got, want)

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"meridian/edge/defence"
 	"meridian/edge/maglev"
 	"meridian/edge/quiclb"
-	"meridian/geo"
 )
 
 // reference is what the program at the device should do with a packet, in plain
@@ -29,18 +29,21 @@ type reference struct {
 	networks  map[netip.Prefix]bool
 	servers   map[edgeServerKey]uint16
 	quic      []quiclb.Config
+	cookies   edgeCookieKeys
 
-	lists      *geo.Table
+	lists      *defence.Table
 	reflectors []uint16
-	rules      []edgeRule
+	rules      *edgeRules
 
 	// has says whether this machine's kernel has the connection, or a listening
 	// socket that sent the cookie which this packet brings back.
 	has func(p *refPacket) bool
 
 	flows   map[uint64]refFlow // by hash
-	errors  map[uint32]int     // ICMP errors sent, by second
-	replies int                // checks' replies that nobody has taken yet
+	errors  map[refBudget]int  // ICMP errors sent
+	passes  map[uint32]int     // packets passed on that are of no connection here, by second
+	asked   map[uint32]edgeAsked
+	replies int // octets of checks' replies that nobody has taken yet, as they lie in the ring
 	traffic map[uint32]edgeTraffic
 }
 
@@ -48,6 +51,7 @@ type reference struct {
 type refFlow struct {
 	endpoint, generation uint16
 	short                bool // forgotten after the shorter time
+	half                 bool // only its SYN has come, or a datagram's first fragment: forgotten after a minute
 	seen                 uint32
 }
 
@@ -56,8 +60,9 @@ type outcome struct {
 	reason   string   // the verdict is its first word
 	counted  []string // beside the reason
 	out      []byte
-	endpoint uint16 // chosen; 0: none
-	device   uint32 // to leave by
+	endpoint uint16   // chosen; 0: none
+	device   uint32   // to leave by
+	begun    *refFlow // by a cookie
 	changes  []func()
 }
 
@@ -91,8 +96,10 @@ const (
 	maxOffset     = 1024 // of a header in the frame; one that begins later is not read
 	maxHops       = 6
 	tellPerSecond = 100
+	passPerSecond = 100_000
 	replyRoom     = 2048
-	repliesHeld   = 254 // of 2,064 octets each in 512 KiB, less one
+	repliesHeld   = 512<<10 - 1 // octets
+	halfIdle      = 60
 )
 
 // decide says what becomes of a frame at a time, seconds since boot.
@@ -124,7 +131,7 @@ func (r *reference) reason(frame []byte, now uint32, o *outcome) string {
 		}
 		return "pass_other"
 	}
-	if r.isReply(p) {
+	if r.forCheck(p) {
 		return r.takeReply(p, o)
 	}
 	return r.balance(p, now, o)
@@ -201,6 +208,16 @@ func (r *reference) flowHash(p *refPacket, v edgeVip) uint64 {
 	return r.key.siphash(hi&v.Mask[0], lo&v.Mask[1], v.Salt^uint64(p.sport&v.PortMask))
 }
 
+// trackedHash is what a flow is kept by: where the slot is of all the client's
+// flows alike, each is kept by itself.
+func (r *reference) trackedHash(p *refPacket, v edgeVip, hash uint64) uint64 {
+	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) == 0 {
+		return hash
+	}
+	hi, lo := halves(p.src)
+	return r.key.siphash(hi, lo, v.Salt^uint64(p.sport))
+}
+
 // datagramHash is the hash of a datagram in fragments: beyond those of flows.
 func (r *reference) datagramHash(p *refPacket, v edgeVip) uint64 {
 	hi, lo := halves(p.src)
@@ -232,9 +249,12 @@ func begins(p *refPacket) bool { return p.proto != protoTCP || p.tcpFlags&(syn|a
 // find gives what is known of a flow, unless it was unused for too long.
 func (r *reference) find(hash uint64, now uint32) (refFlow, bool) {
 	f, ok := r.flows[hash]
-	idle := r.node.IdleTcp
+	idle := r.node.Idle[0]
 	if f.short {
-		idle = r.node.IdleUdp
+		idle = r.node.Idle[1]
+	}
+	if f.half {
+		idle = min(idle, halfIdle)
 	}
 	return f, ok && now-f.seen <= idle
 }
@@ -271,19 +291,19 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		o.count("flow_safe")
 		return r.endpoint(index), false
 	}
-	if v.Flags&uint8(edgeVipFlagVIP_AFFINITY) != 0 { // the slot is of all the client's flows alike, but each is kept by itself
-		hi, lo := halves(p.src)
-		hash = r.key.siphash(hi, lo, v.Salt^uint64(p.sport))
-	}
+	hash = r.trackedHash(p, v, hash)
 	f, known := r.find(hash, now)
+	if o.begun != nil {
+		f, known = *o.begun, true
+	}
 	keep := !p.icmpError && p.tcpFlags&rst == 0
 	here := begins(p) || v.Flags&uint8(edgeVipFlagVIP_CHAIN) == 0 // what began earlier is the gateways' to place
+	anew := p.proto == protoTCP && begins(p)                      // a SYN: the same again, or of a new connection
 	if known {
 		e = r.holder(f)
-		anew := p.proto == protoTCP && begins(p) // a SYN: the same again, or of a new connection
 		if e != nil && (!anew || e.Takes == 1 && now-f.seen <= synAgain) {
 			if keep {
-				f.seen = now
+				f.seen, f.half = now, f.half && anew
 				r.keep(hash, f, o)
 			}
 			o.count("flow_hit")
@@ -294,7 +314,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		o.count(either(keep && here, "flow_new", "flow_unknown"))
 	}
 	if e = r.endpoint(index); e != nil && keep && here {
-		r.keep(hash, refFlow{endpoint: e.Index, generation: e.Generation, short: p.proto != protoTCP, seen: now}, o)
+		r.keep(hash, refFlow{endpoint: e.Index, generation: e.Generation, short: p.proto != protoTCP, half: anew, seen: now}, o)
 	}
 	return e, true
 }
@@ -302,7 +322,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 // keepDatagram notes where a first fragment goes, for the later ones.
 func (r *reference) keepDatagram(p *refPacket, e *edgeEndpoint, now uint32, o *outcome) {
 	if row, ok := r.serviceAt(p.dst, 0, p.proto, true); ok {
-		r.keep(r.datagramHash(p, row), refFlow{endpoint: e.Index, generation: e.Generation, short: true, seen: now}, o)
+		r.keep(r.datagramHash(p, row), refFlow{endpoint: e.Index, generation: e.Generation, short: true, half: true, seen: now}, o)
 	}
 }
 
@@ -322,13 +342,16 @@ func (r *reference) chooseLater(p *refPacket, v edgeVip, now uint32, o *outcome)
 
 func (r *reference) balance(p *refPacket, now uint32, o *outcome) string {
 	v, ok := r.service(p)
-	if why := r.defend(p); r.isVIP(p.dst) && why != "" {
+	if why := r.defend(p, now); r.isVIP(p.dst) && why != "" {
 		return why
 	}
 	if !ok {
 		return r.noService(p, o)
 	}
 	hash := r.flowHash(p, v)
+	if end := r.atGate(p, v, hash, now, o); end != "" {
+		return end
+	}
 	var unsafe bool
 	e := r.byConnectionID(p, v)
 	if e != nil {
@@ -371,17 +394,28 @@ func (r *reference) noService(p *refPacket, o *outcome) string {
 	return "drop_no_service"
 }
 
-// isReply says whether the packet answers one of this node's checks.
-func (r *reference) isReply(p *refPacket) bool {
-	v, ok := r.serviceAt(p.src, p.sport, p.proto, false)
+// forCheck says whether the packet comes from a VIP to a port of this node's checks.
+func (r *reference) forCheck(p *refPacket) bool {
 	return (p.proto == protoTCP || p.proto == protoUDP) && !p.icmpError && p.fragment == whole &&
-		p.dport >= r.node.CheckFirst && p.dport <= r.node.CheckLast && r.own(p.dst) && ok && v.service()
+		p.dport >= r.node.CheckFirst && p.dport <= r.node.CheckLast && r.own(p.dst) && r.isVIP(p.src)
 }
 
+// takeReply hands what a check waits for to the checker, whose ring holds so much.
 func (r *reference) takeReply(p *refPacket, o *outcome) string {
-	if len(p.ip) > replyRoom || r.replies >= repliesHeld {
+	at := uint32(p.dport - r.node.CheckFirst)
+	if p.proto == protoUDP {
+		at += 1000
+	}
+	if !p.v4 {
+		at += 2000
+	}
+	if a := r.asked[at]; a.Waits == 0 || a.Vip != toAddress(p.src) || a.Port != swap16(p.sport) {
+		return "drop_unasked"
+	}
+	size := 8 + (len(p.ip)+7)&^7
+	if len(p.ip) > replyRoom || r.replies+size > repliesHeld {
 		return "drop_reply_full"
 	}
-	o.later(func() { r.replies++ })
+	o.later(func() { r.replies += size })
 	return "drop_reply"
 }

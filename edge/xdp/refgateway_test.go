@@ -47,26 +47,58 @@ func (r *reference) tunnelled(p *refPacket) (inner *refPacket, ok bool) {
 
 // decapsulate takes the outer headers off what a balancer sent for a VIP.
 func (r *reference) decapsulate(p, in *refPacket, now uint32, o *outcome) string {
+	trusted := r.balancers[p.src]
+	if trusted && p.fragment != whole {
+		return "drop_bad_inner"
+	}
 	if !in.parseIP() || !r.isVIP(in.dst) {
 		return "pass_other" // somebody else's tunnel
 	}
-	if !r.balancers[p.src] {
+	if !trusted {
 		return "drop_untrusted"
 	}
-	if p.fragment != whole {
-		return "drop_bad_inner"
+	if !in.takeECN(p.tos) {
+		return "drop_congested"
 	}
-	in.sender, in.hops, in.returned = p.src, int(p.id)&7, p.id&8 != 0
+	in.hops, in.returned = int(p.id)&7, p.id&8 != 0
 	if !p.v4 {
 		in.hops, in.returned = int(p.ip[3])&7, p.ip[3]&8 != 0
 	}
 	if in.parseTransport() {
+		in.sender = p.src
 		if next, hash := r.nextOwner(in, now, o); next != nil {
 			return r.passOn(in, next, hash, now, o)
 		}
 	}
 	o.out = in.frame()
 	return "pass_decapsulated"
+}
+
+// takeECN gives the packet the congestion field that the table in RFC 6040 section
+// 4.2 says, by the outer header's; false: drop.
+func (p *refPacket) takeECN(outer byte) bool {
+	const notECT, ect1, ect0, ce = 0, 1, 2, 3
+	table := map[byte][4]int{ // by the inner header's; -1: drop
+		notECT: {notECT: notECT, ect1: notECT, ect0: notECT, ce: -1},
+		ect0:   {notECT: ect0, ect1: ect1, ect0: ect0, ce: ce},
+		ect1:   {notECT: ect1, ect1: ect1, ect0: ect1, ce: ce},
+		ce:     {notECT: ce, ect1: ce, ect0: ce, ce: ce},
+	}
+	to := table[p.tos&3][outer&3]
+	if to < 0 {
+		return false
+	}
+	if byte(to) == p.tos&3 {
+		return true
+	}
+	p.tos = p.tos&^3 | byte(to)
+	p.ip = slices.Clone(p.ip)
+	if p.v4 {
+		p.mend(10, 0, p.ip[0], p.tos)
+	} else {
+		p.ip[1] = p.ip[1]&0x0f | p.tos<<4
+	}
+	return true
 }
 
 // nextOwner gives the gateway that a packet is passed on to, for this one does
@@ -89,6 +121,9 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		if e.How == uint8(edgeForwardFORWARD_LOCAL) || p.hops >= maxHops {
 			return nil, 0
 		}
+		if p.fragment == firstFragment {
+			r.keepDatagram(p, e, now, o)
+		}
 		return e, hash
 	}
 	index, unsafe, former := r.slot(v, hash)
@@ -99,6 +134,7 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		o.count("chance_mine")
 		return nil, 0
 	}
+	p.unowned = true
 	e := r.nextAfter(p, append([]uint16{index}, former...))
 	if e == nil || p.hops >= maxHops {
 		o.count("chance_none")
@@ -111,11 +147,10 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 }
 
 // nextAfter gives whom of the owners a packet is passed on to: who follows this
-// node or the sender, whichever stands first. If neither does, the first on the
-// packet's first way, the second later. The sender where there is nobody else, but
-// only once.
+// node or the sender, whichever stands first; if neither does, the first. The
+// sender where there is nobody else, but only once.
 func (r *reference) nextAfter(p *refPacket, owners []uint16) *edgeEndpoint {
-	begin := min(p.hops, 1)
+	begin := 0
 	had := func(i uint16) bool {
 		e := r.endpoint(i)
 		return e != nil && (e.How == uint8(edgeForwardFORWARD_LOCAL) || p.hops > 0 && fromAddress(e.Addr) == p.sender)
@@ -170,14 +205,17 @@ func (r *reference) byConnectionID(p *refPacket, v edgeVip) *edgeEndpoint {
 
 // defend gives the reason to drop a packet for a VIP, "": none. Rates and limits
 // go by nanoseconds, which this knows nothing of.
-func (r *reference) defend(p *refPacket) string {
+func (r *reference) defend(p *refPacket, now uint32) string {
 	on := func(d edgeDefendFlag) bool { return r.node.Defends&uint32(d) != 0 }
 	if on(edgeDefendFlagDEFEND_STATIC) && p.proto == protoTCP && !p.icmpError && p.fragment != laterFragment && bogusFlags(p.tcpFlags) {
 		return "drop_bogus_flags"
 	}
-	class := defence.None
+	class, from := defence.None, p.src
+	if p.icmpError {
+		from = p.sender // who sent the error, not whom it names
+	}
 	if on(edgeDefendFlagDEFEND_LISTS) {
-		class, _ = r.lists.Lookup(p.src)
+		class, _ = r.lists.Lookup(from)
 	}
 	if class == defence.Martian {
 		return "drop_martian"
@@ -194,6 +232,9 @@ func (r *reference) defend(p *refPacket) string {
 		return "drop_blocked_country"
 	case defence.BlockedASN:
 		return "drop_blocked_asn"
+	}
+	if on(edgeDefendFlagDEFEND_RULES) && r.ruled(p, class, now) {
+		return "drop_rule"
 	}
 	return ""
 }

@@ -28,8 +28,9 @@ type refPacket struct {
 	tos          uint8
 	at           int        // of the transport header in ip
 	hops         int        // gateways that have passed it on
-	sender       netip.Addr // the last of these
+	sender       netip.Addr // the last of these; without any, of an ICMP error, who sent it
 	returned     bool       // by one of them
+	unowned      bool       // of no connection of this gateway
 }
 
 // chain is what the outer header says of the gateways that have passed it on.
@@ -145,6 +146,12 @@ func (p *refPacket) parseIPv6() bool {
 	}
 	p.tos = p.ip[0]<<4 | p.ip[1]>>4
 	p.proto, p.at, p.dontFragment = p.ip[6], 40, true
+	return p.skipExtensions()
+}
+
+// skipExtensions steps over the extension headers from p.at on, of the kind
+// p.proto.
+func (p *refPacket) skipExtensions() bool {
 	for headers := 0; p.extension(); headers++ {
 		if headers == maxExtensions || !p.holds(p.at, 8) {
 			return false
@@ -236,8 +243,15 @@ func (p *refPacket) parseICMP(isError func(byte) bool) bool {
 			return false
 		}
 		q := p.ip[at:]
-		from, to, proto = netip.AddrFrom16([16]byte(q[8:24])), netip.AddrFrom16([16]byte(q[24:40])), q[6]
-		at += 40
+		from, to = netip.AddrFrom16([16]byte(q[8:24])), netip.AddrFrom16([16]byte(q[24:40]))
+		quoted := &refPacket{ip: p.ip, from: p.from, proto: q[6], at: at + 40}
+		if !quoted.skipExtensions() {
+			return false
+		}
+		if quoted.fragment == laterFragment {
+			return true
+		}
+		proto, at = quoted.proto, quoted.at
 	}
 	if from != p.dst || proto != protoTCP && proto != protoUDP {
 		return true // not about what is forwarded here
@@ -245,6 +259,7 @@ func (p *refPacket) parseICMP(isError func(byte) bool) bool {
 	if !p.holds(at, 4) {
 		return false
 	}
+	p.sender = p.src
 	p.src, p.sport, p.dport = to, be(p.ip[at+2:]), be(p.ip[at:])
 	p.proto, p.icmpError = proto, true
 	return true

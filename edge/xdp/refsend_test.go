@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 )
 
@@ -21,7 +22,9 @@ func (r *reference) send(p *refPacket, e *edgeEndpoint, how edgeForward, hash ui
 	if e.Mtu != 0 && len(p.ip)+overhead > int(e.Mtu) {
 		return r.tooBig(p, int(e.Mtu)-overhead, now, o)
 	}
-	o.device = e.Device
+	if o.device = e.Device; o.device != 0 {
+		p = p.untagged()
+	}
 	switch how {
 	case edgeForwardFORWARD_LOCAL:
 		return "pass_local"
@@ -40,6 +43,12 @@ func (r *reference) send(p *refPacket, e *edgeEndpoint, how edgeForward, hash ui
 
 // passOn gives the packet to another gateway, always in a tunnel.
 func (r *reference) passOn(p *refPacket, e *edgeEndpoint, hash uint64, now uint32, o *outcome) string {
+	if p.unowned {
+		o.later(func() { r.passes[now]++ })
+		if r.passes[now] >= passPerSecond {
+			return "drop_chance_limit"
+		}
+	}
 	p.hops++
 	how := edgeForwardFORWARD_TUNNEL6
 	if fromAddress(e.Addr).Is4() {
@@ -88,6 +97,13 @@ func (r *reference) tunnel(p *refPacket, e *edgeEndpoint, outer4 bool, hash uint
 	return out
 }
 
+// untagged is the packet without VLAN tags, which are of the link that it came by.
+func (p *refPacket) untagged() *refPacket {
+	out := *p
+	out.link = slices.Concat(p.link[:12], p.link[len(p.link)-2:])
+	return &out
+}
+
 // turnLink sends the frame back to where it came from.
 func (p *refPacket) turnLink() {
 	link := slices.Concat(p.link[6:12], p.link[:6], p.link[12:])
@@ -105,8 +121,9 @@ func (r *reference) tooBig(p *refPacket, mtu int, now uint32, o *outcome) string
 	if p.fragment == laterFragment && p.v4 || p.icmpError || len(p.ip) < quote {
 		return "drop_too_big"
 	}
-	o.later(func() { r.errors[now]++ })
-	if r.errors[now] >= tellPerSecond {
+	budget := refBudget{now, r.budget(p.src)}
+	o.later(func() { r.errors[budget]++ })
+	if r.errors[budget] >= tellPerSecond {
 		return "drop_too_big"
 	}
 	h := ipHeader{src: p.dst.String(), dst: p.src.String(), proto: protoICMP}
@@ -119,6 +136,22 @@ func (r *reference) tooBig(p *refPacket, mtu int, now uint32, o *outcome) string
 	out.turnLink()
 	o.out = out.frame()
 	return "tx_too_big"
+}
+
+// refBudget is what of one second sources share that fall on a number.
+type refBudget struct {
+	second uint32
+	number byte
+}
+
+// budget gives the number of a source: of an IPv4 address, or an IPv6 /64.
+func (r *reference) budget(src netip.Addr) byte {
+	a := src.As16()
+	net, host := binary.LittleEndian.Uint64(a[:8]), binary.LittleEndian.Uint64(a[8:])
+	if !src.Is4() {
+		host = 0
+	}
+	return byte(r.key.siphash(net, host, 0x544f4f424947))
 }
 
 // How much of a packet an error quotes: the header with all options and 8

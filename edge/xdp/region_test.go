@@ -32,12 +32,14 @@ import (
 //	               ├─── gw1
 //	               └─── gw2
 type region struct {
-	t                            *testing.T
+	t                            testing.TB
 	client, router, lb, gw1, gw2 *netns.NS
 	more                         map[string]*netns.NS // the Spec's other nodes
 	world                        *fleet.World
 	log                          *slog.Logger
-	pass                         *ebpf.Program // passes everything
+	pass                         *ebpf.Program        // passes everything
+	ports                        map[string]link.Link // by the router's device: the program there
+	mu                           sync.Mutex           // guards nodes from the gateways' servers
 	nodes                        map[string]*Layer4
 	stop                         map[string]func() // ends a node's layer 4
 	gateways                     map[string]*gateway
@@ -46,8 +48,9 @@ type region struct {
 
 // gateway is a server at the VIPs.
 type gateway struct {
-	srv   *http.Server
-	ready atomic.Bool // what it says of itself
+	handler http.Handler
+	srv     *http.Server
+	ready   atomic.Bool // what it says of itself
 }
 
 const regionSpec = `
@@ -83,12 +86,13 @@ func worldOf(t testing.TB, doc string) *fleet.World {
 }
 
 // newRegion builds the region for a Spec, with links of that MTU.
-func newRegion(t *testing.T, spec string, underlay int) *region {
+func newRegion(t testing.TB, spec string, underlay int) *region {
 	t.Helper()
 	testkit.Root(t)
 	r := &region{t: t, world: worldOf(t, spec),
 		log: slog.New(slog.NewTextHandler(t.Output(), nil)), more: map[string]*netns.NS{}, nodes: map[string]*Layer4{}, stop: map[string]func(){}, gateways: map[string]*gateway{},
-		quic: []quiclb.Config{blockIDs}}
+		ports: map[string]link.Link{},
+		quic:  []quiclb.Config{blockIDs}}
 	for name, ns := range map[string]**netns.NS{"client": &r.client, "router": &r.router, "lb": &r.lb, "gw1": &r.gw1, "gw2": &r.gw2} {
 		n, err := netns.New(name)
 		if err != nil {
@@ -144,13 +148,20 @@ func (r *region) connect(leaf *netns.NS, i, mtu int) {
 	r.must(netns.Veth(netns.End{NS: leaf, Dev: "eth0", Addrs: p("", 2)}, netns.End{NS: r.router, Dev: dev, Addrs: p("", 1)}, mtu))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr(fmt.Sprintf("10.7.%d.1", i))))
 	r.must(leaf.AddRoute(netip.MustParsePrefix("::/0"), netip.MustParseAddr(fmt.Sprintf("fd07:%d::1", i))))
+	r.receives(dev)
+}
+
+// receives puts that program at one of the router's devices.
+func (r *region) receives(name string) {
+	r.t.Helper()
 	r.must(r.router.Do(func() error {
-		dev, err := net.InterfaceByName(dev)
+		dev, err := net.InterfaceByName(name)
 		if err != nil {
 			return err
 		}
 		at, err := link.AttachXDP(link.XDPOptions{Program: r.pass, Interface: dev.Index, Flags: link.XDPDriverMode})
 		if err == nil {
+			r.ports[name] = at
 			r.t.Cleanup(func() { at.Close() })
 		}
 		return err
@@ -196,6 +207,8 @@ func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 		}
 	})
 	r.t.Cleanup(stop)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.nodes[ns.Name], r.stop[ns.Name] = l, stop
 	return l
 }
@@ -212,7 +225,10 @@ func (r *region) serve(ns *netns.NS) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(fleet.GatewayHost+"/health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc(fleet.GatewayHost+"/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if l := r.nodes[ns.Name]; l != nil && l.TakesCookies() {
+		r.mu.Lock()
+		l := r.nodes[ns.Name]
+		r.mu.Unlock()
+		if l != nil && l.TakesCookies() {
 			w.Header().Set(fleet.CookiesHeader, fleet.CookiesTaken)
 		}
 		if !g.ready.Load() {
@@ -227,17 +243,27 @@ func (r *region) serve(ns *netns.NS) {
 		n, _ := io.Copy(io.Discard, req.Body)
 		fmt.Fprintf(w, "%s %s %d", ns.Name, req.RemoteAddr, n)
 	})
-	g.srv = &http.Server{Handler: mux}
+	g.handler = mux
+	r.listen(ns)
 	for _, vip := range []netip.Addr{vip4, vip6} {
-		l, err := ns.Listen("tcp", netip.AddrPortFrom(vip, 80).String())
-		r.must(err)
-		go g.srv.Serve(l)
 		u, err := ns.ListenPacket("udp", netip.AddrPortFrom(vip, 7).String())
 		r.must(err)
 		go count(u, ns.Name)
 		r.t.Cleanup(func() { u.Close() })
 	}
 	r.t.Cleanup(func() { g.srv.Close() })
+}
+
+// listen opens a gateway's TCP ports.
+func (r *region) listen(ns *netns.NS) {
+	r.t.Helper()
+	g := r.gateways[ns.Name]
+	g.srv = &http.Server{Handler: g.handler}
+	for _, vip := range []netip.Addr{vip4, vip6} {
+		l, err := ns.Listen("tcp", netip.AddrPortFrom(vip, 80).String())
+		r.must(err)
+		go g.srv.Serve(l)
+	}
 }
 
 // start runs the region as its Spec has it: gateways, then the balancer, until
@@ -266,7 +292,7 @@ func count(c net.PacketConn, name string) {
 }
 
 // eventually waits for a condition that other goroutines bring about.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)

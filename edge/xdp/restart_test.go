@@ -1,8 +1,14 @@
 package xdp
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meridian/internal/testkit"
+	"meridian/internal/testkit/netns"
 )
 
 // bpffs gives a folder on a BPF file system of the test's own.
@@ -53,106 +60,233 @@ func (r *region) asking(ctx context.Context, vip netip.Addr) (answered, lost int
 	return answered, lost, nil
 }
 
-// A balancer that is started again, as another version would be, goes on with
-// the tables it left: no packet is lost meanwhile, no flow moves, and the device
-// notices nothing.
+// A node that is started again, as another version would be, goes on with the
+// tables it left: no packet is lost meanwhile, no connection moves, and the device
+// notices nothing. That holds too where the flow table begins anew with another
+// size, or all tables do, since their layout is another.
 func TestRestartLosesNothing(t *testing.T) {
-	r := newRegion(t, regionSpec, 1600)
-	r.start(Native)
-	r.stop["lb"]()
+	for name, c := range map[string]struct {
+		gateway bool
+		flows   func(start int) int      // nil: as ever
+		between func(*testing.T, string) // done to the pins while no process is there
+	}{
+		"balancer":               {},
+		"balancer, more flows":   {flows: func(start int) int { return 1 << (12 + start) }},
+		"balancer, other layout": {between: otherLayout},
+		"gateway":                {gateway: true},
+		"gateway, other layout":  {gateway: true, between: otherLayout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRegion(t, regionSpec, 1600)
+			r.start(Native)
+			ns, cfg := r.lb, Config{Roles: Roles{L4: true}, Health: newTrackers()}
+			if c.gateway {
+				ns, cfg = r.gw1, Config{Roles: Roles{L7: true}}
+			}
+			cfg.Pins = pinned(t)
+			start := 0
+			run := func() {
+				if c.flows != nil {
+					cfg.Flows = c.flows(start)
+				}
+				start++
+				l := r.run(ns, cfg)
+				eventually(t, "ready", func() bool { return l.Ready() == nil })
+			}
+			r.stop[ns.Name]()
+			run()
+			owner := r.spreadOut()
+			r.unmoved(ns, func() {
+				for range 3 {
+					r.stop[ns.Name]()
+					owner.stay(t, "while no process is there")
+					if c.between != nil {
+						c.between(t, cfg.Pins)
+					}
+					run()
+					owner.stay(t, "after a restart")
+				}
+			})
+		})
+	}
+}
+
+// pinned gives a folder for pins, let go of at the test's end.
+func pinned(t *testing.T) string {
+	t.Helper()
 	dir := bpffs(t)
 	t.Cleanup(func() {
-		if err := Detach(dir); err != nil {
+		if _, err := Detach(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	run := func() *Layer4 {
-		l := r.run(r.lb, Config{Roles: Roles{L4: true}, Health: newTrackers(), Pins: dir})
-		eventually(t, "ready", func() bool { return l.Ready() == nil })
-		return l
+	return dir
+}
+
+// otherLayout has the tables in the folder be those of another layout.
+func otherLayout(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	run()
-	owner := map[*conn]string{}
-	for _, vip := range []netip.Addr{vip4, vip6} {
-		for name, conns := range r.held(vip) {
-			for _, c := range conns {
-				owner[c] = name
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, "0123456789abcdef")); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
-	updates, done := make(chan netlink.LinkUpdate, 1000), make(chan struct{})
-	ns := r.lb.Handle()
-	r.must(netlink.LinkSubscribeAt(ns, updates, done))
-	before, err := r.lb.Netlink().LinkByName("eth0")
-	r.must(err)
+}
 
+// owners says whose each connection is.
+type owners map[*conn]string
+
+// spreadOut opens connections to both VIPs, some of them while gw1 takes no new ones.
+func (r *region) spreadOut() owners {
+	r.t.Helper()
+	lb, out := r.nodes["lb"], owners{}
+	in := func(n int) func() bool { return func() bool { return lb.ringMembers("gateways/ipip/v4") == n } }
+	open := func() {
+		for _, vip := range []netip.Addr{vip4, vip6} {
+			for name, conns := range r.held(vip) {
+				for _, c := range conns {
+					out[c] = name
+				}
+			}
+		}
+	}
+	eventually(r.t, "both in the ring", in(2))
+	open()
+	r.gateways["gw1"].ready.Store(false)
+	eventually(r.t, "one in the ring", in(1))
+	open()
+	r.gateways["gw1"].ready.Store(true)
+	eventually(r.t, "both back in the ring", in(2))
+	return out
+}
+
+func (o owners) stay(t *testing.T, when string) {
+	t.Helper()
+	for c, want := range o {
+		if name, err := c.ask(); err != nil || name != want {
+			t.Errorf("%s: answered by %q, %v; expected %s", when, name, err, want)
+		}
+	}
+}
+
+// unmoved does something to a node while clients ask for datagrams of both VIPs, of
+// which none is lost; its device gets another program and does not go down.
+func (r *region) unmoved(ns *netns.NS, do func()) {
+	r.t.Helper()
+	updates, done := make(chan netlink.LinkUpdate, 1000), make(chan struct{})
+	r.must(netlink.LinkSubscribeAt(ns.Handle(), updates, done))
+	before, err := ns.Netlink().LinkByName("eth0")
+	r.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, vip := range []netip.Addr{vip4, vip6} {
 		wg.Go(func() {
 			answered, lost, err := r.asking(ctx, vip)
 			if err != nil || lost > 0 || answered == 0 {
-				t.Errorf("%s: %d datagrams answered, %d lost, %v", vip, answered, lost, err)
+				r.t.Errorf("%s: %d datagrams answered, %d lost, %v", vip, answered, lost, err)
 			}
 		})
 	}
-	for range 5 {
-		r.stop["lb"]()
-		if got := attachedTo(t, r.lb, "eth0"); got != Native {
-			t.Errorf("attached in mode %q while no process is there", got)
-		}
-		for c, want := range owner {
-			if name, err := c.ask(); err != nil || name != want {
-				t.Errorf("while no process is there: answered by %q, %v; expected %s", name, err, want)
-			}
-		}
-		run()
-		for c, want := range owner {
-			if name, err := c.ask(); err != nil || name != want {
-				t.Errorf("after a restart: answered by %q, %v; expected %s", name, err, want)
-			}
-		}
-	}
+	do()
 	cancel()
 	wg.Wait()
-	after, err := r.lb.Netlink().LinkByName("eth0")
+	after, err := ns.Netlink().LinkByName("eth0")
 	r.must(err)
-	if a, b := before.Attrs().Xdp.ProgId, after.Attrs().Xdp.ProgId; a == b {
-		t.Errorf("program %d is still at the device", a)
+	if a, b := before.Attrs().Xdp.ProgId, after.Attrs().Xdp.ProgId; a == b || b == 0 {
+		r.t.Errorf("program %d was at the device before, %d after", a, b)
 	}
 	close(done)
 	for u := range updates {
 		if u.Attrs().Name == "eth0" && u.IfInfomsg.Flags&unix.IFF_RUNNING == 0 {
-			t.Error("the device went down")
+			r.t.Error("the device went down")
 		}
 	}
 }
 
-// What was kept is let go of by Detach.
+// What was kept is let go of by Detach, but not under a process that runs; and a
+// second process does not get the same pins.
 func TestDetach(t *testing.T) {
 	r := newRegion(t, regionSpec, 1600)
 	dir := bpffs(t)
-	l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Pins: dir})
-	eventually(t, "ready", func() bool { return l.Ready() == nil })
+	run := func() {
+		l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Pins: dir})
+		eventually(t, "ready", func() bool { return l.Ready() == nil })
+	}
+	run()
+	r.must(os.Mkdir(filepath.Join(dir, "another's"), 0o700))
+	me := fmt.Sprintf("in use by process %d ", os.Getpid())
+	second, err := New(Config{Node: "gw1", Roles: Roles{L7: true}, Pins: dir})
+	r.must(err)
+	r.must(second.Apply(r.world))
+	err = r.gw1.Enter(func() error { return second.Run(t.Context()) })
+	if !errors.Is(err, ErrClaimed) || !strings.Contains(err.Error(), me) {
+		t.Errorf("a second one with the same pins: %v", err)
+	}
+	if _, err := Detach(dir); !errors.Is(err, ErrClaimed) || !strings.Contains(err.Error(), me) {
+		t.Errorf("while it runs: %v", err)
+	}
+	r.stop["gw1"]()
+	run() // nothing was taken from it
 	r.stop["gw1"]()
 	if got := attachedTo(t, r.gw1, "eth0"); got != Native {
 		t.Errorf("attached in mode %q", got)
 	}
-	for i := range 2 {
-		if err := Detach(dir); err != nil {
-			t.Errorf("call %d: %v", i, err)
+	eth0, err := r.gw1.Netlink().LinkByName("eth0")
+	r.must(err)
+	for i, want := range []int{eth0.Attrs().Index, 0} {
+		if device, err := Detach(dir); err != nil || device != want {
+			t.Errorf("call %d: device %d, %v; expected %d", i, device, err, want)
 		}
 		if got := attachedTo(t, r.gw1, "eth0"); got != "" {
 			t.Errorf("still attached in mode %q", got)
 		}
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || entries[0].Name() != "another's" {
+		t.Errorf("left are %v, %v", entries, err)
+	}
 }
 
-// A folder that cannot keep anything is refused, with the reason.
+// A program that an earlier process attached stays in its mode, and the log says so.
+func TestModeOfATakenOverLink(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	var log bytes.Buffer
+	r.log = slog.New(slog.NewTextHandler(&log, nil))
+	dir := pinned(t)
+	for _, mode := range []Mode{Native, Generic} {
+		l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Pins: dir, Mode: mode})
+		eventually(t, "ready", func() bool { return l.Ready() == nil })
+		if got := attachedTo(t, r.gw1, "eth0"); got != Native {
+			t.Errorf("attached in mode %q", got)
+		}
+		r.stop["gw1"]()
+	}
+	if n := strings.Count(log.String(), "mode=native wanted=generic"); n != 1 {
+		t.Errorf("said %d times in %s", n, &log)
+	}
+}
+
+// A folder that cannot keep anything is refused, with the reason, and nothing is
+// left there.
 func TestPinsNeedABPFFileSystem(t *testing.T) {
 	testkit.Root(t)
-	_, err := load(Key{7}, 1<<10, pins(t.TempDir()))
+	dir := t.TempDir()
+	_, err := load(Key{7}, 1<<10, pins(filepath.Join(dir, "pins", "node")))
 	if err == nil || !strings.Contains(err.Error(), "not on a BPF file system") {
 		t.Errorf("an ordinary folder: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left are %v, %v", entries, err)
+	}
+	if _, err := Detach(dir); err == nil || !strings.Contains(err.Error(), "not on a BPF file system") {
+		t.Errorf("detach of an ordinary folder: %v", err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Error(err)
 	}
 }

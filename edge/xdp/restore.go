@@ -12,12 +12,14 @@ import (
 	"github.com/cilium/ebpf"
 
 	"meridian/edge/maglev"
+	"meridian/fleet"
 )
 
-// who is the digest by which a member is known again in the endpoint table.
+// who is the digest by which a member is known again in the endpoint table, by
+// this version and others: what goes into it has to stay.
 func (k memberKey) who() uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%+v %s %d %t", k.target, k.addr, k.how, k.gue)
+	h, t := fnv.New64a(), k.target
+	fmt.Fprintf(h, "%d %q %q %q %q %q %s %d %t", t.Kind, t.Region, t.Service, t.Node, t.Pool, t.Endpoint, k.addr, k.how, k.gue)
 	return h.Sum64()
 }
 
@@ -48,24 +50,8 @@ func (k *kernel) read() (*live, error) {
 	if _, err := k.Endpoints.BatchLookup(new(ebpf.MapBatchCursor), indexes, l.endpoints, nil); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil, fmt.Errorf("read endpoints: %w", err)
 	}
-	var key edgeVipKey
-	var vip edgeVip
-	for it := k.Vips.Iterate(); it.Next(&key, &vip); {
-		l.vips[key] = vip
-	}
-	var addr edgeAddress
-	var one uint8
-	for it := k.Balancers.Iterate(); it.Next(&addr, &one); {
-		l.balancers = append(l.balancers, fromAddress(addr))
-	}
-	var server edgeServerKey
-	var endpoint uint32
-	for it := k.Servers.Iterate(); it.Next(&server, &endpoint); {
-		l.servers[server] = uint16(endpoint)
-	}
-	var network edgeNetwork
-	for it := k.Networks.Iterate(); it.Next(&network, &addr); {
-		l.networks = append(l.networks, fromNetwork(network))
+	if err := l.readMaps(k); err != nil {
+		return nil, err
 	}
 	var err error
 	if l.rings, err = readRings(k.Rings, k.Formers, maglev.Slots); err != nil {
@@ -75,6 +61,39 @@ func (k *kernel) read() (*live, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// readMaps reads those that have to be gone through.
+func (l *live) readMaps(k *kernel) error {
+	var key edgeVipKey
+	var vip edgeVip
+	vips := k.Vips.Iterate()
+	for vips.Next(&key, &vip) {
+		l.vips[key] = vip
+	}
+	var addr edgeAddress
+	var one uint8
+	balancers := k.Balancers.Iterate()
+	for balancers.Next(&addr, &one) {
+		l.balancers = append(l.balancers, fromAddress(addr))
+	}
+	var server edgeServerKey
+	var endpoint uint32
+	servers := k.Servers.Iterate()
+	for servers.Next(&server, &endpoint) {
+		l.servers[server] = uint16(endpoint)
+	}
+	var network edgeNetwork
+	networks := k.Networks.Iterate()
+	for networks.Next(&network, &addr) {
+		l.networks = append(l.networks, fromNetwork(network))
+	}
+	for what, it := range map[string]*ebpf.MapIterator{"VIPs": vips, "balancers": balancers, "QUIC servers": servers, "networks": networks} {
+		if err := it.Err(); err != nil {
+			return fmt.Errorf("read %s: %w", what, err)
+		}
+	}
+	return nil
 }
 
 func readRings(rings, formers *ebpf.Map, slots int) (map[uint32]ringTable, error) {
@@ -118,34 +137,11 @@ func readInner[T any](outer *ebpf.Map, index uint32, n int) ([]T, error) {
 
 // restore takes up what the tables hold already, so that the next reconcile
 // changes no more than what is wanted otherwise: members keep their indexes, and
-// rings their former owners.
-func (r *reconciler) restore(l *live, in inputs) {
-	index := map[uint64]uint16{}
-	for i, e := range l.endpoints {
-		if e.How != uint8(edgeForwardFORWARD_NONE) {
-			index[e.Who] = uint16(i)
-		}
-		if e.Generation != 0 {
-			r.records[uint16(i)] = e
-		}
-	}
-	if len(index) == 0 {
-		return
-	}
-	r.joined = map[memberKey]bool{}
-	names := map[string]map[uint16]string{} // by group
-	for _, g := range in.want.groups {
-		names[g.id] = map[uint16]string{}
-		for _, m := range g.members {
-			if i, ok := index[m.key.who()]; ok {
-				r.endpoints[m.key] = i
-				r.joined[m.key] = r.records[i].Takes == 1 || r.records[i].Keeps == 1 // draining ones too
-				if r.joined[m.key] {
-					r.since[m.key] = time.Time{}
-				}
-				names[g.id][i] = m.name
-			}
-		}
+// rings their former owners. It gives the gateways whose SYN cookies were relied on.
+func (r *reconciler) restore(l *live, in inputs) (took []fleet.Target) {
+	names, any := r.restoreMembers(l, in)
+	if !any {
+		return nil
 	}
 	for _, a := range l.balancers {
 		r.balancers[a] = true
@@ -159,6 +155,13 @@ func (r *reconciler) restore(l *live, in inputs) {
 	for _, f := range in.want.frontends {
 		g := &in.want.groups[f.group]
 		v, ok := l.vips[f.key()]
+		if ok && v.cookies() {
+			for _, m := range g.members {
+				if _, had := r.endpoints[m.key]; had {
+					took = append(took, m.key.target)
+				}
+			}
+		}
 		if _, done := r.rings[g.id]; !ok || done {
 			continue
 		}
@@ -172,6 +175,53 @@ func (r *reconciler) restore(l *live, in inputs) {
 			}
 		}
 	}
+	return took
+}
+
+// restoreMembers takes up the endpoints, and gives the names that they have in
+// each group. Those that are members no more are known as none's, so that the next
+// reconcile takes their flows and frees their indexes.
+func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[uint16]string, any bool) {
+	index := map[uint64]uint16{}
+	for i, e := range l.endpoints {
+		if e.How != uint8(edgeForwardFORWARD_NONE) {
+			index[e.Who] = uint16(i)
+		}
+		if e.Generation != 0 {
+			r.records[uint16(i)] = e
+		}
+	}
+	if len(index) == 0 {
+		return nil, false
+	}
+	r.joined, names = map[memberKey]bool{}, map[string]map[uint16]string{}
+	taken := map[uint16]bool{}
+	for _, g := range in.want.groups {
+		names[g.id] = map[uint16]string{}
+		for _, m := range g.members {
+			i, ok := index[m.key.who()]
+			if !ok {
+				continue
+			}
+			r.endpoints[m.key], taken[i] = i, true
+			r.joined[m.key] = r.records[i].Takes == 1 || r.records[i].Keeps == 1 // draining ones too
+			if r.joined[m.key] {
+				r.since[m.key] = time.Time{}
+			}
+			names[g.id][i] = m.name
+		}
+	}
+	for i, e := range l.endpoints {
+		if e.How != uint8(edgeForwardFORWARD_NONE) && !taken[uint16(i)] {
+			r.endpoints[memberKey{target: fleet.Target{Endpoint: fmt.Sprintf("no longer wanted: %d", i)}}] = uint16(i)
+		}
+	}
+	return names, true
+}
+
+// cookies says whether balancers answer SYNs for the VIP that gateways take.
+func (v edgeVip) cookies() bool {
+	return v.Gate == uint8(edgeGateModeGATE_AUTO) || v.Gate == uint8(edgeGateModeGATE_SHUT)
 }
 
 // recalled gives the history that a ring in the tables stands for.

@@ -49,6 +49,15 @@ func (g *group) choose(state func(fleet.Target) fleet.State, joined map[memberKe
 	return c
 }
 
+// takes gives the members of the ring as a set.
+func (c *choice) takes() map[int]bool {
+	out := make(map[int]bool, len(c.ring))
+	for _, i := range c.ring {
+		out[i] = true
+	}
+	return out
+}
+
 // rampSteps is in how many steps a member that joins gets its weight.
 const rampSteps = 5
 

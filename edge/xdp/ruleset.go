@@ -1,7 +1,9 @@
 package xdp
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"unsafe"
 
 	"meridian/edge/defence"
@@ -43,8 +45,9 @@ func priced(rate int) (cost uint64, batch uint32) {
 	return purseSecond / uint64(rate), uint32(min(maxBatch, max(1, rate/1024)))
 }
 
-// program gives the rule as the program has it.
-func (r *rule) program(index uint32) edgeRule {
+// program gives the rule as the program has it, and what it asks for in detail;
+// named are the places that rules name.
+func (r *rule) program(index uint32, named []defence.Place) (edgeRule, edgeDetail) {
 	m := &r.Match
 	out := edgeRule{
 		Until: r.until, Index: index,
@@ -65,20 +68,7 @@ func (r *rule) program(index uint32) edgeRule {
 			fleet.ProtocolICMP: 1, fleet.ProtocolICMPv6: 58}[m.Protocol]
 		out.ProtoMask = 0xff
 	}
-	for _, a := range []netip.Addr{m.Source.Addr(), m.VIP} {
-		switch {
-		case a.Is4():
-			out.Families &= onlyIPv4
-		case a.Is6():
-			out.Families &= onlyIPv6
-		}
-	}
-	if m.Source.IsValid() {
-		out.Source, out.SourceMask = masked(m.Source)
-	}
-	if m.VIP.IsValid() {
-		out.Vip, out.VipMask = masked(netip.PrefixFrom(m.VIP, m.VIP.BitLen()))
-	}
+	addresses(&out, m)
 	none := fleet.NumberRange{}
 	if m.SourcePort != none {
 		out.SportFirst, out.SportLast = m.SourcePort.First, m.SourcePort.Last
@@ -92,7 +82,7 @@ func (r *rule) program(index uint32) edgeRule {
 	if m.TTL != none {
 		out.TtlFirst, out.TtlLast = uint8(m.TTL.First), uint8(m.TTL.Last)
 	}
-	if m.SourcePort != none || m.Port != none || out.FlagsMask != 0 {
+	if m.ShowsPorts() {
 		out.Ports = 1
 	}
 	switch m.Fragment {
@@ -105,7 +95,51 @@ func (r *rule) program(index uint32) edgeRule {
 	case fleet.FragmentYes:
 		out.Fragments = 1<<1 | 1<<2
 	}
-	return out
+	d, detailed := detail(m, named)
+	if detailed {
+		out.Detailed = 1
+	}
+	return out, d
+}
+
+// addresses puts in whom the rule's packets are from and for, and by what family.
+func addresses(out *edgeRule, m *fleet.PacketMatch) {
+	if m.ID.Given {
+		out.Families &= onlyIPv4
+	}
+	for _, p := range []netip.Prefix{m.Source, m.VIP.Prefix} {
+		switch {
+		case p.Addr().Is4():
+			out.Families &= onlyIPv4
+		case p.Addr().Is6():
+			out.Families &= onlyIPv6
+		}
+	}
+	if m.Source.IsValid() {
+		out.Source, out.SourceMask = masked(m.Source)
+	}
+	if m.VIP.IsValid() {
+		out.Vip, out.VipMask = masked(m.VIP.Prefix)
+	}
+}
+
+// detail gives what few rules ask for; false: this one does not.
+func detail(m *fleet.PacketMatch, named []defence.Place) (edgeDetail, bool) {
+	d := edgeDetail{WindowLast: allPorts, IdLast: allPorts}
+	none := d
+	if m.Window.Given {
+		d.WindowFirst, d.WindowLast = m.Window.First, m.Window.Last
+	}
+	if m.ID.Given {
+		d.IdFirst, d.IdLast = m.ID.First, m.ID.Last
+	}
+	d.Options = uint64(m.Options)
+	d.Offset, d.Octets = m.Payload.Offset, uint16(m.Payload.Octets)
+	d.Value, d.Mask = binary.NativeEndian.Uint64(m.Payload.Value[:]), binary.NativeEndian.Uint64(m.Payload.Mask[:])
+	if p := defence.PlaceOf(m); p != (defence.Place{}) {
+		d.Places = 1 << slices.Index(named, p)
+	}
+	return d, d != none
 }
 
 // masked gives a network as an address and a mask of both families' form.
@@ -121,10 +155,8 @@ func masked(p netip.Prefix) (addr, mask edgeAddress) {
 }
 
 // setRules puts rules in place of the last ones, whole.
-func (k *kernel) setRules(list []edgeRule) error {
-	rules := edgeRules{Count: uint32(len(list))}
-	copy(rules.Rule[:], list)
-	return putInner(k.RuleSets, k.specs[edgeMapRuleSets], unsafe.Slice((*byte)(unsafe.Pointer(&rules)), int(unsafe.Sizeof(rules))))
+func (k *kernel) setRules(rules *edgeRules) error {
+	return putInner(k.RuleSets, k.specs[edgeMapRuleSets], unsafe.Slice((*byte)(unsafe.Pointer(rules)), int(unsafe.Sizeof(*rules))))
 }
 
 // clearTally makes a place ready for another rule.

@@ -21,6 +21,7 @@ import (
 type session struct {
 	l      *Layer4
 	nl     *netlink.Handle
+	diag   *netlink.Handle // asks for sockets; nil where the kernel tells of none
 	kernel *kernel
 	link   link.Link
 	mode   Mode
@@ -51,7 +52,7 @@ type runningChecker struct {
 // of old, where there is one, which on an error stays as it is.
 func (l *Layer4) open(old *session) (_ *session, err error) {
 	d := l.want.Load()
-	s := &session{l: l, own: d.own(), want: d, pins: pins(l.cfg.Pins).usable(l.cfg.Log), done: make(chan struct{}),
+	s := &session{l: l, own: d.own(), want: d, pins: l.pins, done: make(chan struct{}),
 		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -60,6 +61,9 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	}()
 	if s.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("layer 4: netlink: %w", err)
+	}
+	if s.diag, err = netlink.NewHandle(unix.NETLINK_INET_DIAG); err != nil {
+		s.diag = nil
 	}
 	dev, err := deviceOf(s.nl, l.cfg.Device, d.own4, d.own6)
 	if err != nil {
@@ -70,21 +74,15 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, err
 	}
 	s.ways = newWays(s.nl, s.device, l.cfg.Log)
-	s.rec = newReconciler(s.kernel, l.cfg.Key)
-	s.rec.alone = l.cfg.NoSecondChance
-	if s.pins != "" {
-		left, err := s.kernel.read()
-		if err != nil {
-			return nil, fmt.Errorf("layer 4: tables of an earlier process: %w", err)
-		}
-		s.rec.restore(left, s.inputs())
+	if err := s.recall(); err != nil {
+		return nil, fmt.Errorf("layer 4: %w", err)
 	}
-	if s.watched, err = watch(s.done, func() { poke(l.ways) }); err != nil {
+	if s.watched, err = watch(s.done, l.cfg.Log, s.moved); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if l.cfg.Roles.L4 {
 		if s.wire, err = newWire(s.kernel, s.device, d.own4, d.own6); err != nil {
-			return nil, fmt.Errorf("layer 4: checks: %w", err)
+			return nil, fmt.Errorf("layer 4: checks: %w", lacking(err, checking))
 		}
 	}
 	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log, takes: &l.takes}
@@ -94,35 +92,64 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	if err := s.attach(old, dev.Attrs().Name); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
+	l.sockets.Store(s.diag)
 	l.stats.attached(s.kernel, s.mode)
 	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", s.mode)
 	return s, nil
+}
+
+// recall has a new reconciler begin with what the tables hold, where they may
+// outlive a process or session.
+func (s *session) recall() error {
+	rec := newReconciler(s.kernel, s.l.cfg.Key)
+	rec.alone = s.l.cfg.NoSecondChance
+	if s.rec != nil {
+		rec.defended, rec.seen = s.rec.defended, s.rec.seen
+	}
+	if s.pins != "" {
+		left, err := s.kernel.read()
+		if err != nil {
+			return fmt.Errorf("tables of an earlier process: %w", err)
+		}
+		for _, gateway := range rec.restore(left, s.inputs()) {
+			s.l.state.presumeTakes(gateway)
+		}
+	}
+	s.rec = rec
+	return nil
 }
 
 // attach puts the session's program at its device. Where that is old's too, or
 // an earlier process's, the program takes the place of that one without a packet
 // between them: tables first.
 func (s *session) attach(old *session, name string) (err error) {
-	prog, p := s.kernel.edgeObjects.Edge, s.pins
-	if old == nil || old.device != s.device {
-		if s.link, err = p.attached(s.device); err != nil {
-			return err
-		}
-		if s.link != nil {
-			err = s.succeed(name)
-		} else {
-			s.link, s.mode, err = attach(prog, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
-		}
-		if err != nil {
-			return err
-		}
-		return p.keep(s.link, s.kernel.layout)
+	if old != nil && old.device == s.device {
+		return s.inherit(old, name)
 	}
-	if err := s.rec.reconcile(inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: old.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}); err != nil {
+	if s.link, err = s.pins.attached(s.device); err != nil {
 		return err
 	}
-	if err := old.link.Update(prog); err != nil {
-		return fmt.Errorf("replace the program at %s: %w", name, err)
+	fresh := s.link == nil
+	if fresh {
+		s.link, s.mode, err = attach(s.nl, s.kernel.edgeObjects.Edge, s.device, name, s.l.cfg.Mode, s.l.cfg.Log)
+	} else {
+		err = s.succeed(name)
+	}
+	if err != nil {
+		return err
+	}
+	return s.pins.keep(s.link, s.kernel.layout, fresh)
+}
+
+// inherit puts the program in the place of old's.
+func (s *session) inherit(old *session, name string) error {
+	in := s.inputs()
+	in.hop = old.ways.hop
+	if err := s.rec.reconcile(in); err != nil {
+		return err
+	}
+	if err := s.replace(old.link, name); err != nil {
+		return err
 	}
 	s.link, s.mode, old.link = old.link, old.mode, nil
 	s.ways.takeOver(old.ways)
@@ -137,16 +164,36 @@ func (s *session) succeed(name string) error {
 	if err := s.rec.reconcile(s.inputs()); err != nil {
 		return err
 	}
-	if err := s.link.Update(s.kernel.edgeObjects.Edge); err != nil {
-		return fmt.Errorf("replace the program at %s: %w", name, err)
+	if err := s.replace(s.link, name); err != nil {
+		return err
 	}
 	s.mode = modeOf(s.nl, s.device)
+	if wanted := s.l.cfg.Mode; wanted != Auto && wanted != s.mode {
+		s.l.cfg.Log.Warn("the program stays in the mode in which an earlier process attached it: edge detach takes it off, and then the next start goes by --xdp-mode",
+			"device", name, "mode", s.mode, "wanted", wanted)
+	}
 	return nil
+}
+
+func (s *session) replace(at link.Link, name string) error {
+	if err := at.Update(s.kernel.edgeObjects.Edge); err != nil {
+		return fmt.Errorf("replace the program at %s: %w", name, err)
+	}
+	return nil
+}
+
+// moved takes in that neighbours have changed, or links and routes too.
+func (s *session) moved(routes bool) {
+	if routes {
+		s.ways.moved.Store(true)
+	}
+	poke(s.l.ways)
 }
 
 // inputs are what the tables are to follow now.
 func (s *session) inputs() inputs {
-	return inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
+	return inputs{want: s.want, state: s.l.state.get, takes: s.l.state.takes, late: s.cookies != nil && s.cookies.late(s.want),
+		hop: s.ways.hop, guard: s.l.guard.guard.Load(), now: time.Now()}
 }
 
 // close gives everything back, in the reverse order; but the program stays at
@@ -174,8 +221,10 @@ func (s *session) close() error {
 	if s.kernel != nil {
 		errs = append(errs, s.kernel.Close())
 	}
-	if s.nl != nil {
-		s.nl.Close()
+	for _, h := range []*netlink.Handle{s.nl, s.diag} {
+		if h != nil {
+			h.Close()
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -222,6 +271,7 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 		case <-s.l.ways:
 			stale = true
 		case <-refresh.C:
+			s.ways.moved.Store(true)
 			stale = true
 		case <-s.l.kick:
 		case <-retry.C:
@@ -259,6 +309,9 @@ func (s *session) follow() (next *session, err error) {
 	}
 	if next, err = s.l.open(s); err != nil {
 		s.l.stats.failed()
+		if s.pins != "" {
+			err = errors.Join(err, s.recall()) // the new one may have written to the same tables
+		}
 		return nil, fmt.Errorf("the node's own address has changed, and the old one stays in use: %w", err)
 	}
 	return next, nil
@@ -288,8 +341,14 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 // at who is under attack.
 func (s *session) guard() {
 	s.cookies.others = s.rec.untaken
+	if s.rec.late != s.cookies.late(s.want) {
+		poke(s.l.kick)
+	}
 	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
 	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
+	if n := s.l.stats.newlySkipped(); n > 0 {
+		s.l.cfg.Log.Warn("layer 4 has made no checks: all ports of their kind are in use", "checks", n)
+	}
 	if err != nil {
 		s.l.stats.failed()
 		s.l.cfg.Log.Warn("layer 4 is not looked after", "error", err)
@@ -303,6 +362,8 @@ func (s *session) publish(d *desired) {
 		orders[key] = order{index, s.rec.records[index].Generation}
 	}
 	s.l.orders.Store(&orders)
+	members := s.rec.members
+	s.l.members.Store(&members)
 	s.l.stats.applied(s.rec, d)
 	s.l.stamped.Store(uint32(d.keep.stamp))
 	s.l.tables.show(s.kernel, d)
@@ -332,23 +393,26 @@ func (s *session) check(ctx context.Context, d *desired) {
 		}
 		cctx, stop := context.WithCancel(ctx)
 		s.checkers[t] = runningChecker{p, stop}
-		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, report: s.observe, takes: s.learn}
+		c := &checker{plan: p, node: s.l.cfg.Node, dial: s.dial, skip: s.l.stats.skip,
+			report: func(o fleet.Observation) { s.observe(cctx, o) },
+			takes:  func(t fleet.Target, takes bool) { s.learn(cctx, t, takes) }}
 		s.background.Go(func() { c.run(cctx) })
 	}
 }
 
-// learn takes in whether a gateway takes SYN cookies.
-func (s *session) learn(t fleet.Target, takes bool) {
-	if s.l.state.setTakes(t, takes) {
+// learn takes in whether a gateway takes SYN cookies, while its checker is wanted.
+func (s *session) learn(wanted context.Context, t fleet.Target, takes bool) {
+	if s.l.state.setTakes(wanted, t, takes) {
 		poke(s.l.kick)
 	}
 }
 
-// observe has Health judge a fact; a verdict that changed goes to the rings.
-func (s *session) observe(o fleet.Observation) {
+// observe has Health judge a fact; a verdict that changed goes to the rings, while
+// the checker is wanted.
+func (s *session) observe(wanted context.Context, o fleet.Observation) {
 	v := s.l.cfg.Health.Observe(o)
 	s.l.stats.checked(o)
-	if s.l.state.set(o.Target, v.State) {
+	if s.l.state.set(wanted, o.Target, v.State) {
 		poke(s.l.kick)
 	}
 }
@@ -371,8 +435,9 @@ func (s *session) dial(ctx context.Context, way checkWay) (net.Conn, error) {
 	if way.vip.Addr().Is6() {
 		own = s.own[1]
 	}
+	q := question{own, way.vip, o, way.key.target.Kind == fleet.TargetGateway}
 	if way.udp {
-		return s.wire.dialUDP(ctx, own, way.vip, o)
+		return s.wire.dialUDP(ctx, q)
 	}
-	return s.wire.dial(ctx, own, way.vip, o)
+	return s.wire.dial(ctx, q)
 }

@@ -22,8 +22,9 @@ import (
 type guard struct {
 	static   bool
 	ports    []uint16 // reflectors
-	table    *geo.Table
+	table    *defence.Table
 	rules    []rule
+	named    []defence.Place // that the rules name, as the table has them
 	limits   fleet.PacketLimits
 	sampling fleet.PacketSampling
 }
@@ -49,8 +50,9 @@ type shield struct {
 	mu      sync.Mutex // guards below
 	source  geo.Source // nil until needed
 	defence *fleet.Defence
-	own     []netip.Addr
-	table   *geo.Table // nil where there are no lists
+	own     []netip.Prefix
+	table   *defence.Table // nil where there are no lists
+	named   []defence.Place
 	spec    []rule
 	added   []rule
 	wanted  map[*fleet.PacketSampling]bool // by those who watch
@@ -62,50 +64,86 @@ func newShield(geo func() (geo.Source, error), changed func()) *shield {
 	return s
 }
 
-// apply takes the Spec's defence, which may be nil; own are the addresses of
-// VIPs and node. On an error the last one stays.
-func (s *shield) apply(d *fleet.Defence, own []netip.Addr) error {
+// apply takes the Spec's defence, which may be nil; own are the networks of VIPs,
+// and the node's addresses. On an error the last one stays.
+func (s *shield) apply(d *fleet.Defence, own []netip.Prefix) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	table := s.table
-	if s.defence == nil || d == nil || !slices.Equal(own, s.own) || *s.defence.Static != *d.Static ||
-		!reflect.DeepEqual(s.defence.Allow, d.Allow) || !reflect.DeepEqual(s.defence.Block, d.Block) {
+	var spec []rule
+	if d != nil {
+		for _, r := range d.Rules {
+			spec = append(spec, rule{PacketRule: r, until: bootSecond(r.Until)})
+		}
+	}
+	table, named := s.table, s.name(s.added, spec)
+	if !s.hasLists(d) || !slices.Equal(own, s.own) || !slices.Equal(named, s.named) {
 		var err error
-		if table, err = s.compile(d, own, s.source); err != nil {
+		if table, err = s.compile(d, own, named, s.source); err != nil {
 			return fmt.Errorf("defence: %w", err)
 		}
 	}
-	s.defence, s.own, s.table, s.spec = d, own, table, nil
-	if d != nil {
-		for _, r := range d.Rules {
-			s.spec = append(s.spec, rule{PacketRule: r, until: bootSecond(r.Until)})
-		}
-	}
+	s.defence, s.own, s.table, s.named, s.spec = d, own, table, named, spec
 	s.publish()
 	return nil
 }
 
+// hasLists says whether the lists of d are those in force.
+func (s *shield) hasLists(d *fleet.Defence) bool {
+	if s.defence == nil || d == nil {
+		return s.defence == d
+	}
+	return *s.defence.Static == *d.Static && reflect.DeepEqual(s.defence.Allow, d.Allow) && reflect.DeepEqual(s.defence.Block, d.Block)
+}
+
+// name gives the places that rules name, each where it stands already: so tables
+// of before and of after agree on them.
+func (s *shield) name(rules ...[]rule) []defence.Place {
+	out := slices.Clone(s.named)
+	wanted := map[defence.Place]bool{}
+	for _, r := range slices.Concat(rules...) {
+		wanted[defence.PlaceOf(&r.Match)] = true
+	}
+	for i, p := range out {
+		if !wanted[p] {
+			out[i] = defence.Place{}
+		}
+	}
+	for _, r := range slices.Concat(rules...) {
+		p := defence.PlaceOf(&r.Match)
+		if p == (defence.Place{}) || slices.Contains(out, p) {
+			continue
+		}
+		if i := slices.Index(out, defence.Place{}); i >= 0 {
+			out[i] = p
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // compile makes the lists' table; nil where there are none.
-func (s *shield) compile(d *fleet.Defence, own []netip.Addr, source geo.Source) (*geo.Table, error) {
-	if d == nil || !*d.Static && d.Allow.Empty() && d.Block.Empty() {
+func (s *shield) compile(d *fleet.Defence, own []netip.Prefix, named []defence.Place, source geo.Source) (*defence.Table, error) {
+	places := defence.Geo(d, named)
+	if !places && (d == nil || !*d.Static && d.Allow.Empty() && d.Block.Empty()) {
 		return nil, nil
 	}
-	if source == nil && defence.Geo(d) && s.geo != nil {
+	if source == nil && places && s.geo != nil {
 		var err error
 		if source, err = s.geo(); err != nil {
 			return nil, err
 		}
 		s.source = source
 	}
-	return defence.Lists(d, own, source)
+	return defence.Lists(d, own, named, source)
 }
 
 // setGeo takes another geo database into use.
 func (s *shield) setGeo(source geo.Source) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.defence != nil && defence.Geo(s.defence) {
-		table, err := s.compile(s.defence, s.own, source)
+	if defence.Geo(s.defence, s.named) {
+		table, err := s.compile(s.defence, s.own, s.named, source)
 		if err != nil {
 			return fmt.Errorf("layer 4: defence: %w", err)
 		}
@@ -121,7 +159,7 @@ func (s *shield) publish() {
 	now := bootSecond(time.Now())
 	over := func(r rule) bool { return r.until != 0 && r.until <= now }
 	s.added = slices.DeleteFunc(s.added, over)
-	g := &guard{table: s.table, rules: slices.Concat(s.added, slices.DeleteFunc(slices.Clone(s.spec), over))}
+	g := &guard{table: s.table, named: s.named, rules: slices.Concat(s.added, slices.DeleteFunc(slices.Clone(s.spec), over))}
 	if d := s.defence; d != nil {
 		g.static, g.ports, g.limits, g.sampling = *d.Static, d.ReflectionPorts, d.Limits, d.Sampling
 	}
@@ -148,13 +186,22 @@ func (s *shield) add(r fleet.PacketRule) error {
 	defer s.mu.Unlock()
 	s.publish() // the expired ones go
 	next := rule{PacketRule: r, added: true, until: bootSecond(r.Until)}
-	if i := slices.IndexFunc(s.added, func(o rule) bool { return o.Name == r.Name }); i >= 0 {
-		s.added[i] = next
-	} else if n := len(s.added); n >= defence.MaxAdded {
+	added := slices.Clone(s.added)
+	if i := slices.IndexFunc(added, func(o rule) bool { return o.Name == r.Name }); i >= 0 {
+		added[i] = next
+	} else if n := len(added); n >= defence.MaxAdded {
 		return fmt.Errorf("%w: %d rules were added, as many as can be", ErrRule, n)
 	} else {
-		s.added = append(s.added, next)
+		added = append(added, next)
 	}
+	if named := s.name(added, s.spec); !slices.Equal(named, s.named) {
+		table, err := s.compile(s.defence, s.own, named, s.source)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrRule, err)
+		}
+		s.table, s.named = table, named
+	}
+	s.added = added
 	s.publish()
 	return nil
 }

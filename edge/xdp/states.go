@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,13 +32,26 @@ func (s *states) takes(t fleet.Target) bool {
 	return s.cookies[t]
 }
 
-// setTakes says whether that is otherwise than before.
-func (s *states) setTakes(t fleet.Target, takes bool) bool {
+// setTakes says whether that is otherwise than before. What comes after wanted has
+// ended counts for nothing.
+func (s *states) setTakes(wanted context.Context, t fleet.Target, takes bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.cookies[t]
+	if wanted.Err() != nil {
+		return false
+	}
 	s.cookies[t] = takes
 	return was != takes
+}
+
+// presumeTakes takes a gateway for one that takes SYN cookies until it is heard.
+func (s *states) presumeTakes(t fleet.Target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, heard := s.cookies[t]; !heard {
+		s.cookies[t] = true
+	}
 }
 
 func (s *states) get(t fleet.Target) fleet.State {
@@ -55,23 +69,31 @@ func (s *states) setView(v *fleet.View) bool {
 	defer s.mu.Unlock()
 	was := s.view
 	s.view = v
-	for t, verdict := range v.Verdicts {
-		if t.Kind == fleet.TargetGateway && was.Get(t).State != verdict.State {
-			return true
+	differs := func(of map[fleet.Target]fleet.Verdict) bool {
+		for t := range of {
+			if t.Kind == fleet.TargetGateway && was.Get(t).State != v.Get(t).State {
+				return true
+			}
 		}
+		return false
 	}
-	return false
+	return differs(v.Verdicts) || was != nil && differs(was.Verdicts)
 }
 
-// set says whether the state is another than before.
-func (s *states) set(t fleet.Target, v fleet.State) bool {
+// set says whether the state is another than before. What comes after wanted has
+// ended counts for nothing.
+func (s *states) set(wanted context.Context, t fleet.Target, v fleet.State) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.m[t]
+	if wanted.Err() != nil {
+		return false
+	}
 	s.m[t] = v
 	return was != v
 }
 
+// forget follows the end of the context of what reports on the target.
 func (s *states) forget(t fleet.Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

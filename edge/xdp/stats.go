@@ -20,11 +20,14 @@ type stats struct {
 	kernel   *kernel // nil while detached
 	mode     Mode
 	vips     []vipStats
-	rings    map[string]int     // members in each group's ring
+	rings    map[string]int // members in each group's ring
+	members  map[ringState]int
 	rules    map[ruleKey]uint32 // places of the rules' tallies
 	changes  uint64             // of rings
 	failures uint64             // of the reconciler
 	checks   map[bool]uint64
+	skipped  uint64          // checks that were not made
+	told     uint64          // of them, those that the log tells of
 	attacked map[string]bool // by a VIP's label; of those with a gate
 	cookies  fleet.SynCookieMode
 	works    bool // this node's part of them
@@ -52,7 +55,7 @@ func (s *stats) detached(k *kernel) {
 	if s.kernel != k {
 		return // another has taken its place
 	}
-	s.kernel, s.mode, s.vips, s.rings, s.rules = nil, "", nil, nil, nil
+	s.kernel, s.mode, s.vips, s.rings, s.members, s.rules = nil, "", nil, nil, nil, nil
 }
 
 func (s *stats) failed() {
@@ -65,6 +68,22 @@ func (s *stats) checked(o fleet.Observation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checks[o.OK]++
+}
+
+// skip notes a check that was not made.
+func (s *stats) skip() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skipped++
+}
+
+// newlySkipped gives how many checks were not made since it was last asked.
+func (s *stats) newlySkipped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.skipped - s.told
+	s.told = s.skipped
+	return n
 }
 
 // applied notes what the reconciler has put in place.
@@ -80,7 +99,7 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.vips, s.rings, s.rules = vips, rings, maps.Clone(r.defended.index)
+	s.vips, s.rings, s.members, s.rules = vips, rings, countMembers(r.members), maps.Clone(r.defended.index)
 	s.changes += r.swaps
 	r.swaps = 0
 }
@@ -114,9 +133,9 @@ func (s *stats) watch(log *slog.Logger) error {
 		attacked[label] = now
 		switch was := s.attacked[label]; {
 		case now && !was:
-			log.Warn("SYN flood: answered with cookies", "vip", label, "service", v.service)
+			log.Warn("flood: SYNs are answered with cookies", "vip", label, "service", v.service)
 		case was && !now:
-			log.Info("SYN flood is over", "vip", label, "service", v.service)
+			log.Info("flood is over", "vip", label, "service", v.service)
 		}
 	}
 	s.attacked = attacked
@@ -133,7 +152,7 @@ var (
 	descCookies = prometheus.NewDesc("meridian_l4_syn_cookies_total",
 		"Packets by SYN cookie: valid (a balancer met one, and keeps the flow), stranger (under attack, of no known flow and without one, let through as usual), accepted (a gateway made a connection of it), refused (its kernel would not).", []string{"result"}, nil)
 	descAttacked = prometheus.NewDesc("meridian_l4_under_attack",
-		"1 while SYNs for a VIP are answered with cookies, because there are so many.", []string{"vip", "service"}, nil)
+		"1 while SYNs for a VIP are answered with cookies, because there are so many, or so many packets of no flow.", []string{"vip", "service"}, nil)
 	descCookieMode = prometheus.NewDesc("meridian_l4_syn_cookies_work",
 		"1 if this node can do its part of what the Spec says of SYN cookies, by mode.", []string{"mode"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",
@@ -142,12 +161,14 @@ var (
 		"Octets of IP packets for a VIP, before encapsulation.", []string{"vip", "service"}, nil)
 	descRings = prometheus.NewDesc("meridian_l4_ring_members",
 		"Members that get new flows.", []string{"group"}, nil)
+	descMembers = prometheus.NewDesc("meridian_l4_members",
+		"Gateways and endpoints of each ring by state: joining, active, draining, failed (edge members).", []string{"group", "state"}, nil)
 	descChanges = prometheus.NewDesc("meridian_l4_ring_changes_total",
 		"Rings put in place.", nil, nil)
 	descFailures = prometheus.NewDesc("meridian_l4_reconcile_failures_total",
 		"Failed attempts to bring the kernel's tables in line.", nil, nil)
 	descChecks = prometheus.NewDesc("meridian_l4_checks_total",
-		"Checks of gateways and endpoints through the VIP.", []string{"result"}, nil)
+		"Checks of gateways and endpoints through the VIP: ok, failed, skipped (not made, since all ports of their kind were in use).", []string{"result"}, nil)
 	descAttached = prometheus.NewDesc("meridian_l4_attached",
 		"1 while the program is at the device, by mode.", []string{"mode"}, nil)
 )
@@ -159,7 +180,7 @@ func (l *Layer4) Register(r prometheus.Registerer) {
 
 // Describe lists the metrics.
 func (s *stats) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings,
+	for _, d := range append(descsDefence(), descPackets, descFlows, descChances, descCookies, descAttacked, descCookieMode, descVIPPackets, descVIPBytes, descRings, descMembers,
 		descChanges, descFailures, descChecks, descAttached) {
 		out <- d
 	}
@@ -174,47 +195,29 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	count(descChanges, s.changes)
 	count(descFailures, s.failures)
-	count(descChecks, s.checks[true], "ok")
-	count(descChecks, s.checks[false], "failed")
+	for result, n := range map[string]uint64{"ok": s.checks[true], "failed": s.checks[false], "skipped": s.skipped} {
+		count(descChecks, n, result)
+	}
 	if s.kernel == nil {
 		return
 	}
-	out <- prometheus.MustNewConstMetric(descAttached, prometheus.GaugeValue, 1, string(s.mode))
-	for id, n := range s.rings {
-		out <- prometheus.MustNewConstMetric(descRings, prometheus.GaugeValue, float64(n), id)
-	}
-	counters, err := s.kernel.counters()
-	if err != nil {
-		out <- prometheus.NewInvalidMetric(descPackets, err)
-	}
-	for reason, n := range counters {
-		verdict, rest, _ := strings.Cut(reason, "_")
-		switch verdict {
-		case "flow":
-			count(descFlows, n, rest)
-			continue
-		case "chance":
-			count(descChances, n, rest)
-			continue
-		case "cookie":
-			count(descCookies, n, rest)
-			continue
-		}
-		count(descPackets, n, verdict, rest)
-	}
-	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
-		v := 0.0
-		if on {
-			v = 1
-		}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	if s.cookies != "" && s.cookies != fleet.CookiesOff {
-		gauge(descCookieMode, s.works, string(s.cookies))
+	gauge(descAttached, 1, string(s.mode))
+	for id, n := range s.rings {
+		gauge(descRings, float64(n), id)
 	}
+	for of, n := range s.members {
+		gauge(descMembers, float64(n), of.ring, string(of.state))
+	}
+	if s.cookies != "" && s.cookies != fleet.CookiesOff {
+		gauge(descCookieMode, one(s.works), string(s.cookies))
+	}
+	s.collectReasons(out, count)
 	for _, v := range s.vips {
 		if v.gate != uint8(edgeGateModeGATE_NONE) {
-			gauge(descAttacked, s.attacked[v.label()], v.label(), v.service)
+			gauge(descAttacked, one(s.attacked[v.label()]), v.label(), v.service)
 		}
 		t, err := s.kernel.traffic(v.index)
 		if err != nil {
@@ -226,6 +229,32 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		count(descVIPBytes, t.Octets, labels...)
 	}
 	s.collectDefence(out, count)
+}
+
+// one gives 1 for what is so.
+func one(so bool) float64 {
+	if so {
+		return 1
+	}
+	return 0
+}
+
+// collectReasons reads what became of packets; the caller holds the lock, and
+// there is a kernel.
+func (s *stats) collectReasons(out chan<- prometheus.Metric, count func(*prometheus.Desc, uint64, ...string)) {
+	counters, err := s.kernel.counters()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(descPackets, err)
+	}
+	of := map[string]*prometheus.Desc{"flow": descFlows, "chance": descChances, "cookie": descCookies}
+	for reason, n := range counters {
+		verdict, rest, _ := strings.Cut(reason, "_")
+		if d, beside := of[verdict]; beside {
+			count(d, n, rest)
+			continue
+		}
+		count(descPackets, n, verdict, rest)
+	}
 }
 
 // label names a VIP, as tcp/192.0.2.1:443 or udp/192.0.2.0/28:53; port 0 stands

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -27,10 +29,13 @@ import (
 )
 
 // TCP and UDP ports of the checks, above the range that Linux gives out by default.
-// Replies from a VIP to one of them never reach the kernel.
+// What comes from a VIP to one of them never reaches the kernel. The first half is
+// for gateways: endpoints that hang, however many, leave that to them.
 const (
 	firstCheckPort = 61000
 	lastCheckPort  = 61999
+	checkPorts     = lastCheckPort - firstCheckPort + 1 // CHECK_PORTS of bpf/consts.h
+	gatewayPorts   = checkPorts / 2
 )
 
 const (
@@ -53,14 +58,22 @@ type wire struct {
 	stack  *stack.Stack
 	link   *channel.Endpoint
 	reader *ringbuf.Reader
-	port   atomic.Uint32
-	tcp    ports
-	udp    ports
+	orders [4 * checkPorts]atomic.Uint32 // of the connections, by checkPort: endpoint<<16 | generation
+	next   [2]atomic.Uint32              // port to try, of endpoints' checks and of gateways'
 }
 
-// ports are the orders of the connections at the checks' ports of a protocol:
-// endpoint<<16 | generation.
-type ports [lastCheckPort - firstCheckPort + 1]atomic.Uint32
+// checkPort gives the place of a port of the checks in the tables: by family and
+// protocol, as is_asked in bpf/check.h; false: it is none of theirs.
+func checkPort(v6, udp bool, port uint16) (uint32, bool) {
+	i := uint32(port) - firstCheckPort
+	if v6 {
+		i += 2 * checkPorts
+	}
+	if udp {
+		i += checkPorts
+	}
+	return i, firstCheckPort <= port && port <= lastCheckPort
+}
 
 // newWire opens a wire in the caller's network namespace.
 func newWire(k *kernel, device int, own ...netip.Addr) (*wire, error) {
@@ -162,11 +175,17 @@ func (w *wire) forward(frame, out []byte) {
 	}
 	opts := ebpf.RunOptions{Data: frame, DataOut: out}
 	verdict, err := w.kernel.Check.Run(&opts)
-	const tx = 3 // XDP_TX
+	const tx, redirect = 3, 4 // XDP_TX, XDP_REDIRECT
+	device := w.device
+	if err == nil && verdict == redirect {
+		var e edgeEndpoint
+		err = w.kernel.Endpoints.Lookup(uint32(binary.NativeEndian.Uint16(frame)), &e)
+		verdict, device = tx, int(e.Device)
+	}
 	if err != nil || verdict != tx {
 		return
 	}
-	_ = unix.Sendto(w.socket, opts.DataOut, 0, &unix.SockaddrLinklayer{Ifindex: w.device})
+	_ = unix.Sendto(w.socket, opts.DataOut, 0, &unix.SockaddrLinklayer{Ifindex: device})
 }
 
 // address fills in the frame's link header: the order in place of the
@@ -181,20 +200,14 @@ func (w *wire) address(frame []byte) bool {
 	if ethertype == 0x86dd {
 		proto = ip[6]
 	}
-	orders := &w.tcp
-	if proto == protoUDP {
-		orders = &w.udp
-	} else if proto != protoTCP {
+	if proto != protoTCP && proto != protoUDP || len(ip) < offset+8 {
 		return false
 	}
-	if len(ip) < offset+8 {
+	i, ok := checkPort(ethertype == 0x86dd, proto == protoUDP, binary.BigEndian.Uint16(ip[offset:]))
+	if !ok {
 		return false
 	}
-	port := binary.BigEndian.Uint16(ip[offset:])
-	if port < firstCheckPort || port > lastCheckPort {
-		return false
-	}
-	o := orders[port-firstCheckPort].Load()
+	o := w.orders[i].Load()
 	clear(frame[:14])
 	binary.NativeEndian.PutUint16(frame[0:], uint16(o>>16))
 	binary.NativeEndian.PutUint16(frame[2:], uint16(o))
@@ -212,8 +225,7 @@ func (w *wire) receive() error {
 		case err != nil:
 			return fmt.Errorf("replies: %w", err)
 		}
-		n := binary.NativeEndian.Uint32(rec.RawSample)
-		packet := append([]byte(nil), rec.RawSample[8:8+n]...)
+		packet := slices.Clone(rec.RawSample)
 		protocol := ipv4.ProtocolNumber
 		if packet[0]>>4 == 6 {
 			protocol = ipv6.ProtocolNumber
@@ -224,75 +236,114 @@ func (w *wire) receive() error {
 	}
 }
 
-// dial connects from own to a VIP, at the endpoint of the order.
-func (w *wire) dial(ctx context.Context, own netip.Addr, vip netip.AddrPort, o order) (net.Conn, error) {
+// question is what a check is to reach: a VIP, from own, at the endpoint of the
+// order.
+type question struct {
+	own     netip.Addr
+	vip     netip.AddrPort
+	order   order
+	gateway bool // else an endpoint
+}
+
+// dial connects. errNoPort: there is no port left to do that from.
+func (w *wire) dial(ctx context.Context, q question) (net.Conn, error) {
 	var wq waiter.Queue
-	ep, terr := w.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(own), &wq)
+	ep, terr := w.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(q.own), &wq)
 	if terr != nil {
 		return nil, fmt.Errorf("check endpoint: %s", terr)
 	}
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
-	if err := w.bind(ep, &w.tcp, own, o); err != nil {
+	port, err := w.bind(ep, false, q)
+	if err != nil {
 		ep.Close()
 		return nil, err
 	}
-	terr = ep.Connect(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(vip.Addr().AsSlice()), Port: vip.Port()})
+	terr = ep.Connect(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(q.vip.Addr().AsSlice()), Port: q.vip.Port()})
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {
 		case <-ctx.Done():
+			w.letGo(port)
 			ep.Abort()
 			ep.Close()
-			return nil, fmt.Errorf("connect to %s: %w", vip, ctx.Err())
+			return nil, fmt.Errorf("connect to %s: %w", q.vip, ctx.Err())
 		case <-ready:
 		}
 		terr = ep.LastError()
 	}
 	if terr != nil {
+		w.letGo(port)
 		ep.Close()
-		return nil, fmt.Errorf("connect to %s: %w", vip, connectError(terr))
+		return nil, fmt.Errorf("connect to %s: %w", q.vip, connectError(terr))
 	}
-	c := &wireConn{TCPConn: gonet.NewTCPConn(&wq, ep), ep: ep}
+	c := &wireConn{Conn: gonet.NewTCPConn(&wq, ep), ep: ep, letGo: func() { w.letGo(port) }}
 	if d, ok := ctx.Deadline(); ok {
 		c.SetDeadline(d)
 	}
 	return c, nil
 }
 
-// dialUDP gives a socket from own to a VIP, at the endpoint of the order.
-func (w *wire) dialUDP(ctx context.Context, own netip.Addr, vip netip.AddrPort, o order) (net.Conn, error) {
+// dialUDP gives a socket. errNoPort: as of dial.
+func (w *wire) dialUDP(ctx context.Context, q question) (net.Conn, error) {
 	var wq waiter.Queue
-	ep, terr := w.stack.NewEndpoint(udp.ProtocolNumber, protocolOf(own), &wq)
+	ep, terr := w.stack.NewEndpoint(udp.ProtocolNumber, protocolOf(q.own), &wq)
 	if terr != nil {
 		return nil, fmt.Errorf("check endpoint: %s", terr)
 	}
-	if err := w.bind(ep, &w.udp, own, o); err != nil {
+	port, err := w.bind(ep, true, q)
+	if err != nil {
 		ep.Close()
 		return nil, err
 	}
-	if terr := ep.Connect(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(vip.Addr().AsSlice()), Port: vip.Port()}); terr != nil {
+	if terr := ep.Connect(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(q.vip.Addr().AsSlice()), Port: q.vip.Port()}); terr != nil {
+		w.letGo(port)
 		ep.Close()
-		return nil, fmt.Errorf("connect to %s: %w", vip, connectError(terr))
+		return nil, fmt.Errorf("connect to %s: %w", q.vip, connectError(terr))
 	}
-	c := gonet.NewUDPConn(&wq, ep)
+	c := &wireConn{Conn: gonet.NewUDPConn(&wq, ep), ep: ep, letGo: func() { w.letGo(port) }}
 	if d, ok := ctx.Deadline(); ok {
 		c.SetDeadline(d)
 	}
 	return c, nil
 }
 
-// bind takes the next port that is free.
-func (w *wire) bind(ep tcpip.Endpoint, orders *ports, own netip.Addr, o order) error {
-	for range len(orders) {
-		i := w.port.Add(1) % uint32(len(orders))
-		err := ep.Bind(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(own.AsSlice()), Port: uint16(firstCheckPort + i)})
-		if err == nil {
-			orders[i].Store(uint32(o.endpoint)<<16 | uint32(o.generation))
-			return nil
-		}
+// errNoPort says that all ports of a kind of checks are in use: which says nothing
+// of what was to be checked.
+var errNoPort = errors.New("all ports of the checks are in use")
+
+// bind takes the next port that is free, has the program take replies to it, and
+// gives its place in the tables.
+func (w *wire) bind(ep tcpip.Endpoint, udp bool, q question) (uint32, error) {
+	next, first, count := &w.next[0], uint32(firstCheckPort+gatewayPorts), uint32(checkPorts-gatewayPorts)
+	if q.gateway {
+		next, first, count = &w.next[1], firstCheckPort, gatewayPorts
 	}
-	return errors.New("all ports of the checks are in use")
+	for range count {
+		port := uint16(first + next.Add(1)%count)
+		if ep.Bind(tcpip.FullAddress{NIC: wireNIC, Addr: tcpip.AddrFromSlice(q.own.AsSlice()), Port: port}) != nil {
+			continue
+		}
+		i, _ := checkPort(q.own.Is6(), udp, port)
+		w.orders[i].Store(uint32(q.order.endpoint)<<16 | uint32(q.order.generation))
+		return i, w.kernel.setAsked(i, edgeAsked{Vip: toAddress(q.vip.Addr()), Port: swap16(q.vip.Port()), Waits: 1})
+	}
+	return 0, errNoPort
+}
+
+// letGo has the program take no more replies to a port; it is not free yet.
+func (w *wire) letGo(port uint32) {
+	// An array's place can always be written; were it not, a stranger might
+	// still send something there.
+	_ = w.kernel.setAsked(port, edgeAsked{})
+}
+
+// setAsked says whom a port of the checks waits for.
+func (k *kernel) setAsked(port uint32, a edgeAsked) error {
+	if err := k.Questions.Put(port, &a); err != nil {
+		return fmt.Errorf("ports of the checks: %w", err)
+	}
+	return nil
 }
 
 // connectError gives the system's error for the stack's, where causeOf asks
@@ -312,12 +363,17 @@ func connectError(err tcpip.Error) error {
 // wireConn is a connection that ends at once when closed, with a reset: the
 // server keeps nothing of it, and its port is soon free.
 type wireConn struct {
-	*gonet.TCPConn
-	ep tcpip.Endpoint
+	net.Conn
+	ep    tcpip.Endpoint
+	letGo func()
+	once  sync.Once
 }
 
-// Close resets the connection.
+// Close resets the connection. It may be called more than once.
 func (c *wireConn) Close() error {
-	c.ep.Abort()
-	return c.TCPConn.Close()
+	c.once.Do(func() {
+		c.letGo()
+		c.ep.Abort()
+	})
+	return c.Conn.Close()
 }

@@ -21,21 +21,37 @@ static __always_inline __u64 packets_of(__u32 stats)
 	return n;
 }
 
-/* roll begins a window, if no other CPU has. What is usual falls by an eighth at
- * most from one to the next. */
+/* roll begins a window, if no other CPU has. What is usual follows what there is
+ * in peace, by a 256th of the difference each time, in a minute by two thirds, so
+ * that nobody changes it by a burst; until it knows as many windows it is their
+ * mean. */
 static __noinline int roll(struct gate *g, __u32 stats, __u64 now)
 {
-	__u64 was = g->window, packets, rate, least = g->usual - g->usual / 8;
+	__u64 was = g->window, gone = now - was, packets, rate, over;
 
-	if (was == now || __sync_val_compare_and_swap(&g->window, was, now) != was)
+	if ((__s64)gone <= 0 || __sync_val_compare_and_swap(&g->window, was, now) != was)
 		return 0;
 	g->syns = 0;
 	g->strangers = 0;
+	g->fresh = 0;
 	packets = packets_of(stats);
-	rate = was && now > was ? (packets - g->packets) / (now - was) : 0;
+	rate = packets > g->packets ? (packets - g->packets) / gone : 0;
 	g->packets = packets;
-	if (g->until < was)
-		g->usual = rate > least ? rate : least;
+	if (!was) {
+		g->since = now;
+		return 0;
+	}
+	if (g->until >= was)
+		return 0;
+	over = now - g->since;
+	if (over > USUAL_WINDOWS)
+		over = USUAL_WINDOWS;
+	if (gone > over)
+		gone = over;
+	if (rate > g->usual)
+		g->usual += (rate - g->usual) * gone / over;
+	else
+		g->usual -= (g->usual - rate) * gone / over;
 	return 0;
 }
 

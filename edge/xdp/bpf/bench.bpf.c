@@ -26,6 +26,8 @@ volatile const __u32 expected;        /* its verdict */
  * octets; 0: the packet is none. */
 volatile const __u32 restored;
 
+volatile const __u32 spread;          /* flood: ports, from the frame's on, that its copies go to by chance; 0: they go to one */
+
 __u8 before[128];                     /* the SYN, from 0.0.0.0 and port 0 */
 __u32 seed = 1;
 __u64 wrong; /* other verdicts */
@@ -100,7 +102,7 @@ int bench(struct xdp_md *ctx)
 
 /* flood is no benchmark but a generator, for test runs with live frames: of the
  * frame in `before` it sends one from another client each time, its checksum
- * right. */
+ * right; or from the same one to another port. */
 SEC("xdp")
 int flood(struct xdp_md *ctx)
 {
@@ -114,9 +116,13 @@ int flood(struct xdp_md *ctx)
 	tcp = (void *)(ip + 1);
 	if ((void *)(tcp + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
+	wrong++; /* none: so many were sent */
+	if (spread) {
+		tcp->dst = bpf_htons(bpf_ntohs(tcp->dst) + r % spread);
+		return XDP_TX;
+	}
 	from(ip, tcp, 0x64400000 | (r & 0x3fffff), 1024 + (r >> 20));
 	ip->check = ~folded((__u16)~ip->check + (ip->src & 0xffff) + (ip->src >> 16));
-	wrong++; /* none: so many were sent */
 	return XDP_TX;
 }
 

@@ -46,14 +46,12 @@ static __always_inline int is_local(__u16 slot)
  * comes from, whichever of them stands first; neither of the two, and none that
  * has no flows any more; NULL: none. So all are asked although a gateway that is
  * new passes a packet on to one out of turn, for it does not know the owners
- * before it; or, where it knows none but the sender, gives it back, once. Where
- * neither of the two has ever owned the slot, the owner of now has been asked by
- * then. */
+ * before it; or, where it knows none but the sender, gives it back, once. */
 static __always_inline struct endpoint *next_after(struct packet *p, const struct vip *vip, __u16 slot)
 {
 	struct former *former = formers_of(vip, p->hash);
 	struct endpoint *e, *sender = 0, *owner[1 + FORMERS] = {};
-	int i, from, asked = 0, begin = p->hops ? 1 : 0;
+	int i, from, asked = 0, begin = 0;
 
 #pragma unroll
 	for (i = 0; i < 1 + FORMERS; i++) {
@@ -102,8 +100,13 @@ APART __u32 next_owner(struct xdp_md *ctx, struct packet *p, const struct node *
 	}
 	p->hash = flow_hash(p, vip);
 	e = vip->flags & VIP_QUIC ? endpoint_of(by_connection_id(ctx, p, vip)) : 0;
-	if (e)
-		return e->how != FORWARD_LOCAL && p->hops < MAX_HOPS ? e->index : 0;
+	if (e) {
+		if (e->how == FORWARD_LOCAL || p->hops >= MAX_HOPS)
+			return 0;
+		if (p->fragment == FIRST)
+			keep_fragments(p, n, owner_of(e, p));
+		return e->index;
+	}
 	slot = from_ring(vip, p->hash);
 	if (!(slot & SLOT_UNSAFE) && is_local(slot))
 		return 0;
@@ -111,6 +114,7 @@ APART __u32 next_owner(struct xdp_md *ctx, struct packet *p, const struct node *
 		count(CHANCE_MINE);
 		return 0;
 	}
+	p->unowned = 1;
 	e = p->hops < MAX_HOPS ? next_after(p, vip, slot) : 0;
 	if (!e)
 		count(CHANCE_NONE);

@@ -4,12 +4,13 @@
  * wants to send it runs through the program `check`, which forwards it as a
  * client's packet would be, and sends the frame that comes out; replies are
  * taken off here, so that the kernel, which knows nothing of the connection,
- * does not reset it. */
+ * does not reset it. Anybody may send what looks like one in a VIP's name: only
+ * what a port in use waits for goes to the checker, which a flood would starve. */
 #pragma once
 
-/* is_reply says whether the packet answers a check: TCP or UDP from a service at
+/* for_check says whether a packet is like an answer to a check: TCP or UDP from
  * a VIP, to this node's own address and a port of the checks. */
-static __always_inline int is_reply(const struct packet *p, const struct node *n)
+static __always_inline int for_check(const struct packet *p, const struct node *n)
 {
 	__u16 port = bpf_ntohs(p->dport);
 
@@ -18,26 +19,33 @@ static __always_inline int is_reply(const struct packet *p, const struct node *n
 		return 0;
 	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
 		return 0;
-	return find_service(&p->src, p->sport, p->proto, 0, n) != 0;
+	return is_vip(&p->src, n);
 }
 
-static __always_inline enum reason take_reply(struct xdp_md *ctx, const struct packet *p)
+/* is_asked says whether a check waits for the packet at its port. */
+static __always_inline int is_asked(const struct packet *p, const struct node *n)
 {
-	__u32 len = p->len;
-	struct reply *r;
+	__u32 i = bpf_ntohs(p->dport) - n->check_first;
+	struct asked *a;
 
-	if (len == 0 || len > REPLY_ROOM)
-		return DROP_REPLY_FULL;
-	r = bpf_ringbuf_reserve(&replies, sizeof(*r), 0);
+	i += CHECK_PORTS * ((p->ethertype == ETH_IPV4 ? 0 : 2) + (p->proto == PROTO_UDP));
+	a = bpf_map_lookup_elem(&questions, &i);
+	return a && a->waits && a->port == p->sport && same(&a->vip, &p->src);
+}
+
+static __always_inline enum reason take_reply(struct xdp_md *ctx, const struct packet *p, const struct node *n)
+{
+	__u32 zero = 0, len = p->len;
+	struct reply *r = bpf_map_lookup_elem(&reply_desks, &zero);
+
+	if (!is_asked(p, n))
+		return DROP_UNASKED;
 	if (!r)
 		return DROP_REPLY_FULL;
-	r->len = len;
-	r->zero = 0;
-	if (bpf_xdp_load_bytes(ctx, p->l3, r->packet, len)) {
-		bpf_ringbuf_discard(r, 0);
+	asm volatile("" : "+r"(len)); /* the bounds on the register that is used */
+	if (len == 0 || len > REPLY_ROOM || bpf_xdp_load_bytes(ctx, p->l3, r->packet, len) ||
+	    bpf_ringbuf_output(&replies, r->packet, len, 0))
 		return DROP_REPLY_FULL;
-	}
-	bpf_ringbuf_submit(r, 0);
 	return DROP_REPLY;
 }
 

@@ -31,7 +31,7 @@ static __always_inline int stays(const struct packet *p, const struct flow *f, c
 APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const struct node *n, __u16 slot)
 {
 	__u32 now = now_seconds(), owner;
-	int keep, new_here;
+	int keep, new_here, first;
 	struct endpoint *e;
 	struct flow *f;
 	__u64 hash;
@@ -40,13 +40,14 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 		return 0;
 	keep = !p->icmp_error && !(p->tcp_flags & TCP_RST);
 	new_here = begins(p) || !(vip->flags & VIP_CHAIN);
+	first = p->proto == PROTO_TCP && begins(p);
 	hash = tracked_hash(p, vip, p->hash);
-	f = find_flow(hash, now, n, &owner, p->proto == PROTO_TCP && begins(p));
+	f = find_flow(hash, now, n, &owner, first);
 	if (owner && f) {
 		e = owned(owner);
 		if (e && stays(p, f, e, now)) {
-			if (keep && f->seen != now)
-				f->seen = now;
+			if (keep)
+				goes_on(f, hash, first ? 0 : owner, now);
 			count(FLOW_HIT);
 			return e->index;
 		}
@@ -56,12 +57,13 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 	}
 	e = by_slot(slot);
 	if (e && keep && new_here)
-		put_flow(f, hash, owner_of(e, p), now);
+		put_flow(f, hash, owner_of(e, p) | (first ? FLOW_HALF : 0), now);
 	return e ? e->index : 0;
 }
 
 /* choose_known gives the endpoint of a flow that stands in its first bucket and
- * goes on as it did, as most at unsafe slots do; NULL: choose_tracked tells. */
+ * goes on as it did, as most at unsafe slots do; NULL: choose_tracked tells, as
+ * for a flow of which only the SYN was seen. */
 static __always_inline struct endpoint *choose_known(const struct packet *p, const struct vip *vip, const struct node *n)
 {
 	__u64 hash = tracked_hash(p, vip, p->hash);
@@ -77,8 +79,8 @@ static __always_inline struct endpoint *choose_known(const struct packet *p, con
 	for (i = 0; i < FLOW_WAYS; i++) {
 		f = &b->way[i];
 		owner = *(volatile __u32 *)&f->owner;
-		if (f->tag == masked(hash, owner) && owner)
-			break;
+		if (f->tag == masked(hash, owner) && owner - 1 < FLOW_HALF - 1)
+			break; /* neither free nor half */
 	}
 	if (i == FLOW_WAYS || is_idle(f, owner, now, n))
 		return 0;
@@ -103,7 +105,8 @@ static __always_inline struct endpoint *choose(const struct packet *p, const str
 	return by_slot(*slot);
 }
 
-/* keep_fragments notes where a first fragment goes, for the later ones. */
+/* keep_fragments notes where a first fragment goes, for the later ones: not for
+ * long, and as little worth as a SYN's flow. */
 APART int keep_fragments(const struct packet *p, const struct node *n, __u32 owner)
 {
 	__u32 now = now_seconds(), had;
@@ -116,7 +119,7 @@ APART int keep_fragments(const struct packet *p, const struct node *n, __u32 own
 	if (!row)
 		return 0;
 	hash = fragment_hash(p, row);
-	put_flow(find_flow(hash, now, n, &had, 0), hash, owner | FLOW_UDP, now);
+	put_flow(find_flow(hash, now, n, &had, 0), hash, owner | FLOW_UDP | FLOW_HALF, now);
 	return 0;
 }
 

@@ -28,7 +28,6 @@
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
-#define TCP_PSH 0x08
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
 #define TCP_ECE 0x40
@@ -66,6 +65,7 @@
 #define NEW_BUCKETS 6          /* of them, where one that begins is put; all are full once in 10^8, at the size asked for */
 #define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
 #define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
+#define FLOW_HALF 0x40000000   /* there: only a SYN, or a datagram's first fragment, has been seen of it */
 
 #define MAX_RULES 64           /* in force at a time */
 #define MAX_TALLIES 128        /* of rules: of old and new ones */
@@ -73,21 +73,28 @@
 #define DEBT_WAYS 8
 #define LIST_LEVELS 21         /* of nodes below a root that takes 8 bits or more */
 #define LIST_DIVIDED 0x80000000
-#define LIST_ALLOWED 1         /* the class of sources that are let through; others are reasons, or 0 */
+#define LIST_ALLOWED 1         /* the class of sources that are let through; others are reasons, or 0, */
+#define LIST_PLACES 128        /* and from here on those of sources in places that rules name */
 
 #define SAMPLE_HEAD 128        /* octets of a packet that a sample holds */
 #define SAMPLE_RING (512 * 1024)
 
 #define MAX_ARRIVALS 65536     /* connections of which it is known when they last brought data */
-#define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends at most */
+#define TOO_BIG_BUDGETS 256    /* of ICMP errors, by source; a power of 2 */
+#define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends out of one of them at most */
+#define CHANCES_PER_SECOND 100000 /* packets of connections that it does not have that one CPU of a gateway passes on at most */
 
 #define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */
 #define ATTACK_WINDOWS 37      /* for which an attack goes on after the last that showed it: 10 s */
 #define SYN_BATCH 64           /* SYNs that a CPU counts for itself while an attack goes on */
 #define STRANGER_BATCH 32      /* packets without flow or cookie that it lets through at a time, */
 #define STRANGER_SHARE 4       /* of so many times those that were usual in peace */
+#define USUAL_WINDOWS 256      /* in which what is usual is learned */
+#define FACES 65536            /* flows seen lately; a power of 2 */
+#define FACE_SHARE 64          /* one flow in so many is looked at; a power of 2 */
 #define MAX_CPUS 512           /* of which packets are counted */
 #define SYN_ROOM 1536          /* octets of data that a SYN may bring */
 
+#define CHECK_PORTS 1000       /* of the checks, of TCP and of UDP, for each family */
 #define REPLY_ROOM 2048        /* largest reply to a check that is taken off, octets */
 #define REPLY_RING (512 * 1024)

@@ -34,6 +34,7 @@
 #define OPTION_SCALE 3
 #define OPTION_SACK 4
 #define OPTION_STAMP 8
+#define OPTION_OTHER 15        /* in a layout: one of a kind from 15 on */
 #define MAX_OPTIONS 16         /* looked at */
 
 #define MAX_SCALE 14           /* RFC 7323 section 2.3 */
@@ -110,7 +111,8 @@ static __always_inline void take_option(struct desk *d, __u8 kind, __u8 len, __u
 	}
 }
 
-/* take_options reads the options of a header of that size. Where it has come to
+/* take_options reads the options of a header of that size. Their layout is a 1 and
+ * their kinds, four bits each, in order; of more than 15 the last ones. Where it has come to
  * is kept in the map, about which the verifier presumes nothing: so one turn is
  * to it as any other. */
 static __always_inline void take_options(struct desk *d, __u32 size)
@@ -121,12 +123,14 @@ static __always_inline void take_options(struct desk *d, __u32 size)
 
 	d->found = 0;
 	d->mss = 0;
+	d->layout = 1;
 	d->next = sizeof(struct tcp_header);
 	for (i = 0; i < MAX_OPTIONS; i++) {
 		at = *(volatile __u32 *)&d->next;
 		if (at >= size)
 			break;
 		kind = d->octet[at & 63];
+		d->layout = d->layout << 4 | (kind < OPTION_OTHER ? kind : OPTION_OTHER);
 		if (kind == OPTION_END)
 			break;
 		if (kind == OPTION_NONE) {

@@ -30,12 +30,14 @@ static __always_inline __u32 gue(struct xdp_md *ctx, const struct packet *p, __u
  * and its protocol; 0: none. */
 static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u8 *proto)
 {
+	const struct address *own;
 	struct udp_header *udp;
 	__u32 inner = p->l4;
 
 	if (p->proto != PROTO_IPIP && p->proto != PROTO_IPV6 && p->proto != PROTO_UDP)
 		return 0;
-	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
+	own = p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6;
+	if (unset(own) || !same(&p->dst, own))
 		return 0;
 	*proto = p->proto;
 	if (p->proto == PROTO_UDP) {
@@ -69,6 +71,43 @@ static __always_inline __u8 chain_of(struct xdp_md *ctx, const struct packet *p)
 	return ip ? bpf_ntohl(ip->flow) & CHAIN_MASK : 0;
 }
 
+#define ECN 3           /* RFC 3168; in the TOS or traffic class */
+#define ECN_ECT1 1
+#define ECN_ECT0 2
+#define ECN_CE 3
+
+/* keep_ecn gives the packet inside the ECN field that it has once it is out of a
+ * tunnel with that TOS (RFC 6040 section 4.2); false: it is to be dropped, for it
+ * met congestion, and its sender would not learn of it. */
+APART int keep_ecn(struct xdp_md *ctx, struct packet *in, __u8 outer)
+{
+	struct ipv4_header *ip4;
+	struct ipv6_header *ip6;
+	__u8 tos, ecn;
+
+	if (!in)
+		return 0;
+	ecn = in->tos & ECN;
+	outer &= ECN;
+	if (outer == ECN_CE && !ecn)
+		return 0;
+	if (outer != ECN_CE && !(outer == ECN_ECT1 && ecn == ECN_ECT0))
+		return 1;
+	tos = (in->tos & ~ECN) | outer;
+	in->tos = tos;
+	ip4 = at(ctx, in->l3, sizeof(*ip4));
+	if (in->ethertype == ETH_IPV4 && ip4) {
+		ip4->check = mended(ip4->check, bpf_htons((__u16)ip4->version_ihl << 8 | ip4->tos),
+				    bpf_htons((__u16)ip4->version_ihl << 8 | tos));
+		ip4->tos = tos;
+		return 1;
+	}
+	ip6 = at(ctx, in->l3, sizeof(*ip6));
+	if (ip6)
+		ip6->flow = (ip6->flow & ~bpf_htonl(ECN << 20)) | bpf_htonl((__u32)outer << 20);
+	return 1;
+}
+
 /* strip takes the outer headers off. */
 static __always_inline int strip(struct xdp_md *ctx, const struct packet *p, const struct packet *in)
 {
@@ -82,25 +121,30 @@ static __always_inline int strip(struct xdp_md *ctx, const struct packet *p, con
  * gateway whose it is. A tunnel that brings nothing for a VIP is somebody
  * else's, say another overlay's on this machine, and goes to the kernel
  * untouched. */
-static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct packet *p, const struct node *n,
+static __always_inline enum reason decapsulate(struct xdp_md *ctx, struct packet *p, const struct node *n,
 					       __u32 inner, __u8 proto)
 {
+	int trusted = !!bpf_map_lookup_elem(&balancers, &p->src);
 	struct packet in = {};
 	struct endpoint *next = 0;
+	enum reason r;
 	__u8 chain;
 
+	if (p->fragment && trusted)
+		return DROP_BAD_INNER;
 	if (!parse_inner(ctx, p, &in, n, inner, proto))
 		return PASS_OTHER;
-	if (!bpf_map_lookup_elem(&balancers, &p->src))
+	if (!trusted)
 		return DROP_UNTRUSTED;
-	if (p->fragment)
-		return DROP_BAD_INNER;
-	in.sender = p->src;
+	if ((p->tos & ECN) && !keep_ecn(ctx, &in, p->tos))
+		return DROP_CONGESTED;
 	chain = chain_of(ctx, p);
 	in.hops = chain & HOPS_MASK;
 	in.returned = chain & RETURNED;
-	if (parse_l4(ctx, &in))
+	if (parse_l4(ctx, &in)) {
+		in.sender = p->src;
 		next = endpoint_of(next_owner(ctx, &in, n));
+	}
 	if (n->stamped && !next)
 		stamp(ctx, &in, n->stamped);
 	if (!strip(ctx, p, &in))
@@ -109,5 +153,7 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, const struct 
 		return PASS_DECAPSULATED;
 	in.l4 -= in.l3 - p->l3;
 	in.l3 = p->l3;
-	return pass_on(ctx, &in, n, next);
+	r = pass_on(ctx, &in, n, next);
+	p->device = in.device;
+	return r;
 }

@@ -32,7 +32,7 @@ static __always_inline int reflected(const struct packet *p)
 
 /* by_limits gives the reason to drop a packet, or 0. What a source has too much
  * does not count against the VIP. */
-static __always_inline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
+static __noinline enum reason by_limits(const struct packet *p, __u32 on, const struct vip *vip, __u64 now)
 {
 	__u32 zero = 0;
 	struct defence *d = bpf_map_lookup_elem(&defences, &zero);
@@ -46,17 +46,12 @@ static __always_inline enum reason by_limits(const struct packet *p, __u32 on, c
 	return 0;
 }
 
-/* defend gives the reason to drop a packet for a VIP, or 0. Without a service
- * at its port vip is NULL. */
-APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
+static __always_inline int judge(struct xdp_md *ctx, const struct packet *p, const struct node *n, const struct vip *vip)
 {
-	__u64 now;
-	__u32 on;
+	__u64 now, places = 0;
+	__u32 on = n->defends;
 	int r;
 
-	if (!p || !n)
-		return 0;
-	on = n->defends;
 	if ((on & DEFEND_STATIC) && bogus(p))
 		return DROP_BOGUS_FLAGS;
 	r = on & DEFEND_LISTS ? listed(&p->src, p->ethertype == ETH_IPV6) : 0;
@@ -64,15 +59,49 @@ APART int defend(struct xdp_md *ctx, const struct packet *p, const struct node *
 		return DROP_MARTIAN;
 	if ((on & DEFEND_REFLECTED) && reflected(p))
 		return DROP_REFLECTED;
+	if (r >= LIST_PLACES) {
+		places = places_of(r);
+		r = 0;
+	}
 	if (r)
 		return r == LIST_ALLOWED ? 0 : r;
 	if (!(on & (DEFEND_RULES | DEFEND_SOURCE | DEFEND_VIP)))
 		return 0;
 	now = bpf_ktime_get_coarse_ns() * TICKS;
 	if (on & DEFEND_RULES) {
-		r = by_rules(ctx, p, now);
+		r = by_rules(ctx, p, now, places);
 		if (r)
 			return r;
 	}
-	return by_limits(p, on, vip, now);
+	return on & (DEFEND_SOURCE | DEFEND_VIP) ? by_limits(p, on, vip, now) : 0;
+}
+
+/* swap_sources puts the sender of an ICMP error in the client's place, and back. */
+APART int swap_sources(struct packet *p)
+{
+	struct address was;
+
+	if (!p)
+		return 0;
+	was = p->src;
+	p->src = p->sender;
+	p->sender = was;
+	return 0;
+}
+
+/* defend gives the reason to drop a packet for a VIP, or 0. Without a service
+ * at its port vip is NULL. An ICMP error is judged by who sent it, not by the
+ * client that it names: that is for its sender to make up. */
+APART int defend(struct xdp_md *ctx, struct packet *p, const struct node *n, const struct vip *vip)
+{
+	int r;
+
+	if (!p || !n)
+		return 0;
+	if (p->icmp_error)
+		swap_sources(p);
+	r = judge(ctx, p, n, vip);
+	if (p->icmp_error)
+		swap_sources(p);
+	return r;
 }

@@ -19,17 +19,6 @@ static __always_inline int is_echo(struct xdp_md *ctx, const struct packet *p)
 	return icmp && icmp->code == 0 && icmp->type == (p->ethertype == ETH_IPV4 ? ECHO_REQUEST4 : ECHO_REQUEST6);
 }
 
-/* mended gives a checksum after one of the words that it is of has become
- * another (RFC 1624). */
-static __always_inline __sum16 mended(__sum16 check, __u16 was, __u16 now)
-{
-	__u32 sum = (__u16)~check + (__u16)~was + now;
-
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
 /* retype puts another type into the header of a message with code 0. */
 static __always_inline void retype(struct icmp_header *icmp, __u8 type)
 {

@@ -14,6 +14,7 @@
 #include "vip.h"
 #include "ring.h"
 #include "flow.h"
+#include "budget.h"
 #include "choose.h"
 #include "quic.h"
 #include "tunnel.h"
@@ -69,8 +70,8 @@ static __always_inline enum reason handle(struct xdp_md *ctx, struct packet *p, 
 		return malformed(p, n);
 	if (!(n->duties & DUTY_BALANCE))
 		return receive(ctx, p, n);
-	if (is_reply(p, n))
-		return take_reply(ctx, p);
+	if (for_check(p, n))
+		return take_reply(ctx, p, n);
 	return balance(ctx, p, n);
 }
 
@@ -102,6 +103,10 @@ int check(struct xdp_md *ctx)
 	struct packet p = {};
 	__u32 zero = 0;
 	struct node *n = bpf_map_lookup_elem(&self, &zero);
+	int verdict;
 
-	return n ? verdict_of(send_check(ctx, &p, n)) : XDP_ABORTED;
+	if (!n)
+		return XDP_ABORTED;
+	verdict = verdict_of(send_check(ctx, &p, n));
+	return verdict == XDP_TX && p.device ? XDP_REDIRECT : verdict; /* by the device of its endpoint */
 }

@@ -2,7 +2,9 @@
 /* The flow table: which endpoint a flow has where the ring alone does not tell.
  * Buckets of four flows, one cache line each. A flow stands in the first of its
  * buckets that had room; the next is looked at only where one is full, so that
- * within the table's size no flow has to go for another. */
+ * within the table's size no flow has to go for another. What a TCP connection's
+ * SYN alone has made, or a datagram's first fragment, is forgotten soon and goes
+ * first, so that a flood of them pushes no other out. */
 #pragma once
 
 static __always_inline __u32 now_seconds(void)
@@ -26,7 +28,7 @@ static __always_inline __u64 masked(__u64 hash, __u32 owner)
 
 static __always_inline __u32 idle_of(const struct node *n, __u32 owner)
 {
-	return owner & FLOW_UDP ? n->idle_udp : n->idle_tcp;
+	return n->idle[(owner / FLOW_UDP) & 3];
 }
 
 /* is_idle says whether a flow was unused for too long. Another CPU may have seen
@@ -88,29 +90,59 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 	return at;
 }
 
-/* oldest gives the place in a flow's first bucket that was in use the longest
- * time ago. */
-static __always_inline struct flow *oldest(__u64 hash)
+/* rather says whether f is to go for another flow rather than g: one of which
+ * only its SYN was seen, which anybody can send in any number and in any name,
+ * before one that has gone on, else the one that was in use the longest time
+ * ago. */
+static __always_inline int rather(const struct flow *f, const struct flow *g)
 {
-	struct bucket *b = bucket_of(hash, 0);
-	struct flow *f;
+	__u32 half = f->owner & FLOW_HALF;
+
+	if (half != (g->owner & FLOW_HALF))
+		return half != 0;
+	return (__s32)(f->seen - g->seen) < 0;
+}
+
+/* goes gives the place of the flow in a bucket that is to go for another. */
+static __always_inline struct flow *goes(struct bucket *b)
+{
+	struct flow *f = &b->way[0];
 	int i;
 
-	if (!b)
-		return 0;
-	f = &b->way[0];
 #pragma unroll
 	for (i = 1; i < FLOW_WAYS; i++)
-		if ((__s32)(b->way[i].seen - f->seen) < 0)
+		if (rather(&b->way[i], f))
 			f = &b->way[i];
 	return f;
 }
 
-/* put_flow keeps the flow at its place, or in place of the oldest. */
+/* make_room gives the place of a flow in use that goes for one whose buckets are
+ * full: in its first bucket, or in the first that has one of which only its SYN
+ * was seen. */
+static __always_inline struct flow *make_room(__u64 hash)
+{
+	struct flow *f = 0, *first = 0;
+	struct bucket *b;
+	__u32 i;
+
+	for (i = 0; i < NEW_BUCKETS; i++) {
+		b = bucket_of(hash, i);
+		if (!b)
+			break;
+		f = goes(b);
+		if (f->owner & FLOW_HALF)
+			return f;
+		if (!i)
+			first = f;
+	}
+	return first;
+}
+
+/* put_flow keeps the flow at its place, or in place of another. */
 static __always_inline void put_flow(struct flow *f, __u64 hash, __u32 owner, __u32 now)
 {
 	if (!f) {
-		f = oldest(hash);
+		f = make_room(hash);
 		count(FLOW_EVICTED);
 	}
 	if (!f)
@@ -123,6 +155,18 @@ static __always_inline void put_flow(struct flow *f, __u64 hash, __u32 owner, __
 static __always_inline __u32 owner_of(const struct endpoint *e, const struct packet *p)
 {
 	return (p->proto == PROTO_TCP ? 0 : FLOW_UDP) | (e->index & SLOT_ENDPOINT) << 16 | e->generation;
+}
+
+/* goes_on notes that there was a packet of a flow, and that it was more than a
+ * SYN. What another CPU writes at the same moment may lose the flow. */
+static __always_inline void goes_on(struct flow *f, __u64 hash, __u32 owner, __u32 now)
+{
+	if (f->seen != now)
+		f->seen = now;
+	if (owner & FLOW_HALF) {
+		f->owner = owner & ~FLOW_HALF;
+		f->tag = masked(hash, owner & ~FLOW_HALF);
+	}
 }
 
 /* owned gives the endpoint of a flow's owner while it stands, or NULL. */

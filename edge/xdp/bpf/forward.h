@@ -11,6 +11,8 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 	if (e->mtu && p->len + outer > e->mtu)
 		return tell_too_big(ctx, p, e->mtu - outer);
 	p->device = e->device;
+	if (p->device && p->l3 != sizeof(*eth) && !untag(ctx, p))
+		return DROP_NO_ROOM;
 	switch (how) {
 	case FORWARD_LOCAL:
 		return PASS_LOCAL;
@@ -29,12 +31,15 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 }
 
 /* pass_on sends the packet to another gateway, always in a tunnel: it tells who
- * has had it. */
+ * has had it. A packet of a connection that nobody has goes round all that may have
+ * it, so there is an end to how many are passed on. */
 static __always_inline enum reason pass_on(struct xdp_md *ctx, struct packet *p, const struct node *n,
 					   const struct endpoint *e)
 {
 	enum reason r;
 
+	if (p->unowned && !affords(BUDGET_CHANCES, CHANCES_PER_SECOND))
+		return DROP_CHANCE_LIMIT;
 	p->hops++;
 	r = send(ctx, p, n, e, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);
 	return r == TX_TUNNEL ? TX_PASSED_ON : r;
@@ -55,17 +60,15 @@ static __always_inline void count_vip(const struct vip *vip, const struct packet
  * VIP all the same. A VIP that stands on this node is answered by its kernel;
  * where it does not, a kernel that forwards would send the packet round in
  * circles. */
-static __always_inline enum reason no_service(struct xdp_md *ctx, const struct packet *p, const struct node *n)
+static __always_inline enum reason no_service(struct xdp_md *ctx, struct packet *p, const struct node *n)
 {
 	enum reason r;
 
 	if (!is_vip(&p->dst, n))
 		return PASS_OTHER;
-	if (n->defends) {
-		r = defend(ctx, p, n, 0);
-		if (r)
-			return r;
-	}
+	r = n->defends ? defend(ctx, p, n, 0) : 0;
+	if (r)
+		return r;
 	if (n->duties & DUTY_DECAPSULATE)
 		return PASS_NO_SERVICE;
 	return is_echo(ctx, p) ? answer_echo(ctx, p) : DROP_NO_SERVICE;
@@ -80,11 +83,9 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 
 	if (!vip)
 		return no_service(ctx, p, n);
-	if (n->defends) {
-		r = defend(ctx, p, n, vip);
-		if (r)
-			return r;
-	}
+	r = n->defends ? defend(ctx, p, n, vip) : 0;
+	if (r)
+		return r;
 	p->hash = flow_hash(p, vip);
 	if (vip->gate && concerns(p, vip)) {
 		r = at_gate(ctx, p, n, vip);

@@ -9,7 +9,7 @@
  * is kept; nor can it have those of a balancer that has died. The gateways know
  * them, but to ask them is to let the packets through. So a VIP under attack gets
  * packets of no known flow, strangers, up to a number in each window: four times
- * all packets that were usual in peace, and 10,000 a second in any case. That is
+ * all packets that are usual in peace, and 10,000 a second in any case. That is
  * more than its old connections can be, also where this node has to carry those
  * of others; a flood of ACKs beyond it ends here, and of what comes through the
  * gateway answers what it has no socket for. While such a flood goes on the old
@@ -18,7 +18,8 @@
  * save, or one of strangers, which the flood would fill.
  *
  * Old connections stay as they are in a SYN flood without ACKs, which needs no
- * more than the cookies. */
+ * more than the cookies. A flood of ACKs alone, or of anything else that is of no
+ * flow, is told by flows that show up and were never seen, in a part of them. */
 #pragma once
 
 /* shut says whether a packet that is no SYN meets an attack. */
@@ -61,6 +62,49 @@ static __always_inline int usual(const struct vip *vip, const struct node *n, __
 	return 1;
 }
 
+/* looked_at says whether the flow of a packet is one of those that a flood is told
+ * by which is none of SYNs. */
+static __always_inline int looked_at(const struct packet *p)
+{
+	return !(p->hash & (FACE_SHARE - 1)) && p->fragment != LATER && !p->icmp_error;
+}
+
+/* face notes that a flow is there. If it is none of those seen lately, began by no
+ * SYN, and there are more of that kind in the window than SYNs may be, and all
+ * packets that are usual, the VIP is under attack: of its old connections, and of
+ * those of another balancer that has died, each counts once. Who stands in the
+ * flow's place already stays in this window. */
+static __noinline int face(struct vip *vip, const struct node *n, __u64 hash, __u64 now, int begins)
+{
+	__u32 stats = vip->stats, i = (hash / FACE_SHARE) & (FACES - 1), tag = hash >> 32;
+	struct face *f = bpf_map_lookup_elem(&faces, &i);
+	struct gate *g = bpf_map_lookup_elem(&gates, &stats);
+	__u64 limit, fresh;
+
+	if (!f || !g || (f->window == (__u32)now && f->tag != tag))
+		return 0;
+	if (f->tag == tag && f->window) {
+		if (f->window != (__u32)now)
+			f->window = now;
+		return 0;
+	}
+	f->tag = tag;
+	f->window = now;
+	if (begins)
+		return 0;
+	if (g->window != now)
+		roll(g, stats, now);
+	fresh = __sync_fetch_and_add(&g->fresh, 1) + 1;
+	limit = g->usual + (g->until >= now ? n->attack_syns / 2 : n->attack_syns);
+	if (fresh * FACE_SHARE < limit || now - g->since < USUAL_WINDOWS)
+		return 0;
+	if (g->until != now + ATTACK_WINDOWS)
+		g->until = now + ATTACK_WINDOWS;
+	if (!vip->attack)
+		vip->attack = 1;
+	return 0;
+}
+
 /* answer sends the SYN-ACK back to the router that the SYN came from. */
 static __always_inline enum reason answer(struct xdp_md *ctx, const struct packet *p, const struct vip *vip,
 					  const struct cookie_keys *k)
@@ -89,17 +133,17 @@ static __always_inline enum reason answer(struct xdp_md *ctx, const struct packe
 }
 
 /* meet has a packet that is no SYN show why it should pass. */
-static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet *p, const struct vip *vip, const struct node *n,
+static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet *p, struct vip *vip, const struct node *n,
 					__u64 ns)
 {
 	__u64 key = p->fragment == LATER ? fragment_hash(p, vip) : tracked_hash(p, vip, p->hash);
+	int more = p->fragment != LATER && !p->icmp_error && !(p->tcp_flags & TCP_RST);
 	__u32 now = ns / 1000000000ULL, owner;
 	struct flow *f = find_flow(key, now, n, &owner, 0);
 	struct endpoint *e;
 
 	if (f && owner && owned(owner)) {
-		if (f->seen != now)
-			f->seen = now;
+		goes_on(f, key, more ? owner : 0, now);
 		return 0;
 	}
 	if (brings_cookie(ctx, p)) {
@@ -109,19 +153,21 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 		count(COOKIE_VALID);
 		return 0;
 	}
+	if (looked_at(p) && vip->gate == GATE_AUTO)
+		face(vip, n, p->hash, ns >> WINDOW_BITS, 0);
 	if (!usual(vip, n, ns >> WINDOW_BITS))
 		return DROP_NO_COOKIE;
 	count(COOKIE_STRANGER);
 	return 0;
 }
 
-/* concerns says whether a packet has to go to the gate: SYNs, to be counted, and
- * under attack all; later fragments, which do not show what they are of, have no
+/* concerns says whether a packet has to go to the gate: SYNs, to be counted, the
+ * flows that are looked at, and under attack all; later fragments, which do not show what they are of, have no
  * mark of their own for that. */
 static __always_inline int concerns(const struct packet *p, const struct vip *vip)
 {
 	return vip->gate != GATE_KERNEL &&
-	       (vip->attack || vip->gate == GATE_SHUT || p->fragment == LATER || (p->tcp_flags & TCP_SYN));
+	       (vip->attack || vip->gate == GATE_SHUT || p->fragment == LATER || (p->tcp_flags & TCP_SYN) || looked_at(p));
 }
 
 /* at_gate gives what becomes of a packet for a VIP; 0: it goes on. Without keys in
@@ -136,9 +182,13 @@ APART int at_gate(struct xdp_md *ctx, const struct packet *p, const struct node 
 		return 0;
 	if (p->fragment != LATER && !p->icmp_error &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
-		if (vip->gate == GATE_AUTO && !flooded(vip, n, ns >> WINDOW_BITS))
-			return 0;
-		return answer(ctx, p, vip, k);
+		if (vip->gate == GATE_SHUT || flooded(vip, n, ns >> WINDOW_BITS))
+			return answer(ctx, p, vip, k);
+		if (looked_at(p))
+			face(vip, n, p->hash, ns >> WINDOW_BITS, 1);
+		return 0;
 	}
+	if (vip->gate == GATE_AUTO && !vip->attack && looked_at(p))
+		face(vip, n, p->hash, ns >> WINDOW_BITS, 0);
 	return shut(vip, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, ns) : 0;
 }

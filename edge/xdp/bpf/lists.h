@@ -16,8 +16,27 @@ static __always_inline struct list_row *list_row(void *list, __u32 i)
 	return bpf_map_lookup_elem(list, &i);
 }
 
-/* listed gives the class of a source: 0, LIST_ALLOWED, or a reason to drop its
- * packets. */
+_Static_assert(REASONS <= LIST_PLACES, "octets of classes tell reasons from places");
+
+/* places_of gives the bits of the places of a class. */
+static __noinline __u64 places_of(__u32 class)
+{
+	__u32 zero = 0, i = class - LIST_PLACES;
+	struct list_row *head, *row;
+	void *list;
+
+	list = bpf_map_lookup_elem(&lists, &zero);
+	if (!list)
+		return 0;
+	head = list_row(list, 0);
+	if (!head)
+		return 0;
+	row = list_row(list, head->head.places + i / 8);
+	return row ? row->places[i % 8] : 0;
+}
+
+/* listed gives the class of a source: 0, LIST_ALLOWED, a reason to drop its
+ * packets, or one from LIST_PLACES on. */
 __noinline int listed(const struct address *a, int v6)
 {
 	__u32 zero = 0, bits, e, i, level;

@@ -110,13 +110,30 @@ struct {
 	__type(value, struct traffic);
 } vip_stats SEC(".maps");
 
+/* Of ICMP errors, and of packets passed on. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, TOO_BIG_BUDGETS + 1);
 	__type(key, __u32);
 	__type(value, struct budget);
 } budgets SEC(".maps");
 
+/* By port, for IPv4 and then for IPv6 those of TCP and those of UDP. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4 * CHECK_PORTS);
+	__type(key, __u32);
+	__type(value, struct asked);
+} questions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct reply);
+} reply_desks SEC(".maps");
+
+/* Replies to checks, each as long as it is. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, REPLY_RING);
@@ -252,6 +269,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct post);
 } posts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FACES);
+	__type(key, __u32);
+	__type(value, struct face);
+} faces SEC(".maps");
 
 static __always_inline void count(enum reason r)
 {

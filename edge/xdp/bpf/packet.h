@@ -6,7 +6,7 @@ enum fragment { WHOLE, FIRST, LATER };
 
 struct packet {
 	struct address src, dst;  /* the flow's client and VIP */
-	struct address sender;    /* the gateway that passed it on, where there are hops */
+	struct address sender;    /* the gateway that passed it on, where there are hops; else of an ICMP error its sender */
 	__u64 hash;               /* of the flow, once its VIP is found */
 	__be16 sport, dport;      /* of the flow; 0 where there are none */
 	__u16 l3, l4;             /* offsets in the frame */
@@ -22,6 +22,7 @@ struct packet {
 	__u8 returned;            /* RETURNED or 0 */
 	__u8 dont_fragment;       /* IPv4: DF; IPv6: always */
 	__u8 icmp_error;          /* proto, ports and addresses are of the packet inside, turned round */
+	__u8 unowned;             /* of no connection of this gateway */
 };
 
 static __always_inline void map4(struct address *a, __be32 v4)

@@ -213,6 +213,7 @@ static __always_inline int turn(struct xdp_md *ctx, struct packet *p, const stru
 	inner = inside(ctx, p, l4, sizeof(*inner));
 	if (!inner)
 		return 0;
+	p->sender = p->src;
 	p->src = *to;
 	p->sport = inner->dst;
 	p->dport = inner->src;
@@ -248,11 +249,16 @@ APART int parse_icmp4(struct xdp_md *ctx, struct packet *p)
 	return turn(ctx, p, &from, &to, ip->proto, p->l4 + sizeof(*icmp) + ihl);
 }
 
+/* The packet that an ICMPv6 error quotes is walked in p itself, for want of room
+ * for another. */
 APART int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 {
 	struct icmp_header *icmp;
 	struct address from, to;
 	struct ipv6_header *ip;
+	__u32 l4, id, quoted;
+	__u8 proto;
+	int later;
 
 	if (!p)
 		return 0;
@@ -266,7 +272,20 @@ APART int parse_icmp6(struct xdp_md *ctx, struct packet *p)
 		return 0;
 	from = ip->src;
 	to = ip->dst;
-	return turn(ctx, p, &from, &to, ip->next, p->l4 + sizeof(*icmp) + sizeof(*ip));
+	l4 = p->l4;
+	id = p->id;
+	p->proto = ip->next;
+	p->l4 += sizeof(*icmp) + sizeof(*ip);
+	if (!skip_extensions(ctx, p))
+		return 0;
+	later = p->fragment == LATER; /* it has no ports */
+	proto = p->proto;
+	quoted = p->l4;
+	p->proto = PROTO_ICMPV6; /* p is the error again */
+	p->fragment = WHOLE;
+	p->l4 = l4;
+	p->id = id;
+	return later || turn(ctx, p, &from, &to, proto, quoted);
 }
 
 /* parse_ports finds the ports of TCP and UDP. */

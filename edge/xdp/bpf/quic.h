@@ -45,13 +45,13 @@ static __noinline __u32 decrypt(const __be32 *block, __u32 rotation)
 static __always_inline __u32 id_offset(struct xdp_md *ctx, const struct packet *p, __u8 *length)
 {
 	const __u32 start = p->l4 + sizeof(struct udp_header);
-	__u8 *header = at(ctx, start, SHORT_ID);
+	__u8 *header = inside(ctx, p, start, SHORT_ID);
 
 	if (!header || p->proto != PROTO_UDP || p->icmp_error || p->fragment == LATER)
 		return 0;
 	if (!(*header & LONG_HEADER))
 		return start + SHORT_ID;
-	header = at(ctx, start, LONG_ID);
+	header = inside(ctx, p, start, LONG_ID);
 	if (!header || !header[LONG_ID - 1])
 		return 0;
 	*length = header[LONG_ID - 1];
@@ -60,7 +60,7 @@ static __always_inline __u32 id_offset(struct xdp_md *ctx, const struct packet *
 
 /* server_of reads the server id in a connection id; false: it says none. Ids
  * that a client made up look like one of ours by chance alone. */
-static __always_inline int server_of(struct xdp_md *ctx, __u32 offset, __u8 stated, __u8 *server)
+static __always_inline int server_of(struct xdp_md *ctx, const struct packet *p, __u32 offset, __u8 stated, __u8 *server)
 {
 	__u8 *id = at(ctx, offset, 1 + SERVER_ID);
 	__be32 block[BLOCK / 4], first;
@@ -71,7 +71,8 @@ static __always_inline int server_of(struct xdp_md *ctx, __u32 offset, __u8 stat
 		return 0;
 	rotation = *id >> 5;
 	length = quic[rotation].length;
-	if (length < 1 + SERVER_ID || (*id & 31) != length - 1 || (stated && stated != length))
+	if (length < 1 + SERVER_ID || (*id & 31) != length - 1 || (stated && stated != length) ||
+	    offset + length > (__u32)p->l3 + p->len)
 		return 0;
 	if (quic[rotation].how == QUIC_PLAIN) {
 		__builtin_memcpy(server, id + 1, SERVER_ID);
@@ -99,7 +100,7 @@ APART __u32 by_connection_id(struct xdp_md *ctx, const struct packet *p, const s
 		return 0;
 	key.ring = vip->ring;
 	offset = id_offset(ctx, p, &length);
-	if (!offset || !server_of(ctx, offset, length, key.server))
+	if (!offset || !server_of(ctx, p, offset, length, key.server))
 		return 0;
 	index = bpf_map_lookup_elem(&servers, &key);
 	e = index ? endpoint_of(*index) : 0;

@@ -55,9 +55,60 @@ static __always_inline int matches(const struct rule *r, const struct subject *s
 	return !(differ(&p->src, &r->source, &r->source_mask) | differ(&p->dst, &r->vip, &r->vip_mask));
 }
 
-/* by_rules gives the reason to drop a packet, or 0. The first rule that matches
- * decides; one that only counts decides nothing. */
-static __noinline enum reason by_rules(struct xdp_md *ctx, const struct packet *p, __u64 now)
+/* layout_of gives how the options of a TCP header are laid out; 0: it is not
+ * whole. */
+static __always_inline __u64 layout_of(struct xdp_md *ctx, const struct packet *p)
+{
+	__u32 zero = 0;
+	struct desk *d = bpf_map_lookup_elem(&desks, &zero);
+
+	return d && take_header(ctx, p, d) ? d->layout : 0;
+}
+
+/* holds says whether the octets of the payload are those of a rule. */
+static __always_inline int holds(struct xdp_md *ctx, const struct packet *p, const struct detail *d)
+{
+	__u32 size = sizeof(struct udp_header), at_octet;
+	__u64 n = d->octets, found = 0;
+	struct tcp_header *tcp;
+
+	if (p->proto == PROTO_TCP) {
+		tcp = at(ctx, p->l4, sizeof(*tcp));
+		if (!tcp)
+			return 0;
+		size = (tcp->offset >> 4) * 4;
+	}
+	at_octet = p->l4 + size + d->offset;
+	if (at_octet + n > (__u32)p->l3 + p->len)
+		return 0;
+	asm volatile("" : "+r"(n)); /* the bounds on the register that is used */
+	if (n < 1 || n > sizeof(found) || copy(ctx, at_octet, &found, n))
+		return 0;
+	return !((found ^ d->value) & d->mask);
+}
+
+/* fits says whether a packet is what a rule's detail asks for; it shows ports,
+ * where that has to do with TCP or with the payload. */
+APART int fits(struct xdp_md *ctx, const struct packet *p, const struct detail *d, __u64 places)
+{
+	struct tcp_header *tcp;
+
+	if (!p || !d)
+		return 0;
+	tcp = p->proto == PROTO_TCP ? at(ctx, p->l4, sizeof(*tcp)) : 0;
+	if ((d->places && !(d->places & places)) || outside(p->id, d->id_first, d->id_last) < 0)
+		return 0;
+	if (outside(tcp ? bpf_ntohs(tcp->window) : 0, d->window_first, d->window_last) < 0)
+		return 0;
+	if (d->options && d->options != layout_of(ctx, p))
+		return 0;
+	return !d->octets || holds(ctx, p, d);
+}
+
+/* by_rules gives the reason to drop a packet, or 0; places are bits of those that
+ * its source is in. The first rule that matches decides; one that only counts
+ * decides nothing. */
+static __noinline enum reason by_rules(struct xdp_md *ctx, const struct packet *p, __u64 now, __u64 places)
 {
 	struct rules *rules = only(&rule_sets, 0);
 	struct subject s = {};
@@ -73,6 +124,8 @@ static __noinline enum reason by_rules(struct xdp_md *ctx, const struct packet *
 			break;
 		r = &rules->rule[i];
 		if ((r->until && r->until <= now / SECOND) || !matches(r, &s, p))
+			continue;
+		if (r->detailed && !fits(ctx, p, &rules->detail[i], places))
 			continue;
 		index = r->index;
 		t = bpf_map_lookup_elem(&tallies, &index);

@@ -12,6 +12,17 @@ static __always_inline __sum16 fold(__u64 sum)
 	return ~sum;
 }
 
+/* mended gives a checksum after one of the words that it is of has become
+ * another (RFC 1624). */
+static __always_inline __sum16 mended(__sum16 check, __u16 was, __u16 now)
+{
+	__u32 sum = (__u16)~check + (__u16)~was + now;
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
 /* sum16 adds words of the frame, size octets from an offset on. */
 static __always_inline __u64 sum16(struct xdp_md *ctx, __u32 offset, const __u32 size)
 {

@@ -80,6 +80,25 @@ static __always_inline void aim(struct eth_header *eth, const struct endpoint *e
 	__builtin_memcpy(eth->src, old, 6);
 }
 
+/* untag takes the VLAN tags off a frame, which are of the link that it came by;
+ * false: it is as it was. */
+APART int untag(struct xdp_md *ctx, struct packet *p)
+{
+	const __u32 bare = sizeof(struct eth_header);
+	struct link l = {};
+	__u32 tags;
+
+	if (!p || !take_link(ctx, p, &l))
+		return 0;
+	tags = p->l3 - bare;
+	if (bpf_xdp_adjust_head(ctx, (int)tags))
+		return 0;
+	p->l3 = bare;
+	p->l4 -= tags;
+	l.tags = 0;
+	return put_link(ctx, &l, p->ethertype);
+}
+
 static __always_inline __u8 inner_proto(const struct packet *p)
 {
 	return p->ethertype == ETH_IPV4 ? PROTO_IPIP : PROTO_IPV6;

@@ -32,11 +32,13 @@ enum reason {
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
 	DROP_UNTRUSTED,      /* for a VIP, tunnelled by somebody who is no balancer of ours */
-	DROP_BAD_INNER,      /* for a VIP, tunnelled by a balancer, but in fragments */
+	DROP_BAD_INNER,      /* tunnelled by a balancer, but in fragments: its way is narrower than is known */
+	DROP_CONGESTED,      /* for a VIP, marked in the tunnel as through congestion, which its sender would not know of */
 	DROP_NO_ROOM,        /* the driver left no headroom */
 	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
 	DROP_REPLY,          /* a check's reply: taken off for the checker */
 	DROP_REPLY_FULL,     /* a check's reply that the checker had no room for */
+	DROP_UNASKED,        /* from a VIP to a port of the checks, of which no check has asked that VIP */
 	DROP_BOGUS_FLAGS,    /* TCP flags that stand together in no segment */
 	DROP_MARTIAN,        /* from an address that no packet from outside has: a VIP's, this node's, no host's */
 	DROP_REFLECTED,      /* from a UDP port that the operator wants nothing from */
@@ -49,6 +51,7 @@ enum reason {
 	DROP_VIP_LIMIT,      /* above what one VIP takes */
 	DROP_BAD_CHECKSUM,   /* a SYN under attack whose checksum is wrong, or cannot be told from a fragment */
 	DROP_NO_COOKIE,      /* under attack: of no known flow, without a valid cookie, and beyond what is usual */
+	DROP_CHANCE_LIMIT,   /* of no connection of this gateway, and beyond what it passes on in a second */
 	FLOW_SAFE,           /* its slot never had another owner that lives: ring, without a look at the table */
 	FLOW_HIT,            /* found in the flow table */
 	FLOW_NEW,            /* not found: ring, and kept */
@@ -90,7 +93,7 @@ enum node_flag {
 struct node {
 	struct address own4, own6; /* zero where the node has none */
 	__u32 duties;              /* of enum duty */
-	__u32 idle_tcp, idle_udp;  /* seconds after which an unused flow is forgotten */
+	__u32 idle[4];             /* seconds after which an unused flow is forgotten, by FLOW_UDP and FLOW_HALF */
 	__u16 check_first;         /* TCP and UDP ports of our own checks, host order, */
 	__u16 check_last;          /* both included */
 	__u32 flags;               /* of enum node_flag */
@@ -193,7 +196,7 @@ struct former_big_ring {
  * chess programs' hash tables; Hyatt and Mann, 2002). */
 struct flow {
 	__u64 tag;                 /* keyed hash of the flow, masked by owner */
-	__u32 owner;               /* FLOW_UDP | endpoint << 16 | generation; 0: free */
+	__u32 owner;               /* FLOW_HALF | FLOW_UDP | endpoint << 16 | generation; 0: free */
 	__u32 seen;                /* coarse seconds since boot */
 };
 
@@ -248,6 +251,7 @@ struct list_head {
 	__u32 root4, root6;        /* word at which each begins */
 	__u32 nodes;               /* row at which they begin, two to a row */
 	__u32 classes;             /* likewise */
+	__u32 places;              /* likewise the words of places, eight to a row, for octets from LIST_PLACES on */
 };
 
 struct list_node {
@@ -261,6 +265,7 @@ struct list_row {
 		struct list_head head;
 		struct list_node node[2];
 		__u32 word[16];
+		__u64 places[8];
 		__u8 octet[64];
 	};
 };
@@ -290,13 +295,27 @@ struct rule {
 	__u8 ports;                /* 1: packets that show ports alone */
 	__u8 mode;                 /* enum mode */
 	__u8 families;             /* bits: 1 IPv4, 2 IPv6 */
-	__u8 zero[6];
+	__u8 detailed;             /* 1: its detail matters too */
+	__u8 zero[5];
+};
+
+/* What few rules ask for. */
+struct detail {
+	__u64 options;             /* the layout of TCP's, see take_options; 0: any */
+	__u64 places;              /* bits of those in one of which the source is to be; 0: anywhere */
+	__u64 value, mask;         /* of the octets of the payload, as they lie in memory */
+	__u16 offset;              /* in the payload, at which they begin */
+	__u16 octets;              /* how many they are, up to 8; 0: none matter */
+	__u16 window_first, window_last;
+	__u16 id_first, id_last;   /* IPv4's identification */
+	__u32 zero;
 };
 
 struct rules {
 	__u32 count;
 	__u32 zero;
 	struct rule rule[MAX_RULES];
+	struct detail detail[MAX_RULES];
 };
 
 struct tally {
@@ -361,7 +380,14 @@ struct gate {
 	__u64 until;               /* window with which the attack ends */
 	__u64 packets;             /* for the VIP when the window began */
 	__u64 usual;               /* packets in one window in peace */
-	__u64 zero[2];
+	__u64 fresh;               /* flows in this one that showed first by no SYN, of one in FACE_SHARE */
+	__u64 since;               /* first window that was counted */
+};
+
+/* A flow that was seen lately, of one in FACE_SHARE; others may share its place. */
+struct face {
+	__u32 tag;
+	__u32 window;              /* the last in which it was seen, its lower half */
 };
 
 /* One CPU's part in it. */
@@ -384,17 +410,23 @@ struct traffic {
 	__u64 octets;              /* of IP packets, before encapsulation */
 };
 
-/* A budget of ICMP errors in the current second. */
+/* What of a budget of the current second is spent. */
 struct budget {
 	__u64 second;
 	__u64 spent;
 };
 
-/* A check's reply on its way to the checker. */
+/* Whom a port of the checks has asked, and waits for. */
+struct asked {
+	struct address vip;
+	__be16 port;
+	__u8 waits;                /* 0: for nobody */
+	__u8 zero[5];
+};
+
+/* Where one CPU takes a check's reply out of its frame, from the IP header on. */
 struct reply {
-	__u32 len;
-	__u32 zero;
-	__u8 packet[REPLY_ROOM];   /* from the IP header on */
+	__u8 packet[REPLY_ROOM];
 };
 
 /* What a check asks of the program `check`, in place of the destination MAC
@@ -432,6 +464,7 @@ struct desk {
 	__u32 isn;                 /* the cookie */
 	__u32 stamp;               /* its timestamp */
 	__u32 zero2;
+	__u64 layout;              /* of the options, see take_options */
 };
 
 /* Types that no map holds as such: named here, so that BTF keeps them for Go. */
@@ -441,7 +474,7 @@ const enum duty *btf_duty __attribute__((unused));
 const enum vip_flag *btf_vip_flag __attribute__((unused));
 const enum gate_mode *btf_gate_mode __attribute__((unused));
 const struct arrival_key *btf_arrival_key __attribute__((unused));
-const struct reply *btf_reply __attribute__((unused));
+const struct asked *btf_asked __attribute__((unused));
 const struct order *btf_order __attribute__((unused));
 const enum node_flag *btf_node_flag __attribute__((unused));
 const enum quic_how *btf_quic_how __attribute__((unused));
@@ -453,4 +486,5 @@ const struct list_head *btf_list_head __attribute__((unused));
 const struct list_row *btf_list_row __attribute__((unused));
 const struct list_node *btf_list_node __attribute__((unused));
 const struct rule *btf_rule __attribute__((unused));
+const struct detail *btf_detail __attribute__((unused));
 const struct sample *btf_sample __attribute__((unused));
