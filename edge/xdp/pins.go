@@ -5,12 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -100,14 +102,41 @@ func layout(spec *ebpf.CollectionSpec) string {
 			size = 0
 		}
 		fmt.Fprintf(h, "%s %s %d %d %d %#v\n", name, m.Type, m.KeySize, m.ValueSize, size, m.Flags)
-		if m.Value != nil {
-			fmt.Fprintf(h, "%+v\n", m.Value)
-		}
+		describe(h, m.Key, 0)
+		describe(h, m.Value, 0)
 		if m.InnerMap != nil {
 			fmt.Fprintf(h, "%d\n", m.InnerMap.ValueSize)
+			describe(h, m.InnerMap.Value, 0)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// describe writes what a type looks like in memory: names, places and sizes of
+// its members. (Printed as it is, a btf.Type gives its address in this process.)
+func describe(w io.Writer, t btf.Type, depth int) {
+	t = btf.UnderlyingType(t)
+	if t == nil || depth > 8 {
+		return
+	}
+	size, _ := btf.Sizeof(t)
+	fmt.Fprintf(w, "%T %s %d\n", t, t.TypeName(), size)
+	switch t := t.(type) {
+	case *btf.Array:
+		fmt.Fprintf(w, "%d of\n", t.Nelems)
+		describe(w, t.Type, depth+1)
+	case *btf.Struct:
+		describeMembers(w, t.Members, depth)
+	case *btf.Union:
+		describeMembers(w, t.Members, depth)
+	}
+}
+
+func describeMembers(w io.Writer, members []btf.Member, depth int) {
+	for _, m := range members {
+		fmt.Fprintf(w, "%s %d %d\n", m.Name, m.Offset, m.BitfieldSize)
+		describe(w, m.Type, depth+1)
+	}
 }
 
 // forgetFlows lets go of a flow table of another size.
