@@ -62,6 +62,7 @@ type reconciler struct {
 	node      *edgeNode
 	balancers map[netip.Addr]bool
 	endpoints map[memberKey]uint16
+	drained   map[fleet.Target]bool   // members that were draining when an earlier process ended, until more is known of them
 	joined    map[memberKey]bool      // members that were there from the start, or have been up since
 	records   map[uint16]edgeEndpoint // by index; an index without a key keeps its generation here
 	rings     map[string]ringEntry    // by group
@@ -105,6 +106,7 @@ func newReconciler(t tables, key Key) *reconciler {
 // reconcile brings the tables in line, in an order that shows no half state to
 // a packet: what others point at comes before them and goes after them.
 func (r *reconciler) reconcile(in inputs) error {
+	in.state = r.remembered(in.state)
 	r.join(in)
 	r.untaken = nil
 	if in.takes != nil && in.want.clustered() {
@@ -123,6 +125,22 @@ func (r *reconciler) reconcile(in inputs) error {
 	r.late = in.late
 	r.look(in, choices)
 	return r.write(in, r.wantRecords(in, choices), choices)
+}
+
+// remembered gives the states; a member that was draining when an earlier process
+// ended drains on until more is known of it.
+func (r *reconciler) remembered(state func(fleet.Target) fleet.State) func(fleet.Target) fleet.State {
+	for t := range r.drained {
+		if state(t) != fleet.Unknown {
+			delete(r.drained, t)
+		}
+	}
+	return func(t fleet.Target) fleet.State {
+		if s := state(t); s != fleet.Unknown || !r.drained[t] {
+			return s
+		}
+		return fleet.Drain
+	}
 }
 
 // join notes which members may be in a ring: those that were there when this

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -139,10 +140,10 @@ func readInner[T any](outer *ebpf.Map, index uint32, n int) ([]T, error) {
 // changes no more than what is wanted otherwise: members keep their indexes, and
 // rings their former owners. It gives the gateways whose SYN cookies were relied on.
 func (r *reconciler) restore(l *live, in inputs) (took []fleet.Target) {
-	names, any := r.restoreMembers(l, in)
-	if !any {
+	if len(l.vips) == 0 && len(l.balancers) == 0 && !l.hasMembers() {
 		return nil
 	}
+	names := r.restoreMembers(l, in)
 	for _, a := range l.balancers {
 		r.balancers[a] = true
 	}
@@ -162,7 +163,7 @@ func (r *reconciler) restore(l *live, in inputs) (took []fleet.Target) {
 				}
 			}
 		}
-		if _, done := r.rings[g.id]; !ok || done {
+		if _, done := r.rings[g.id]; !ok || done || used[v.Ring] { // used: VIPs that had a ring together have two now
 			continue
 		}
 		r.rings[g.id] = ringEntry{index: v.Ring, history: g.recalled(r.key, l.ring(v), names[g.id], in)}
@@ -181,7 +182,7 @@ func (r *reconciler) restore(l *live, in inputs) (took []fleet.Target) {
 // restoreMembers takes up the endpoints, and gives the names that they have in
 // each group. Those that are members no more are known as none's, so that the next
 // reconcile takes their flows and frees their indexes.
-func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[uint16]string, any bool) {
+func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[uint16]string) {
 	index := map[uint64]uint16{}
 	for i, e := range l.endpoints {
 		if e.How != uint8(edgeForwardFORWARD_NONE) {
@@ -191,10 +192,7 @@ func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[ui
 			r.records[uint16(i)] = e
 		}
 	}
-	if len(index) == 0 {
-		return nil, false
-	}
-	r.joined, names = map[memberKey]bool{}, map[string]map[uint16]string{}
+	r.joined, r.drained, names = map[memberKey]bool{}, map[fleet.Target]bool{}, map[string]map[uint16]string{}
 	taken := map[uint16]bool{}
 	for _, g := range in.want.groups {
 		names[g.id] = map[uint16]string{}
@@ -207,6 +205,7 @@ func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[ui
 			r.joined[m.key] = r.records[i].Takes == 1 || r.records[i].Keeps == 1 // draining ones too
 			if r.joined[m.key] {
 				r.since[m.key] = time.Time{}
+				r.drained[m.key.target] = r.records[i].Takes == 0
 			}
 			names[g.id][i] = m.name
 		}
@@ -216,7 +215,11 @@ func (r *reconciler) restoreMembers(l *live, in inputs) (names map[string]map[ui
 			r.endpoints[memberKey{target: fleet.Target{Endpoint: fmt.Sprintf("no longer wanted: %d", i)}}] = uint16(i)
 		}
 	}
-	return names, true
+	return names
+}
+
+func (l *live) hasMembers() bool {
+	return slices.ContainsFunc(l.endpoints, func(e edgeEndpoint) bool { return e.How != uint8(edgeForwardFORWARD_NONE) })
 }
 
 // cookies says whether balancers answer SYNs for the VIP that gateways take.

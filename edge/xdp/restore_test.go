@@ -137,3 +137,60 @@ func TestStatesForget(t *testing.T) {
 		}
 	}
 }
+
+// A member that drained by its own word drains on after a restart, until it is
+// heard.
+func TestDrainingOutlivesARestart(t *testing.T) {
+	spec := members(true, 1, 2)
+	m := newMachine(t, spec, "lb", Roles{L4: true})
+	m.state[gatewayNumber(2)] = fleet.Drain
+	m.reconcile(t)
+	m.state = map[fleet.Target]fleet.State{}
+	m.restarted(t, spec)
+	takes := func() (out []uint8) {
+		m.reconcile(t)
+		for _, n := range []int{1, 2} {
+			for key, i := range m.rec.endpoints {
+				if key.target == gatewayNumber(n) {
+					out = append(out, m.rec.records[i].Takes, m.rec.records[i].Keeps)
+				}
+			}
+		}
+		return out
+	}
+	if got := takes(); !slices.Equal(got, []uint8{1, 1, 0, 1}) {
+		t.Errorf("before gw2 is heard: takes and keeps %v", got)
+	}
+	m.state[gatewayNumber(2)] = fleet.Up
+	if got := takes(); !slices.Equal(got, []uint8{1, 1, 1, 1}) {
+		t.Errorf("when it is up: takes and keeps %v", got)
+	}
+}
+
+// VIPs that had one ring, and have two since, keep apart.
+func TestVIPsThatPartMeanwhile(t *testing.T) {
+	const head = `
+regions:
+  - {name: fra, location: {lat: 50.1, lon: 8.7}, vips: {v4: [192.0.2.10]}}
+nodes:
+  - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}
+  - {name: gw1, region: fra, roles: [l7], addresses: {v4: 10.0.1.1}}
+services:
+  - {service: tls, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}
+`
+	m := newMachine(t, head+`  - {service: web, protocol: http, ports: [80], pools: [{id: main, endpoints: [{address: "10.9.0.1:80"}]}]}
+`, "lb", Roles{L4: true})
+	m.restarted(t, head+`  - {service: web, protocol: tcp, ports: [80], pools: [{id: main, endpoints: [{address: "10.9.0.2:80"}]}]}
+`)
+	m.reconcile(t)
+	rings := map[uint32]string{}
+	for id, e := range m.rec.rings {
+		if other, taken := rings[e.index]; taken {
+			t.Errorf("%s and %s have one ring", id, other)
+		}
+		rings[e.index] = id
+	}
+	if len(rings) != 2 {
+		t.Errorf("rings %v", rings)
+	}
+}
