@@ -171,7 +171,7 @@ func TestDrainingOutlivesARestart(t *testing.T) {
 func TestVIPsThatPartMeanwhile(t *testing.T) {
 	const head = `
 regions:
-  - {name: fra, location: {lat: 50.1, lon: 8.7}, vips: {v4: [192.0.2.10]}}
+  - {id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.10]}}
 nodes:
   - {name: lb, region: fra, roles: [l4], addresses: {v4: 10.0.0.1}}
   - {name: gw1, region: fra, roles: [l7], addresses: {v4: 10.0.1.1}}
