@@ -54,8 +54,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		l4 = false
 	}
-	if !l4 && !l7role {
+	if !l4 && !l7role || f.Device == noDevice {
 		f.leave(b)
+	}
+	if !l4 && !l7role {
 		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
 	}
 	forwarded := f.Device != noDevice
@@ -103,7 +105,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 }
 
 // leave takes off the program that an earlier process left, on a node that has no
-// part in layer 4 any more: nobody would look after it.
+// part in layer 4 any more (its roles, or --device none): nobody would look after it.
 func (f *flags) leave(b *daemon.Base) {
 	folder := pinsOf(f.Pins, b.Node)
 	if folder == "" {
@@ -113,7 +115,7 @@ func (f *flags) leave(b *daemon.Base) {
 	case err != nil:
 		b.Log.Warn("layer 4 of an earlier process may be at a device still", "error", err)
 	case device != 0:
-		b.Log.Info("layer 4 taken off: this node has no role for it any more")
+		b.Log.Info("layer 4 taken off: this node has no part in it any more")
 	}
 }
 

@@ -3,6 +3,7 @@ package xdp
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -112,6 +113,7 @@ func (l *Layer4) Members() ([]Member, error) {
 				return err
 			}
 		}
+		connections := sync.OnceValue(func() *int { return l.connections(d) })
 		orders := *l.orders.Load()
 		for _, s := range *l.members.Load() {
 			m := Member{Ring: s.ring, Name: s.member.name, Address: s.member.key.addr, State: s.state, Since: s.since, Weight: s.weighted}
@@ -121,7 +123,7 @@ func (l *Layer4) Members() ([]Member, error) {
 			}
 			own := s.gateway && d.unpacks && s.member.key.how == edgeForwardFORWARD_LOCAL
 			if own {
-				m.Connections = l.connections(d)
+				m.Connections = connections()
 			}
 			if s.state == MemberDraining && m.empty(s, own, d.keep.retire) {
 				m.State = MemberDrained
@@ -150,13 +152,9 @@ func (m *Member) empty(s memberStatus, own bool, retire time.Duration) bool {
 // liveFlows counts the records of the flow table that are in force, by endpoint.
 func (k *kernel) liveFlows(keep keeping) (map[order]int, error) {
 	out := map[order]int{}
-	now := uint32(monotonic() / time.Second)
+	now, limits := uint32(monotonic()/time.Second), keep.idle()
 	err := k.eachFlow(func(f *edgeFlow) {
-		limit := keep.tcp
-		if f.Owner&flowUDP != 0 {
-			limit = keep.udp
-		}
-		if idle := int32(now - f.Seen); time.Duration(idle)*time.Second <= limit {
+		if idle := int32(now - f.Seen); idle <= int32(limits[f.Owner/flowUDP&3]) {
 			out[order{endpoint: uint16(f.Owner>>16) & slotEndpoint, generation: uint16(f.Owner)}]++
 		}
 	})
