@@ -216,47 +216,70 @@ func TestSYNsAloneAreSoonForgotten(t *testing.T) {
 }
 
 // Where a flow needs room, one of which only the SYN was seen goes for it, though
-// it is the newest and stands in another bucket; the others stay.
+// it is the newest and stands in another bucket; the others stay, and none is
+// counted as lost.
 func TestSYNsAloneGoFirst(t *testing.T) {
 	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
+	const half, newest = 3, 2 // bucket, way
+	reasons, gone := m.crowded(t, func(bucket, way int, f *edgeFlow) {
+		if bucket == half && way == newest {
+			f.Seen, f.Owner = f.Seen+1000, f.Owner|flowHalf
+		}
+	})
+	if slices.Contains(reasons, "flow_evicted") || !slices.Equal(gone, []place{{half, newest}}) {
+		t.Errorf("%v; gone are %v", reasons, gone)
+	}
+}
+
+// Else the one goes that was silent the longest, of the first bucket, and is
+// counted.
+func TestTheLongestSilentGoes(t *testing.T) {
+	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
+	reasons, gone := m.crowded(t, func(int, int, *edgeFlow) {})
+	if !slices.Contains(reasons, "flow_evicted") || !slices.Equal(gone, []place{{0, len(edgeBucket{}.Way) - 1}}) {
+		t.Errorf("%v; gone are %v", reasons, gone)
+	}
+}
+
+type place struct{ bucket, way int }
+
+// crowded fills all places of a flow with others, later ways silent for longer,
+// which change may change, and has the flow begin: it gives what was counted, and
+// whose places it took.
+func (m *machine) crowded(t *testing.T, change func(bucket, way int, f *edgeFlow)) (reasons []string, gone []place) {
+	t.Helper()
 	m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack))))
 	whole, err := m.findFlow(known(5000))
 	if err != nil || whole == nil {
 		t.Fatal(whole, err)
 	}
-	const half, newest = 3, 2 // bucket, way
-	for n := range uint64(flowPlaces) {
+	other := func(bucket, way int) uint64 { return uint64(bucket)<<8 | uint64(way) }
+	for n := range flowPlaces {
 		var b edgeBucket
 		for i := range b.Way {
 			f := *whole
 			f.Seen -= uint32(100 + i)
-			if n == half && i == newest {
-				f.Seen, f.Owner = whole.Seen, f.Owner|flowHalf
-			}
-			f.Tag = (n<<8 | uint64(i)) ^ uint64(f.Owner)*flowMix // of other flows
+			change(n, i, &f)
+			f.Tag = other(n, i) ^ uint64(f.Owner)*flowMix
 			b.Way[i] = f
 		}
-		if err := m.Flows.Put(m.bucketOf(known(5001), n), &b); err != nil {
+		if err := m.Flows.Put(m.bucketOf(known(5001), uint64(n)), &b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, _, reasons := m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5001, 443, syn))))
-	if !slices.Contains(reasons, "flow_evicted") {
-		t.Fatalf("%v", reasons)
-	}
-	for n := range uint64(flowPlaces) {
+	_, _, reasons = m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(5001, 443, syn))))
+	for n := range flowPlaces {
 		var b edgeBucket
-		if err := m.Flows.Lookup(m.bucketOf(known(5001), n), &b); err != nil {
+		if err := m.Flows.Lookup(m.bucketOf(known(5001), uint64(n)), &b); err != nil {
 			t.Fatal(err)
 		}
 		for i := range b.Way {
-			want := n<<8 | uint64(i)
-			if n == half && i == newest {
-				want = known(5001)
-			}
-			if got := b.Way[i].hash(); got != want {
-				t.Errorf("bucket %d, way %d: %x, expected %x", n, i, got, want)
+			if got := b.Way[i].hash(); got == known(5001) {
+				gone = append(gone, place{n, i})
+			} else if got != other(n, i) {
+				t.Errorf("bucket %d, way %d: %x, expected %x", n, i, got, other(n, i))
 			}
 		}
 	}
+	return reasons, gone
 }

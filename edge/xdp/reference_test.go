@@ -301,7 +301,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 	anew := p.proto == protoTCP && begins(p)                      // a SYN: the same again, or of a new connection
 	if known {
 		e = r.holder(f)
-		if e != nil && (!anew || e.Takes == 1 && now-f.seen <= synAgain) {
+		if e != nil && (!anew || e.Takes == 1 && int32(now-f.seen) <= synAgain) {
 			if keep {
 				f.seen, f.half = now, f.half && anew
 				r.keep(hash, f, o)

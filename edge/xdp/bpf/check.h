@@ -17,9 +17,7 @@ static __always_inline int for_check(const struct packet *p, const struct node *
 	if ((p->proto != PROTO_TCP && p->proto != PROTO_UDP) || p->icmp_error || p->fragment ||
 	    port < n->check_first || port > n->check_last)
 		return 0;
-	if (!same(&p->dst, p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6))
-		return 0;
-	return is_vip(&p->src, n);
+	return is_own(p, n) && is_vip(&p->src, n);
 }
 
 /* is_asked says whether a check waits for the packet at its port. */

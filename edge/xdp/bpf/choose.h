@@ -23,7 +23,7 @@ static __always_inline struct endpoint *by_slot(__u16 slot)
  * is to get no more flows, nor long after. */
 static __always_inline int stays(const struct packet *p, const struct flow *f, const struct endpoint *e, __u32 now)
 {
-	return p->proto != PROTO_TCP || !begins(p) || (e->takes && now - f->seen <= SYN_AGAIN);
+	return p->proto != PROTO_TCP || !begins(p) || (e->takes && (__s32)(now - f->seen) <= SYN_AGAIN);
 }
 
 /* choose_tracked gives the index of the endpoint of a packet at an unsafe slot;

@@ -30,14 +30,12 @@ static __always_inline __u32 gue(struct xdp_md *ctx, const struct packet *p, __u
  * and its protocol; 0: none. */
 static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u8 *proto)
 {
-	const struct address *own;
 	struct udp_header *udp;
 	__u32 inner = p->l4;
 
 	if (p->proto != PROTO_IPIP && p->proto != PROTO_IPV6 && p->proto != PROTO_UDP)
 		return 0;
-	own = p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6;
-	if (unset(own) || !same(&p->dst, own))
+	if (!is_own(p, n))
 		return 0;
 	*proto = p->proto;
 	if (p->proto == PROTO_UDP) {

@@ -143,7 +143,8 @@ static __always_inline void put_flow(struct flow *f, __u64 hash, __u32 owner, __
 {
 	if (!f) {
 		f = make_room(hash);
-		count(FLOW_EVICTED);
+		if (f && !(f->owner & FLOW_HALF))
+			count(FLOW_EVICTED);
 	}
 	if (!f)
 		return;

@@ -46,3 +46,11 @@ static __always_inline int unset(const struct address *a)
 {
 	return !(a->half[0] | a->half[1]);
 }
+
+/* is_own says whether the packet is for an address of this node's own. */
+static __always_inline int is_own(const struct packet *p, const struct node *n)
+{
+	const struct address *own = p->ethertype == ETH_IPV4 ? &n->own4 : &n->own6;
+
+	return !unset(own) && same(&p->dst, own);
+}
