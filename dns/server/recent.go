@@ -118,12 +118,23 @@ func (st *stats) draw() float64 {
 	return float64(st.drawn.Add(0x9e3779b97f4a7c15)>>11) / (1 << 53)
 }
 
-// add keeps one record. Where another is at the ring, the record is left out.
-func (r *ring) add(p *moment, o *observed, now time.Time) {
-	if !r.mu.TryLock() {
-		return
+// try is add for a loop that cannot wait: where another is at the ring, the
+// record is left out.
+func (r *ring) try(p *moment, o *observed, now time.Time) {
+	if r.mu.TryLock() {
+		r.put(p, o, now)
+		r.mu.Unlock()
 	}
-	defer r.mu.Unlock()
+}
+
+// add keeps one record.
+func (r *ring) add(p *moment, o *observed, now time.Time) {
+	r.mu.Lock()
+	r.put(p, o, now)
+	r.mu.Unlock()
+}
+
+func (r *ring) put(p *moment, o *observed, now time.Time) {
 	e := &r.records[r.n%ringSize]
 	r.n++
 	e.at, e.client, e.transport, e.outcome, e.fate = now, o.client, o.transport, o.outcome, o.fate

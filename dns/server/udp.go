@@ -253,7 +253,7 @@ func (u *udpSocket) answer(s *Server, p *moment, set *settings, now time.Time, i
 	}
 	if u.notes > 0 {
 		u.notes--
-		u.stats.ring.add(p, &observed{query, out[:n], client, UDP, *outcome, what}, now)
+		u.stats.ring.try(p, &observed{query, out[:n], client, UDP, *outcome, what}, now)
 	}
 	if s.tapped(u.stats) {
 		s.tap(&observed{query, out[:n], client, UDP, *outcome, what}, now)
