@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -112,8 +111,8 @@ type cookies struct {
 	key    func(epoch int64) Key // nil: there are none
 	log    *slog.Logger
 
-	takes  *atomic.Bool // set to whether a gateway takes them
-	others []string     // the gateways that do not
+	takes  bool     // this gateway takes them
+	others []string // the gateways that do not
 
 	keys    edgeCookieKeys // in the tables
 	until   time.Time      // so long cookies may come back, should the Spec ask for none any more
@@ -141,7 +140,7 @@ func (c *cookies) follow(d *desired) error {
 	}
 	err := c.roll(d)
 	why := errors.Join(c.place(d), c.setting(d))
-	c.takes.Store(d.unpacks && d.clustered() && why == nil)
+	c.takes = d.unpacks && d.clustered() && why == nil
 	if d.balances && d.clustered() && len(c.others) > 0 {
 		why = errors.Join(why, fmt.Errorf("none are made, since these gateways take none: %s", strings.Join(c.others, ", ")))
 	}
@@ -239,7 +238,6 @@ func (c *cookies) setting(d *desired) error {
 }
 
 func (c *cookies) close() error {
-	c.takes.Store(false)
 	if c.at == nil {
 		return nil
 	}

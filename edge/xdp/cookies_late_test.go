@@ -3,7 +3,6 @@ package xdp
 import (
 	"errors"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -21,7 +20,7 @@ func newCookies(t *testing.T) (r *region, c *cookies, in func(mode string) *desi
 	eth0, err := r.gw1.Netlink().LinkByName("eth0")
 	r.must(err)
 	c = &cookies{kernel: k, nl: r.gw1.Netlink(), device: eth0.Attrs().Index, key: func(epoch int64) Key { return Key{byte(epoch), 5} },
-		log: slog.New(slog.DiscardHandler), takes: new(atomic.Bool)}
+		log: slog.New(slog.DiscardHandler)}
 	t.Cleanup(func() { r.must(r.gw1.Do(c.close)) })
 	return r, c, func(mode string) *desired {
 		d, err := plan(worldOf(t, cookieRegion(mode, 100)), "gw1", Roles{L7: true})
@@ -37,17 +36,17 @@ func TestAttachingIsTriedAgain(t *testing.T) {
 	follow := func() error { return r.gw1.Do(func() error { return c.follow(d) }) }
 	c.device = 1 << 20 // there is none
 	r.must(follow())
-	if c.at != nil || c.failed == nil || c.works() || c.takes.Load() {
+	if c.at != nil || c.failed == nil || c.works() || c.takes {
 		t.Fatalf("at no device: %+v", c)
 	}
 	c.device = eth0
 	r.must(follow())
-	if c.at != nil || c.takes.Load() {
+	if c.at != nil || c.takes {
 		t.Error("tried again at once")
 	}
 	c.tried = c.tried.Add(-attachAgain)
 	r.must(follow())
-	if c.at == nil || c.failed != nil || !c.works() || !c.takes.Load() {
+	if c.at == nil || c.failed != nil || !c.works() || !c.takes {
 		t.Errorf("later: failed %v, works %v", c.failed, c.works())
 	}
 }
@@ -71,10 +70,10 @@ func TestLateCookiesAreTaken(t *testing.T) {
 	if d := follow("off"); c.at != nil || duty(d) {
 		t.Error("off from the beginning: cookies are taken")
 	}
-	if d := follow("auto"); c.at == nil || !duty(d) || !c.takes.Load() {
+	if d := follow("auto"); c.at == nil || !duty(d) || !c.takes {
 		t.Error("auto: cookies are not taken")
 	}
-	if d := follow("off"); c.at == nil || !duty(d) || c.takes.Load() {
+	if d := follow("off"); c.at == nil || !duty(d) || c.takes {
 		t.Error("off: cookies that may come back are not taken, or more are asked for")
 	}
 	c.until = time.Now()

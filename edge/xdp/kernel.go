@@ -40,6 +40,7 @@ type kernel struct {
 	specs   map[string]*ebpf.MapSpec // of a ring, by the map that holds them
 	reasons []string                 // names of enum reason, by value
 	layout  string                   // of the kept tables
+	fresh   bool                     // none of it were kept before
 }
 
 var _ tables = (*kernel)(nil)
@@ -73,17 +74,17 @@ func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers, edgeMapLists, edgeMapRuleSets} {
 		k.specs[name] = spec.Maps[name].InnerMap.Copy()
 	}
-	opts, err := p.prepare(spec)
+	opts, fresh, err := p.prepare(spec)
 	if err != nil {
 		return nil, err
 	}
-	k.layout = layout(spec)
+	k.layout, k.fresh = layout(spec), fresh
 	err = spec.LoadAndAssign(&k.edgeObjects, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) && p != "" && p.forgetFlows(spec) == nil {
 		err = spec.LoadAndAssign(&k.edgeObjects, opts) // a flow table of another size
 	}
 	if err != nil {
-		return nil, fmt.Errorf("layer 4: load the programs (which takes Linux 6.1; this is %s): %w", release(), unable(err))
+		return nil, errors.Join(fmt.Errorf("layer 4: load the programs (which takes Linux 6.1; this is %s): %w", release(), unable(err)), p.abandon(k))
 	}
 	return k, nil
 }

@@ -147,6 +147,7 @@ func poke(c chan struct{}) {
 // ErrClaimed where another process that runs has the same Pins.
 func (l *Layer4) Run(ctx context.Context) error {
 	defer l.setReady(errNotAttached)
+	defer l.takes.Store(false)
 	if l.pins = pins(l.cfg.Pins).usable(l.cfg.Log); l.pins != "" {
 		release, err := Claim(string(l.pins))
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"meridian/internal/testkit"
 	"meridian/internal/testkit/netns"
 )
 
@@ -334,60 +332,5 @@ func TestMetrics(t *testing.T) {
 		if values[name] == 0 {
 			t.Errorf("%s is 0 or absent; there are %v", name, values)
 		}
-	}
-}
-
-// The way to an endpoint is by the kernel's routes, and the kernel keeps the
-// neighbour for us; without us it forgets.
-func TestWays(t *testing.T) {
-	testkit.Root(t)
-	r := newRegion(t, regionSpec, 1600)
-	var eth0 netlink.Link
-	far4, far6, other := netip.MustParseAddr("10.7.2.2"), netip.MustParseAddr("fd07:2::2"), netip.MustParseAddr("127.0.0.9")
-	r.must(r.lb.Do(func() error {
-		var err error
-		eth0, err = netlink.LinkByName("eth0")
-		return err
-	}))
-	w := newWays(r.lb.Netlink(), eth0.Attrs().Index, r.log)
-	all := []netip.Addr{far4, far6, other}
-	eventually(t, "both next hops", func() bool {
-		r.must(w.refresh(all))
-		return w.hop(far4).known && w.hop(far6).known
-	})
-	var router net.HardwareAddr
-	r.must(r.router.Do(func() error {
-		i, err := net.InterfaceByName("to-lb")
-		if err == nil {
-			router = i.HardwareAddr
-		}
-		return err
-	}))
-	for _, a := range all[:2] {
-		h := w.hop(a)
-		if string(h.mac[:]) != string(router) || string(h.source[:]) != string(eth0.Attrs().HardwareAddr) || h.mtu != 1600 {
-			t.Errorf("way to %s: %+v, expected the router %s and an MTU of 1600", a, h, router)
-		}
-	}
-	if h := w.hop(other); h.known || h.mtu != 0 {
-		t.Errorf("way to an address of this machine: %+v", h)
-	}
-	managed := func() int {
-		list, err := r.lb.Netlink().NeighList(eth0.Attrs().Index, netlink.FAMILY_ALL)
-		r.must(err)
-		n := 0
-		for _, e := range list {
-			if e.FlagsExt&netlink.NTF_EXT_MANAGED != 0 {
-				n++
-			}
-		}
-		return n
-	}
-	if n := managed(); n != 2 {
-		t.Errorf("the kernel keeps %d neighbours, expected 2", n)
-	}
-	w.close()
-	if n := managed(); n != 0 {
-		t.Errorf("after the end the kernel keeps %d neighbours", n)
 	}
 }

@@ -57,9 +57,9 @@ type memberSince struct {
 	since time.Time
 }
 
-// look notes how it is with each member. One that this node cannot reach is left
+// note notes how it is with each member. One that this node cannot reach is left
 // out, as from the rings.
-func (r *reconciler) look(in inputs, choices []choice) {
+func (r *reconciler) note(in inputs, choices []choice) {
 	seen := map[memberKey]memberSince{}
 	r.members = nil
 	for gi := range in.want.groups {

@@ -55,7 +55,10 @@ func (p pins) check(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("layer 4: tables that outlive the process: %w", err)
 	}
-	return unix.Access(dir, unix.W_OK)
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return fmt.Errorf("layer 4: %s: %w", dir, err)
+	}
+	return nil
 }
 
 // onBPF says why a folder is not, or would not be, on a BPF file system.
@@ -75,20 +78,22 @@ func onBPF(dir string) error {
 	}
 }
 
-// prepare has the tables of spec kept, and gives the options to load it by.
-// Errors say why the folder cannot be used.
-func (p pins) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error) {
+// prepare has the tables of spec kept, and gives the options to load it by, and
+// whether there are none of that layout yet. Errors say why the folder cannot be used.
+func (p pins) prepare(spec *ebpf.CollectionSpec) (opts *ebpf.CollectionOptions, fresh bool, err error) {
 	if p == "" {
-		return nil, nil
+		return nil, false, nil
 	}
 	dir := filepath.Join(string(p), layout(spec))
+	_, err = os.Stat(dir)
+	fresh = errors.Is(err, os.ErrNotExist)
 	if err := p.check(dir); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, name := range kept {
 		spec.Maps[name].Pinning = ebpf.PinByName
 	}
-	return &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}}, nil
+	return &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}}, fresh, nil
 }
 
 // layout is a digest of what the kept tables look like, but for the number of
@@ -183,6 +188,15 @@ func (p pins) keep(l link.Link, spec string, fresh bool) error {
 	return p.forget(func(layout string) bool { return layout != spec })
 }
 
+// abandon lets go of tables that were first kept for a session that did not come
+// to be.
+func (p pins) abandon(k *kernel) error {
+	if !k.fresh {
+		return nil
+	}
+	return p.forget(func(layout string) bool { return layout == k.layout })
+}
+
 // layoutForm is what the folders of tables are called.
 var layoutForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
@@ -202,7 +216,8 @@ func (p pins) forget(which func(layout string) bool) error {
 }
 
 // Detach takes the program off its device and lets go of the tables that were
-// kept in the folder, and gives the device's number; 0: no program was there.
+// kept in the folder, and of the neighbours that the kernel was to keep resolved in
+// the caller's network namespace; it gives the device's number; 0: no program was there.
 // Nothing there is no error. Errors: the folder is on no BPF file system; a process
 // that runs has it (ErrClaimed).
 func Detach(folder string) (device int, err error) {
@@ -223,7 +238,7 @@ func Detach(folder string) (device int, err error) {
 		if info, ierr := l.Info(); ierr == nil && info.XDP() != nil {
 			device = int(info.XDP().Ifindex)
 		}
-		err = errors.Join(l.Unpin(), l.Detach(), l.Close()) // off, whoever else holds the link
+		err = errors.Join(l.Unpin(), l.Detach(), l.Close(), releaseNeighbours()) // off, whoever else holds the link
 	} else if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}

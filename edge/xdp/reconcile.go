@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -70,6 +71,8 @@ type reconciler struct {
 	networks  map[netip.Prefix]bool
 	vips      map[edgeVipKey]edgeVip
 	defended  defended
+	guard     *guard // of the node's flags
+	stands    bool   // after the last run: all that packets' ways depend on
 
 	since map[memberKey]time.Time // since when each that may have new flows may; zero: from the start
 	next  time.Time               // when a ring is to change by itself; zero: not
@@ -98,6 +101,7 @@ func newReconciler(t tables, key Key) *reconciler {
 		balancers: map[netip.Addr]bool{}, endpoints: map[memberKey]uint16{}, records: map[uint16]edgeEndpoint{},
 		rings: map[string]ringEntry{}, vips: map[edgeVipKey]edgeVip{},
 		servers: map[edgeServerKey]uint16{}, networks: map[netip.Prefix]bool{}, since: map[memberKey]time.Time{},
+		guard: new(guard),
 	}
 	r.room.rings, r.room.endpoints = maxRings, maxEndpoints-1
 	return r
@@ -123,7 +127,7 @@ func (r *reconciler) reconcile(in inputs) error {
 		}
 	}
 	r.late = in.late
-	r.look(in, choices)
+	r.note(in, choices)
 	return r.write(in, r.wantRecords(in, choices), choices)
 }
 
@@ -169,37 +173,42 @@ func (r *reconciler) join(in inputs) {
 	r.joined, r.since = joined, since
 }
 
-// write runs the steps in order and stops at the first that fails.
+// write runs the steps: in order, to the first that fails, those that packets' ways
+// depend on. The others keep nothing else from being done: without its tables the
+// defence stays as it was.
 func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
+	var errs []error
+	do := func(what string, step func() error) bool {
+		err := step()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("write %s: %w", what, err))
+		}
+		return err == nil
+	}
 	d, g := in.want, in.guard
 	if g == nil {
 		g = new(guard)
 	}
-	for _, step := range []struct {
-		what string
-		do   func() error
-	}{
-		{"defence", func() error { return r.writeDefence(g) }},
-		{"node", func() error { return r.writeNode(d, g) }},
-		{"room", func() error { return r.makeRoom(d, records) }},
-		{"balancers", func() error { return r.writeBalancers(d) }},
-		{"endpoints", func() error { return r.raise(records) }},
-		{"rings", func() error { return r.writeRings(in, choices) }},
-		{"QUIC servers", func() error { return r.writeServers(d) }},
-		{"VIPs", func() error { return r.writeVIPs(d) }},
-		{"networks", func() error { return r.writeNetworks(d) }},
-		{"old networks", func() error { return r.dropNetworks(d) }},
-		{"old VIPs", func() error { return r.dropVIPs(d) }},
-		{"old QUIC servers", func() error { return r.dropServers(d) }},
-		{"old rings", func() error { return r.dropRings(d) }},
-		{"old endpoints", func() error { return r.lower(records) }},
-		{"old balancers", func() error { return r.dropBalancers(d) }},
-	} {
-		if err := step.do(); err != nil {
-			return fmt.Errorf("write %s: %w", step.what, err)
-		}
+	if do("defence", func() error { return r.writeDefence(g) }) {
+		r.guard = g
 	}
-	return nil
+	do("node", func() error { return r.writeNode(d, r.guard) })
+	do("balancers", func() error { return r.writeBalancers(d) })
+	r.stands = do("room", func() error { return r.makeRoom(d, records) }) &&
+		do("endpoints", func() error { return r.raise(records) }) &&
+		do("rings", func() error { return r.writeRings(in, choices) }) &&
+		do("QUIC servers", func() error { return r.writeServers(d) }) &&
+		do("VIPs", func() error { return r.writeVIPs(d) }) &&
+		do("networks", func() error { return r.writeNetworks(d) }) &&
+		do("old networks", func() error { return r.dropNetworks(d) }) &&
+		do("old VIPs", func() error { return r.dropVIPs(d) }) &&
+		do("old QUIC servers", func() error { return r.dropServers(d) }) &&
+		do("old rings", func() error { return r.dropRings(d) }) &&
+		do("old endpoints", func() error { return r.lower(records) })
+	if r.stands {
+		do("old balancers", func() error { return r.dropBalancers(d) })
+	}
+	return errors.Join(errs...)
 }
 
 func (r *reconciler) writeNode(d *desired, g *guard) error {

@@ -28,7 +28,7 @@ func (r *reconciler) makeRoom(d *desired, records map[memberKey]edgeEndpoint) er
 		if wanted[id] && !(endpoints > r.room.endpoints && e.holds(leaving)) {
 			continue
 		}
-		if err := r.leave(e.index); err != nil {
+		if err := r.dropVIPsOf(e.index); err != nil {
 			return err
 		}
 	}
@@ -54,8 +54,8 @@ func (e ringEntry) holds(endpoints map[uint16]bool) bool {
 	return e.owners == nil // restored: not known
 }
 
-// leave takes away the VIPs that go by a ring.
-func (r *reconciler) leave(ring uint32) error {
+// dropVIPsOf takes away the VIPs that go by a ring.
+func (r *reconciler) dropVIPsOf(ring uint32) error {
 	for k, v := range maps.Clone(r.vips) {
 		if v.address() || v.Ring != ring {
 			continue

@@ -39,27 +39,42 @@ func bpffs(t *testing.T) string {
 }
 
 // asking sends datagrams to the VIP, each once the one before was answered, and
-// gives how many were and how many were not: within ten seconds, for a machine that
-// is busy may take its time.
-func (r *region) asking(ctx context.Context, vip netip.Addr) (answered, lost int, err error) {
+// gives how many were and how many were not. Not each within a second, for a machine
+// that is busy takes its time; but who is asked patiently waits for all in the end.
+func (r *region) asking(ctx context.Context, vip netip.Addr, patience time.Duration) (answered, lost int, err error) {
 	c, err := r.client.Dial(ctx, "udp", netip.AddrPortFrom(vip, 7).String())
 	if err != nil {
 		return 0, 0, err
 	}
 	defer c.Close()
-	buf := make([]byte, 100)
-	for ctx.Err() == nil {
-		if _, err := c.Write([]byte("x")); err != nil {
-			return answered, lost, err
-		}
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Read(buf); err != nil {
-			lost++
-		} else {
-			answered++
+	open, buf := map[int]bool{}, make([]byte, 100) // by length, which the answer tells
+	await := func(within time.Duration, enough func() bool) {
+		c.SetReadDeadline(time.Now().Add(within))
+		for !enough() {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			var name string
+			var length int
+			if _, err := fmt.Sscan(string(buf[:n]), &name, &length); err == nil && open[length] {
+				delete(open, length)
+				answered++
+			}
 		}
 	}
-	return answered, lost, nil
+	for length := 1; ctx.Err() == nil; length = length%1000 + 1 {
+		if open[length] {
+			lost++ // a thousand ago
+		}
+		open[length] = true
+		if _, err := c.Write(make([]byte, length)); err != nil {
+			return answered, lost, err
+		}
+		await(time.Second, func() bool { return !open[length] })
+	}
+	await(patience, func() bool { return len(open) == 0 })
+	return answered, lost + len(open), nil
 }
 
 // A node that is started again, as another version would be, goes on with the
@@ -270,7 +285,7 @@ func (r *region) unmoved(ns *netns.NS, do func()) {
 	var wg sync.WaitGroup
 	for _, vip := range []netip.Addr{vip4, vip6} {
 		wg.Go(func() {
-			answered, lost, err := r.asking(ctx, vip)
+			answered, lost, err := r.asking(ctx, vip, 20*time.Second)
 			if err != nil || lost > 0 || answered == 0 {
 				r.t.Errorf("%s: %d datagrams answered, %d lost, %v", vip, answered, lost, err)
 			}

@@ -35,6 +35,8 @@ type session struct {
 
 	cookies *cookies
 
+	overwritten bool // another session may have written to the same tables
+
 	done    chan struct{} // closed: subscriptions end
 	watched func()        // waits for their end
 
@@ -55,8 +57,12 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	s := &session{l: l, own: d.own(), want: d, pins: l.pins, done: make(chan struct{}),
 		checkers: map[fleet.Target]runningChecker{}, failed: make(chan error, 1)}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
+		if err == nil {
+			return
+		}
+		err = errors.Join(err, s.close())
+		if s.kernel != nil {
+			err = errors.Join(err, s.pins.abandon(s.kernel))
 		}
 	}()
 	if s.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
@@ -77,7 +83,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 	if err := s.recall(); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
-	if s.watched, err = watch(s.done, l.cfg.Log, s.moved); err != nil {
+	if s.watched, err = watch(s.done, l.cfg.Log, s.ways.awaits, s.moved); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	if l.cfg.Roles.L4 {
@@ -85,7 +91,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 			return nil, fmt.Errorf("layer 4: checks: %w", lacking(err, checking))
 		}
 	}
-	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log, takes: &l.takes}
+	s.cookies = &cookies{kernel: s.kernel, nl: s.nl, device: s.device, key: l.cfg.CookieKey, log: l.cfg.Log}
 	if err := s.cookies.follow(d); err != nil {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
@@ -93,6 +99,7 @@ func (l *Layer4) open(old *session) (_ *session, err error) {
 		return nil, fmt.Errorf("layer 4: %w", err)
 	}
 	l.sockets.Store(s.diag)
+	l.takes.Store(s.cookies.takes)
 	l.stats.attached(s.kernel, s.mode)
 	l.cfg.Log.Info("layer 4 attached", "device", dev.Attrs().Name, "mode", s.mode)
 	return s, nil
@@ -104,7 +111,7 @@ func (s *session) recall() error {
 	rec := newReconciler(s.kernel, s.l.cfg.Key)
 	rec.alone = s.l.cfg.NoSecondChance
 	if s.rec != nil {
-		rec.defended, rec.seen = s.rec.defended, s.rec.seen
+		rec.defended, rec.guard, rec.seen = s.rec.defended, s.rec.guard, s.rec.seen
 	}
 	if s.pins != "" {
 		left, err := s.kernel.read()
@@ -135,17 +142,21 @@ func (s *session) attach(old *session, name string) (err error) {
 	} else {
 		err = s.succeed(name)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.pins.keep(s.link, s.kernel.layout, fresh)
 	}
-	return s.pins.keep(s.link, s.kernel.layout, fresh)
+	if err == nil && old != nil {
+		s.ways.takeOver(old.ways)
+	}
+	return err
 }
 
 // inherit puts the program in the place of old's.
 func (s *session) inherit(old *session, name string) error {
 	in := s.inputs()
 	in.hop = old.ways.hop
-	if err := s.rec.reconcile(in); err != nil {
+	old.overwritten = s.pins != ""
+	if err := s.rec.reconcile(in); !s.rec.stands {
 		return err
 	}
 	if err := s.replace(old.link, name); err != nil {
@@ -161,7 +172,7 @@ func (s *session) succeed(name string) error {
 	if err := s.ways.refresh(s.want.destinations()); err != nil { // some tables are new, if not all
 		return err
 	}
-	if err := s.rec.reconcile(s.inputs()); err != nil {
+	if err := s.rec.reconcile(s.inputs()); !s.rec.stands {
 		return err
 	}
 	if err := s.replace(s.link, name); err != nil {
@@ -279,7 +290,7 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 			s.guard()
 			continue
 		}
-		next, err := s.follow()
+		next, err := s.follow(stale)
 		if next != nil {
 			return next, nil
 		}
@@ -299,42 +310,55 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 	}
 }
 
-// follow takes up what is wanted now. Other own addresses need a new session;
-// where that cannot be opened, this one goes on as it was.
-func (s *session) follow() (next *session, err error) {
-	d := s.l.want.Load()
-	if s.own == d.own() {
+// follow takes up what is wanted now. Other own addresses need a new session, and so
+// does a device that was made anew; where that cannot be opened, this one goes on as
+// it was. stale says that links may have changed.
+func (s *session) follow(stale bool) (next *session, err error) {
+	d, why := s.l.want.Load(), ""
+	switch {
+	case s.own != d.own():
+		why = "the node's own address has changed, and the old one stays in use"
+	case stale && s.gone():
+		why = "the device is gone"
+	default:
 		s.want = d
 		return nil, nil
 	}
 	if next, err = s.l.open(s); err != nil {
 		s.l.stats.failed()
-		if s.pins != "" {
-			err = errors.Join(err, s.recall()) // the new one may have written to the same tables
+		if s.overwritten {
+			s.overwritten = false
+			err = errors.Join(err, s.recall())
 		}
-		return nil, fmt.Errorf("the node's own address has changed, and the old one stays in use: %w", err)
+		return nil, fmt.Errorf("%s: %w", why, err)
 	}
 	return next, nil
 }
 
-// step brings everything in line once.
+// gone says whether the kernel has the device no more; one of the same name is
+// another.
+func (s *session) gone() bool {
+	_, err := s.nl.LinkByIndex(s.device)
+	return errors.As(err, new(netlink.LinkNotFoundError))
+}
+
+// step brings everything in line once. What fails keeps nothing else from being
+// done, but what depends on it.
 func (s *session) step(ctx context.Context, stale *bool) error {
 	d := s.want
+	var errs []error
 	if *stale {
-		if err := s.ways.refresh(d.destinations()); err != nil {
-			return err
-		}
-		*stale = false
+		err := s.ways.refresh(d.destinations())
+		*stale = err != nil
+		errs = append(errs, err)
 	}
-	if err := s.cookies.follow(d); err != nil {
-		return err
+	errs = append(errs, s.cookies.follow(d), s.rec.reconcile(s.inputs()))
+	s.l.takes.Store(s.cookies.takes)
+	if s.rec.stands {
+		s.publish(d)
+		s.check(ctx, d)
 	}
-	if err := s.rec.reconcile(s.inputs()); err != nil {
-		return err
-	}
-	s.publish(d)
-	s.check(ctx, d)
-	return nil
+	return errors.Join(errs...)
 }
 
 // guard does what is to be done each second: the keys of SYN cookies, and a look
@@ -345,6 +369,7 @@ func (s *session) guard() {
 		poke(s.l.kick)
 	}
 	err := errors.Join(s.cookies.follow(s.want), s.l.stats.watch(s.l.cfg.Log))
+	s.l.takes.Store(s.cookies.takes)
 	s.l.stats.guarded(s.want.cookies.Mode, s.cookies.works())
 	if n := s.l.stats.newlySkipped(); n > 0 {
 		s.l.cfg.Log.Warn("layer 4 has made no checks: all ports of their kind are in use", "checks", n)

@@ -1,15 +1,12 @@
 package xdp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -18,8 +15,9 @@ import (
 )
 
 // ways knows the next hop to every endpoint by the kernel's routes and
-// neighbours, and has the kernel keep those neighbours resolved. It is not
-// safe for concurrent use, but for moved.
+// neighbours, and has the kernel keep those neighbours resolved. It works in the
+// caller's network namespace, which is nl's, and is not safe for concurrent use, but
+// for moved and awaits.
 type ways struct {
 	nl      *netlink.Handle
 	device  int // ifindex of layer 4's device
@@ -27,15 +25,10 @@ type ways struct {
 	hops    map[netip.Addr]hop
 	links   map[int]uplink       // by ifindex, as of the last change of links or routes
 	routes  map[netip.Addr]route // likewise
-	managed map[neighbour]bool   // neighbours that we had the kernel keep
+	managed map[neighbour]bool   // neighbours that edge had the kernel keep; nil: not known yet
 	refused map[int]bool         // devices that were said to be of no use
 	moved   atomic.Bool          // links or routes have changed
-}
-
-// neighbour is an address on a link.
-type neighbour struct {
-	device int // ifindex
-	addr   netip.Addr
+	wanted  atomic.Pointer[map[neighbour]bool]
 }
 
 // route is the way to an address, up to the next hop.
@@ -52,18 +45,25 @@ type uplink struct {
 }
 
 func newWays(nl *netlink.Handle, device int, log *slog.Logger) *ways {
-	return &ways{nl: nl, device: device, log: log, hops: map[netip.Addr]hop{}, links: map[int]uplink{}, routes: map[netip.Addr]route{},
-		managed: map[neighbour]bool{}, refused: map[int]bool{}}
+	w := &ways{nl: nl, device: device, log: log, hops: map[netip.Addr]hop{}, links: map[int]uplink{}, routes: map[netip.Addr]route{},
+		refused: map[int]bool{}}
+	w.wanted.Store(new(map[neighbour]bool))
+	return w
 }
 
 // hop gives the next hop to an address, as of the last refresh.
 func (w *ways) hop(a netip.Addr) hop { return w.hops[a] }
 
+// awaits says whether it matters what becomes of a neighbour.
+func (w *ways) awaits(n neighbour) bool { return (*w.wanted.Load())[n] }
+
 // refresh looks the ways to addrs up anew: the neighbours, and where links or
 // routes have moved those too. What cannot be found out is left unknown: such an
-// endpoint is reached by the router that the packet came from.
+// endpoint is reached by the router that the packet came from. On an error the ways
+// stay as they were.
 func (w *ways) refresh(addrs []netip.Addr) error {
-	if w.moved.Swap(false) {
+	moved := w.moved.Swap(false)
+	if moved {
 		clear(w.links)
 		clear(w.routes)
 	}
@@ -71,23 +71,27 @@ func (w *ways) refresh(addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	macs, fixed, err := w.neighbours()
-	if err != nil {
-		return err
-	}
-	hops, wanted := map[netip.Addr]hop{}, map[neighbour]bool{}
+	routes, wanted := map[netip.Addr]route{}, map[neighbour]bool{}
 	for _, a := range addrs {
 		r, ok := w.route(a)
 		if !ok {
 			continue
 		}
-		out, err := w.link(r.via.device)
-		if err != nil {
+		if _, err := w.link(r.via.device); err != nil {
 			continue // it has just gone
 		}
-		wanted[r.via] = true
+		routes[a], wanted[r.via] = r, true
+	}
+	w.wanted.Store(&wanted) // before they are listed: no change is missed
+	have, err := listNeighbours()
+	if err != nil {
+		return err
+	}
+	hops := map[netip.Addr]hop{}
+	for a, r := range routes {
+		out := w.links[r.via.device]
 		h := hop{onLink: r.via.addr == a, mtu: uint16(min(r.mtu, out.mtu)), source: out.mac}
-		if h.mac, h.known = macs[r.via]; !h.known {
+		if h.mac, h.known = have.macs[r.via]; !h.known {
 			h = hop{mtu: min(h.mtu, uint16(own.mtu))} // back by the device that packets come by
 		} else if r.via.device != w.device {
 			h.device = uint32(r.via.device)
@@ -95,7 +99,7 @@ func (w *ways) refresh(addrs []netip.Addr) error {
 		hops[a] = h
 	}
 	w.hops = hops
-	w.manage(wanted, fixed)
+	w.manage(wanted, have, moved)
 	return nil
 }
 
@@ -121,6 +125,12 @@ func (w *ways) route(a netip.Addr) (route, bool) {
 // ask asks the kernel for the way to an address, by a device if that is not 0;
 // false: there is none, or it ends on this very machine.
 func (w *ways) ask(a netip.Addr, device int) (route, bool) {
+	if device != 0 {
+		// Asked for a device, IPv4 takes what no route leads to for on link there.
+		if _, err := w.nl.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{OifIndex: device, FIBMatch: true}); err != nil {
+			return route{}, false
+		}
+	}
 	routes, err := w.nl.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{OifIndex: device})
 	if err != nil || len(routes) == 0 || routes[0].Type == unix.RTN_LOCAL || device != 0 && routes[0].LinkIndex != device {
 		return route{}, false
@@ -215,44 +225,26 @@ func xdpFeatures(h *netlink.Handle, device int) (can uint64, known bool) {
 	return 0, false
 }
 
-// neighbours lists the MAC addresses that the kernel holds for usable, and which
-// of them the operator has set for good.
-func (w *ways) neighbours() (macs map[neighbour][6]byte, fixed map[neighbour]bool, err error) {
-	list, err := w.nl.NeighList(0, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list neighbours: %w", err)
-	}
-	const static = netlink.NUD_PERMANENT | netlink.NUD_NOARP
-	const usable = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | static
-	macs, fixed = map[neighbour][6]byte{}, map[neighbour]bool{}
-	for _, n := range list {
-		a, ok := netip.AddrFromSlice(n.IP)
-		if !ok || n.State&usable == 0 || len(n.HardwareAddr) != 6 || bytes.Equal(n.HardwareAddr, make([]byte, 6)) {
-			continue
-		}
-		at := neighbour{n.LinkIndex, a.Unmap()}
-		macs[at] = [6]byte(n.HardwareAddr)
-		fixed[at] = n.State&static != 0
-	}
-	return macs, fixed, nil
-}
-
 // manage has the kernel keep the wanted neighbours resolved, and no others; those
-// that are fixed are left alone. Where it cannot (before Linux 5.16), they are
-// resolved as traffic asks for them.
-func (w *ways) manage(wanted, fixed map[neighbour]bool) {
+// that are fixed, or that the operator has it keep, are left alone. Where links have
+// moved, those that failed to answer are asked anew.
+func (w *ways) manage(wanted map[neighbour]bool, have neighbours, moved bool) {
+	if w.managed == nil {
+		w.managed = have.ours() // an earlier process's
+	}
 	for n := range wanted {
-		if w.managed[n] || fixed[n] {
+		_, kept := have.kept[n]
+		if _, known := have.macs[n]; have.fixed[n] || kept && (known || !moved) {
 			continue
 		}
-		w.managed[n] = true
-		if err := w.nl.NeighSet(n.managed()); err != nil {
+		if err := n.keep(); err != nil && !w.managed[n] {
 			w.log.Warn("neighbour is not kept resolved", "neighbour", n.addr, "error", err)
 		}
+		w.managed[n] = true
 	}
 	for n := range maps.Clone(w.managed) {
 		switch {
-		case fixed[n]:
+		case have.fixed[n]:
 			delete(w.managed, n) // the operator has taken it over
 		case !wanted[n]:
 			w.release(n)
@@ -263,30 +255,20 @@ func (w *ways) manage(wanted, fixed map[neighbour]bool) {
 // release lets the kernel forget a neighbour.
 func (w *ways) release(n neighbour) {
 	delete(w.managed, n)
-	err := w.nl.NeighDel(n.managed())
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+	if err := n.release(); err != nil {
 		w.log.Warn("neighbour is still kept resolved", "neighbour", n.addr, "error", err)
 	}
 }
 
 // takeOver has w look after old's neighbours; the next refresh lets go of those
 // that are not wanted.
-func (w *ways) takeOver(old *ways) {
-	maps.Copy(w.managed, old.managed)
-	clear(old.managed)
-}
+func (w *ways) takeOver(old *ways) { w.managed, old.managed = old.managed, nil }
 
 // close lets go of every neighbour.
-func (w *ways) close() { w.manage(nil, nil) }
-
-// managed is the neighbour as the kernel is asked to keep it.
-func (n neighbour) managed() *netlink.Neigh {
-	k := &netlink.Neigh{LinkIndex: n.device, Family: netlink.FAMILY_V4, IP: net.IP(n.addr.AsSlice()),
-		State: netlink.NUD_NONE, FlagsExt: netlink.NTF_EXT_MANAGED}
-	if n.addr.Is6() {
-		k.Family = netlink.FAMILY_V6
+func (w *ways) close() {
+	for n := range maps.Clone(w.managed) {
+		w.release(n)
 	}
-	return k
 }
 
 var errNoAddress = errors.New("no device holds the node's address")
