@@ -268,6 +268,41 @@ services: [{service: web, protocol: http, ports: [80], pools: [{id: main, endpoi
 	}
 }
 
+// noLists are tables that have no memory for lists.
+type noLists struct{ *memory }
+
+func (noLists) setLists(*defence.Table) error { return errInjected }
+
+// A defence that cannot be put in place keeps no dead gateway in its ring, and is not
+// said to be there.
+func TestFailingDefenceKeepsNothingElse(t *testing.T) {
+	d, err := plan(worldOf(t, members(true, 1, 2)), "lb", Roles{L4: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, state := newMemory(t, func() bool { return false }), map[fleet.Target]fleet.State{}
+	r := newReconciler(noLists{m}, Key{})
+	in := inputs{want: d, state: func(t fleet.Target) fleet.State { return state[t] }, hop: func(netip.Addr) hop { return hop{} },
+		guard: &guard{static: true}}
+	if err := r.reconcile(in); err != nil {
+		t.Fatal(err)
+	}
+	in.guard = &guard{static: true, table: new(defence.Table)}
+	for _, want := range []int{2, 1} {
+		if err := r.reconcile(in); !errors.Is(err, errInjected) || !r.stands {
+			t.Fatalf("%v; the rest stands: %v", err, r.stands)
+		}
+		if len(m.rings[0]) != want || m.node.Defends != uint32(edgeDefendFlagDEFEND_STATIC) {
+			t.Errorf("%d members in the ring, expected %d; defends by %b", len(m.rings[0]), want, m.node.Defends)
+		}
+		state[gatewayNumber(2)] = fleet.Down
+	}
+	r.tables = m
+	if err := r.reconcile(in); err != nil || m.node.Defends != uint32(edgeDefendFlagDEFEND_STATIC|edgeDefendFlagDEFEND_LISTS) {
+		t.Errorf("%v; defends by %b", err, m.node.Defends)
+	}
+}
+
 // The tables in the kernel have room for what the limits allow, twice.
 func TestTablesHoldTheLimits(t *testing.T) {
 	spec, err := loadEdge()

@@ -337,9 +337,16 @@ func TestDetach(t *testing.T) {
 	}
 	eth0, err := r.gw1.Netlink().LinkByName("eth0")
 	r.must(err)
+	if kept := keptAt(t, r.gw1); len(kept) != 2 {
+		t.Errorf("the kernel keeps %v resolved, expected the routers", kept)
+	}
 	for i, want := range []int{eth0.Attrs().Index, 0} {
-		if device, err := Detach(dir); err != nil || device != want {
+		var device int
+		if err := r.gw1.Do(func() (err error) { device, err = Detach(dir); return err }); err != nil || device != want {
 			t.Errorf("call %d: device %d, %v; expected %d", i, device, err, want)
+		}
+		if kept := keptAt(t, r.gw1); len(kept) > 0 {
+			t.Errorf("the kernel keeps %v resolved", kept)
 		}
 		if got := attachedTo(t, r.gw1, "eth0"); got != "" {
 			t.Errorf("still attached in mode %q", got)
@@ -347,6 +354,40 @@ func TestDetach(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || entries[0].Name() != "another's" {
 		t.Errorf("left are %v, %v", entries, err)
+	}
+}
+
+// What cannot be attached leaves no tables behind; those of an earlier process stay.
+func TestFailedOpenLeavesNoTables(t *testing.T) {
+	r := newRegion(t, regionSpec, 1600)
+	dir := pinned(t)
+	other, err := r.gw1.PassXDP("eth0")
+	r.must(err)
+	fails := func() {
+		t.Helper()
+		l, err := New(Config{Node: "gw1", Roles: Roles{L7: true}, Pins: dir})
+		r.must(err)
+		r.must(l.Apply(r.world))
+		if err := r.gw1.Enter(func() error { return l.Run(t.Context()) }); err == nil || !strings.Contains(err.Error(), "shares a device with none") {
+			t.Errorf("beside another program: %v", err)
+		}
+	}
+	fails()
+	if left := layouts(t, dir); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
+	r.must(other.Close())
+	l := r.run(r.gw1, Config{Roles: Roles{L7: true}, Pins: dir})
+	eventually(t, "ready", func() bool { return l.Ready() == nil })
+	r.stop["gw1"]()
+	before := layouts(t, dir)
+	r.must(os.Remove(pins(dir).link())) // and with it the program goes
+	other, err = r.gw1.PassXDP("eth0")
+	r.must(err)
+	defer other.Close()
+	fails()
+	if after := layouts(t, dir); len(before) != 1 || !slices.Equal(before, after) {
+		t.Errorf("tables were kept in %v, and are in %v", before, after)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"meridian/fleet"
@@ -322,33 +323,31 @@ func TestStrangersNeighboursAreNoNews(t *testing.T) {
 	a, _ := pair(t)
 	w, refresh := waysAt(t, a)
 	refresh([]string{"10.7.1.1"}, "10.7.1.1")
-	asked, news, done := make(chan neighbour, 100), make(chan bool, 100), make(chan struct{})
-	awaits := func(n neighbour) bool {
-		asked <- n
+	asked, ended := make(chan string, 100), make(chan error)
+	watcher := &watcher{events: make(chan struct{}, 1), awaits: func(n neighbour) bool {
+		asked <- n.addr.String()
 		return w.awaits(n)
-	}
-	var wait func()
+	}}
+	var socket *nl.NetlinkSocket
 	if err := a.Do(func() (err error) {
-		wait, err = watch(done, slog.New(slog.DiscardHandler), awaits, func(routes bool) { news <- routes })
+		socket, err = nl.Subscribe(unix.NETLINK_ROUTE, watched...)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for i, addr := range []string{"10.7.1.50", "10.7.1.1"} {
+	go func() { ended <- watcher.receive(socket) }()
+	for _, addr := range []string{"10.7.1.50", "10.7.1.51", "10.7.1.1"} {
+		if watcher.neighbours.Load() {
+			t.Error("a stranger's neighbour is news")
+		}
 		n := &netlink.Neigh{LinkIndex: w.device, IP: net.ParseIP(addr), State: netlink.NUD_STALE, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
 		if err := a.Netlink().NeighSet(n); err != nil {
 			t.Fatal(err)
 		}
-		for got := range asked {
-			if got.addr.String() == addr {
-				break
-			}
-		}
-		if i == 0 && len(news) > 0 {
-			t.Error("a stranger's neighbour is news")
+		for <-asked != addr { // and what was said before is noted
 		}
 	}
-	eventually(t, "the one that is awaited", func() bool { return len(news) > 0 })
-	close(done)
-	wait()
+	eventually(t, "the one that is awaited", watcher.neighbours.Load)
+	socket.Close()
+	<-ended
 }
