@@ -3,6 +3,9 @@ package xdp
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -79,6 +82,39 @@ func TestLateCookiesAreTaken(t *testing.T) {
 	c.until = time.Now()
 	if d := follow("off"); c.at != nil || duty(d) {
 		t.Error("off for long: cookies are taken")
+	}
+}
+
+// A gateway that takes cookies does so while its own address changes, and no longer
+// than it runs.
+func TestCookiesAreTakenThroughASessionsEnd(t *testing.T) {
+	spec := cookieRegion("auto", 100)
+	r := newRegion(t, spec, 1600)
+	l := r.run(r.gw1, Config{Roles: Roles{L7: true}})
+	eventually(t, "cookies are taken", func() bool { return l.Ready() == nil && l.TakesCookies() })
+	r.must(r.gw1.AddAddr("eth0", netip.MustParsePrefix("10.7.2.9/24")))
+	var over atomic.Bool
+	refused := make(chan bool)
+	go func() {
+		no := false
+		for !over.Load() {
+			no = no || !l.TakesCookies()
+		}
+		refused <- no
+	}()
+	next := worldOf(t, strings.Replace(spec, "{v4: 10.7.2.2,", "{v4: 10.7.2.9,", 1))
+	r.must(r.gw1.Do(func() error { return l.Apply(next) }))
+	eventually(t, "the new address in use", func() bool {
+		own, _ := l.ownInTables()
+		return l.Ready() == nil && own == netip.MustParseAddr("10.7.2.9")
+	})
+	over.Store(true)
+	if <-refused {
+		t.Error("for a moment none were taken")
+	}
+	r.stop["gw1"]()
+	if l.TakesCookies() {
+		t.Error("cookies are taken after the end")
 	}
 }
 

@@ -208,6 +208,16 @@ func TestOldSessionStaysUntilTheNewAddressIsThere(t *testing.T) {
 	if _, err := r.post(vip4, 1000); err != nil {
 		t.Errorf("by the old session: %v", err)
 	}
+	counts := func() (failures, changes uint64) {
+		lb.stats.mu.Lock()
+		defer lb.stats.mu.Unlock()
+		return lb.stats.failures, lb.stats.changes
+	}
+	failures, changes := counts()
+	eventually(t, "more tries", func() bool { now, _ := counts(); return now >= failures+2 })
+	if _, now := counts(); now != changes {
+		t.Errorf("rings were written %d times, though nothing has changed", now-changes)
+	}
 	for _, a := range []string{"10.7.1.9/24", "fd07:1::9/64"} {
 		r.must(r.lb.AddAddr("eth0", netip.MustParsePrefix(a)))
 	}
