@@ -33,8 +33,17 @@ type History struct {
 // generation is one ring; without members it is empty.
 type generation struct {
 	Members []Member  // in order of name
-	Ended   time.Time // when another ring took its place
+	Ended   time.Time // when another ring took its place; of a folded one, the first of those times
 	ring    Ring
+	ended   []uint32 // of a folded one: the same by slot, in seconds since 1970, rounded up; nil: Ended, all
+}
+
+// endedAt gives when the ring's owner of a slot ceased to be that, likewise.
+func (g *generation) endedAt(slot int) uint32 {
+	if g.ended != nil {
+		return g.ended[slot]
+	}
+	return uint32(g.Ended.Add(time.Second - 1).Unix())
 }
 
 // NewHistory begins one whose rings have so many slots, a prime number, by this
@@ -69,7 +78,7 @@ func (h *History) Next(members []Member, now time.Time) error {
 
 // fold makes few rings of many, the newest first, that say the same of former
 // owners: the first has each slot's newest owner in any of them, the second the
-// one before, and so on. All ended when the newest did.
+// one before, and so on, each with the time when it had the slot last.
 func (h *History) fold(rings []generation) []generation {
 	members, numbers := []Member{{}}, map[string]uint16{"": 0}
 	number := func(name string) uint16 {
@@ -81,26 +90,52 @@ func (h *History) fold(rings []generation) []generation {
 		return n
 	}
 	newest := make([][foldedRings]uint16, h.slots)
-	var ended time.Time
+	out := make([]generation, foldedRings)
+	for k := range out {
+		out[k] = generation{ring: make(Ring, h.slots), ended: make([]uint32, h.slots)}
+	}
 	for _, g := range rings {
 		of := g.indexes(number)
 		for slot, m := range g.ring {
-			if n := of[m]; n != 0 {
-				add(newest[slot][:], n)
+			n := of[m]
+			if n == 0 {
+				continue
+			}
+			if k := add(newest[slot][:], n); k >= 0 {
+				out[k].ring[slot], out[k].ended[slot] = n, g.endedAt(slot)
 			}
 		}
-		if g.Ended.After(ended) {
-			ended = g.Ended
-		}
 	}
-	out := make([]generation, foldedRings)
 	for k := range out {
-		out[k] = generation{Members: members, Ended: ended, ring: make(Ring, h.slots)}
-		for slot := range newest {
-			out[k].ring[slot] = newest[slot][k]
-		}
+		out[k].Members = members
+		out[k].first()
 	}
 	return out
+}
+
+// first notes when the first of a folded ring's owners ended, and says whether there
+// is one.
+func (g *generation) first() bool {
+	var first uint32
+	for slot, m := range g.ring {
+		if m != 0 && (first == 0 || g.ended[slot] < first) {
+			first = g.ended[slot]
+		}
+	}
+	g.Ended = time.Unix(int64(first), 0)
+	return first != 0
+}
+
+// retire takes those owners from a folded ring that ended before a time, and says
+// whether some are left. Other histories may have the ring as it was.
+func (g *generation) retire(before time.Time) bool {
+	g.ring = slices.Clone(g.ring)
+	for slot := range g.ring {
+		if time.Unix(int64(g.ended[slot]), 0).Before(before) {
+			g.ring[slot] = 0
+		}
+	}
+	return g.first()
 }
 
 // Clone gives a history that goes on by itself.
@@ -143,12 +178,19 @@ func (h *History) Recall(owners []string, ended time.Time) {
 	h.past = append(slices.Clone(h.past), g)
 }
 
-// Retire forgets the rings that ended before a time, and says whether there
-// were any.
-func (h *History) Retire(before time.Time) bool {
-	n := len(h.past)
-	h.past = slices.DeleteFunc(slices.Clone(h.past), func(g generation) bool { return g.Ended.Before(before) })
-	return len(h.past) < n
+// Retire forgets the rings, and owners of slots, that ended before a time, and says
+// whether there were any.
+func (h *History) Retire(before time.Time) (any bool) {
+	var left []generation
+	for _, g := range h.past {
+		old := g.Ended.Before(before)
+		if !old || g.ended != nil && g.retire(before) {
+			left = append(left, g)
+		}
+		any = any || old
+	}
+	h.past = left
+	return any
 }
 
 // Members gives the members of the ring in force, in order of name.
@@ -188,18 +230,19 @@ func (h *History) Former(index func(name string) uint16) [][Formers]uint16 {
 	return out
 }
 
-// add puts an index behind those that are there, unless it is one of them or
-// there is no room.
-func add(to []uint16, id uint16) {
+// add puts an index behind those that are there, and gives its place; -1: it is one
+// of them, or there is no room.
+func add(to []uint16, id uint16) int {
 	for i, have := range to {
 		if have == id {
-			return
+			return -1
 		}
 		if have == 0 {
 			to[i] = id
-			return
+			return i
 		}
 	}
+	return -1
 }
 
 func sorted(members []Member) []Member {

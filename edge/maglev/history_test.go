@@ -198,6 +198,60 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 }
 
+// Owners retire in time, however often rings change: when each hour one of twenty
+// leaves for another, those of the last day are former owners, and no others.
+func TestFoldedRingsRetire(t *testing.T) {
+	const slots, kept = 251, 24 * time.Hour
+	h, members := NewHistory(slots, 7), equals(20)
+	last := make([]map[uint16]time.Time, slots) // when each had the slot last
+	for slot := range last {
+		last[slot] = map[uint16]time.Time{}
+	}
+	for i := range 200 {
+		now := begin.Add(time.Duration(i) * time.Hour)
+		for slot, owner := range h.Slots(ids) {
+			last[slot][owner] = now
+		}
+		members = slices.Clone(members)
+		members[i%len(members)].Name = fmt.Sprint("node-", 100+i)
+		before := h.Clone()
+		former := before.Former(ids)
+		if err := h.Next(members, now); err != nil {
+			t.Fatal(err)
+		}
+		h.Retire(now.Add(-kept))
+		if !slices.Equal(before.Former(ids), former) {
+			t.Fatal("a copy of before has changed")
+		}
+		slotsNow := h.Slots(ids)
+		for slot, list := range h.Former(ids) {
+			for _, id := range list {
+				if at, had := last[slot][id]; id != 0 && (!had || now.Sub(at) > kept) {
+					t.Fatalf("hour %d, slot %d: %d had it last at %s", i, slot, id, at)
+				}
+			}
+			recent := 0
+			for id, at := range last[slot] {
+				if id != 0 && id != slotsNow[slot] && now.Sub(at) <= kept {
+					recent++
+				}
+			}
+			if n := Formers - countOf(list[:], 0); n != min(recent, Formers) {
+				t.Fatalf("hour %d, slot %d: %d former owners of %d", i, slot, n, recent)
+			}
+		}
+	}
+}
+
+func countOf(list []uint16, of uint16) (n int) {
+	for _, v := range list {
+		if v == of {
+			n++
+		}
+	}
+	return n
+}
+
 // However many rings there were, a slot's newest former owners are remembered: as
 // when thirty gateways are drained one after the other and come back.
 func TestFoldedRingsForgetNoOwner(t *testing.T) {
