@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -26,18 +25,16 @@ type step struct {
 type host struct {
 	vips       []netip.Prefix // addresses, and networks
 	own        []netip.Addr   // outer destinations of the tunnel
-	device     string         // that faces the balancers
 	forwarding fleet.Forwarding
 }
 
 func hostsetup(_ context.Context, args []string) error {
 	fs := cli.Flags("edge hostsetup --vip ADDR[,ADDR...] [flags]",
-		"edge hostsetup --vip 192.0.2.10,2001:db8::10 --own 10.0.0.7,fd00::7 --device eth0 | sh -e")
+		"edge hostsetup --vip 192.0.2.10,2001:db8::10 --own 10.0.0.7,fd00::7 | sh -e")
 	var vips, own cli.List
 	var h host
 	fs.Var(&vips, "vip", "`ADDR`, or a network of VIPs, that the host is to serve; may be repeated")
 	fs.Var(&own, "own", "`ADDR` of the host itself, as its endpoint in the Spec has it: where the tunnel ends; may be repeated, one by family")
-	fs.StringVar(&h.device, "device", "eth0", "`DEVICE` that faces the balancers")
 	forwarding := fs.String("forwarding", "ipip", "the service's `forwarding`: ipip, gue or l2_dsr")
 	undo := fs.Bool("undo", false, "print the commands that take it all back")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -64,9 +61,6 @@ func hostsetup(_ context.Context, args []string) error {
 	return script(os.Stdout, steps)
 }
 
-// deviceForm is what devices are called that need no quotes.
-var deviceForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}$`)
-
 // parse checks what the flags say.
 func (h *host) parse(vips, own []string) error {
 	if ways := []string{"ipip", "gue", "l2_dsr"}; !slices.Contains(ways, string(h.forwarding)) {
@@ -74,9 +68,6 @@ func (h *host) parse(vips, own []string) error {
 	}
 	if len(vips) == 0 {
 		return fmt.Errorf("expected --vip")
-	}
-	if !deviceForm.MatchString(h.device) { // the commands are for a shell
-		return fmt.Errorf("--device %q: expected the name of a device", h.device)
 	}
 	for _, s := range vips {
 		p, err := netip.ParsePrefix(s)
@@ -107,7 +98,7 @@ func (h *host) parse(vips, own []string) error {
 func (h *host) tunnelled() bool { return h.forwarding != fleet.L2DSR }
 
 // steps gives the commands in the order in which no packet meets half of them:
-// a host that has the VIPs must not claim them on its link.
+// a host that has the VIPs must not claim them on its links.
 func (h *host) steps() []step {
 	out := h.quiet()
 	if h.tunnelled() {
@@ -121,7 +112,7 @@ func (h *host) steps() []step {
 	return out
 }
 
-// undo takes the VIPs and the tunnel away. The settings of the device stay, for
+// undo takes the VIPs and the tunnel away. The settings of ARP stay, for
 // they may have been there before.
 func (h *host) undo() []step {
 	var out []step
@@ -158,15 +149,16 @@ func put(p netip.Prefix) step {
 	return step{"take packets for the VIP", []string{"ip", "address", "replace", p.String(), "dev", "lo", "nodad", "preferred_lft", "0"}}
 }
 
-// quiet has the host answer ARP for the device's own addresses alone. IPv6 needs
-// nothing of the kind: neighbours are told of the device's own addresses only.
+// quiet has the host answer ARP on each link for the link's own addresses alone, as
+// xdp.Addresses does. IPv6 needs nothing of the kind: neighbours are told of the
+// link's own addresses only.
 func (h *host) quiet() []step {
 	if !slices.ContainsFunc(h.vips, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
 		return nil
 	}
 	return []step{
-		{"answer ARP for the device's own addresses alone", sysctl(h.device, "arp_ignore", "1")},
-		{"ask by ARP in the device's own name", sysctl(h.device, "arp_announce", "2")},
+		{"answer ARP on each link for its own addresses alone", sysctl("all", "arp_ignore", "1")},
+		{"ask by ARP in the link's own name", sysctl("all", "arp_announce", "2")},
 	}
 }
 

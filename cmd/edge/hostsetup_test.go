@@ -16,7 +16,7 @@ import (
 
 func hostOf(t *testing.T, f fleet.Forwarding, vips, own string) *host {
 	t.Helper()
-	h := &host{device: "eth0", forwarding: f}
+	h := &host{forwarding: f}
 	if err := h.parse(strings.Fields(vips), strings.Fields(own)); err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +39,10 @@ var setups = []struct {
 	want, undo string
 }{
 	{fleet.L2DSR, "192.0.2.10 2001:db8::10 198.51.100.0/28 2001:db8:1::/64", "", `
-# answer ARP for the device's own addresses alone
-sysctl -w net/ipv4/conf/eth0/arp_ignore=1
-# ask by ARP in the device's own name
-sysctl -w net/ipv4/conf/eth0/arp_announce=2
+# answer ARP on each link for its own addresses alone
+sysctl -w net/ipv4/conf/all/arp_ignore=1
+# ask by ARP in the link's own name
+sysctl -w net/ipv4/conf/all/arp_announce=2
 # take packets for the VIP
 ip address replace 192.0.2.10/32 dev lo
 ip address replace 2001:db8::10/128 dev lo nodad preferred_lft 0
@@ -57,10 +57,10 @@ ip -4 route del local 198.51.100.0/28 dev lo
 ip -6 route del local 2001:db8:1::/64 dev lo
 `},
 	{fleet.IPIP, "192.0.2.10", "10.0.0.7", `
-# answer ARP for the device's own addresses alone
-sysctl -w net/ipv4/conf/eth0/arp_ignore=1
-# ask by ARP in the device's own name
-sysctl -w net/ipv4/conf/eth0/arp_announce=2
+# answer ARP on each link for its own addresses alone
+sysctl -w net/ipv4/conf/all/arp_ignore=1
+# ask by ARP in the link's own name
+sysctl -w net/ipv4/conf/all/arp_announce=2
 # the tunnel's driver
 modprobe ipip
 # end the tunnel here
@@ -120,20 +120,17 @@ func TestHostsetupPrintsCommands(t *testing.T) {
 
 func TestHostsetupRefusesWhatItCannotSetUp(t *testing.T) {
 	for _, c := range []struct {
-		forwarding, device, vips, own, want string
+		forwarding, vips, own, want string
 	}{
-		{"geneve", "eth0", "192.0.2.10", "", "--forwarding geneve: expected ipip, gue, l2_dsr"},
-		{"l2_dsr", "eth0", "", "", "expected --vip"},
-		{"l2_dsr", "", "192.0.2.10", "", `--device "": expected the name of a device`},
-		{"l2_dsr", "eth0;reboot", "192.0.2.10", "", `--device "eth0;reboot": expected the name of a device`},
-		{"l2_dsr", "$(reboot)", "192.0.2.10", "", `--device "$(reboot)": expected the name of a device`},
-		{"ipip", "eth0", "192.0.2.10", "10.0.0.7 fd00::7 10.0.0.8", "--own 10.0.0.8: expected one address by family"},
-		{"l2_dsr", "eth0", "192.0.2.10/28", "", "--vip 192.0.2.10/28: expected an address, or a network as 192.0.2.0/28"},
-		{"l2_dsr", "eth0", "web.test", "", "--vip web.test: expected an address, or a network as 192.0.2.0/28"},
-		{"ipip", "eth0", "192.0.2.10", "", "forwarding ipip ends in a tunnel at the host: expected --own"},
-		{"ipip", "eth0", "192.0.2.10", "here", "--own here: expected an address"},
+		{"geneve", "192.0.2.10", "", "--forwarding geneve: expected ipip, gue, l2_dsr"},
+		{"l2_dsr", "", "", "expected --vip"},
+		{"ipip", "192.0.2.10", "10.0.0.7 fd00::7 10.0.0.8", "--own 10.0.0.8: expected one address by family"},
+		{"l2_dsr", "192.0.2.10/28", "", "--vip 192.0.2.10/28: expected an address, or a network as 192.0.2.0/28"},
+		{"l2_dsr", "web.test", "", "--vip web.test: expected an address, or a network as 192.0.2.0/28"},
+		{"ipip", "192.0.2.10", "", "forwarding ipip ends in a tunnel at the host: expected --own"},
+		{"ipip", "192.0.2.10", "here", "--own here: expected an address"},
 	} {
-		h := &host{device: c.device, forwarding: fleet.Forwarding(c.forwarding)}
+		h := &host{forwarding: fleet.Forwarding(c.forwarding)}
 		if err := h.parse(strings.Fields(c.vips), strings.Fields(c.own)); err == nil || err.Error() != c.want {
 			t.Errorf("error %v, expected %s", err, c.want)
 		}
@@ -209,7 +206,7 @@ func TestHostsetupWorks(t *testing.T) {
 	}
 	if err := ns.Do(func() error {
 		for key, want := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
-			if b, err := os.ReadFile("/proc/sys/net/ipv4/conf/eth0/" + key); err != nil || strings.TrimSpace(string(b)) != want {
+			if b, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/" + key); err != nil || strings.TrimSpace(string(b)) != want {
 				t.Errorf("%s is %q, %v", key, b, err)
 			}
 		}

@@ -64,9 +64,7 @@ func (a *Addresses) Apply(w *fleet.World) error {
 		if err := bringNetworks(nl, lo, append(slices.Clone(anycast.Prefixes), regional.Prefixes...)); err != nil {
 			return err
 		}
-		if err := a.quiet(nl); err != nil {
-			a.log.Warn("VIP addresses: links may answer ARP for them", "error", err)
-		}
+		a.quiet()
 		dev, err := deviceOf(nl, a.device, n.Addresses.V4, n.Addresses.V6)
 		if err != nil {
 			a.log.Warn("VIP addresses: packets that come by tunnel may be taken for spoofed", "error", err)
@@ -163,20 +161,15 @@ func (a *Addresses) put(nl *netlink.Handle, lo netlink.Link, v netip.Addr) error
 	return nil
 }
 
-// quiet has the kernel answer ARP on each link for the link's own addresses alone,
-// and ask in their name.
-func (a *Addresses) quiet(nl *netlink.Handle) error {
-	links, err := nl.LinkList()
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
-	}
-	for _, l := range links {
-		if f := l.Attrs().RawFlags; f&(unix.IFF_LOOPBACK|unix.IFF_NOARP) == 0 {
-			a.set(l.Attrs().Name, "arp_ignore", "1")
-			a.set(l.Attrs().Name, "arp_announce", "2")
+// quiet has the kernel answer ARP on each link, also on those that come later, for
+// the link's own addresses alone, and ask in their name. The greater of a link's
+// setting and that of all holds.
+func (a *Addresses) quiet() {
+	for key, least := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if read(setting("all", key)) < least { // they have one digit
+			a.set("all", key, least)
 		}
 	}
-	return nil
 }
 
 // loose has the kernel take packets by whichever way they come: what a balancer
@@ -188,7 +181,7 @@ func (a *Addresses) loose(device string) {
 	}
 }
 
-// set makes a setting of a link, unless it is so.
+// set makes a setting of a link, or of all, unless it is so.
 func (a *Addresses) set(device, key, value string) {
 	path := setting(device, key)
 	if read(path) == value {

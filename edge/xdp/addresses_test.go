@@ -96,27 +96,51 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// The node does not claim VIPs on any of its links by ARP, and takes packets from
-// any way.
-func TestAddressesSettleTheLink(t *testing.T) {
-	testkit.Root(t)
+// The node does not claim VIPs by ARP on any of its links, be they there or come
+// later, and takes packets from any way.
+func TestAddressesSettleTheLinks(t *testing.T) {
 	r := newRegion(t, regionSpec, 1500)
-	for _, c := range []string{"net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter"} {
+	for _, c := range []string{"net/ipv4/conf/all/rp_filter", "net/ipv4/conf/eth0/rp_filter", "net/ipv4/conf/all/arp_announce"} {
 		r.must(r.gw1.Sysctl(c, "1"))
 	}
-	r.must(netns.Veth(netns.End{NS: r.gw1, Dev: "other"}, netns.End{NS: r.router, Dev: "other"}, 1500))
+	r.must(r.gw1.Sysctl("net/ipv4/conf/all/arp_ignore", "8"))
 	a := NewAddresses("gw1", "", r.log)
-	r.must(r.gw1.Do(func() error { return a.Apply(r.world) }))
-	r.must(r.gw1.Do(func() error {
-		for key, want := range map[string]string{"eth0/arp_ignore": "1", "eth0/arp_announce": "2", "eth0/rp_filter": "2",
-			"other/arp_ignore": "1", "other/arp_announce": "2", "lo/arp_ignore": "0"} {
-			b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + key)
-			if got := strings.TrimSpace(string(b)); err != nil || got != want {
-				t.Errorf("%s is %q, %v; expected %s", key, got, err, want)
+	apply := func(want map[string]string) {
+		t.Helper()
+		r.must(r.gw1.Do(func() error {
+			if err := a.Apply(r.world); err != nil {
+				return err
 			}
-		}
-		return nil
-	}))
+			for key, want := range want {
+				b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + key)
+				if got := strings.TrimSpace(string(b)); err != nil || got != want {
+					t.Errorf("%s is %q, %v; expected %s", key, got, err, want)
+				}
+			}
+			return nil
+		}))
+	}
+	apply(map[string]string{"all/arp_ignore": "8", "all/arp_announce": "2", "eth0/rp_filter": "2"}) // what is stricter stays
+	r.must(r.gw1.Sysctl("net/ipv4/conf/all/arp_ignore", "0"))
+	apply(map[string]string{"all/arp_ignore": "1"})
+
+	own := netip.MustParseAddr("10.8.0.2")
+	r.must(netns.Veth(netns.End{NS: r.gw1, Dev: "late", Addrs: []netip.Prefix{netip.PrefixFrom(own, 24)}},
+		netns.End{NS: r.router, Dev: "late", Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.1/24")}}, 1500))
+	late, err := r.router.Netlink().LinkByName("late")
+	r.must(err)
+	for _, addr := range []netip.Addr{vip4, own} { // who is asked for first would answer first
+		r.must(r.router.Do(neighbour{late.Attrs().Index, addr}.keep))
+	}
+	answers := func(addr netip.Addr) bool {
+		var have neighbours
+		r.must(r.router.Do(func() (err error) { have, err = listNeighbours(); return err }))
+		return have.macs[neighbour{late.Attrs().Index, addr}] != [6]byte{}
+	}
+	eventually(t, "an answer for the link's own address", func() bool { return answers(own) })
+	if answers(vip4) {
+		t.Error("a link that came later answers for a VIP")
+	}
 }
 
 // Networks of VIPs are local routes, which come and go with the World; other
