@@ -314,15 +314,12 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 // does a device that was made anew; where that cannot be opened, this one goes on as
 // it was. stale says that links may have changed.
 func (s *session) follow(stale bool) (next *session, err error) {
-	d, why := s.l.want.Load(), ""
-	switch {
-	case s.own != d.own():
-		why = "the node's own address has changed, and the old one stays in use"
-	case stale && s.gone():
+	d, why := s.l.want.Load(), "the node's own address has changed, and the old one stays in use"
+	if s.own == d.own() {
+		if s.want = d; !stale || !s.gone() {
+			return nil, nil
+		}
 		why = "the device is gone"
-	default:
-		s.want = d
-		return nil, nil
 	}
 	if next, err = s.l.open(s); err != nil {
 		s.l.stats.failed()
