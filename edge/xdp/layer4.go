@@ -31,6 +31,8 @@ type Layer4 struct {
 	mu    sync.Mutex
 	ready error // nil: can serve
 
+	trouble string // last told; of the goroutine that runs a session
+
 	orders  atomic.Pointer[map[memberKey]order] // what the tables hold
 	members atomic.Pointer[[]memberStatus]      // of the rings in the tables
 	sockets atomic.Pointer[netlink.Handle]      // nil: the kernel tells of none; to be used while looking at the tables
@@ -130,6 +132,19 @@ func (l *Layer4) setReady(err error) {
 		l.cfg.Log.Warn("layer 4 cannot serve", "reason", err)
 	}
 	l.ready = err
+}
+
+// troubled says, once, what goes wrong while packets go on as they should: the node
+// is not withdrawn for it.
+func (l *Layer4) troubled(err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	if reason != "" && reason != l.trouble {
+		l.cfg.Log.Warn("layer 4 goes on with a part as it was", "reason", err)
+	}
+	l.trouble = reason
 }
 
 // poke leaves a sign; one that is already there serves as well.

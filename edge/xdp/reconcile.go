@@ -173,9 +173,9 @@ func (r *reconciler) join(in inputs) {
 	r.joined, r.since = joined, since
 }
 
-// write runs the steps: in order, to the first that fails, those that packets' ways
-// depend on. The others keep nothing else from being done: without its tables the
-// defence stays as it was.
+// write runs the steps in order to the first that fails, but for the defence: that
+// stays as it was where its tables cannot be made, and keeps nothing else from being
+// done.
 func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choices []choice) error {
 	var errs []error
 	do := func(what string, step func() error) bool {
@@ -192,9 +192,9 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 	if do("defence", func() error { return r.writeDefence(g) }) {
 		r.guard = g
 	}
-	do("node", func() error { return r.writeNode(d, r.guard) })
-	do("balancers", func() error { return r.writeBalancers(d) })
-	r.stands = do("room", func() error { return r.makeRoom(d, records) }) &&
+	r.stands = do("node", func() error { return r.writeNode(d, r.guard) }) &&
+		do("balancers", func() error { return r.writeBalancers(d) }) &&
+		do("room", func() error { return r.makeRoom(d, records) }) &&
 		do("endpoints", func() error { return r.raise(records) }) &&
 		do("rings", func() error { return r.writeRings(in, choices) }) &&
 		do("QUIC servers", func() error { return r.writeServers(d) }) &&
@@ -204,10 +204,8 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 		do("old VIPs", func() error { return r.dropVIPs(d) }) &&
 		do("old QUIC servers", func() error { return r.dropServers(d) }) &&
 		do("old rings", func() error { return r.dropRings(d) }) &&
-		do("old endpoints", func() error { return r.lower(records) })
-	if r.stands {
+		do("old endpoints", func() error { return r.lower(records) }) &&
 		do("old balancers", func() error { return r.dropBalancers(d) })
-	}
 	return errors.Join(errs...)
 }
 

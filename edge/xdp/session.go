@@ -294,9 +294,14 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 		if next != nil {
 			return next, nil
 		}
-		if serr := s.step(ctx, &stale); serr != nil {
+		serr := s.step(ctx, &stale)
+		if s.rec.stands {
+			s.l.troubled(serr)
+		} else {
+			err = errors.Join(err, serr)
+		}
+		if serr != nil {
 			s.l.stats.failed()
-			err = errors.Join(err, fmt.Errorf("layer 4: %w", serr))
 			retry.Reset(retryAfter)
 		} else if err != nil {
 			retry.Reset(reopenAfter)
@@ -355,7 +360,10 @@ func (s *session) step(ctx context.Context, stale *bool) error {
 		s.publish(d)
 		s.check(ctx, d)
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("layer 4: %w", err)
+	}
+	return nil
 }
 
 // guard does what is to be done each second: the keys of SYN cookies, and a look
