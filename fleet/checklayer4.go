@@ -89,6 +89,7 @@ func (c *checker) layer4() {
 	c.within("layer4.flow_timeout.udp", l.FlowTimeout.UDP, 5*time.Second, 168*time.Hour)
 	c.within("layer4.flow_retire", l.FlowRetire, time.Minute, 720*time.Hour)
 	c.within("layer4.ramp", l.Ramp, 0, time.Hour)
+	c.between("layer4.stranger_limit", l.StrangerLimit, 1000, 100_000_000)
 	if l.LatencyOf != 0 {
 		c.between("layer4.latency_of", l.LatencyOf, 1, 1_000_000)
 	}

@@ -34,6 +34,7 @@ func (s *Spec) fillDefaults() {
 	def(&l.FlowTimeout.TCP, Duration(time.Hour))
 	def(&l.FlowTimeout.UDP, Duration(time.Minute))
 	def(&l.FlowRetire, Duration(24*time.Hour))
+	def(&l.StrangerLimit, 100_000)
 	if s.Defence != nil {
 		s.Defence.fillDefaults()
 	}

@@ -56,7 +56,7 @@ type PacketMatch struct {
 	ASN        ASNumber     `json:"source_asn,omitzero" doc:"Number of the AS that it comes from, by a geo database of edge run --geo that has them; not with source_country." default:"any"`
 	ID         ValueRange   `json:"ip_id,omitzero" doc:"Identification of IPv4: a number from 0 to 65535, or the first and the last." default:"any"`
 	Window     ValueRange   `json:"window,omitzero" doc:"TCP's window as it stands in the header, likewise." default:"any"`
-	Options    TCPOptions   `json:"tcp_options,omitzero" doc:"All options of the TCP header in their order, as mss,sack,timestamp,nop,scale: of end, nop, mss, scale, sack, timestamp, numbers from 5 to 14, and other; or none." default:"any"`
+	Options    TCPOptions   `json:"tcp_options,omitzero" doc:"All options of the TCP header in their order, as mss,sack,timestamp,nop,scale: of end, nop, mss, scale, sack, timestamp, numbers from 5 to 14, and other; or none. A header with more than 15, or with one that breaks off, matches no list." default:"any"`
 	Payload    Payload      `json:"payload,omitzero" doc:"Octets behind the TCP or UDP header: OFFSET:OCTETS or OFFSET:OCTETS/MASK, in hexadecimal digits, as 0:16030100 or 4:20000000/f0000000; up to 8 octets, at an offset up to 1400." default:"any"`
 }
 

@@ -140,10 +140,11 @@ type Affinity struct {
 
 // Layer4 is how layer 4 keeps flows.
 type Layer4 struct {
-	FlowTimeout FlowTimeout `json:"flow_timeout" doc:"When flows without packets are forgotten, where layer 4 keeps them."`
-	FlowRetire  Duration    `json:"flow_retire,omitempty" doc:"How long flows of before a change of gateways or endpoints are reckoned with (1m to 720h): so long, gateways pass packets of connections that they do not have on to former owners." default:"24h0m0s"`
-	LatencyOf   int         `json:"latency_of,omitempty" doc:"Gateways measure of one connection in so many (1 to 1000000) how long requests are on their way from the device to them: meridian_l7_arrival_seconds." default:"none"`
-	Ramp        Duration    `json:"ramp,omitempty" doc:"A gateway or endpoint that joins, or comes back, gets its share of new flows over this time, in five steps; 0 (up to 1h) at once." default:"0s"`
+	FlowTimeout   FlowTimeout `json:"flow_timeout" doc:"When flows without packets are forgotten, where layer 4 keeps them."`
+	FlowRetire    Duration    `json:"flow_retire,omitempty" doc:"How long flows of before a change of gateways or endpoints are reckoned with (1m to 720h): so long, gateways pass packets of connections that they do not have on to former owners." default:"24h0m0s"`
+	LatencyOf     int         `json:"latency_of,omitempty" doc:"Gateways measure of one connection in so many (1 to 1000000) how long requests are on their way from the device to them: meridian_l7_arrival_seconds." default:"none"`
+	StrangerLimit int         `json:"stranger_limit,omitempty" doc:"Packets a second, on each node, that one port of one VIP address gets under attack (defence.syn_cookies) of connections that layer 4 does not know, beside four times what is usual (1000 to 100000000): as many as its gateways bear of packets that they answer with resets." default:"100000"`
+	Ramp          Duration    `json:"ramp,omitempty" doc:"A gateway or endpoint that joins, or comes back, gets its share of new flows over this time, in five steps; 0 (up to 1h) at once." default:"0s"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.

@@ -4,7 +4,7 @@ package fleet
 // https services.
 type SynCookies struct {
 	Mode      SynCookieMode `json:"mode,omitempty" doc:"off; auto: layer 4 answers SYNs with cookies while a VIP is under attack, and any gateway of the region takes them (all gateways need Linux 6.9); always: it answers all; kernel: each gateway answers with cookies of its own kernel while a VIP is under attack (net.ipv4.tcp_syncookies has to be 2 there)." default:"off"`
-	Threshold int           `json:"threshold,omitempty" doc:"SYNs a second to one port of one VIP address, on each node, from which on it is under attack (1 to 100000000); likewise flows a second that no SYN began, beyond all packets that are usual there. The attack is over when there have been less than half as many for ten seconds." default:"10000"`
+	Threshold int           `json:"threshold,omitempty" doc:"SYNs a second to one port of one VIP address, on each node, from which on it is under attack (1 to 100000000). The attack is over when there have been less than half as many for ten seconds." default:"10000"`
 }
 
 // SynCookieMode is who answers SYNs with cookies, and when.
@@ -30,10 +30,13 @@ func (k *SynCookies) check(c *checker, at string) {
 	c.between(at+".threshold", k.Threshold, 1, 100_000_000)
 }
 
-// Cookies gives the settings of a Spec that may have no defence.
+// Cookies gives the settings of a Spec that may have no defence: all of them, also
+// where they are off.
 func (d *Defence) Cookies() SynCookies {
-	if d == nil {
-		return SynCookies{Mode: CookiesOff}
+	var k SynCookies
+	if d != nil {
+		k = d.SynCookies
 	}
-	return d.SynCookies
+	k.fillDefaults()
+	return k
 }

@@ -124,12 +124,6 @@ type acceptEndpoint struct {
 	Zero       uint64
 }
 
-type acceptFace struct {
-	_      structs.HostLayout
-	Tag    uint32
-	Window uint32
-}
-
 type acceptFormerBigRing struct {
 	_    structs.HostLayout
 	Slot [655373]struct {
@@ -154,8 +148,8 @@ type acceptGate struct {
 	Until     uint64
 	Packets   uint64
 	Usual     uint64
-	Fresh     uint64
-	Since     uint64
+	Before    uint64
+	Shut      uint64
 }
 
 type acceptListRow struct {
@@ -356,7 +350,6 @@ const (
 	acceptMapDefences          = "defences"
 	acceptMapDesks             = "desks"
 	acceptMapEndpoints         = "endpoints"
-	acceptMapFaces             = "faces"
 	acceptMapFlows             = "flows"
 	acceptMapFormerBigTemplate = "former_big_template"
 	acceptMapFormerTemplate    = "former_template"
@@ -474,7 +467,6 @@ type acceptMapSpecs struct {
 	Defences          *ebpf.MapSpec `ebpf:"defences"`
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
-	Faces             *ebpf.MapSpec `ebpf:"faces"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
@@ -566,7 +558,6 @@ type acceptMaps struct {
 	Defences          *ebpf.Map `ebpf:"defences"`
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
-	Faces             *ebpf.Map `ebpf:"faces"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
@@ -609,7 +600,6 @@ func (m *acceptMaps) Close() error {
 		m.Defences,
 		m.Desks,
 		m.Endpoints,
-		m.Faces,
 		m.Flows,
 		m.FormerBigTemplate,
 		m.FormerTemplate,

@@ -127,6 +127,14 @@ func (b *caseBook) pieces() {
 		b.add(fromRouter(h.packet(gue[:504])), "pieces/from %s/first of GUE", from.name)
 		h.frag = 504 / 8
 		b.add(fromRouter(h.packet(gue[504:])), "pieces/from %s/last of GUE", from.name)
+		h.proto, h.frag = protoIPIP, 0x2000
+		overlay := ipHeader{src: "10.99.0.1", dst: "10.99.0.2", proto: protoTCP}.packet(segment(2500, 443, ack, make([]byte, 1000)...))
+		b.add(fromRouter(h.packet(overlay[:504])), "pieces/from %s/first of another tunnel", from.name)
+		h.proto = protoIPv6
+		overlay = ipHeader{src: "fd99::1", dst: "fd99::2", proto: protoTCP}.packet(segment(2500, 443, ack, make([]byte, 1000)...))
+		b.add(fromRouter(h.packet(overlay[:504])), "pieces/from %s/first of another tunnel, IPv6 in IPv4", from.name)
+		b.add(fromRouter(h.packet(sides[1].packet(protoTCP, segment(2500, 443, ack, make([]byte, 1000)...))[:504])), "pieces/from %s/first, IPv6 in IPv4", from.name)
+		b.add(fromRouter(h.packet(overlay[:16])), "pieces/from %s/first, too short to tell", from.name)
 	}
 }
 

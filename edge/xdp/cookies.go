@@ -92,10 +92,6 @@ func (d *desired) clustered() bool {
 	return d.cookies.Mode == fleet.CookiesAuto || d.cookies.Mode == fleet.CookiesAlways
 }
 
-// strangers is how many packets a second a VIP under attack gets in any case of
-// which layer 4 knows nothing.
-const strangers = 10_000
-
 // perWindow turns a rate into a number for one of the windows in which the
 // programs count, 2^28 ns; at least 1.
 func perWindow(perSecond int) uint32 {
@@ -271,14 +267,4 @@ func (k *kernel) gatewayProgram(name string) (*ebpf.Program, error) {
 		return nil, fmt.Errorf("load the program that answers with the kernel's cookies: %w", lacking(err, loading))
 	}
 	return o.Program, nil
-}
-
-// attacked says whether a VIP is under attack at this moment, by its place in
-// vip_stats.
-func (k *kernel) attacked(index uint32) (bool, error) {
-	var g edgeGate
-	if err := k.Gates.Lookup(index, &g); err != nil {
-		return false, fmt.Errorf("read gate %d: %w", index, err)
-	}
-	return g.Until >= uint64(monotonic())>>28, nil
 }

@@ -33,6 +33,8 @@ type keeping struct {
 	retire   time.Duration // after which flows of an earlier ring are taken to have ended
 	stamp    int           // of one connection in so many arrivals are noted; 0: of none
 	ramp     time.Duration // over which a member that joins gets its share; 0: at once
+
+	strangers int // packets a second of no known flow that a VIP under attack gets in any case
 }
 
 // idleHalf is how long a flow is kept of which only a SYN was seen, or a datagram
@@ -205,7 +207,8 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
 	p.d.networks = append(slices.Clone(snap.Spec.Anycast.Prefixes), region.VIPs.Prefixes...)
 	l := &snap.Spec.Layer4
-	p.d.keep = keeping{tcp: l.FlowTimeout.TCP.D(), udp: l.FlowTimeout.UDP.D(), retire: l.FlowRetire.D(), ramp: l.Ramp.D(), stamp: l.LatencyOf}
+	p.d.keep = keeping{tcp: l.FlowTimeout.TCP.D(), udp: l.FlowTimeout.UDP.D(), retire: l.FlowRetire.D(), ramp: l.Ramp.D(), stamp: l.LatencyOf,
+		strangers: l.StrangerLimit}
 	for i := range snap.Spec.Nodes {
 		// A disabled node still counts: its last packets may be on their way.
 		if b := &snap.Spec.Nodes[i]; b.Region == n.Region && (b.Has(fleet.RoleL4) || b.Has(fleet.RoleL7)) {

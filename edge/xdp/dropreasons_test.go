@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -52,20 +53,54 @@ func besieged(t *testing.T) *machine {
 // tired is a gateway that has passed on as much as it does in this second, of slots
 // that others had.
 func tired(t *testing.T) *machine {
+	const whole = 2 * 256
+	m := passing(t)
+	m.spend(t, whole, 100_000)
+	return m
+}
+
+// passing is a gateway that passes on packets of connections that it does not have.
+func passing(t *testing.T) *machine {
 	m := newMachine(t, againstSpec, "gw1", Roles{L7: true})
 	if got := m.becomes(t, tunnelled("10.0.0.1", sides[0].packet(protoTCP, segment(5000, 443, ack)))); got != "tx_passed_on" {
 		t.Fatalf("before: %s", got)
 	}
-	type budget struct{ Second, Spent uint64 }
-	spent := make([]budget, ebpf.MustPossibleCPU())
+	return m
+}
+
+// spend has so much of a budget been spent in this second.
+func (m *machine) spend(t *testing.T, budget uint32, n uint64) {
+	type spending struct{ Second, Spent uint64 }
+	spent := make([]spending, ebpf.MustPossibleCPU())
 	begun := seconds(t)
 	for i := range spent {
-		spent[i] = budget{uint64(begun), 100_000}
+		spent[i] = spending{uint64(begun), n}
 	}
-	if err := m.Budgets.Put(uint32(256), spent); err != nil {
+	if err := m.Budgets.Put(budget, spent); err != nil {
 		t.Fatal(err)
 	}
-	return m
+}
+
+// A source whose packets are of no connection, and are too many, leaves others their
+// chance.
+func TestOneSourceLeavesOthersTheirChance(t *testing.T) {
+	m := passing(t)
+	const before = 256 // budgets of another kind
+	for began := seconds(t); ; began = seconds(t) {
+		m.spend(t, before+uint32((&reference{key: Key{7}}).budget(netip.MustParseAddr(client4))), 9_999)
+		var got []string
+		for _, src := range []string{client4, client4, "203.0.113.77"} {
+			in := ipHeader{src: src, dst: any4, proto: protoTCP}.packet(segment(5000, 443, ack))
+			got = append(got, m.becomes(t, tunnelled("10.0.0.1", in)))
+		}
+		if seconds(t) != began {
+			continue
+		}
+		if want := "tx_passed_on drop_chance_limit tx_passed_on"; strings.Join(got, " ") != want {
+			t.Errorf("%v, expected %s", got, want)
+		}
+		return
+	}
 }
 
 // dropCases are the reasons to drop a packet, and one for each.

@@ -153,12 +153,6 @@ type edgeEndpoint struct {
 	Zero       uint64
 }
 
-type edgeFace struct {
-	_      structs.HostLayout
-	Tag    uint32
-	Window uint32
-}
-
 type edgeFlow struct {
 	_     structs.HostLayout
 	Tag   uint64
@@ -200,8 +194,8 @@ type edgeGate struct {
 	Until     uint64
 	Packets   uint64
 	Usual     uint64
-	Fresh     uint64
-	Since     uint64
+	Before    uint64
+	Shut      uint64
 }
 
 type edgeGateMode uint32
@@ -501,7 +495,6 @@ const (
 	edgeMapDefences          = "defences"
 	edgeMapDesks             = "desks"
 	edgeMapEndpoints         = "endpoints"
-	edgeMapFaces             = "faces"
 	edgeMapFlows             = "flows"
 	edgeMapFormerBigTemplate = "former_big_template"
 	edgeMapFormerTemplate    = "former_template"
@@ -619,7 +612,6 @@ type edgeMapSpecs struct {
 	Defences          *ebpf.MapSpec `ebpf:"defences"`
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
-	Faces             *ebpf.MapSpec `ebpf:"faces"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
@@ -711,7 +703,6 @@ type edgeMaps struct {
 	Defences          *ebpf.Map `ebpf:"defences"`
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
-	Faces             *ebpf.Map `ebpf:"faces"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
 	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
@@ -754,7 +745,6 @@ func (m *edgeMaps) Close() error {
 		m.Defences,
 		m.Desks,
 		m.Endpoints,
-		m.Faces,
 		m.Flows,
 		m.FormerBigTemplate,
 		m.FormerTemplate,

@@ -98,7 +98,7 @@ type Record struct {
 func (l *Layer4) Explain(f Flow) (*Explanation, error) {
 	var e *Explanation
 	err := l.tables.look(func(k *kernel, d *desired) (err error) {
-		x := &explainer{kernel: k, want: d, key: l.cfg.Key, flow: f, orders: *l.orders.Load(), guard: l.guard.guard.Load(), e: &Explanation{Flow: f.String()}}
+		x := &explainer{kernel: k, want: d, key: l.cfg.Key, flow: f, orders: *l.orders.Load(), guard: l.guard.guard.Load(), rules: l.stats.ruleNames(), e: &Explanation{Flow: f.String()}}
 		e, err = x.e, x.explain()
 		return err
 	})
@@ -113,6 +113,7 @@ type explainer struct {
 	flow   Flow
 	orders map[memberKey]order
 	guard  *guard
+	rules  map[uint32]string // names, by the rules' places in the tables
 	e      *Explanation
 }
 

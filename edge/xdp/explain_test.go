@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +97,7 @@ func TestExplainSaysWhereConnectionsAre(t *testing.T) {
 // A datagram's flow is in the table, and said to be where it is.
 func TestExplainKnowsTheFlowTable(t *testing.T) {
 	m := newMachine(t, members(false, 1, 2, 3), "lb", Roles{L4: true})
-	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {})}
+	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {}), stats: newStats()}
 	orders := map[memberKey]order{}
 	for key, index := range m.rec.endpoints {
 		orders[key] = order{index, m.rec.records[index].Generation}
@@ -220,6 +221,8 @@ func TestChangesBySpecs(t *testing.T) {
 func TestExplainKnowsTheDefence(t *testing.T) {
 	m, _ := newCookieMachine(t, cookieSpec("always", 1), "lb", Roles{L4: true})
 	m.defend(t, `
+  reflection_ports: [123]
+  allow: {prefixes: [203.0.113.128/25]}
   block: {prefixes: [203.0.113.64/26]}
   rules:
     - {name: web, match: {protocol: tcp, port: 443, flags: "syn,!ack"}, mode: count}
@@ -228,13 +231,20 @@ func TestExplainKnowsTheDefence(t *testing.T) {
     - {name: strangers, match: {source: 192.0.2.0/24}}
     - {name: six, match: {source: "::/0"}}
     - {name: datagrams, match: {protocol: udp}}`)
-	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {})}
-	l.guard.guard.Store(m.guard)
+	l := &Layer4{cfg: Config{Key: Key{7}}, guard: newShield(nil, func() {}), stats: newStats()}
+	later := *m.guard // with a rule that is not in the tables yet
+	later.rules = slices.Concat([]rule{{PacketRule: fleet.PacketRule{Name: "added", Mode: fleet.RuleDrop}, added: true}}, later.rules)
+	l.guard.guard.Store(&later)
+	l.stats.applied(m.rec, m.want)
 	l.orders.Store(&map[memberKey]order{})
 	l.tables.show(m.kernel, m.want)
 	explain := func(client string) *Explanation {
 		t.Helper()
-		f, err := ParseFlow("tcp", client+":5000", any4+":443")
+		proto, port, vip := "tcp", ":5000", ":443"
+		if a, ok := strings.CutSuffix(client, " by NTP"); ok {
+			client, proto, port, vip = a, "udp", ":123", ":53"
+		}
+		f, err := ParseFlow(proto, client+port, any4+vip)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +261,12 @@ func TestExplainKnowsTheDefence(t *testing.T) {
 	if !strings.Contains(e.Reason, "a SYN is answered with a cookie") {
 		t.Errorf("no word of cookies: %s", e.Reason)
 	}
-	if e := explain("203.0.113.70"); e.GoesTo != nil || !strings.Contains(e.Reason, "drop blocked") {
-		t.Errorf("a blocked client: %+v", e)
+	for client, why := range map[string]string{"203.0.113.70": "drop blocked", client4 + " by NTP": "drop reflected", "203.0.113.200 by NTP": "drop reflected"} {
+		if e := explain(client); e.GoesTo != nil || !strings.Contains(e.Reason, why) {
+			t.Errorf("%s: %+v, expected %s", client, e, why)
+		}
+	}
+	if e := explain("203.0.113.200"); e.GoesTo == nil || len(e.Rules) > 0 || !strings.Contains(e.Reason, "allow list") {
+		t.Errorf("an allowed client: %+v", e)
 	}
 }

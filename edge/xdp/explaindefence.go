@@ -3,18 +3,28 @@ package xdp
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+
+	"meridian/edge/defence"
+	"meridian/fleet"
+	"meridian/geo"
 )
 
 // defended adds what the defence makes of the flow's packets.
 func (x *explainer) defended(vip edgeVip) error {
 	e := x.e
-	under, err := x.kernel.attacked(vip.Stats)
+	g, err := x.kernel.gate(vip.Stats)
 	if err != nil {
 		return err
 	}
-	if gate := edgeGateMode(vip.Gate); gate == edgeGateModeGATE_SHUT || gate == edgeGateModeGATE_AUTO && under {
+	if gate := edgeGateMode(vip.Gate); gate == edgeGateModeGATE_SHUT || gate == edgeGateModeGATE_AUTO && g.attacked() {
 		e.Reason += "; but a SYN is answered with a cookie, and what is of no known flow and brings none is let through as far as that is usual"
+	}
+	why, allowed := x.guard.stops(x.flow)
+	if allowed {
+		e.Reason += "; " + x.flow.Client.Addr().String() + " is on the allow list: no rule and no limit stops it"
+		return nil
 	}
 	if e.Rules, err = x.ruled(); err != nil {
 		return err
@@ -22,16 +32,34 @@ func (x *explainer) defended(vip edgeVip) error {
 	if len(e.Rules) > 0 {
 		e.Reason += "; unless a rule decides: " + strings.Join(e.Rules, ", ") + " may match, by addresses, protocol and ports"
 	}
-	if why := x.guard.stops(x.flow.Client.Addr()); why != "" {
-		e.GoesTo, e.Reason = nil, "the defence drops what comes from "+x.flow.Client.Addr().String()+" ("+why+"); without it: "+e.Reason
+	if why != "" {
+		e.GoesTo, e.Reason = nil, "the defence drops all its packets ("+why+"); without it: "+e.Reason
 	}
 	return nil
+}
+
+// stops gives the reason to drop all packets of a flow, by lists and ports of
+// reflectors; "": there is none. allowed: nothing that comes after these is either.
+// Rules and limits are not looked at.
+func (g *guard) stops(f Flow) (why string, allowed bool) {
+	class := defence.None
+	if g == nil {
+		return "", false
+	}
+	if g.table != nil {
+		class, _ = g.table.Lookup(f.Client.Addr())
+	}
+	if class != defence.Martian && f.Proto == protoUDP && slices.Contains(g.ports, f.Client.Port()) {
+		return "drop reflected", false
+	}
+	return map[geo.Class]string{defence.Martian: "drop martian", defence.Blocked: "drop blocked",
+		defence.BlockedCountry: "drop blocked_country", defence.BlockedASN: "drop blocked_asn"}[class], class == defence.Allowed
 }
 
 // ruled names the rules in force that packets of the flow may meet, with their
 // modes, in order.
 func (x *explainer) ruled() (names []string, err error) {
-	if x.guard == nil || len(x.guard.rules) == 0 {
+	if x.guard == nil || len(x.guard.rules) == 0 { // the tables may have the last ones yet
 		return nil, nil
 	}
 	sets, err := readInner[edgeRules](x.kernel.RuleSets, 0, 1)
@@ -42,10 +70,12 @@ func (x *explainer) ruled() (names []string, err error) {
 		return nil, nil
 	}
 	now := uint32(monotonic().Seconds())
-	for i := range min(int(sets[0].Count), len(x.guard.rules)) {
+	modes := map[edgeMode]fleet.RuleMode{edgeModeMODE_DROP: fleet.RuleDrop, edgeModeMODE_RATE: fleet.RuleRate, edgeModeMODE_COUNT: fleet.RuleCount}
+	for i := range sets[0].Count {
 		r := &sets[0].Rule[i]
 		if (r.Until == 0 || r.Until > now) && r.may(x.flow) {
-			names = append(names, fmt.Sprintf("%s (%s)", x.guard.rules[i].Name, x.guard.rules[i].Mode))
+			name, ok := x.rules[r.Index]
+			names = append(names, fmt.Sprintf("%s (%s)", either(ok, name, "one that has just come"), modes[edgeMode(r.Mode)]))
 		}
 	}
 	return names, nil

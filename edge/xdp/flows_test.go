@@ -215,29 +215,78 @@ func TestSYNsAloneAreSoonForgotten(t *testing.T) {
 	}
 }
 
-// Where a flow needs room, one of which only the SYN was seen goes for it, though
-// it is the newest and stands in another bucket; the others stay, and none is
-// counted as lost.
-func TestSYNsAloneGoFirst(t *testing.T) {
+const flowYoung = 0x80000000
+
+// A record is young until a packet of its flow comes in a later second than the
+// last, whatever it is; no other makes it so.
+func TestFlowsAreYoungForASecond(t *testing.T) {
 	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
-	const half, newest = 3, 2 // bucket, way
-	reasons, gone := m.crowded(t, func(bucket, way int, f *edgeFlow) {
-		if bucket == half && way == newest {
-			f.Seen, f.Owner = f.Seen+1000, f.Owner|flowHalf
+	for i, c := range []struct {
+		name   string
+		flags  []byte // sent in one second
+		later  byte   // sent in another; 0: nothing
+		owners uint32 // bits
+	}{
+		{"a SYN", []byte{syn}, 0, flowYoung | flowHalf},
+		{"an ACK", []byte{ack}, 0, flowYoung},
+		{"a SYN and more at once", []byte{syn, ack, ack}, 0, flowYoung},
+		{"an ACK, later one more", []byte{ack}, ack, 0},
+		{"a SYN, later an ACK", []byte{syn}, ack, 0},
+		{"a SYN, later the same", []byte{syn}, syn, flowHalf},
+		{"an ACK, later a reset", []byte{ack}, rst, flowYoung},
+		{"a flow that goes on, and its SYN again", []byte{ack}, syn, 0},
+	} {
+		port := uint16(5000 + i)
+		send := func(flags byte) {
+			m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(int(port), 443, flags))))
 		}
-	})
-	if slices.Contains(reasons, "flow_evicted") || !slices.Equal(gone, []place{{half, newest}}) {
-		t.Errorf("%v; gone are %v", reasons, gone)
+		for began := seconds(t); ; began = seconds(t) {
+			for _, f := range c.flags {
+				send(f)
+			}
+			if seconds(t) == began {
+				break
+			}
+			port += 100 // another flow, for one second was not enough
+		}
+		if c.later != 0 {
+			m.ages(t, known(port), 1)
+			send(c.later)
+		}
+		if f, err := m.findFlow(known(port)); err != nil || f.Owner&(flowYoung|flowHalf) != c.owners {
+			t.Errorf("%s: %+v, %v; expected bits %x", c.name, f, err, c.owners)
+		}
 	}
 }
 
-// Else the one goes that was silent the longest, of the first bucket, and is
-// counted.
-func TestTheLongestSilentGoes(t *testing.T) {
+// Where a flow needs room, one of which only the SYN was seen goes for it, else one
+// that was seen in one second only, though it is the newest and stands in another
+// bucket; else the one of the first bucket that was silent the longest, and that
+// alone is counted as lost.
+func TestWhoGoesFirst(t *testing.T) {
 	m := newMachine(t, members(false, 1), "lb", Roles{L4: true})
-	reasons, gone := m.crowded(t, func(int, int, *edgeFlow) {})
-	if !slices.Contains(reasons, "flow_evicted") || !slices.Equal(gone, []place{{0, len(edgeBucket{}.Way) - 1}}) {
-		t.Errorf("%v; gone are %v", reasons, gone)
+	last := place{0, len(edgeBucket{}.Way) - 1}
+	for _, c := range []struct {
+		name    string
+		bits    map[place]uint32
+		gone    place
+		evicted bool
+	}{
+		{"flows that went on", nil, last, true},
+		{"a SYN's", map[place]uint32{{3, 2}: flowHalf}, place{3, 2}, false},
+		{"one of a second", map[place]uint32{{3, 2}: flowYoung}, place{3, 2}, false},
+		{"a SYN's of a second, behind one of a second", map[place]uint32{{1, 1}: flowYoung, {4, 0}: flowYoung | flowHalf, {2, 2}: flowHalf}, place{4, 0}, false},
+		{"the first of two", map[place]uint32{{2, 1}: flowYoung, {1, 3}: flowYoung}, place{1, 3}, false},
+		{"one where no flow may begin", map[place]uint32{{7, 0}: flowYoung}, last, true},
+	} {
+		reasons, gone := m.crowded(t, func(bucket, way int, f *edgeFlow) {
+			if bits := c.bits[place{bucket, way}]; bits != 0 {
+				f.Seen, f.Owner = f.Seen+1000, f.Owner|bits
+			}
+		})
+		if slices.Contains(reasons, "flow_evicted") != c.evicted || !slices.Equal(gone, []place{c.gone}) {
+			t.Errorf("%s: %v; gone are %v, expected %v", c.name, reasons, gone, c.gone)
+		}
 	}
 }
 
@@ -258,6 +307,7 @@ func (m *machine) crowded(t *testing.T, change func(bucket, way int, f *edgeFlow
 		var b edgeBucket
 		for i := range b.Way {
 			f := *whole
+			f.Owner &^= flowYoung
 			f.Seen -= uint32(100 + i)
 			change(n, i, &f)
 			f.Tag = other(n, i) ^ uint64(f.Owner)*flowMix

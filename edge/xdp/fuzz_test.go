@@ -56,16 +56,16 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
-// unpacked says whether a packet was inside a frame, but for a mark of congestion
-// that the tunnel has had, and the checksum over it.
+// unpacked says whether a packet was inside a frame, but for the ECN field that the
+// tunnel had, CE or ECT(1), and the checksum over it.
 func unpacked(in, ip []byte) bool {
 	if bytes.Contains(in, ip) {
 		return true
 	}
 	if ip[0]>>4 == 4 {
-		return ip[1]&3 == 3 && bytes.Contains(in, ip[2:10]) && bytes.Contains(in, ip[12:])
+		return ip[1]&1 == 1 && bytes.Contains(in, ip[2:10]) && bytes.Contains(in, ip[12:])
 	}
-	return ip[1]>>4&3 == 3 && bytes.Contains(in, ip[2:])
+	return ip[1]>>4&1 == 1 && bytes.Contains(in, ip[2:])
 }
 
 // sent judges a transmitted frame.

@@ -1,7 +1,6 @@
 package xdp
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -205,122 +204,6 @@ func TestStrangersBeyondTheUsual(t *testing.T) {
 	if got := ask(); got != "cookie_stranger flow_safe tx_tunnel" {
 		t.Errorf("less than four times the usual: %s", got)
 	}
-}
-
-// What is usual is learned in peace, and once something is known, slowly: a burst
-// of packets does not raise what strangers get, nor does a pause lower it, and an
-// attack changes nothing.
-func TestUsualIsLearnedSlowly(t *testing.T) {
-	m, _ := newCookieMachine(t, cookieSpec("auto", 1_000_000), "lb", Roles{L4: true})
-	first := fromRouter(sealed{ipHeader: ipHeader{src: client4, dst: any4}, sport: 1, dport: 443, flags: syn}.bytes())
-	var stats uint32
-	for k, v := range m.rec.vips {
-		if k.Addr == toAddress(netip.MustParseAddr(any4)) && k.Port == swap16(443) {
-			stats = v.Stats
-		}
-	}
-	var g edgeGate
-	look := func() {
-		if err := m.Gates.Lookup(stats, &g); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// after so many windows with so many packets
-	after := func(windows, packets, until, known uint64) {
-		t.Helper()
-		look()
-		perCPU := make([]edgeTraffic, ebpf.MustPossibleCPU())
-		perCPU[0].Packets = g.Packets + packets
-		g.Window, g.Until = uint64(monotonic())>>28-windows, until
-		g.Since = g.Window - known
-		posts := make([]edgePost, ebpf.MustPossibleCPU())
-		if err := errors.Join(m.Gates.Put(stats, &g), m.VipStats.Put(stats, perCPU), m.Posts.Put(stats, posts)); err != nil {
-			t.Fatal(err)
-		}
-		m.send(t, first)
-		look()
-	}
-	m.send(t, first)
-	for _, c := range []struct {
-		name                           string
-		windows, packets, until, known uint64
-		least, most                    uint64
-	}{
-		{"the first second", 4, 8000, 0, 0, 1500, 2000},
-		{"a minute", 256, 256_000, 0, 4, 980, 1000},
-		{"a second of a burst", 4, 4_000_000, 0, 260, 12_000, 17_000},
-		{"a second of an attack", 4, 4_000_000, 1 << 60, 300, 12_000, 17_000},
-		{"a second without packets", 4, 0, 0, 300, 11_000, 17_000},
-		{"a minute without packets", 256, 0, 0, 300, 0, 0},
-	} {
-		if after(c.windows, c.packets, c.until, c.known); g.Usual < c.least || g.Usual > c.most {
-			t.Errorf("after %s usual are %d packets in a window, expected %d to %d", c.name, g.Usual, c.least, c.most)
-		}
-	}
-}
-
-// Packets of ever new flows that no SYN began are an attack, once it is known what
-// is usual; the same flows again are none, nor are many packets of few.
-func TestPacketsOfNoFlowAreAnAttack(t *testing.T) {
-	m, _ := newCookieMachine(t, cookieSpec("auto", 200), "lb", Roles{L4: true}) // 53 in a window
-	run := func(flows, each int, flags byte) {
-		t.Helper()
-		for i := range flows {
-			in := fromRouter(sealed{ipHeader: ipHeader{src: "203.0.113.77", dst: any4}, sport: 1 + i, dport: 443, flags: flags}.bytes())
-			for range each {
-				if _, err := m.edgeObjects.Edge.Run(&ebpf.RunOptions{Data: in, DataOut: make([]byte, 4096)}); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
-	attacked := func() (yes bool) {
-		t.Helper()
-		m.under(t, func(g *edgeGate) {
-			yes = yes || g.Until > uint64(monotonic())>>28
-			g.Until = 1
-		})
-		return yes
-	}
-	learned := func(windows uint64) {
-		m.under(t, func(g *edgeGate) { g.Since = uint64(monotonic())>>28 - windows })
-	}
-	const flows = 2000
-	run(1, 1, syn)
-	learned(100)
-	if run(flows, 1, ack); attacked() {
-		t.Error("an attack before it is known what is usual")
-	}
-	learned(1000)
-	if run(flows, 1, ack); attacked() {
-		t.Error("the same flows again are an attack")
-	}
-	if err := m.forgetFaces(); err != nil {
-		t.Fatal(err)
-	}
-	if run(20, flows/20, ack); attacked() {
-		t.Error("few flows are an attack")
-	}
-	if run(flows, 1, ack); !attacked() {
-		t.Error("ever new flows are none")
-	}
-	m.under(t, func(g *edgeGate) { g.Usual = 1_000_000 })
-	if err := m.forgetFaces(); err != nil {
-		t.Fatal(err)
-	}
-	if run(flows, 1, ack); attacked() {
-		t.Error("less than is usual is an attack")
-	}
-}
-
-// forgetFaces has no flow seen lately.
-func (m *machine) forgetFaces() error {
-	for i := range m.Faces.MaxEntries() {
-		if err := m.Faces.Put(i, uint64(0)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // The cost of answering a SYN, by the number of clients.

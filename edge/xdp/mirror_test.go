@@ -19,7 +19,7 @@ type mirror struct {
 func newMirror(k *kernel, key Key) mirror {
 	return mirror{k, &reference{key: key, balancers: map[netip.Addr]bool{}, vips: map[edgeVipKey]edgeVip{},
 		endpoints: map[uint16]edgeEndpoint{}, rings: map[uint32]ringTable{}, networks: map[netip.Prefix]bool{}, servers: map[edgeServerKey]uint16{}, has: func(*refPacket) bool { return false },
-		flows: map[uint64]refFlow{}, errors: map[refBudget]int{}, passes: map[uint32]int{}, asked: map[uint32]edgeAsked{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
+		flows: map[uint64]refFlow{}, errors: map[refBudget]int{}, passes: map[refBudget]int{}, passed: map[uint32]int{}, asked: map[uint32]edgeAsked{}, traffic: map[uint32]edgeTraffic{}}, map[netip.Addr]bool{}}
 }
 
 func (m mirror) setNode(n edgeNode) error {

@@ -212,7 +212,9 @@ func (r *reconciler) write(in inputs, records map[memberKey]edgeEndpoint, choice
 func (r *reconciler) writeNode(d *desired, g *guard) error {
 	n := edgeNode{Own4: toAddress(d.own4), Own6: toAddress(d.own6), CheckFirst: firstCheckPort, CheckLast: lastCheckPort,
 		Idle:    d.keep.idle(),
-		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate), Stamped: uint32(d.keep.stamp)}
+		Defends: uint32(g.flags()), Sampling: uint32(g.sampling.Rate), Stamped: uint32(d.keep.stamp),
+		// Of any mode, since VIPs are written after it, and may have another for so long.
+		AttackSyns: perWindow(d.cookies.Threshold), Strangers: perWindow(d.keep.strangers)}
 	if len(d.networks) > 0 {
 		n.Flags |= uint32(edgeNodeFlagNODE_NETWORKS)
 	}
@@ -224,9 +226,6 @@ func (r *reconciler) writeNode(d *desired, g *guard) error {
 	}
 	if d.unpacks && d.clustered() || r.late {
 		n.Duties |= uint32(edgeDutyDUTY_ACCEPT)
-	}
-	if d.gateMode() != edgeGateModeGATE_NONE {
-		n.AttackSyns, n.Strangers = perWindow(d.cookies.Threshold), perWindow(strangers)
 	}
 	if r.node != nil && *r.node == n {
 		return nil

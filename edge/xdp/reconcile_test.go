@@ -61,6 +61,9 @@ func (m *memory) do(change func()) error {
 		if !ok {
 			m.t.Fatalf("VIP %v has no ring", k)
 		}
+		if v.Gate != 0 && (m.node == nil || m.node.AttackSyns == 0 || m.node.Strangers == 0) {
+			m.t.Fatalf("VIP %v has a gate at a node without thresholds", k)
+		}
 		if _, ok := m.vips[edgeVipKey{Addr: k.Addr, Net: k.Net}]; !ok {
 			m.t.Fatalf("VIP %v has no address", k)
 		}
@@ -137,6 +140,9 @@ func randomSpec(rnd *rand.Rand) string {
 	}
 	if rnd.IntN(2) == 0 {
 		fmt.Fprintf(&b, "  - {service: tcp, protocol: tcp, ports: [7], pools: [{id: main, endpoints: [{address: '10.5.0.%d:7'}, {address: '10.5.1.1:7'}]}]}\n", rnd.IntN(4))
+	}
+	if rnd.IntN(2) == 0 {
+		b.WriteString("defence: {syn_cookies: {mode: auto}}\n")
 	}
 	return b.String()
 }

@@ -41,7 +41,8 @@ type reference struct {
 
 	flows   map[uint64]refFlow // by hash
 	errors  map[refBudget]int  // ICMP errors sent
-	passes  map[uint32]int     // packets passed on that are of no connection here, by second
+	passes  map[refBudget]int  // packets that were to be passed on and are of no connection here, by source
+	passed  map[uint32]int     // of them those that their source could afford, by second
 	asked   map[uint32]edgeAsked
 	replies int // octets of checks' replies that nobody has taken yet, as they lie in the ring
 	traffic map[uint32]edgeTraffic
@@ -52,7 +53,15 @@ type refFlow struct {
 	endpoint, generation uint16
 	short                bool // forgotten after the shorter time
 	half                 bool // only its SYN has come, or a datagram's first fragment: forgotten after a minute
+	young                bool // all that has come of it came in one second
 	seen                 uint32
+}
+
+// again is the flow after one more packet.
+func (f refFlow) again(now uint32) refFlow {
+	f.young = f.young && int32(now-f.seen) <= 0
+	f.seen = now
+	return f
 }
 
 // outcome is what becomes of one packet.
@@ -97,6 +106,7 @@ const (
 	maxHops       = 6
 	tellPerSecond = 100
 	passPerSecond = 100_000
+	passPerSource = 10_000
 	replyRoom     = 2048
 	repliesHeld   = 512<<10 - 1 // octets
 	halfIdle      = 60
@@ -303,8 +313,8 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		e = r.holder(f)
 		if e != nil && (!anew || e.Takes == 1 && int32(now-f.seen) <= synAgain) {
 			if keep {
-				f.seen, f.half = now, f.half && anew
-				r.keep(hash, f, o)
+				f.half = f.half && anew
+				r.keep(hash, f.again(now), o)
 			}
 			o.count("flow_hit")
 			return e, true
@@ -314,7 +324,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		o.count(either(keep && here, "flow_new", "flow_unknown"))
 	}
 	if e = r.endpoint(index); e != nil && keep && here {
-		r.keep(hash, refFlow{endpoint: e.Index, generation: e.Generation, short: p.proto != protoTCP, half: anew, seen: now}, o)
+		r.keep(hash, refFlow{endpoint: e.Index, generation: e.Generation, short: p.proto != protoTCP, half: anew, young: true, seen: now}, o)
 	}
 	return e, true
 }
@@ -322,7 +332,7 @@ func (r *reference) choose(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 // keepDatagram notes where a first fragment goes, for the later ones.
 func (r *reference) keepDatagram(p *refPacket, e *edgeEndpoint, now uint32, o *outcome) {
 	if row, ok := r.serviceAt(p.dst, 0, p.proto, true); ok {
-		r.keep(r.datagramHash(p, row), refFlow{endpoint: e.Index, generation: e.Generation, short: true, half: true, seen: now}, o)
+		r.keep(r.datagramHash(p, row), refFlow{endpoint: e.Index, generation: e.Generation, short: true, half: true, young: true, seen: now}, o)
 	}
 }
 

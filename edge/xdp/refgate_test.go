@@ -21,8 +21,7 @@ func (r *reference) atGate(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 		key = r.datagramHash(p, v)
 	}
 	if f, known := r.find(key, now); known && r.holder(f) != nil {
-		f.seen = now
-		r.keep(key, f, o)
+		r.keep(key, f.again(now), o)
 		return ""
 	}
 	if !r.bringsCookie(p) {
@@ -32,7 +31,7 @@ func (r *reference) atGate(p *refPacket, v edgeVip, hash uint64, now uint32, o *
 	o.count("cookie_valid")
 	index, _, _ := r.slot(v, hash)
 	if e := r.endpoint(index); e != nil {
-		o.begun = &refFlow{endpoint: e.Index, generation: e.Generation, seen: now}
+		o.begun = &refFlow{endpoint: e.Index, generation: e.Generation, young: true, seen: now}
 		r.keep(key, *o.begun, o)
 	}
 	return ""
@@ -48,7 +47,7 @@ type tcpOptions struct {
 }
 
 // tcpHeader gives the TCP header, if all of it is there, and its options (RFC
-// 9293 section 3.1): of what is cut short, or behind the sixteenth, nothing.
+// 9293 section 3.1): of what is cut short, or behind the fifteenth, nothing.
 func (p *refPacket) tcpHeader() (header []byte, t tcpOptions, ok bool) {
 	if !p.holds(p.at, 20) {
 		return nil, t, false
@@ -59,7 +58,7 @@ func (p *refPacket) tcpHeader() (header []byte, t tcpOptions, ok bool) {
 	}
 	header, t.scale = p.ip[p.at:p.at+size], -1
 	left := header[20:]
-	for range 16 {
+	for range 15 {
 		if len(left) == 0 || left[0] == 0 {
 			break
 		}

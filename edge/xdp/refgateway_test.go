@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"net/netip"
 	"slices"
 
 	"meridian/edge/defence"
@@ -11,13 +12,13 @@ import (
 // in IP (RFC 2003, RFC 2473, RFC 4213) or in UDP (GUE: variant 1 without a
 // header, variant 0 data messages with one).
 func (r *reference) tunnelled(p *refPacket) (inner *refPacket, ok bool) {
-	if !r.own(p.dst) {
+	if !r.own(p.dst) || p.fragment == laterFragment { // what that is of is not to be seen
 		return nil, false
 	}
 	proto, at := p.proto, p.at
 	if proto == protoUDP {
 		const guePort, udpHeader = 6080, 8
-		if p.fragment == laterFragment || !p.holds(at, udpHeader+4) || be(p.ip[at+2:]) != guePort {
+		if !p.holds(at, udpHeader+4) || be(p.ip[at+2:]) != guePort {
 			return nil, false
 		}
 		if at += udpHeader; !p.readable(at) {
@@ -48,14 +49,14 @@ func (r *reference) tunnelled(p *refPacket) (inner *refPacket, ok bool) {
 // decapsulate takes the outer headers off what a balancer sent for a VIP.
 func (r *reference) decapsulate(p, in *refPacket, now uint32, o *outcome) string {
 	trusted := r.balancers[p.src]
-	if trusted && p.fragment != whole {
-		return "drop_bad_inner"
-	}
-	if !in.parseIP() || !r.isVIP(in.dst) {
+	if p.fragment == whole && !in.parseIP() || p.fragment == firstFragment && !in.showsDestination() || !r.isVIP(in.dst) {
 		return "pass_other" // somebody else's tunnel
 	}
 	if !trusted {
 		return "drop_untrusted"
+	}
+	if p.fragment == firstFragment {
+		return "drop_bad_inner"
 	}
 	if !in.takeECN(p.tos) {
 		return "drop_congested"
@@ -72,6 +73,17 @@ func (r *reference) decapsulate(p, in *refPacket, now uint32, o *outcome) string
 	}
 	o.out = in.frame()
 	return "pass_decapsulated"
+}
+
+// showsDestination finds where an IP packet of which the end is missing is for.
+func (p *refPacket) showsDestination() bool {
+	switch {
+	case p.v4 && p.holds(0, 20):
+		p.dst = netip.AddrFrom4([4]byte(p.ip[16:20]))
+	case !p.v4 && p.holds(0, 40):
+		p.dst = netip.AddrFrom16([16]byte(p.ip[24:40]))
+	}
+	return p.dst.IsValid() && !p.dst.Is4In6()
 }
 
 // takeECN gives the packet the congestion field that the table in RFC 6040 section

@@ -95,14 +95,18 @@ func (r *reference) fitsDetail(p *refPacket, d *edgeDetail, class geo.Class) boo
 }
 
 // options are the kinds of a TCP header's options (RFC 9293 section 3.1): behind a
-// 1 four bits each; as far as they make sense. 0: the header is not whole.
+// 1 four bits each. 0: the header is not whole, an option is not, or there are more
+// than 15.
 func (p *refPacket) options() uint64 {
 	size := 4 * int(p.ip[p.at+12]>>4)
 	if size < 20 || p.at+size > len(p.ip) {
 		return 0
 	}
 	list, kinds := p.ip[p.at+20:p.at+size], uint64(1)
-	for n := 0; len(list) > 0 && n < 16; n++ {
+	for n := 0; len(list) > 0; n++ {
+		if n == 15 {
+			return 0
+		}
 		kinds = kinds<<4 | uint64(min(list[0], 15))
 		switch {
 		case list[0] == 0:
@@ -110,7 +114,7 @@ func (p *refPacket) options() uint64 {
 		case list[0] == 1:
 			list = list[1:]
 		case len(list) < 2 || list[1] < 2 || int(list[1]) > len(list):
-			return kinds
+			return 0
 		default:
 			list = list[list[1]:]
 		}

@@ -44,8 +44,13 @@ func (r *reference) send(p *refPacket, e *edgeEndpoint, how edgeForward, hash ui
 // passOn gives the packet to another gateway, always in a tunnel.
 func (r *reference) passOn(p *refPacket, e *edgeEndpoint, hash uint64, now uint32, o *outcome) string {
 	if p.unowned {
-		o.later(func() { r.passes[now]++ })
-		if r.passes[now] >= passPerSecond {
+		of := refBudget{now, r.budget(p.src)}
+		o.later(func() { r.passes[of]++ })
+		if r.passes[of] >= passPerSource {
+			return "drop_chance_limit"
+		}
+		o.later(func() { r.passed[now]++ })
+		if r.passed[now] >= passPerSecond {
 			return "drop_chance_limit"
 		}
 	}
@@ -151,7 +156,7 @@ func (r *reference) budget(src netip.Addr) byte {
 	if !src.Is4() {
 		host = 0
 	}
-	return byte(r.key.siphash(net, host, 0x544f4f424947))
+	return byte(r.key.siphash(net, host, 0x425544474554))
 }
 
 // How much of a packet an error quotes: the header with all options and 8

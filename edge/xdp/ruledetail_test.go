@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ func TestRuleDetails(t *testing.T) {
 	// a first fragment that ends in the options
 	cut := ipHeader{src: client4, dst: any4, proto: protoTCP, frag: 0x2000}.packet(tcpSegment(1, []byte{2, 4, 5, 180, 1, 1, 1, 0})[:24])
 	linux := []byte{2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}
+	nops := bytes.Repeat([]byte{1}, 15)
 	for _, c := range []struct {
 		match     string
 		hit, miss []byte
@@ -52,6 +54,9 @@ func TestRuleDetails(t *testing.T) {
 		{"protocol: tcp, tcp_options: 'mss,sack,timestamp'", tcp(ipHeader{src: client6}, 1024, linux[:16]), tcp(ipHeader{}, 1024, cat(linux[4:16], linux[:4]))},
 		{"protocol: tcp, tcp_options: 'other,nop,end'", tcp(ipHeader{}, 1024, []byte{254, 2, 1, 0}), tcp(ipHeader{}, 1024, []byte{253, 2, 0, 1})},
 		{"protocol: tcp, tcp_options: mss", tcp(ipHeader{}, 1024, linux[:4]), cut},
+		{"protocol: tcp, tcp_options: 'mss,sack,timestamp'", tcp(ipHeader{}, 1024, linux[:16]), tcp(ipHeader{}, 1024, cat(linux[:6], []byte{8, 0}))},
+		{"protocol: tcp, tcp_options: 'mss,timestamp'", tcp(ipHeader{}, 1024, cat(linux[:4], []byte{8, 4, 0, 0})), tcp(ipHeader{}, 1024, cat(linux[:4], []byte{8, 0, 0, 0}))},
+		{"protocol: tcp, tcp_options: '" + strings.Repeat("nop,", 14) + "sack'", tcp(ipHeader{}, 1024, cat(nops[:14], linux[4:6])), tcp(ipHeader{}, 1024, cat(nops[:15], linux[4:6], make([]byte, 3)))},
 		{"protocol: tcp, payload: '0:01020304'", plain, tcp(ipHeader{}, 1024, nil, 1, 2, 3, 5)},
 		{"protocol: tcp, payload: '2:03'", tcp(ipHeader{}, 1024, linux, 9, 9, 3), tcp(ipHeader{}, 1024, linux, 9, 9)},
 		{"protocol: tcp, payload: '0:0100000000000008/ff000000000000ff'", tcp(ipHeader{src: client6}, 1024, nil, 1, 2, 3, 4, 5, 6, 7, 8), tcp(ipHeader{}, 1024, nil, 1, 2, 3, 4, 5, 6, 7)},

@@ -64,7 +64,7 @@ check endpoint/near/main/10.0.2.2:80@fra: tcp every 5s by 198.51.100.1:80 [2001:
 check endpoint/all/main/10.0.3.1:22@fra: tcp every 5s by 198.51.100.1:22 [2001:db8:a::1]:22
 check endpoint/dns/main/10.0.4.1:53@fra: dns every 1s by 198.51.100.1:53 [2001:db8:a::1]:53
 `)
-	if want := (keeping{tcp: 10 * time.Minute, udp: 30 * time.Second, retire: time.Hour, ramp: 40 * time.Second}); d.keep != want {
+	if want := (keeping{tcp: 10 * time.Minute, udp: 30 * time.Second, retire: time.Hour, ramp: 40 * time.Second, strangers: 100_000}); d.keep != want {
 		t.Errorf("keeping %+v, expected %+v", d.keep, want)
 	}
 	if len(d.fragmentRows()) != 4 { // of udp: for tcp all ports go one way

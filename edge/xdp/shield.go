@@ -29,17 +29,6 @@ type guard struct {
 	sampling fleet.PacketSampling
 }
 
-// stops gives the reason to drop whatever comes from an address; "": there is
-// none by the lists. Rules and limits are not looked at.
-func (g *guard) stops(a netip.Addr) string {
-	if g == nil || g.table == nil {
-		return ""
-	}
-	class, _ := g.table.Lookup(a)
-	return map[geo.Class]string{defence.Martian: "drop martian", defence.Blocked: "drop blocked",
-		defence.BlockedCountry: "drop blocked_country", defence.BlockedASN: "drop blocked_asn"}[class]
-}
-
 // shield works out the guard from the Spec, from what operators add on this
 // node, and from who wants samples. It is safe for concurrent use.
 type shield struct {
@@ -75,12 +64,10 @@ func (s *shield) apply(d *fleet.Defence, own []netip.Prefix) error {
 			spec = append(spec, rule{PacketRule: r, until: bootSecond(r.Until)})
 		}
 	}
-	table, named := s.table, s.name(s.added, spec)
-	if !s.hasLists(d) || !slices.Equal(own, s.own) || !slices.Equal(named, s.named) {
-		var err error
-		if table, err = s.compile(d, own, named, s.source); err != nil {
-			return fmt.Errorf("defence: %w", err)
-		}
+	same := s.hasLists(d) && slices.Equal(own, s.own)
+	table, named, err := s.lists(d, own, slices.Concat(s.added, spec), same)
+	if err != nil {
+		return fmt.Errorf("defence: %w", err)
 	}
 	s.defence, s.own, s.table, s.named, s.spec = d, own, table, named, spec
 	s.publish()
@@ -95,12 +82,32 @@ func (s *shield) hasLists(d *fleet.Defence) bool {
 	return *s.defence.Static == *d.Static && reflect.DeepEqual(s.defence.Allow, d.Allow) && reflect.DeepEqual(s.defence.Block, d.Block)
 }
 
+// lists gives the lists' table for these rules and the places in it: the last one,
+// if that is the same. Places of the last guard's rules stay as they are, since
+// these rules hold until the next ones are in the tables; but where the table
+// cannot have them beside the new ones.
+func (s *shield) lists(d *fleet.Defence, own []netip.Prefix, rules []rule, same bool) (table *defence.Table, named []defence.Place, err error) {
+	for _, last := range [][]rule{s.guard.Load().rules, nil} {
+		named = s.name(slices.Concat(rules, last))
+		if len(named) > defence.MaxPlaces {
+			continue
+		}
+		if same && slices.Equal(named, s.named) {
+			return s.table, named, nil
+		}
+		if table, err = s.compile(d, own, named, s.source); err == nil {
+			return table, named, nil
+		}
+	}
+	return nil, nil, err
+}
+
 // name gives the places that rules name, each where it stands already: so tables
 // of before and of after agree on them.
-func (s *shield) name(rules ...[]rule) []defence.Place {
+func (s *shield) name(rules []rule) []defence.Place {
 	out := slices.Clone(s.named)
 	wanted := map[defence.Place]bool{}
-	for _, r := range slices.Concat(rules...) {
+	for _, r := range rules {
 		wanted[defence.PlaceOf(&r.Match)] = true
 	}
 	for i, p := range out {
@@ -108,7 +115,7 @@ func (s *shield) name(rules ...[]rule) []defence.Place {
 			out[i] = defence.Place{}
 		}
 	}
-	for _, r := range slices.Concat(rules...) {
+	for _, r := range rules {
 		p := defence.PlaceOf(&r.Match)
 		if p == (defence.Place{}) || slices.Contains(out, p) {
 			continue
@@ -142,12 +149,12 @@ func (s *shield) compile(d *fleet.Defence, own []netip.Prefix, named []defence.P
 func (s *shield) setGeo(source geo.Source) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if defence.Geo(s.defence, s.named) {
-		table, err := s.compile(s.defence, s.own, s.named, source)
+	if named := s.name(slices.Concat(s.added, s.spec)); defence.Geo(s.defence, named) {
+		table, err := s.compile(s.defence, s.own, named, source)
 		if err != nil {
 			return fmt.Errorf("layer 4: defence: %w", err)
 		}
-		s.table = table
+		s.table, s.named = table, named
 	}
 	s.source = source
 	s.publish()
@@ -194,14 +201,11 @@ func (s *shield) add(r fleet.PacketRule) error {
 	} else {
 		added = append(added, next)
 	}
-	if named := s.name(added, s.spec); !slices.Equal(named, s.named) {
-		table, err := s.compile(s.defence, s.own, named, s.source)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrRule, err)
-		}
-		s.table, s.named = table, named
+	table, named, err := s.lists(s.defence, s.own, slices.Concat(added, s.spec), true)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRule, err)
 	}
-	s.added = added
+	s.added, s.table, s.named = added, table, named
 	s.publish()
 	return nil
 }

@@ -3,6 +3,7 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"meridian/edge/defence"
 	"meridian/fleet"
+	"meridian/geo"
 )
 
 func (g *guard) names() string {
@@ -83,4 +85,34 @@ func TestSamplingOfWatchers(t *testing.T) {
 	expect(100, 500)
 	first()
 	expect(0, 0)
+}
+
+// A rule that replaces another in one change has another place than that: the old
+// one holds until the new one is in the tables, which the lists are before.
+func TestAPlaceIsFreeOnceNoRuleHasIt(t *testing.T) {
+	s := newShield(func() (geo.Source, error) { return world, nil }, func() {})
+	off := false
+	place := func(match fleet.PacketMatch) int {
+		t.Helper()
+		err := s.apply(&fleet.Defence{Static: &off, Rules: []fleet.PacketRule{{Name: "r", Mode: fleet.RuleDrop, Match: match}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Index(s.guard.Load().named, defence.PlaceOf(&match))
+	}
+	german, french, number := fleet.PacketMatch{Country: "DE"}, fleet.PacketMatch{Country: "FR"}, fleet.PacketMatch{ASN: 64500}
+	for i, c := range []struct {
+		match fleet.PacketMatch
+		want  int
+	}{{german, 0}, {french, 1}, {french, 1}, {german, 0}, {number, 1}, {french, 0}} {
+		if got := place(c.match); got != c.want {
+			t.Errorf("change %d: place %d, expected %d", i, got, c.want)
+		}
+	}
+	// The last rule is of an AS, and the next database knows none.
+	place(number)
+	place(german)
+	if err := s.setGeo(atlas{{"192.0.2.0/24", geo.Place{Country: "DE"}}}); err != nil {
+		t.Errorf("a database that lacks what the last rules went by: %v", err)
+	}
 }

@@ -31,6 +31,8 @@ type stats struct {
 	attacked map[string]bool // by a VIP's label; of those with a gate
 	cookies  fleet.SynCookieMode
 	works    bool // this node's part of them
+
+	threshold int // SYNs a second from which on a VIP is under attack
 }
 
 // vipStats says whose traffic an entry of the table vip_stats is.
@@ -100,6 +102,7 @@ func (s *stats) applied(r *reconciler, d *desired) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.vips, s.rings, s.members, s.rules = vips, rings, countMembers(r.members), maps.Clone(r.defended.index)
+	s.threshold = d.cookies.Threshold
 	s.changes += r.swaps
 	r.swaps = 0
 }
@@ -125,15 +128,16 @@ func (s *stats) watch(log *slog.Logger) error {
 		if v.gate == uint8(edgeGateModeGATE_NONE) {
 			continue
 		}
-		now, err := s.kernel.attacked(v.index)
+		g, err := s.kernel.gate(v.index)
 		if err != nil {
 			return err
 		}
-		label := v.label()
+		label, now := v.label(), g.attacked()
 		attacked[label] = now
 		switch was := s.attacked[label]; {
 		case now && !was:
-			log.Warn("flood: SYNs are answered with cookies", "vip", label, "service", v.service)
+			log.Warn("flood: more SYNs than the threshold, answered with cookies", "vip", label, "service", v.service,
+				"syns_per_second", perSecond(max(g.Syns, g.Before)), "threshold", s.threshold, "usual_packets_per_second", perSecond(g.Usual))
 		case was && !now:
 			log.Info("flood is over", "vip", label, "service", v.service)
 		}
@@ -146,13 +150,13 @@ var (
 	descPackets = prometheus.NewDesc("meridian_l4_packets_total",
 		"Packets by what became of them.", []string{"verdict", "reason"}, nil)
 	descFlows = prometheus.NewDesc("meridian_l4_flow_lookups_total",
-		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen), quic (by its connection id); and evicted flows.", []string{"result"}, nil)
+		"Packets by how their endpoint was found: safe (the ring alone tells), hit, new, unknown (begun before; the gateway passes it on if it is not its own), moved (the flow's endpoint is gone), fragment (after its first), fragment_row (no first was seen), quic (by its connection id); and evicted: flows that had gone on and lost their record to another, since the table was full.", []string{"result"}, nil)
 	descChances = prometheus.NewDesc("meridian_l4_chances_total",
 		"Packets at unsafe slots, on a gateway, that it does not pass on: mine (of a connection it has, or beginning), none (no former owner is left).", []string{"result"}, nil)
 	descCookies = prometheus.NewDesc("meridian_l4_syn_cookies_total",
 		"Packets by SYN cookie: valid (a balancer met one, and keeps the flow), stranger (under attack, of no known flow and without one, let through as usual), accepted (a gateway made a connection of it), refused (its kernel would not).", []string{"result"}, nil)
 	descAttacked = prometheus.NewDesc("meridian_l4_under_attack",
-		"1 while SYNs for a VIP are answered with cookies, because there are so many, or so many packets of no flow.", []string{"vip", "service"}, nil)
+		"1 while SYNs for a VIP are answered with cookies, because there are so many.", []string{"vip", "service"}, nil)
 	descCookieMode = prometheus.NewDesc("meridian_l4_syn_cookies_work",
 		"1 if this node can do its part of what the Spec says of SYN cookies, by mode.", []string{"mode"}, nil)
 	descVIPPackets = prometheus.NewDesc("meridian_l4_vip_packets_total",

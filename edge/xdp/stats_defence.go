@@ -3,6 +3,7 @@ package xdp
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -70,6 +71,17 @@ func (s *stats) rule(key ruleKey) (edgeTally, error) {
 	return s.kernel.tally(index)
 }
 
+// ruleNames gives the names of the rules by the places of their tallies.
+func (s *stats) ruleNames() map[uint32]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[uint32]string, len(s.rules))
+	for key, index := range s.rules {
+		out[index] = key.name
+	}
+	return out
+}
+
 func (s *stats) traffic() (t Traffic, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,3 +108,18 @@ func (s *stats) traffic() (t Traffic, err error) {
 	t.Seen, t.Lost, err = s.kernel.sampled()
 	return t, err
 }
+
+// gate reads what is known of an attack on a VIP, by its place in vip_stats.
+func (k *kernel) gate(index uint32) (g edgeGate, err error) {
+	if err := k.Gates.Lookup(index, &g); err != nil {
+		return g, fmt.Errorf("read gate %d: %w", index, err)
+	}
+	return g, nil
+}
+
+// attacked says whether the VIP is under attack at this moment.
+func (g *edgeGate) attacked() bool { return g.Until >= uint64(monotonic())>>28 }
+
+// perSecond is perWindow the other way round: the highest rate of which that makes
+// so many.
+func perSecond(inWindow uint64) uint64 { return ((inWindow+1)*uint64(time.Second) - 1) >> 28 }

@@ -21,37 +21,35 @@ static __always_inline __u64 packets_of(__u32 stats)
 	return n;
 }
 
-/* roll begins a window, if no other CPU has. What is usual follows what there is
- * in peace, by a 256th of the difference each time, in a minute by two thirds, so
- * that nobody changes it by a burst; until it knows as many windows it is their
- * mean. */
-static __noinline int roll(struct gate *g, __u32 stats, __u64 now)
+/* roll begins a window, if no other CPU has. What is usual follows what there was
+ * in the last one, by a 256th of the difference, of several at once by as many;
+ * so it has two thirds of a change after a minute. It is learned in peace alone,
+ * and no window counts for more than twice the usual and what strangers get in
+ * any case: a second of a burst, however high, raises the two together by a 64th,
+ * and to double them takes it most of a minute. */
+static __noinline int roll(struct gate *g, const struct vip *vip, const struct node *n, __u64 now)
 {
-	__u64 was = g->window, gone = now - was, packets, rate, over;
+	__u64 was = g->window, gone = now - was, packets, had, rate, most;
+	__u64 peace = was && g->until < was && !g->shut && vip->gate != GATE_SHUT;
 
 	if ((__s64)gone <= 0 || __sync_val_compare_and_swap(&g->window, was, now) != was)
 		return 0;
+	g->before = g->syns;
 	g->syns = 0;
 	g->strangers = 0;
-	g->fresh = 0;
-	packets = packets_of(stats);
-	rate = packets > g->packets ? (packets - g->packets) / gone : 0;
+	g->shut = vip->gate == GATE_SHUT;
+	packets = packets_of(vip->stats);
+	had = g->packets;
 	g->packets = packets;
-	if (!was) {
-		g->since = now;
+	if (!peace || packets < had)
 		return 0;
-	}
-	if (g->until >= was)
-		return 0;
-	over = now - g->since;
-	if (over > USUAL_WINDOWS)
-		over = USUAL_WINDOWS;
-	if (gone > over)
-		gone = over;
-	if (rate > g->usual)
-		g->usual += (rate - g->usual) * gone / over;
-	else
-		g->usual -= (g->usual - rate) * gone / over;
+	rate = (packets - had) / gone;
+	most = g->usual * LEARNED_SHARE + n->strangers;
+	if (rate > most)
+		rate = most;
+	if (gone > USUAL_WINDOWS)
+		gone = USUAL_WINDOWS;
+	g->usual = (g->usual * (USUAL_WINDOWS - gone) + rate * gone) / USUAL_WINDOWS;
 	return 0;
 }
 
@@ -70,7 +68,7 @@ static __always_inline int flooded(struct vip *vip, const struct node *n, __u64 
 	if (vip->attack && own->syn_window == now && own->syns < SYN_BATCH)
 		return 1;
 	if (g->window != now)
-		roll(g, stats, now);
+		roll(g, vip, n, now);
 	syns = own->syns;
 	own->syns = 0;
 	own->syn_window = now;

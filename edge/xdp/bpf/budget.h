@@ -2,7 +2,16 @@
 /* What one CPU does so many times a second at most. */
 #pragma once
 
-#define BUDGET_CHANCES TOO_BIG_BUDGETS /* the others are of ICMP errors */
+#define CHANCE_BUDGETS SOURCE_BUDGETS          /* before them stand those of ICMP errors, */
+#define ALL_CHANCES (2 * SOURCE_BUDGETS)       /* behind them the one of all packets passed on */
+#define BUDGET_SALT 0x425544474554ULL          /* no flow's, see flow_hash */
+
+/* budget_of gives the number of those budgets that the packet's source has: an
+ * IPv4 address, or an IPv6 /64. */
+static __always_inline __u32 budget_of(const struct packet *p)
+{
+	return siphash(p->src.half[0], is4(&p->src) ? p->src.half[1] : 0, BUDGET_SALT) & (SOURCE_BUDGETS - 1);
+}
 
 /* affords takes one from this CPU's budget of the second. */
 static __always_inline int affords(__u32 index, __u64 most)

@@ -47,7 +47,7 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 		e = owned(owner);
 		if (e && stays(p, f, e, now)) {
 			if (keep)
-				goes_on(f, hash, first ? 0 : owner, now);
+				goes_on(f, hash, owner, !first, now);
 			count(FLOW_HIT);
 			return e->index;
 		}
@@ -63,7 +63,7 @@ APART __u32 choose_tracked(const struct packet *p, const struct vip *vip, const 
 
 /* choose_known gives the endpoint of a flow that stands in its first bucket and
  * goes on as it did, as most at unsafe slots do; NULL: choose_tracked tells, as
- * for a flow of which only the SYN was seen. */
+ * for a flow of which only the SYN was seen, or that is seen in a second second. */
 static __always_inline struct endpoint *choose_known(const struct packet *p, const struct vip *vip, const struct node *n)
 {
 	__u64 hash = tracked_hash(p, vip, p->hash);
@@ -79,10 +79,10 @@ static __always_inline struct endpoint *choose_known(const struct packet *p, con
 	for (i = 0; i < FLOW_WAYS; i++) {
 		f = &b->way[i];
 		owner = *(volatile __u32 *)&f->owner;
-		if (f->tag == masked(hash, owner) && owner - 1 < FLOW_HALF - 1)
+		if (f->tag == masked(hash, owner) && (owner & ~FLOW_YOUNG) - 1 < FLOW_HALF - 1)
 			break; /* neither free nor half */
 	}
-	if (i == FLOW_WAYS || is_idle(f, owner, now, n))
+	if (i == FLOW_WAYS || is_idle(f, owner, now, n) || ((owner & FLOW_YOUNG) && f->seen != now))
 		return 0;
 	e = owned(owner);
 	if (!e)

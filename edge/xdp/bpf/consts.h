@@ -66,6 +66,8 @@
 #define SYN_AGAIN 10          /* seconds within which a SYN that comes again is the same */
 #define FLOW_UDP 0x20000000    /* in a flow's owner: idle after the shorter time */
 #define FLOW_HALF 0x40000000   /* there: only a SYN, or a datagram's first fragment, has been seen of it */
+#define FLOW_YOUNG 0x80000000  /* there: it has been seen in one second only */
+#define FLOW_WORTH 30          /* bits of an owner below those two, which say what it is worth: the greater, the less */
 
 #define MAX_RULES 64           /* in force at a time */
 #define MAX_TALLIES 128        /* of rules: of old and new ones */
@@ -80,9 +82,10 @@
 #define SAMPLE_RING (512 * 1024)
 
 #define MAX_ARRIVALS 65536     /* connections of which it is known when they last brought data */
-#define TOO_BIG_BUDGETS 256    /* of ICMP errors, by source; a power of 2 */
+#define SOURCE_BUDGETS 256     /* of one kind; a power of 2 */
 #define TOO_BIG_PER_SECOND 100 /* ICMP errors that one CPU sends out of one of them at most */
-#define CHANCES_PER_SECOND 100000 /* packets of connections that it does not have that one CPU of a gateway passes on at most */
+#define CHANCES_PER_SECOND 100000 /* packets of connections that it does not have that one CPU of a gateway passes on at most, */
+#define CHANCES_PER_SOURCE 10000  /* and out of one of them */
 
 #define WINDOW_BITS 28         /* SYNs are counted in windows of 2^28 ns, about a quarter of a second */
 #define ATTACK_WINDOWS 37      /* for which an attack goes on after the last that showed it: 10 s */
@@ -90,8 +93,7 @@
 #define STRANGER_BATCH 32      /* packets without flow or cookie that it lets through at a time, */
 #define STRANGER_SHARE 4       /* of so many times those that were usual in peace */
 #define USUAL_WINDOWS 256      /* in which what is usual is learned */
-#define FACES 65536            /* flows seen lately; a power of 2 */
-#define FACE_SHARE 64          /* one flow in so many is looked at; a power of 2 */
+#define LEARNED_SHARE 2        /* of so many times what is usual, at most, in one window */
 #define MAX_CPUS 512           /* of which packets are counted */
 #define SYN_ROOM 1536          /* octets of data that a SYN may bring */
 

@@ -35,7 +35,7 @@
 #define OPTION_SACK 4
 #define OPTION_STAMP 8
 #define OPTION_OTHER 15        /* in a layout: one of a kind from 15 on */
-#define MAX_OPTIONS 16         /* looked at */
+#define MAX_OPTIONS 15         /* looked at, and what a layout holds */
 
 #define MAX_SCALE 14           /* RFC 7323 section 2.3 */
 
@@ -112,9 +112,9 @@ static __always_inline void take_option(struct desk *d, __u8 kind, __u8 len, __u
 }
 
 /* take_options reads the options of a header of that size. Their layout is a 1 and
- * their kinds, four bits each, in order; of more than 15 the last ones. Where it has come to
- * is kept in the map, about which the verifier presumes nothing: so one turn is
- * to it as any other. */
+ * their kinds, four bits each, in order; 0 where there are more, or they break
+ * off. Where it has come to is kept in the map, about which the verifier presumes
+ * nothing: so one turn is to it as any other. */
 static __always_inline void take_options(struct desk *d, __u32 size)
 {
 	__u32 at;
@@ -132,7 +132,7 @@ static __always_inline void take_options(struct desk *d, __u32 size)
 		kind = d->octet[at & 63];
 		d->layout = d->layout << 4 | (kind < OPTION_OTHER ? kind : OPTION_OTHER);
 		if (kind == OPTION_END)
-			break;
+			return;
 		if (kind == OPTION_NONE) {
 			d->next = at + 1;
 			continue;
@@ -143,6 +143,8 @@ static __always_inline void take_options(struct desk *d, __u32 size)
 		take_option(d, kind, len, at + 2);
 		d->next = at + len;
 	}
+	if (*(volatile __u32 *)&d->next < size)
+		d->layout = 0;
 }
 
 /* take_header copies a TCP header to the desk and reads its options. It gives

@@ -27,7 +27,8 @@ static __always_inline __u32 gue(struct xdp_md *ctx, const struct packet *p, __u
 }
 
 /* tunnelled gives where the packet begins that came to this node in a tunnel,
- * and its protocol; 0: none. */
+ * and its protocol; 0: none. A later fragment shows nothing, and is left to the
+ * kernel, which can do nothing with it if the first is dropped here. */
 static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *p, const struct node *n, __u8 *proto)
 {
 	struct udp_header *udp;
@@ -35,11 +36,11 @@ static __always_inline __u32 tunnelled(struct xdp_md *ctx, const struct packet *
 
 	if (p->proto != PROTO_IPIP && p->proto != PROTO_IPV6 && p->proto != PROTO_UDP)
 		return 0;
-	if (!is_own(p, n))
+	if (p->fragment == LATER || !is_own(p, n))
 		return 0;
 	*proto = p->proto;
 	if (p->proto == PROTO_UDP) {
-		udp = p->fragment == LATER ? 0 : inside(ctx, p, p->l4, sizeof(*udp));
+		udp = inside(ctx, p, p->l4, sizeof(*udp));
 		if (!udp || udp->dst != bpf_htons(GUE_PORT))
 			return 0;
 		inner = gue(ctx, p, p->l4 + sizeof(*udp), proto);
@@ -55,6 +56,30 @@ static __always_inline int parse_inner(struct xdp_md *ctx, const struct packet *
 	in->l3 = l3;
 	in->ethertype = proto == PROTO_IPIP ? ETH_IPV4 : ETH_IPV6;
 	return parse_ip(ctx, in) && (__u32)in->l3 + in->len <= (__u32)p->l3 + p->len && is_vip(&in->dst, n);
+}
+
+/* begins_for_vip says whether what a tunnel's first fragment brings begins like a
+ * packet for a VIP. */
+static __always_inline int begins_for_vip(struct xdp_md *ctx, const struct packet *p, struct packet *in,
+					  const struct node *n, __u32 l3, __u8 proto)
+{
+	struct ipv4_header *ip4;
+	struct ipv6_header *ip6;
+
+	if (proto == PROTO_IPIP) {
+		ip4 = inside(ctx, p, l3, sizeof(*ip4));
+		if (!ip4)
+			return 0;
+		map4(&in->dst, ip4->dst);
+	} else {
+		ip6 = inside(ctx, p, l3, sizeof(*ip6));
+		if (!ip6)
+			return 0;
+		in->dst = ip6->dst;
+		if (is4(&in->dst))
+			return 0;
+	}
+	return is_vip(&in->dst, n);
 }
 
 /* chain_of gives what the outer header says of the gateways that have passed the
@@ -128,12 +153,12 @@ static __always_inline enum reason decapsulate(struct xdp_md *ctx, struct packet
 	enum reason r;
 	__u8 chain;
 
-	if (p->fragment && trusted)
-		return DROP_BAD_INNER;
-	if (!parse_inner(ctx, p, &in, n, inner, proto))
+	if (!(p->fragment ? begins_for_vip(ctx, p, &in, n, inner, proto) : parse_inner(ctx, p, &in, n, inner, proto)))
 		return PASS_OTHER;
 	if (!trusted)
 		return DROP_UNTRUSTED;
+	if (p->fragment)
+		return DROP_BAD_INNER;
 	if ((p->tos & ECN) && !keep_ecn(ctx, &in, p->tos))
 		return DROP_CONGESTED;
 	chain = chain_of(ctx, p);

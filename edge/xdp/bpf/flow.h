@@ -2,9 +2,11 @@
 /* The flow table: which endpoint a flow has where the ring alone does not tell.
  * Buckets of four flows, one cache line each. A flow stands in the first of its
  * buckets that had room; the next is looked at only where one is full, so that
- * within the table's size no flow has to go for another. What a TCP connection's
- * SYN alone has made, or a datagram's first fragment, is forgotten soon and goes
- * first, so that a flood of them pushes no other out. */
+ * within the table's size no flow has to go for another. Anybody can make flows,
+ * in any number and in any name, so one that was seen in a single second goes
+ * before one that went on: what floods pushes out its like. Of what a SYN alone
+ * has made, or a datagram's first fragment, is known still less: it goes first of
+ * all, and is forgotten soon. */
 #pragma once
 
 static __always_inline __u32 now_seconds(void)
@@ -90,17 +92,14 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 	return at;
 }
 
-/* rather says whether f is to go for another flow rather than g: one of which
- * only its SYN was seen, which anybody can send in any number and in any name,
- * before one that has gone on, else the one that was in use the longest time
- * ago. */
+/* rather says whether f is to go for another flow rather than g: one that was
+ * seen in one second only, above all of which only its SYN was, before one that
+ * has gone on, else the one that was in use the longest time ago. */
 static __always_inline int rather(const struct flow *f, const struct flow *g)
 {
-	__u32 half = f->owner & FLOW_HALF;
+	__u32 a = f->owner >> FLOW_WORTH, b = g->owner >> FLOW_WORTH;
 
-	if (half != (g->owner & FLOW_HALF))
-		return half != 0;
-	return (__s32)(f->seen - g->seen) < 0;
+	return a != b ? a > b : (__s32)(f->seen - g->seen) < 0;
 }
 
 /* goes gives the place of the flow in a bucket that is to go for another. */
@@ -117,11 +116,10 @@ static __always_inline struct flow *goes(struct bucket *b)
 }
 
 /* make_room gives the place of a flow in use that goes for one whose buckets are
- * full: in its first bucket, or in the first that has one of which only its SYN
- * was seen. */
+ * full: in the first of those that have one of the least worth. */
 static __always_inline struct flow *make_room(__u64 hash)
 {
-	struct flow *f = 0, *first = 0;
+	struct flow *f, *least = 0;
 	struct bucket *b;
 	__u32 i;
 
@@ -130,12 +128,12 @@ static __always_inline struct flow *make_room(__u64 hash)
 		if (!b)
 			break;
 		f = goes(b);
-		if (f->owner & FLOW_HALF)
-			return f;
-		if (!i)
-			first = f;
+		if (!least || f->owner >> FLOW_WORTH > least->owner >> FLOW_WORTH)
+			least = f;
+		if (least->owner >> FLOW_WORTH == (FLOW_YOUNG | FLOW_HALF) >> FLOW_WORTH)
+			break;
 	}
-	return first;
+	return least;
 }
 
 /* put_flow keeps the flow at its place, or in place of another. */
@@ -143,11 +141,12 @@ static __always_inline void put_flow(struct flow *f, __u64 hash, __u32 owner, __
 {
 	if (!f) {
 		f = make_room(hash);
-		if (f && !(f->owner & FLOW_HALF))
+		if (f && !(f->owner >> FLOW_WORTH))
 			count(FLOW_EVICTED);
 	}
 	if (!f)
 		return;
+	owner |= FLOW_YOUNG;
 	f->owner = owner;
 	f->seen = now;
 	f->tag = masked(hash, owner);
@@ -158,16 +157,21 @@ static __always_inline __u32 owner_of(const struct endpoint *e, const struct pac
 	return (p->proto == PROTO_TCP ? 0 : FLOW_UDP) | (e->index & SLOT_ENDPOINT) << 16 | e->generation;
 }
 
-/* goes_on notes that there was a packet of a flow, and that it was more than a
- * SYN. What another CPU writes at the same moment may lose the flow. */
-static __always_inline void goes_on(struct flow *f, __u64 hash, __u32 owner, __u32 now)
+/* goes_on notes that there was a packet of a flow, maybe in another second than
+ * the last, and maybe more than a SYN. What another CPU writes at the same moment
+ * may lose the flow. */
+static __always_inline void goes_on(struct flow *f, __u64 hash, __u32 owner, int more, __u32 now)
 {
+	__u32 next = more ? owner & ~FLOW_HALF : owner;
+
+	if ((__s32)(now - f->seen) > 0)
+		next &= ~FLOW_YOUNG;
 	if (f->seen != now)
 		f->seen = now;
-	if (owner & FLOW_HALF) {
-		f->owner = owner & ~FLOW_HALF;
-		f->tag = masked(hash, owner & ~FLOW_HALF);
-	}
+	if (next == owner)
+		return;
+	f->owner = next;
+	f->tag = masked(hash, next);
 }
 
 /* owned gives the endpoint of a flow's owner while it stands, or NULL. */

@@ -30,15 +30,23 @@ static __always_inline enum reason send(struct xdp_md *ctx, struct packet *p, co
 	return DROP_NO_MEMBER;
 }
 
+/* may_pass_on says whether the budgets have room for one more packet of a
+ * connection that this gateway does not have. If nobody has it the packet goes round
+ * all that may, so there is an end to how many are passed on; and to how many of
+ * one source, so that a flood leaves others their part. */
+APART int may_pass_on(const struct packet *p)
+{
+	return p && affords(CHANCE_BUDGETS + budget_of(p), CHANCES_PER_SOURCE) && affords(ALL_CHANCES, CHANCES_PER_SECOND);
+}
+
 /* pass_on sends the packet to another gateway, always in a tunnel: it tells who
- * has had it. A packet of a connection that nobody has goes round all that may have
- * it, so there is an end to how many are passed on. */
+ * has had it. */
 static __always_inline enum reason pass_on(struct xdp_md *ctx, struct packet *p, const struct node *n,
 					   const struct endpoint *e)
 {
 	enum reason r;
 
-	if (p->unowned && !affords(BUDGET_CHANCES, CHANCES_PER_SECOND))
+	if (p->unowned && !may_pass_on(p))
 		return DROP_CHANCE_LIMIT;
 	p->hops++;
 	r = send(ctx, p, n, e, is4(&e->addr) ? FORWARD_TUNNEL4 : FORWARD_TUNNEL6);

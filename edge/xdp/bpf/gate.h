@@ -8,29 +8,31 @@
  * those that began before, the table has only some, since at a safe slot nothing
  * is kept; nor can it have those of a balancer that has died. The gateways know
  * them, but to ask them is to let the packets through. So a VIP under attack gets
- * packets of no known flow, strangers, up to a number in each window: four times
- * all packets that are usual in peace, and 10,000 a second in any case. That is
- * more than its old connections can be, also where this node has to carry those
- * of others; a flood of ACKs beyond it ends here, and of what comes through the
- * gateway answers what it has no socket for. While such a flood goes on the old
- * connections that the table does not have lose packets with it. To tell them
- * apart would take a record of each flow in peace too, which JET is there to
- * save, or one of strangers, which the flood would fill.
+ * packets of no known flow, strangers, up to a number in each window: what
+ * gateways bear in any case (the Spec's layer4.stranger_limit), and four times all
+ * packets that are usual in peace. Of what comes through, the gateway answers
+ * what it has no socket for; of a flood of ACKs the rest ends here, and while it
+ * goes on the old connections that the table does not have lose packets with it.
+ * To tell them apart would take a record of each flow in peace too, which JET is
+ * there to save, or one of strangers, which the flood would fill.
  *
- * Old connections stay as they are in a SYN flood without ACKs, which needs no
- * more than the cookies. A flood of ACKs alone, or of anything else that is of no
- * flow, is told by flows that show up and were never seen, in a part of them. */
+ * An attack is told by SYNs alone. Packets of flows that nobody has seen may be a
+ * flood, and may be all of another balancer's connections, which come in a moment
+ * where that dies or drains; so a flood of ACKs without SYNs passes here, and is
+ * for rules and limits (defend.h). */
 #pragma once
 
 /* shut says whether a packet that is no SYN meets an attack. */
-static __always_inline int shut(struct vip *vip, __u64 now)
+static __always_inline int shut(struct vip *vip, const struct node *n, __u64 now)
 {
 	__u32 stats = vip->stats;
-	struct gate *g;
+	struct gate *g = bpf_map_lookup_elem(&gates, &stats);
 
-	if (vip->gate == GATE_SHUT)
+	if (vip->gate == GATE_SHUT) {
+		if (g && g->window != now)
+			roll(g, vip, n, now); /* so that nothing of this is learned once it is over */
 		return 1;
-	g = bpf_map_lookup_elem(&gates, &stats);
+	}
 	if (g && g->until >= now)
 		return 1;
 	if (vip->attack)
@@ -53,56 +55,13 @@ static __always_inline int usual(const struct vip *vip, const struct node *n, __
 		return 1;
 	}
 	if (g->window != now)
-		roll(g, stats, now);
+		roll(g, vip, n, now);
 	most = g->usual * STRANGER_SHARE + n->strangers;
 	if (g->strangers >= most || __sync_fetch_and_add(&g->strangers, STRANGER_BATCH) >= most)
 		return 0;
 	own->credit = STRANGER_BATCH - 1;
 	own->credit_window = now;
 	return 1;
-}
-
-/* looked_at says whether the flow of a packet is one of those that a flood is told
- * by which is none of SYNs. */
-static __always_inline int looked_at(const struct packet *p)
-{
-	return !(p->hash & (FACE_SHARE - 1)) && p->fragment != LATER && !p->icmp_error;
-}
-
-/* face notes that a flow is there. If it is none of those seen lately, began by no
- * SYN, and there are more of that kind in the window than SYNs may be, and all
- * packets that are usual, the VIP is under attack: of its old connections, and of
- * those of another balancer that has died, each counts once. Who stands in the
- * flow's place already stays in this window. */
-static __noinline int face(struct vip *vip, const struct node *n, __u64 hash, __u64 now, int begins)
-{
-	__u32 stats = vip->stats, i = (hash / FACE_SHARE) & (FACES - 1), tag = hash >> 32;
-	struct face *f = bpf_map_lookup_elem(&faces, &i);
-	struct gate *g = bpf_map_lookup_elem(&gates, &stats);
-	__u64 limit, fresh;
-
-	if (!f || !g || (f->window == (__u32)now && f->tag != tag))
-		return 0;
-	if (f->tag == tag && f->window) {
-		if (f->window != (__u32)now)
-			f->window = now;
-		return 0;
-	}
-	f->tag = tag;
-	f->window = now;
-	if (begins)
-		return 0;
-	if (g->window != now)
-		roll(g, stats, now);
-	fresh = __sync_fetch_and_add(&g->fresh, 1) + 1;
-	limit = g->usual + (g->until >= now ? n->attack_syns / 2 : n->attack_syns);
-	if (fresh * FACE_SHARE < limit || now - g->since < USUAL_WINDOWS)
-		return 0;
-	if (g->until != now + ATTACK_WINDOWS)
-		g->until = now + ATTACK_WINDOWS;
-	if (!vip->attack)
-		vip->attack = 1;
-	return 0;
 }
 
 /* answer sends the SYN-ACK back to the router that the SYN came from. */
@@ -143,7 +102,7 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 	struct endpoint *e;
 
 	if (f && owner && owned(owner)) {
-		goes_on(f, key, more ? owner : 0, now);
+		goes_on(f, key, owner, more, now);
 		return 0;
 	}
 	if (brings_cookie(ctx, p)) {
@@ -153,21 +112,19 @@ static __always_inline enum reason meet(struct xdp_md *ctx, const struct packet 
 		count(COOKIE_VALID);
 		return 0;
 	}
-	if (looked_at(p) && vip->gate == GATE_AUTO)
-		face(vip, n, p->hash, ns >> WINDOW_BITS, 0);
 	if (!usual(vip, n, ns >> WINDOW_BITS))
 		return DROP_NO_COOKIE;
 	count(COOKIE_STRANGER);
 	return 0;
 }
 
-/* concerns says whether a packet has to go to the gate: SYNs, to be counted, the
- * flows that are looked at, and under attack all; later fragments, which do not show what they are of, have no
+/* concerns says whether a packet has to go to the gate: SYNs, to be counted, and
+ * under attack all; later fragments, which do not show what they are of, have no
  * mark of their own for that. */
 static __always_inline int concerns(const struct packet *p, const struct vip *vip)
 {
 	return vip->gate != GATE_KERNEL &&
-	       (vip->attack || vip->gate == GATE_SHUT || p->fragment == LATER || (p->tcp_flags & TCP_SYN) || looked_at(p));
+	       (vip->attack || vip->gate == GATE_SHUT || p->fragment == LATER || (p->tcp_flags & TCP_SYN));
 }
 
 /* at_gate gives what becomes of a packet for a VIP; 0: it goes on. Without keys in
@@ -182,13 +139,7 @@ APART int at_gate(struct xdp_md *ctx, const struct packet *p, const struct node 
 		return 0;
 	if (p->fragment != LATER && !p->icmp_error &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
-		if (vip->gate == GATE_SHUT || flooded(vip, n, ns >> WINDOW_BITS))
-			return answer(ctx, p, vip, k);
-		if (looked_at(p))
-			face(vip, n, p->hash, ns >> WINDOW_BITS, 1);
-		return 0;
+		return vip->gate == GATE_SHUT || flooded(vip, n, ns >> WINDOW_BITS) ? answer(ctx, p, vip, k) : 0;
 	}
-	if (vip->gate == GATE_AUTO && !vip->attack && looked_at(p))
-		face(vip, n, p->hash, ns >> WINDOW_BITS, 0);
-	return shut(vip, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, ns) : 0;
+	return shut(vip, n, ns >> WINDOW_BITS) ? meet(ctx, p, vip, n, ns) : 0;
 }

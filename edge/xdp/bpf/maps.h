@@ -110,10 +110,10 @@ struct {
 	__type(value, struct traffic);
 } vip_stats SEC(".maps");
 
-/* Of ICMP errors, and of packets passed on. */
+/* Of ICMP errors and of packets passed on, by source, and of all of these. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TOO_BIG_BUDGETS + 1);
+	__uint(max_entries, 2 * SOURCE_BUDGETS + 1);
 	__type(key, __u32);
 	__type(value, struct budget);
 } budgets SEC(".maps");
@@ -269,13 +269,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct post);
 } posts SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FACES);
-	__type(key, __u32);
-	__type(value, struct face);
-} faces SEC(".maps");
 
 static __always_inline void count(enum reason r)
 {

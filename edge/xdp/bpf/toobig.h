@@ -7,17 +7,6 @@
 #define QUOTE6 1232 /* IPv6: as much as fits into 1,280 octets (RFC 4443 section 2.4) */
 #define SUMMED 248  /* octets that are summed up at once; five times that is QUOTE6 and the ICMP header */
 
-#define TOO_BIG_SALT 0x544f4f424947ULL /* no flow's, see flow_hash */
-
-/* may_tell takes one error from the budget for such sources: one that asks for
- * all of its own leaves the others theirs. */
-static __always_inline int may_tell(const struct packet *p)
-{
-	__u32 i = siphash(p->src.half[0], is4(&p->src) ? p->src.half[1] : 0, TOO_BIG_SALT) & (TOO_BIG_BUDGETS - 1);
-
-	return affords(i, TOO_BIG_PER_SECOND);
-}
-
 static __always_inline int put_too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 {
 	struct ipv4_header *ip = at(ctx, p->l3, sizeof(*ip));
@@ -96,7 +85,7 @@ APART int tell_too_big(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
 	v4 = p->ethertype == ETH_IPV4;
 	quote = v4 ? QUOTE4 : QUOTE6;
 	headers = sizeof(struct icmp_header) + (v4 ? sizeof(struct ipv4_header) : sizeof(struct ipv6_header));
-	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !may_tell(p) || !take_link(ctx, p, &l))
+	if ((p->fragment == LATER && v4) || p->icmp_error || p->len < quote || !affords(budget_of(p), TOO_BIG_PER_SECOND) || !take_link(ctx, p, &l))
 		return DROP_TOO_BIG;
 	if (bpf_xdp_adjust_tail(ctx, -(int)(room(ctx, p->l3) - quote)) ||
 	    bpf_xdp_adjust_head(ctx, -(int)headers))

@@ -32,7 +32,7 @@ enum reason {
 	DROP_NO_MEMBER,      /* the ring holds no endpoint */
 	DROP_TOO_BIG,        /* does not fit the tunnel, and the sender is not told */
 	DROP_UNTRUSTED,      /* for a VIP, tunnelled by somebody who is no balancer of ours */
-	DROP_BAD_INNER,      /* tunnelled by a balancer, but in fragments: its way is narrower than is known */
+	DROP_BAD_INNER,      /* for a VIP, tunnelled by a balancer, but in fragments: its way is narrower than is known */
 	DROP_CONGESTED,      /* for a VIP, marked in the tunnel as through congestion, which its sender would not know of */
 	DROP_NO_ROOM,        /* the driver left no headroom */
 	DROP_NO_NEIGHBOUR,   /* a check whose next hop is not known yet */
@@ -51,13 +51,13 @@ enum reason {
 	DROP_VIP_LIMIT,      /* above what one VIP takes */
 	DROP_BAD_CHECKSUM,   /* a SYN under attack whose checksum is wrong, or cannot be told from a fragment */
 	DROP_NO_COOKIE,      /* under attack: of no known flow, without a valid cookie, and beyond what is usual */
-	DROP_CHANCE_LIMIT,   /* of no connection of this gateway, and beyond what it passes on in a second */
+	DROP_CHANCE_LIMIT,   /* of no connection of this gateway, and beyond what it passes on in a second, of one source or in all */
 	FLOW_SAFE,           /* its slot never had another owner that lives: ring, without a look at the table */
 	FLOW_HIT,            /* found in the flow table */
 	FLOW_NEW,            /* not found: ring, and kept */
 	FLOW_UNKNOWN,        /* not found, and begun before: ring, whose gateway passes it on if it is not its own */
 	FLOW_MOVED,          /* found, but its endpoint is gone: ring */
-	FLOW_EVICTED,        /* a flow in use gave way for a new one */
+	FLOW_EVICTED,        /* a flow that had gone on, in use, gave way for a new one */
 	FLOW_FRAGMENT,       /* a later fragment, after its first */
 	FLOW_FRAGMENT_ROW,   /* a later fragment of which no first was seen: by addresses alone */
 	FLOW_QUIC,           /* to the server that its QUIC connection id says, whatever the ring */
@@ -196,7 +196,7 @@ struct former_big_ring {
  * chess programs' hash tables; Hyatt and Mann, 2002). */
 struct flow {
 	__u64 tag;                 /* keyed hash of the flow, masked by owner */
-	__u32 owner;               /* FLOW_HALF | FLOW_UDP | endpoint << 16 | generation; 0: free */
+	__u32 owner;               /* FLOW_YOUNG | FLOW_HALF | FLOW_UDP | endpoint << 16 | generation; 0: free */
 	__u32 seen;                /* coarse seconds since boot */
 };
 
@@ -380,14 +380,8 @@ struct gate {
 	__u64 until;               /* window with which the attack ends */
 	__u64 packets;             /* for the VIP when the window began */
 	__u64 usual;               /* packets in one window in peace */
-	__u64 fresh;               /* flows in this one that showed first by no SYN, of one in FACE_SHARE */
-	__u64 since;               /* first window that was counted */
-};
-
-/* A flow that was seen lately, of one in FACE_SHARE; others may share its place. */
-struct face {
-	__u32 tag;
-	__u32 window;              /* the last in which it was seen, its lower half */
+	__u64 before;              /* SYNs in the window before */
+	__u64 shut;                /* the window began with the gate shut for good */
 };
 
 /* One CPU's part in it. */
