@@ -69,6 +69,21 @@ static __always_inline int in_bucket(struct bucket *b, __u64 hash, __u32 now, co
 	return 0;
 }
 
+/* fetch reads of all buckets that come after the first, so that the processor
+ * waits for them at once and not for one after the other. */
+static __always_inline void fetch(__u64 hash)
+{
+	struct bucket *b;
+	__u32 i;
+
+#pragma unroll
+	for (i = 1; i < NEW_BUCKETS; i++) {
+		b = bucket_of(hash, i);
+		if (b)
+			(void)*(volatile __u32 *)&b->way[0].owner;
+	}
+}
+
 /* find_flow gives the flow's place and its owner; without the flow owner is 0
  * and the place one to put it, or NULL where all of its buckets are full. For a
  * flow that begins anew fewer are looked at: in a table that is full beyond its
@@ -83,6 +98,8 @@ static __always_inline struct flow *find_flow(__u64 hash, __u32 now, const struc
 	for (i = 0; i < FLOW_BUCKETS; i++) {
 		if (anew && i == NEW_BUCKETS)
 			break;
+		if (anew && i == 1)
+			fetch(hash);
 		b = bucket_of(hash, i);
 		if (!b || in_bucket(b, hash, now, n, &at, owner) || (anew && at))
 			break;
