@@ -381,9 +381,11 @@ func TestFailedOpenLeavesNoTables(t *testing.T) {
 	eventually(t, "ready", func() bool { return l.Ready() == nil })
 	r.stop["gw1"]()
 	before := layouts(t, dir)
-	r.must(os.Remove(pins(dir).link())) // and with it the program goes
-	other, err = r.gw1.PassXDP("eth0")
-	r.must(err)
+	r.must(os.Remove(pins(dir).link())) // and with it the program goes, a little later
+	eventually(t, "another program at the device", func() bool {
+		other, err = r.gw1.PassXDP("eth0")
+		return err == nil
+	})
 	defer other.Close()
 	fails()
 	if after := layouts(t, dir); len(before) != 1 || !slices.Equal(before, after) {
