@@ -221,6 +221,9 @@ func (c *checker) node(n *Node, at string) {
 		c.errs.Addf(at+".addresses.v6", "%s is not an IPv6 address", v6)
 	}
 	c.between(at+".weight", n.Weight, 1, 1000)
+	if n.Zone != "" && !idForm.MatchString(n.Zone) {
+		c.errs.Addf(at+".zone", "%q: %s", n.Zone, idRule)
+	}
 }
 
 func (c *checker) service(s *Service, at string, ports map[string]string) {
@@ -237,6 +240,7 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	}
 	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")
 	c.probe(s, at+".probe")
+	c.balance(s, at)
 	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
 	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
 	for i, on := range s.Retries.RetryOn {
@@ -327,6 +331,7 @@ func (c *checker) pools(s *Service, at string) {
 			region  string
 		}
 		seen := map[member]bool{}
+		groups := map[[2]string]bool{}
 		for j, e := range p.Endpoints {
 			ep := fmt.Sprintf("%s.endpoints[%d]", path, j)
 			if !e.Address.IsValid() || e.Address.Port() == 0 {
@@ -340,6 +345,10 @@ func (c *checker) pools(s *Service, at string) {
 			}
 			seen[member{e.Address, e.Region}] = true
 			c.between(ep+".weight", e.Weight, 1, 1000)
+			c.place(s, &e, ep, groups)
+		}
+		if len(groups) > MaxGroups {
+			c.errs.Addf(path+".endpoints", "%d different pairs of zone and priority; expected at most %d", len(groups), MaxGroups)
 		}
 	}
 	for i, r := range s.Routes {

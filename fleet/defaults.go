@@ -60,6 +60,9 @@ func (s *Service) fillDefaults() {
 		def(&s.ClientIP, ClientIPPreserved)
 	}
 	s.fillCheckDefaults()
+	if s.Gateway() {
+		s.fillBalanceDefaults()
+	}
 	if s.Retries.Attempts == nil {
 		s.Retries.Attempts = ptr(2)
 	}

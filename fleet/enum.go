@@ -81,11 +81,13 @@ const (
 	RoundRobin       RoutingPolicy = "round_robin"
 	LeastConnections RoutingPolicy = "least_connections"
 	ConsistentHash   RoutingPolicy = "consistent_hash"
+	PeakEWMA         RoutingPolicy = "peak_ewma" // lower latency times load of two drawn at random
+	Random           RoutingPolicy = "random"    // lower load of two drawn at random
 )
 
 // Values lists the routing policies.
 func (RoutingPolicy) Values() []string {
-	return []string{"round_robin", "least_connections", "consistent_hash"}
+	return []string{"round_robin", "least_connections", "consistent_hash", "peak_ewma", "random"}
 }
 
 // AnswerKind is the kind of VIP that a steered name answers with.

@@ -86,6 +86,7 @@ type Node struct {
 	Addresses NodeAddrs  `json:"addresses" doc:"Its own addresses, used for tunnels, gossip and checks."`
 	Weight    int        `json:"weight,omitempty" doc:"Share of the region's traffic relative to its peers (1 to 1000)." default:"100"`
 	State     AdminState `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
+	Zone      string     `json:"zone,omitempty" doc:"Part of the region that it stands in, as a rack or a data centre: a gateway prefers endpoints of its own zone." default:"none"`
 
 	QUICServerID uint32 `json:"quic_server_id,omitempty" doc:"What stands for a gateway in the QUIC connection ids that it gives out (1 to 4294967295), other than any other gateway's." default:"made from the name"`
 }
@@ -117,6 +118,9 @@ type Service struct {
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
 	Probe         ServiceProbe  `json:"probe,omitzero" doc:"What probers ask the service at the VIPs."`
+	Balancing     Balancing     `json:"balancing,omitzero" doc:"How gateways share requests among the endpoints of a pool."`
+	Outlier       Outlier       `json:"outlier,omitzero" doc:"When gateways leave an endpoint out because of how it has answered."`
+	Limits        Limits        `json:"limits,omitzero" doc:"How much gateways let through."`
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
@@ -239,6 +243,9 @@ type Endpoint struct {
 	Region  string         `json:"region,omitempty" doc:"Only gateways of this region use it." default:"all regions"`
 	Weight  int            `json:"weight,omitempty" doc:"Share relative to its peers (1 to 1000)." default:"100"`
 	State   AdminState     `json:"state,omitempty" doc:"active, draining or disabled." default:"active"`
+
+	Zone     string `json:"zone,omitempty" doc:"Part of the region that it stands in: gateways of that zone prefer it." default:"none"`
+	Priority int    `json:"priority,omitempty" doc:"0 to 15. Endpoints get requests that those of lower numbers cannot bear (balancing.overprovision). A pool has at most 16 different pairs of zone and priority." default:"0"`
 }
 
 // Certificate is a TLS certificate of the gateways.
