@@ -77,6 +77,8 @@ type Gateway struct {
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
+	began time.Time // balance and limits count time from here
+
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
 
@@ -88,6 +90,9 @@ type Gateway struct {
 	transports map[upstreamKey]*http.Transport
 	stopped    bool
 }
+
+// now is the time since the gateway began, as balance wants it.
+func (g *Gateway) now() time.Duration { return time.Since(g.began) }
 
 // New checks cfg and makes a Gateway. It opens nothing.
 func New(cfg Config) (*Gateway, error) {
@@ -115,6 +120,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.AccessEvery = 1
 	}
 	g := &Gateway{
+		began:      time.Now(),
 		cfg:        cfg,
 		listeners:  map[netip.AddrPort]*listener{},
 		outlived:   map[*server]bool{},

@@ -33,6 +33,9 @@ type service struct {
 	retry  retryRules
 	budget *budget
 	stats  *serviceStats
+
+	hashOn   fleet.KeyKind
+	hashName string // of the header or cookie
 }
 
 // pool is one group of endpoints, those of this region.
@@ -125,6 +128,10 @@ func (b *builder) generation() (*generation, error) {
 
 func (b *builder) service(s *fleet.Service) (*service, error) {
 	out := &service{spec: s, retry: newRetryRules(s), stats: b.g.metrics.service(s.Service)}
+	var err error
+	if out.hashOn, out.hashName, err = s.Balancing.HashOn.Parse(); err != nil {
+		return nil, fmt.Errorf("hash_on: %w", err)
+	}
 	out.budget = newBudget(*s.Retries.BudgetPercent)
 	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
 		out.budget = had.budget
@@ -174,9 +181,9 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			at.transport = b.transport(key, trust)
 		}
 		out.endpoints = append(out.endpoints, at)
-		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Live: &vital.Live})
+		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Zone: e.Zone, Priority: e.Priority, Live: &vital.Live})
 	}
-	out.balancer, err = balance.New(s.RoutingPolicy, members)
+	out.balancer, err = balance.New(balance.Of(s, b.world.Snapshot, b.g.cfg.Node), members)
 	return out, err
 }
 

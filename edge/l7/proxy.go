@@ -195,9 +195,25 @@ func (x *exchange) bound() {
 	}
 }
 
-// key steers consistent hash: the client's address.
+// key steers consistent hash: by what hash_on says, or the client's address.
 func (x *exchange) key() uint64 {
-	if x.service.spec.RoutingPolicy != fleet.ConsistentHash || !x.client.IsValid() {
+	s := x.service
+	if s.spec.RoutingPolicy != fleet.ConsistentHash {
+		return 0
+	}
+	switch s.hashOn {
+	case fleet.KeyPath:
+		return balance.KeyOf(x.r.URL.Path)
+	case fleet.KeyHeader:
+		if v := x.r.Header.Get(s.hashName); v != "" {
+			return balance.KeyOf(v)
+		}
+	case fleet.KeyCookie:
+		if v, err := x.r.Cookie(s.hashName); err == nil && v.Value != "" {
+			return balance.KeyOf(v.Value)
+		}
+	}
+	if !x.client.IsValid() {
 		return 0
 	}
 	return balance.Key(x.client)

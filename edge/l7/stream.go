@@ -3,6 +3,7 @@ package l7
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -97,7 +98,7 @@ func (x *stream) connect() (net.Conn, *balance.Live) {
 	p := x.service.pools[0]
 	var tried balance.Tried
 	for last := -1; ; {
-		i := p.balancer.Pick(key, &tried)
+		i := p.balancer.Pick(balance.Ask{Key: key, Draw: rand.Uint64(), Now: x.g.now()}, &tried)
 		if i < 0 {
 			x.flag = flagNoEndpoint
 			return nil, nil

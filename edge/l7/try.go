@@ -80,7 +80,7 @@ func (x *exchange) ask(ctx context.Context) (*http.Response, *balance.Live) {
 	ctx = httptrace.WithClientTrace(ctx, x.hints.trace(x))
 	var tried balance.Tried
 	for last := -1; ; {
-		i := x.pool.balancer.Pick(key, &tried)
+		i := x.pool.balancer.Pick(balance.Ask{Key: key, Draw: rand.Uint64(), Now: x.g.now()}, &tried)
 		if i < 0 {
 			x.refuse(http.StatusServiceUnavailable, flagNoEndpoint, "no endpoint")
 			return nil, nil
@@ -150,7 +150,9 @@ func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*
 		tryCtx, inTime = c, time.AfterFunc(limit, func() { cancel(errPerTry) }).Stop
 	}
 	ep.vital.Begin()
+	began := x.g.now()
 	res, err := ep.transport.RoundTrip(x.request(tryCtx, ep, header))
+	x.observe(ctx, ep, began, err)
 	if !inTime() && err == nil {
 		res.Body.Close()
 		err = errPerTry
@@ -164,6 +166,21 @@ func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*
 		return nil, nil, failure{flag: flagUpstreamStatus, paid: true}
 	}
 	return nil, nil, x.classify(ctx, tryCtx, ep, err)
+}
+
+// observe notes how long the endpoint took to answer. One that did not counts as
+// one that took as long as connecting may, so that failing fast is not fast; a
+// client that goes says nothing of it.
+func (x *exchange) observe(ctx context.Context, ep *endpoint, began time.Duration, err error) {
+	if err != nil && ctx.Err() != nil && !x.outOfTime(ctx) {
+		return
+	}
+	now := x.g.now()
+	took := now - began
+	if err != nil {
+		took = max(took, x.service.spec.Timeouts.Connect.D())
+	}
+	ep.vital.Observe(now, took)
 }
 
 // retryStatus says whether an answer is to be dropped and the request tried

@@ -1,51 +1,42 @@
-// Package balance picks an endpoint for a request: weighted round robin,
-// weighted least connections, consistent hash.
-//
-// A pick reads the endpoints' live states by atomic loads: it takes no lock
-// and does not allocate. Of the endpoints it takes those in the best state
-// that there is (up, unknown, drain, down), so that a pool whose endpoints are
-// all down is served as if they were up (fail open).
-//
-// Pure floor: it imports fleet and edge/maglev. No I/O, clock, goroutine or
-// logger.
 package balance
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"meridian/edge/maglev"
 	"meridian/fleet"
 )
 
-// Live is what changes about one endpoint. It is shared by every Balancer that
-// holds the endpoint, so that a new generation goes on where the old one is.
-// The zero Live is in the state unknown. It is safe for concurrent use.
-type Live struct {
-	state  atomic.Uint32
-	active atomic.Int64
-}
-
-// State gives what is known of the endpoint.
-func (l *Live) State() fleet.State { return fleet.State(l.state.Load()) }
-
-// SetState notes a new verdict.
-func (l *Live) SetState(s fleet.State) { l.state.Store(uint32(s)) }
-
-// Begin notes a request under way at the endpoint; End must follow.
-func (l *Live) Begin() { l.active.Add(1) }
-
-// End notes that the request is over.
-func (l *Live) End() { l.active.Add(-1) }
-
-// Active is the number of requests under way.
-func (l *Live) Active() int64 { return l.active.Load() }
-
 // Member is one endpoint of a pool.
 type Member struct {
-	Name   string // unique in the pool and the same on every gateway: ADDRESS:PORT
-	Weight int    // 1 to 1000
-	Live   *Live
+	Name     string // unique in the pool and the same on every gateway: ADDRESS:PORT
+	Weight   int    // 1 to 1000
+	Zone     string // part of the region; may be empty
+	Priority int    // 0 first
+	Live     *Live
+}
+
+// Config is how a Balancer picks. The zero value of a field is its default.
+type Config struct {
+	Policy        fleet.RoutingPolicy
+	HashBound     int            // percent of its fair share that an endpoint may have under way; 0: no bound
+	SlowStart     time.Duration  // ramp of an endpoint that comes up; 0: none
+	Panic         int            // percent of the weight healthy, below which all count as healthy; 0: no panic
+	Overprovision int            // percent of its share that a member can bear, from 100; 0: 140
+	Zone          string         // this gateway's; empty: no preference
+	Gateways      map[string]int // weight of the region's gateways by zone
+}
+
+// Ask is what one pick goes by.
+type Ask struct {
+	Key  uint64        // of the request, for consistent hash: see Key and KeyOf
+	Draw uint64        // random and even
+	Now  time.Duration // see the package's comment
+	Held int           // 1 + the member that the client's cookie names; 0: none
 }
 
 // maxTries bounds the tries of one request: the first and ten more.
@@ -78,17 +69,31 @@ func (t *Tried) Has(i int) bool {
 
 // Balancer picks members by one policy. It is safe for concurrent use.
 type Balancer struct {
-	policy  fleet.RoutingPolicy
+	cfg     Config
+	over    float64
 	members []Member
-	weights []uint32 // divided by their greatest common divisor
-	equal   bool     // all weights are the same
+	weights []uint32 // divided by their greatest common divisor, times full
+	groups  []uint8  // of each member: index of its pair of priority and zone
+	levels  []level  // by priority
+	spread  []float64
+	equal   bool // all weights are the same
 	turn    atomic.Uint64
 	ring    maglev.Ring // consistent hash only
 }
 
-// New makes a Balancer. Where there are no members, every pick fails.
-func New(policy fleet.RoutingPolicy, members []Member) (*Balancer, error) {
-	b := &Balancer{policy: policy, members: members, weights: make([]uint32, len(members)), equal: true}
+// level is one priority: the groups from first up to end, the gateway's own
+// zone first where home is set.
+type level struct {
+	first, end int
+	home       bool
+}
+
+// New makes a Balancer. Where there are no members, every pick fails. Errors: a
+// weight out of range, an unknown policy, more than fleet.MaxGroups pairs of
+// priority and zone, for consistent hash a name used twice.
+func New(cfg Config, members []Member) (*Balancer, error) {
+	b := &Balancer{cfg: cfg, members: members, weights: make([]uint32, len(members)), equal: true,
+		over: float64(max(cmp.Or(cfg.Overprovision, 140), 100)) / 100}
 	var common uint32
 	for i, m := range members {
 		if m.Weight < 1 || m.Weight > 1000 {
@@ -98,160 +103,114 @@ func New(policy fleet.RoutingPolicy, members []Member) (*Balancer, error) {
 		common = gcd(common, b.weights[i])
 	}
 	for i := range b.weights {
-		b.weights[i] /= common
+		b.weights[i] = b.weights[i] / common * full
 		b.equal = b.equal && b.weights[i] == b.weights[0]
 	}
-	switch policy {
-	case fleet.RoundRobin, fleet.LeastConnections:
+	if err := b.group(); err != nil {
+		return nil, err
+	}
+	switch cfg.Policy {
+	case fleet.RoundRobin, fleet.LeastConnections, fleet.PeakEWMA, fleet.Random:
 	case fleet.ConsistentHash:
 		var err error
 		if b.ring, err = newRing(members); err != nil {
 			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("routing policy %q is unknown", policy)
+		return nil, fmt.Errorf("routing policy %q is unknown", cfg.Policy)
 	}
 	return b, nil
 }
 
-// ranks orders the states by how fit an endpoint in that state is for a new
-// request, fittest first. Its index is a fleet.State.
-var ranks = [4]uint8{fleet.Up: 0, fleet.Unknown: 1, fleet.Drain: 2, fleet.Down: 4}
-
-// A member that was tried already comes after all others but those that are
-// down, and is last where it is down itself.
-const (
-	again     = 3
-	againDown = 5
-	rankCount = 6
-)
-
-// rank says how fit the member is for the next try, 0 for the fittest.
-func (b *Balancer) rank(i int, tried *Tried) uint8 {
-	r := ranks[b.members[i].Live.state.Load()&3]
-	switch {
-	case tried.n == 0 || !tried.Has(i):
-		return r
-	case r < again:
-		return again
+// group sorts the members into priorities and, where the gateway has a zone,
+// zones.
+func (b *Balancer) group() error {
+	type pair struct {
+		priority int
+		away     bool
+		zone     string
 	}
-	return againDown
-}
-
-// choice is the set of members that one pick may take: all of the best rank.
-type choice struct {
-	rank  uint8
-	tried *Tried
-	total uint32 // of weights; 0 where there are no members
-}
-
-// choose reads every member's state once.
-func (b *Balancer) choose(tried *Tried) choice {
-	var totals [rankCount]uint32
+	of := func(m *Member) pair {
+		if b.cfg.Zone == "" {
+			return pair{priority: m.Priority}
+		}
+		return pair{m.Priority, m.Zone != b.cfg.Zone, m.Zone}
+	}
+	var pairs []pair
 	for i := range b.members {
-		totals[b.rank(i, tried)] += b.weights[i]
-	}
-	for r, total := range totals {
-		if total > 0 {
-			return choice{uint8(r), tried, total}
+		if p := of(&b.members[i]); !slices.Contains(pairs, p) {
+			pairs = append(pairs, p)
 		}
 	}
-	return choice{}
+	if len(pairs) > fleet.MaxGroups {
+		return fmt.Errorf("%d pairs of priority and zone; expected at most %d", len(pairs), fleet.MaxGroups)
+	}
+	slices.SortFunc(pairs, func(a, b pair) int {
+		away := func(p pair) int {
+			if p.away {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(away(a), away(b)), cmp.Compare(a.zone, b.zone))
+	})
+	b.groups = make([]uint8, len(b.members))
+	for i := range b.members {
+		b.groups[i] = uint8(slices.Index(pairs, of(&b.members[i])))
+	}
+	gateways := 0
+	for zone, w := range b.cfg.Gateways {
+		if zone != "" {
+			gateways += w
+		}
+	}
+	for g, p := range pairs {
+		if g == 0 || p.priority != pairs[g-1].priority {
+			b.levels = append(b.levels, level{first: g, home: b.cfg.Zone != "" && !p.away})
+		}
+		b.levels[len(b.levels)-1].end = g + 1
+		b.spread = append(b.spread, float64(b.cfg.Gateways[p.zone])/float64(max(gateways, 1)))
+	}
+	return nil
 }
-
-// takes says whether the member belongs to the choice. States may change
-// while a pick is under way; one that finds none left takes any: see first.
-func (b *Balancer) takes(c *choice, i int) bool { return b.rank(i, c.tried) == c.rank }
 
 // Pick gives the index of the member to try next, or -1 where there are none.
-// The key steers consistent hash only. A member in tried is taken again only
-// where all others are tried or down.
-func (b *Balancer) Pick(key uint64, tried *Tried) int {
-	c := b.choose(tried)
-	if c.total == 0 {
+// A member in tried is taken again only where all others are tried or down.
+func (b *Balancer) Pick(a Ask, tried *Tried) int {
+	switch {
+	case len(b.members) == 0:
 		return -1
+	case b.held(&a, tried):
+		return a.Held - 1
 	}
-	switch b.policy {
+	c := b.choose(&a, tried)
+	var turn uint64
+	if b.cfg.Policy == fleet.RoundRobin {
+		turn = b.turn.Add(1)
+	}
+	return b.decide(&c, &a, turn)
+}
+
+// held says whether the member that the client is held to is usable. One that
+// drains is: it finishes what clients have begun with it.
+func (b *Balancer) held(a *Ask, tried *Tried) bool {
+	i := a.Held - 1
+	if i < 0 || i >= len(b.members) || tried.Has(i) {
+		return false
+	}
+	l := b.members[i].Live
+	return l.State() != fleet.Down && !l.Ejected(a.Now)
+}
+
+// decide takes one member of the choice by the policy.
+func (b *Balancer) decide(c *choice, a *Ask, turn uint64) int {
+	switch b.cfg.Policy {
 	case fleet.LeastConnections:
-		return b.least(&c)
+		return b.fewest(c, a.Draw)
 	case fleet.ConsistentHash:
-		return b.hashed(&c, key)
+		return b.hashed(c, a.Key)
+	case fleet.PeakEWMA, fleet.Random:
+		return b.two(c, a.Draw)
 	}
-	return b.next(&c)
-}
-
-// next is weighted round robin. The turn walks the sum of weights in steps
-// that are coprime to it, near the golden section: over one period each member
-// has exactly its share, and in between its turns lie far apart. Where weights
-// are equal the step is 1, the plain order.
-func (b *Balancer) next(c *choice) int {
-	step := uint64(1)
-	if !b.equal {
-		step = stride(c.total)
-	}
-	at := uint32(b.turn.Add(1) % uint64(c.total) * step % uint64(c.total))
-	for i := range b.members {
-		if !b.takes(c, i) {
-			continue
-		}
-		if at < b.weights[i] {
-			return i
-		}
-		at -= b.weights[i]
-	}
-	return b.first(c)
-}
-
-// stride gives a number coprime to n near its golden section.
-func stride(n uint32) uint64 {
-	for s := uint32(uint64(n) * 618 / 1000); s > 1; s-- {
-		if gcd(s, n) == 1 {
-			return uint64(s)
-		}
-	}
-	return 1
-}
-
-func gcd(a, b uint32) uint32 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
-
-// least is weighted least connections: the fewest requests under way for each
-// unit of weight, this one counted; equals take turns.
-func (b *Balancer) least(c *choice) int {
-	n := len(b.members)
-	start := int(b.turn.Add(1) % uint64(n))
-	best, load := -1, int64(0)
-	for k := range n {
-		i := start + k
-		if i >= n {
-			i -= n
-		}
-		if !b.takes(c, i) {
-			continue
-		}
-		// load/weight of i < of best, by cross multiplication.
-		l := b.members[i].Live.active.Load() + 1
-		if best < 0 || l*int64(b.weights[best]) < load*int64(b.weights[i]) {
-			best, load = i, l
-		}
-	}
-	if best < 0 {
-		return b.first(c)
-	}
-	return best
-}
-
-// first serves the rare pick during which the states of all members of the
-// choice changed: any untried member will do.
-func (b *Balancer) first(c *choice) int {
-	for i := range b.members {
-		if !c.tried.Has(i) {
-			return i
-		}
-	}
-	return 0
+	return b.next(c, turn)
 }

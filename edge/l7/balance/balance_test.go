@@ -10,32 +10,35 @@ import (
 	"meridian/fleet"
 )
 
-var policies = []fleet.RoutingPolicy{fleet.RoundRobin, fleet.LeastConnections, fleet.ConsistentHash}
+var policies = []fleet.RoutingPolicy{fleet.RoundRobin, fleet.LeastConnections, fleet.ConsistentHash, fleet.PeakEWMA, fleet.Random}
 
 // members makes endpoints a, b, c … with those weights, all up.
 func members(weights ...int) []Member {
 	out := make([]Member, len(weights))
 	for i, w := range weights {
 		out[i] = Member{Name: string(rune('a' + i)), Weight: w, Live: &Live{}}
-		out[i].Live.SetState(fleet.Up)
+		out[i].Live.SetState(fleet.Up, 0)
 	}
 	return out
 }
 
 func balancer(t testing.TB, p fleet.RoutingPolicy, ms []Member) *Balancer {
 	t.Helper()
-	b, err := New(p, ms)
+	b, err := New(Config{Policy: p}, ms)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
+// drawn is the k-th ask of a row, with a key and a draw of its own.
+func drawn(k int) Ask { return Ask{Key: mix(uint64(k)), Draw: mix(uint64(k) + 1<<40), Now: 1} }
+
 // picks gives the names of n picks in a row.
 func picks(b *Balancer, n int) string {
 	var s strings.Builder
 	for range n {
-		s.WriteString(b.members[b.Pick(0, &Tried{})].Name)
+		s.WriteString(b.members[b.Pick(Ask{}, &Tried{})].Name)
 	}
 	return s.String()
 }
@@ -66,7 +69,7 @@ func TestRoundRobin(t *testing.T) {
 
 func TestWeightsHoldAmongTheLiving(t *testing.T) {
 	ms := members(100, 300, 500)
-	ms[2].Live.SetState(fleet.Down)
+	ms[2].Live.SetState(fleet.Down, 0)
 	got := picks(balancer(t, fleet.RoundRobin, ms), 400)
 	if a, b := strings.Count(got, "a"), strings.Count(got, "b"); a != 100 || b != 300 {
 		t.Errorf("a %d, b %d", a, b)
@@ -78,7 +81,7 @@ func TestLeastConnections(t *testing.T) {
 	b := balancer(t, fleet.LeastConnections, ms)
 	n := [2]int{}
 	for range 300 {
-		i := b.Pick(0, &Tried{})
+		i := b.Pick(Ask{}, &Tried{})
 		ms[i].Live.Begin()
 		n[i]++
 	}
@@ -89,7 +92,7 @@ func TestLeastConnections(t *testing.T) {
 		ms[0].Live.End()
 	}
 	for range 50 {
-		if i := b.Pick(0, &Tried{}); i != 0 {
+		if i := b.Pick(Ask{}, &Tried{}); i != 0 {
 			t.Fatalf("picked %d with %d and %d under way", i, ms[0].Live.Active(), ms[1].Live.Active())
 		}
 		ms[0].Live.Begin()
@@ -104,7 +107,7 @@ func TestConsistentHash(t *testing.T) {
 	count := [4]int{}
 	key := func(i int) uint64 { return Key(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})) }
 	for i := range owner {
-		owner[i] = b.Pick(key(i), &Tried{})
+		owner[i] = b.Pick(Ask{Key: key(i)}, &Tried{})
 		count[owner[i]]++
 	}
 	for i, want := range []int{clients / 5, clients / 5, clients / 5, 2 * clients / 5} {
@@ -112,10 +115,10 @@ func TestConsistentHash(t *testing.T) {
 			t.Errorf("member %d has %d clients, want about %d", i, count[i], want)
 		}
 	}
-	ms[1].Live.SetState(fleet.Down)
+	ms[1].Live.SetState(fleet.Down, 0)
 	got := [4]int{}
 	for i := range owner {
-		now := b.Pick(key(i), &Tried{})
+		now := b.Pick(Ask{Key: key(i)}, &Tried{})
 		if owner[i] != 1 && now != owner[i] {
 			t.Fatalf("client %d of member %d moved to %d, though its own is up", i, owner[i], now)
 		}
@@ -126,9 +129,9 @@ func TestConsistentHash(t *testing.T) {
 	if got[0] < 500 || got[2] < 500 || got[3] < 1000 || got[1] != 0 {
 		t.Errorf("the dead member's clients went to %v", got)
 	}
-	ms[1].Live.SetState(fleet.Up)
+	ms[1].Live.SetState(fleet.Up, 0)
 	for i := range owner {
-		if b.Pick(key(i), &Tried{}) != owner[i] {
+		if b.Pick(Ask{Key: key(i)}, &Tried{}) != owner[i] {
 			t.Fatalf("client %d did not come back", i)
 		}
 	}
@@ -141,7 +144,7 @@ func TestConsistentHashIsTheSameEverywhere(t *testing.T) {
 	one, two := balancer(t, fleet.ConsistentHash, ms), balancer(t, fleet.ConsistentHash, []Member{ms[2], ms[0], ms[1]})
 	for i := range 1000 {
 		key := Key(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))
-		if a, b := one.members[one.Pick(key, &Tried{})].Name, two.members[two.Pick(key, &Tried{})].Name; a != b {
+		if a, b := one.members[one.Pick(Ask{Key: key}, &Tried{})].Name, two.members[two.Pick(Ask{Key: key}, &Tried{})].Name; a != b {
 			t.Fatalf("client %d: %s and %s", i, a, b)
 		}
 	}
@@ -168,7 +171,7 @@ func TestBestStateFirst(t *testing.T) {
 		} {
 			ms := members(100, 100, 100)
 			for i, s := range tc.states {
-				ms[i].Live.SetState(s)
+				ms[i].Live.SetState(s, 0)
 			}
 			var tried Tried
 			for _, i := range tc.tried {
@@ -177,7 +180,7 @@ func TestBestStateFirst(t *testing.T) {
 			b := balancer(t, p, ms)
 			got := map[string]bool{}
 			for k := range 200 {
-				got[ms[b.Pick(mix(uint64(k)), &tried)].Name] = true
+				got[ms[b.Pick(drawn(k), &tried)].Name] = true
 			}
 			if len(got) != len(tc.want) || !containsAll(tc.want, got) {
 				t.Errorf("%s, %v, tried %v: picked %v, want %s", p, tc.states, tc.tried, got, tc.want)
@@ -197,14 +200,14 @@ func containsAll(s string, set map[string]bool) bool {
 
 func TestNobodyToPick(t *testing.T) {
 	for _, p := range policies {
-		if i := balancer(t, p, nil).Pick(1, &Tried{}); i != -1 {
+		if i := balancer(t, p, nil).Pick(Ask{}, &Tried{}); i != -1 {
 			t.Errorf("%s: picked %d of none", p, i)
 		}
 	}
-	if _, err := New("other", members(1)); err == nil {
+	if _, err := New(Config{Policy: "other"}, members(1)); err == nil {
 		t.Error("an unknown policy is accepted")
 	}
-	if _, err := New(fleet.RoundRobin, members(0)); err == nil {
+	if _, err := New(Config{Policy: fleet.RoundRobin}, members(0)); err == nil {
 		t.Error("a weight of 0 is accepted")
 	}
 }
@@ -222,12 +225,12 @@ func TestPicksWhileStatesChange(t *testing.T) {
 				case <-done:
 					return
 				default:
-					ms[i%3].Live.SetState(fleet.State(i / 3 % 4))
+					ms[i%3].Live.SetState(fleet.State(i/3%4), 0)
 				}
 			}
 		})
 		for k := range 20000 {
-			if i := b.Pick(mix(uint64(k)), &Tried{}); i < 0 || i > 2 {
+			if i := b.Pick(drawn(k), &Tried{}); i < 0 || i > 2 {
 				t.Fatalf("%s: picked %d", p, i)
 			}
 		}
@@ -241,7 +244,7 @@ func TestPickDoesNotAllocate(t *testing.T) {
 		b := balancer(t, p, members(1, 2, 3))
 		var tried Tried
 		tried.Add(1)
-		if n := testing.AllocsPerRun(100, func() { b.Pick(7, &tried) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { b.Pick(drawn(7), &tried) }); n != 0 {
 			t.Errorf("%s: %v allocations", p, n)
 		}
 	}
@@ -254,14 +257,14 @@ func BenchmarkPick(b *testing.B) {
 			ms := make([]Member, n)
 			for i := range weights {
 				ms[i] = Member{Name: fmt.Sprint(i), Weight: 100 + i, Live: &Live{}}
-				ms[i].Live.SetState(fleet.Up)
+				ms[i].Live.SetState(fleet.Up, 0)
 			}
 			lb := balancer(b, p, ms)
 			b.Run(fmt.Sprintf("%s/%d", p, n), func(b *testing.B) {
 				b.ReportAllocs()
 				var tried Tried
 				for key := uint64(0); b.Loop(); key++ {
-					lb.Pick(mix(key), &tried)
+					lb.Pick(Ask{Key: mix(key), Draw: mix(key), Now: 1}, &tried)
 				}
 			})
 		}
