@@ -76,7 +76,8 @@ type Balancer struct {
 	groups  []uint8  // of each member: index of its pair of priority and zone
 	levels  []level  // by priority
 	spread  []float64
-	equal   bool // all weights are the same
+	equal   bool    // all weights are the same
+	mean    float64 // of weights
 	turn    atomic.Uint64
 	ring    maglev.Ring // consistent hash only
 }
@@ -105,6 +106,7 @@ func New(cfg Config, members []Member) (*Balancer, error) {
 	for i := range b.weights {
 		b.weights[i] = b.weights[i] / common * full
 		b.equal = b.equal && b.weights[i] == b.weights[0]
+		b.mean += float64(b.weights[i]) / float64(len(b.weights))
 	}
 	if err := b.group(); err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ type Candidate struct {
 	Weight   float64       `json:"weight"`               // share of its weight that it has, 0 to 1
 	Active   int64         `json:"active"`               // requests under way
 	Latency  time.Duration `json:"latency_ns,omitempty"`
-	Score    float64       `json:"score"` // what the policy compares, less is better: requests or, with peak EWMA, seconds for each unit of weight
+	Score    float64       `json:"score"` // less is better: requests there for its weight, this one counted; with peak EWMA times seconds
 	Reason   Reason        `json:"reason"`
 }
 
@@ -74,11 +74,10 @@ func (b *Balancer) Explain(a Ask, tried *Tried) []Candidate {
 	return out
 }
 
-// score is the member's cost for weights as the Spec has them, where an
-// endpoint of weight 100 is the unit.
+// score is the member's cost, in requests at an endpoint of mean weight; with
+// peak EWMA in seconds.
 func (b *Balancer) score(c *choice, i int) float64 {
-	unit := float64(b.weights[i]) / float64(b.members[i].Weight) * 100
-	cost := b.cost(c, i) * unit
+	cost := b.cost(c, i)
 	if b.cfg.Policy == fleet.PeakEWMA {
 		cost /= float64(time.Second)
 	}

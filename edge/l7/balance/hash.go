@@ -98,7 +98,10 @@ func (b *Balancer) bound(c *choice) float64 {
 	return float64(b.cfg.HashBound) / 100 * float64(requests) / float64(max(c.total, 1))
 }
 
+// rounding is less than any bound can differ from the next whole number.
+const rounding = 1e-6
+
 func (b *Balancer) roomy(c *choice, i int, most float64) bool {
 	// A load below a bound has room for one more up to the bound rounded up.
-	return most == 0 || float64(b.members[i].Live.Active()) < most*float64(b.weight(c, i))
+	return most == 0 || float64(b.members[i].Live.Active()) < most*float64(b.weight(c, i))-rounding
 }

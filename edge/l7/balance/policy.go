@@ -56,10 +56,10 @@ func gcd(a, b uint32) uint32 {
 }
 
 // fewest is weighted least connections: the fewest requests under way for each
-// unit of weight, this one counted; of equals the first behind the draw.
+// unit of weight, this one counted; of equals the one that is drawn by weight.
 func (b *Balancer) fewest(c *choice, draw uint64) int {
 	n := len(b.members)
-	start := int((draw >> 32) * uint64(n) >> 32)
+	start := b.at(c, uint32((draw>>32)*uint64(c.total)>>32), -1)
 	best, load, weight := -1, int64(0), int64(0)
 	for k := range n {
 		i := start + k
@@ -106,12 +106,14 @@ func (b *Balancer) drawn(c *choice, draw uint64) (one, other int) {
 // that has answered none yet, so that it gets no more of them at first.
 const unmeasured = float64(time.Second)
 
-// cost is what a further request at the member costs: the requests then under
-// way for each unit of weight; with peak EWMA times the latency.
+// cost is what a further request at the member costs: itself and those under
+// way, which weigh more where the member's weight is below the mean; with peak
+// EWMA times the latency. The request itself weighs the same at all members,
+// since they are drawn by weight: so shares keep to weights under any load.
 func (b *Balancer) cost(c *choice, i int) float64 {
 	l := b.members[i].Live
 	active := l.Active()
-	load := float64(active+1) / float64(b.weight(c, i))
+	load := 1 + float64(active)*b.mean/float64(b.weight(c, i))
 	if b.cfg.Policy != fleet.PeakEWMA {
 		return load
 	}
