@@ -17,15 +17,16 @@ import (
 // Identity is all that follows from one fleet key. It is immutable and safe
 // for concurrent use.
 type Identity struct {
-	gossip []byte
-	flow   []byte
-	cookie []byte
-	quic   [16]byte
-	syn    []byte
-	fleet  string
-	seal   cipher.AEAD
-	ca     *x509.Certificate
-	caKey  ed25519.PrivateKey
+	gossip   []byte
+	flow     []byte
+	cookie   []byte
+	quic     [16]byte
+	syn      []byte
+	affinity []byte
+	fleet    string
+	seal     cipher.AEAD
+	ca       *x509.Certificate
+	caKey    ed25519.PrivateKey
 }
 
 // New derives a fleet's keys and its certificate authority. The same key gives
@@ -40,14 +41,15 @@ func New(k Key) (*Identity, error) {
 		return nil, fmt.Errorf("sealing key: %w", err)
 	}
 	id := &Identity{
-		gossip: k.derive("gossip", 32),
-		flow:   k.derive("flow", 32),
-		cookie: k.derive("cookie", 32),
-		quic:   [16]byte(k.derive("quic", 16)),
-		syn:    k.derive("syn-cookie", 32),
-		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
-		seal:   aead,
-		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
+		gossip:   k.derive("gossip", 32),
+		flow:     k.derive("flow", 32),
+		cookie:   k.derive("cookie", 32),
+		quic:     [16]byte(k.derive("quic", 16)),
+		syn:      k.derive("syn-cookie", 32),
+		affinity: k.derive("endpoint-affinity", 32),
+		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
+		seal:     aead,
+		caKey:    ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
 	}
 	if id.ca, err = newAuthority(id.caKey); err != nil {
 		return nil, err
@@ -77,6 +79,10 @@ func (id *Identity) FlowKey(region string) [16]byte {
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).
 func (id *Identity) QUICKey() [16]byte { return id.quic }
+
+// AffinityKey gives the secret of the cookies by which gateways know which
+// endpoint a client is held to: 32 octets, the same on all of them.
+func (id *Identity) AffinityKey() []byte { return append([]byte(nil), id.affinity...) }
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

@@ -195,6 +195,22 @@ func TestQUICKeyIsOneForAFleet(t *testing.T) {
 	}
 }
 
+func TestAffinityKeyIsOneForAFleet(t *testing.T) {
+	key := func(first byte) string {
+		id, err := New(Key{first, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := id.AffinityKey(); len(got) != 32 || string(got) == string(id.GossipKey()) {
+			t.Errorf("key %x", got)
+		}
+		return string(id.AffinityKey())
+	}
+	if first, again := key(1), key(1); first != again || first == key(2) {
+		t.Error("expected one key for a fleet, and another for another fleet")
+	}
+}
+
 func TestFlowKeyIsOneForARegion(t *testing.T) {
 	of := func(k Key, region string) [16]byte {
 		id, err := New(k)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/limit"
+	"meridian/edge/l7/outlier"
 	"meridian/fleet"
 )
 
@@ -21,6 +23,8 @@ const (
 // vital is what lasts of an endpoint from one generation to the next.
 type vital struct {
 	balance.Live
+	outlier outlier.Endpoint
+	circuit limit.EndpointCircuit
 	suspect chan struct{} // holds one sign that a request failed to connect
 }
 

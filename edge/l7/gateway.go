@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meridian/edge/l7/limit"
 	"meridian/fleet"
 )
 
@@ -53,6 +54,10 @@ type Config struct {
 	// came to the node's device, for those that are picked; nil: for none.
 	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
 
+	// AffinityKey is the secret of the cookies that hold clients to endpoints, the
+	// same on all gateways.
+	AffinityKey []byte
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
@@ -77,7 +82,9 @@ type Gateway struct {
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
-	began time.Time // balance and limits count time from here
+	began    time.Time // balance and limits count time from here
+	rates    *limit.Table
+	suspects chan struct{} // holds one sign that pools are to be judged
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -88,6 +95,7 @@ type Gateway struct {
 	checks     map[fleet.Target]*check
 	vitals     map[fleet.Target]*vital
 	transports map[upstreamKey]*http.Transport
+	rateIDs    map[string]uint32
 	stopped    bool
 }
 
@@ -121,6 +129,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		began:      time.Now(),
+		rates:      limit.NewTable(0),
+		suspects:   make(chan struct{}, 1),
+		rateIDs:    map[string]uint32{},
 		cfg:        cfg,
 		listeners:  map[netip.AddrPort]*listener{},
 		outlived:   map[*server]bool{},
@@ -130,6 +141,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
+	g.tasks.run(func() { g.judging(g.base) })
 	return g, nil
 }
 
@@ -153,6 +165,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	old := g.gen.Swap(gen)
+	gen.bound()
 	retired := g.transports
 	g.vitals, g.transports = build.vitals, build.transports
 	g.relisten(old, gen, opened)

@@ -34,6 +34,7 @@ type service struct {
 	budget *budget
 	stats  *serviceStats
 
+	rates    []rate
 	hashOn   fleet.KeyKind
 	hashName string // of the header or cookie
 }
@@ -44,11 +45,13 @@ type pool struct {
 	tls       *fleet.PoolTLS // nil: plain
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
+	guard
 }
 
 // endpoint is one endpoint as one generation uses it.
 type endpoint struct {
 	address   string // ADDRESS:PORT
+	weight    int
 	vital     *vital
 	transport *http.Transport // nil: of a tcp service
 }
@@ -132,6 +135,9 @@ func (b *builder) service(s *fleet.Service) (*service, error) {
 	if out.hashOn, out.hashName, err = s.Balancing.HashOn.Parse(); err != nil {
 		return nil, fmt.Errorf("hash_on: %w", err)
 	}
+	if out.rates, err = b.rates(s); err != nil {
+		return nil, fmt.Errorf("rates: %w", err)
+	}
 	out.budget = newBudget(*s.Retries.BudgetPercent)
 	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
 		out.budget = had.budget
@@ -176,13 +182,14 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
 		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
-		at := &endpoint{address: target.Endpoint, vital: vital}
+		at := &endpoint{address: target.Endpoint, weight: e.Weight, vital: vital}
 		if s.Protocol.Gateway() {
 			at.transport = b.transport(key, trust)
 		}
 		out.endpoints = append(out.endpoints, at)
 		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Zone: e.Zone, Priority: e.Priority, Live: &vital.Live})
 	}
+	out.guard = b.guard(s, p.ID, members)
 	out.balancer, err = balance.New(balance.Of(s, b.world.Snapshot, b.g.cfg.Node), members)
 	return out, err
 }

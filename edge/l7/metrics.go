@@ -27,10 +27,12 @@ const (
 	flagUpstreamStatus      // US: dropped answer, for another try
 	flagClientGone          // DC: the client left
 	flagBadRequest          // BR: a request that is not passed on
+	flagRate                // RL: a limit of requests over time
+	flagOverload            // UO: a limit of requests under way
 	flagCount
 )
 
-var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR"}
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO"}
 
 func (f flag) String() string { return flagNames[f] }
 
@@ -49,7 +51,10 @@ type metrics struct {
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
 	acceptErrors prometheus.Counter
+	outliers     *prometheus.CounterVec
 	endpointUp   *prometheus.Desc
+	ejected      *prometheus.Desc
+	bound        *prometheus.Desc
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
 
@@ -79,11 +84,12 @@ func newMetrics(g *Gateway) *metrics {
 		g:        g,
 		services: map[string]*serviceStats{},
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way."), []string{"service", "flag"}),
 		retries:  prometheus.NewCounterVec(opts("retries_total", "Tries after the first."), []string{"service"}),
 		overflow: prometheus.NewCounterVec(opts("retry_overflow_total", "Retries that the budget refused."), []string{"service"}),
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
 		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
+		outliers: prometheus.NewCounterVec(opts("outliers_total", "Endpoints judged to be outliers, by reason: failures_in_a_row, share_of_failures, slow; spared where too many were ejected already; returned at an ejection's end."), []string{"service", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -97,6 +103,8 @@ func newMetrics(g *Gateway) *metrics {
 		acceptErrors: prometheus.NewCounter(opts("accept_errors_total", "Connections that could not be accepted.")),
 		endpointUp:   prometheus.NewDesc("meridian_l7_endpoint_up", "1 where the endpoint is up, by this gateway's checks.", []string{"service", "pool", "endpoint"}, nil),
 		active:       prometheus.NewDesc("meridian_l7_endpoint_requests", "Requests under way at the endpoint.", []string{"service", "pool", "endpoint"}, nil),
+		ejected:      prometheus.NewDesc("meridian_l7_endpoint_ejected", "1 where the endpoint is left out as an outlier.", []string{"service", "pool", "endpoint"}, nil),
+		bound:        prometheus.NewDesc("meridian_l7_adaptive_limit_requests", "Requests that may be under way at the pool by limits.adaptive.", []string{"service", "pool"}, nil),
 		expiry:       prometheus.NewDesc("meridian_l7_certificate_not_after_seconds", "When the certificate expires, in seconds since 1970.", []string{"certificate"}, nil),
 	}
 	m.unrouted = m.service("")
@@ -147,7 +155,7 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -164,11 +172,13 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- m.endpointUp
 	ch <- m.active
+	ch <- m.ejected
+	ch <- m.bound
 	ch <- m.expiry
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -185,14 +195,21 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		for _, p := range s.pools {
+			if p.adaptive != nil {
+				ch <- prometheus.MustNewConstMetric(m.bound, prometheus.GaugeValue, float64(p.adaptive.Limit()), s.spec.Service, p.id)
+			}
 			for _, e := range p.endpoints {
-				up := 0.0
+				up, ejected := 0.0, 0.0
 				if e.vital.State() == fleet.Up {
 					up = 1
+				}
+				if e.vital.Ejected(m.g.now()) {
+					ejected = 1
 				}
 				labels := []string{s.spec.Service, p.id, e.address}
 				ch <- prometheus.MustNewConstMetric(m.endpointUp, prometheus.GaugeValue, up, labels...)
 				ch <- prometheus.MustNewConstMetric(m.active, prometheus.GaugeValue, float64(e.vital.Active()), labels...)
+				ch <- prometheus.MustNewConstMetric(m.ejected, prometheus.GaugeValue, ejected, labels...)
 			}
 		}
 	}

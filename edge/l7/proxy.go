@@ -43,8 +43,11 @@ type exchange struct {
 	sent     int64 // octets of body
 	tries    int
 	flag     flag
-	tunneled bool   // the connection is net/http's no more
-	endpoint string // last tried
+	took     time.Duration // of the last try, up to its answer's header
+	cookie   string        // Set-Cookie of the gateway's own; may be empty
+	retrying bool          // it counts among the pool's retries
+	tunneled bool          // the connection is net/http's no more
+	endpoint string        // last tried
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -149,6 +152,10 @@ func (x *exchange) run() {
 	if ap, err := netip.ParseAddrPort(x.r.RemoteAddr); err == nil {
 		x.client = ap.Addr().Unmap().WithZone("")
 	}
+	if !x.admit() {
+		return
+	}
+	defer x.over()
 	ctx := x.r.Context()
 	if limit := x.service.spec.Timeouts.Request.D(); limit > 0 {
 		x.deadline = x.start.Add(limit)
@@ -163,7 +170,7 @@ func (x *exchange) run() {
 	res, live := x.ask(ctx)
 	x.hints.end()
 	if live != nil {
-		defer live.End()
+		defer live.done()
 	}
 	if res == nil {
 		return
@@ -174,6 +181,52 @@ func (x *exchange) run() {
 		return
 	}
 	x.answer(ctx, res)
+}
+
+// admit says whether the limits let the request through; where they do not it
+// answers. Else over must follow.
+func (x *exchange) admit() bool {
+	if r, wait := x.overRate(); r != nil {
+		x.w.Header()["Retry-After"] = []string{strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)}
+		x.refuse(http.StatusTooManyRequests, flagRate, "over the limit "+r.spec.Name)
+		return false
+	}
+	if !x.pool.enter() {
+		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
+		return false
+	}
+	return true
+}
+
+func (x *exchange) overRate() (*rate, time.Duration) {
+	if len(x.service.rates) == 0 {
+		return nil, 0
+	}
+	return x.g.overRate(x.service, x.client, x.text)
+}
+
+// over gives back what admit took.
+func (x *exchange) over() {
+	x.pool.leave(x.took)
+	if x.retrying {
+		x.pool.circuit.Retries.Leave()
+	}
+}
+
+// text gives what of the request a key goes by.
+func (x *exchange) text(kind fleet.KeyKind, name string) (string, bool) {
+	switch kind {
+	case fleet.KeyPath:
+		return x.r.URL.Path, true
+	case fleet.KeyHeader:
+		v := x.r.Header.Get(name)
+		return v, v != ""
+	case fleet.KeyCookie:
+		if c, err := x.r.Cookie(name); err == nil {
+			return c.Value, c.Value != ""
+		}
+	}
+	return "", false
 }
 
 // slack lets the context's deadline pass first, so that a request out of time
@@ -201,17 +254,8 @@ func (x *exchange) key() uint64 {
 	if s.spec.RoutingPolicy != fleet.ConsistentHash {
 		return 0
 	}
-	switch s.hashOn {
-	case fleet.KeyPath:
-		return balance.KeyOf(x.r.URL.Path)
-	case fleet.KeyHeader:
-		if v := x.r.Header.Get(s.hashName); v != "" {
-			return balance.KeyOf(v)
-		}
-	case fleet.KeyCookie:
-		if v, err := x.r.Cookie(s.hashName); err == nil && v.Value != "" {
-			return balance.KeyOf(v.Value)
-		}
+	if v, ok := x.text(s.hashOn, s.hashName); ok {
+		return balance.KeyOf(v)
 	}
 	if !x.client.IsValid() {
 		return 0

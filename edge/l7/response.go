@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -39,6 +40,9 @@ func (x *exchange) head(res *http.Response) {
 			continue
 		}
 		out[k] = v
+	}
+	if x.cookie != "" {
+		out["Set-Cookie"] = append(slices.Clip(out["Set-Cookie"]), x.cookie)
 	}
 	if _, ok := out["Content-Type"]; !ok {
 		out["Content-Type"] = nil // keeps net/http from guessing one

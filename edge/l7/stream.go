@@ -72,11 +72,15 @@ func (s *server) pass(c *conn) {
 
 // carry connects to an endpoint and copies both ways.
 func (x *stream) carry() (received, sent int64) {
+	if !x.admit() {
+		return 0, 0
+	}
+	defer x.service.pools[0].leave(0)
 	to, live := x.connect()
 	if to == nil {
 		return 0, 0
 	}
-	defer live.End()
+	defer live.done()
 	defer to.Close()
 	if err := x.introduce(to); err != nil {
 		x.flag = flagReset
@@ -85,9 +89,22 @@ func (x *stream) carry() (received, sent int64) {
 	return join(x.g.base, x.client.Conn, x.client.Conn, to)
 }
 
+// admit says whether the limits let the connection through.
+func (x *stream) admit() bool {
+	if r, _ := x.g.overRate(x.service, x.from, func(fleet.KeyKind, string) (string, bool) { return "", false }); r != nil {
+		x.flag = flagRate
+		return false
+	}
+	if !x.service.pools[0].enter() {
+		x.flag = flagOverload
+		return false
+	}
+	return true
+}
+
 // connect tries endpoints until one takes the connection, as often as the
-// service's retries allow. Whoever gets an endpoint owes its live part an End.
-func (x *stream) connect() (net.Conn, *balance.Live) {
+// service's retries allow. Whoever gets an endpoint owes its live part a done.
+func (x *stream) connect() (net.Conn, *vital) {
 	x.service.budget.request()
 	var key uint64
 	if x.service.spec.RoutingPolicy == fleet.ConsistentHash && x.from.IsValid() {
@@ -98,12 +115,17 @@ func (x *stream) connect() (net.Conn, *balance.Live) {
 	p := x.service.pools[0]
 	var tried balance.Tried
 	for last := -1; ; {
-		i := p.balancer.Pick(balance.Ask{Key: key, Draw: rand.Uint64(), Now: x.g.now()}, &tried)
-		if i < 0 {
+		i := p.pick(balance.Ask{Key: key, Draw: rand.Uint64(), Now: x.g.now()}, &tried)
+		if i == allFull {
+			x.flag = flagOverload
+			return nil, nil
+		}
+		if i == nobody {
 			x.flag = flagNoEndpoint
 			return nil, nil
 		}
 		if i == last && !pause(x.g.base, x.tries) {
+			p.endpoints[i].vital.done()
 			return nil, nil
 		}
 		last = i
@@ -111,12 +133,13 @@ func (x *stream) connect() (net.Conn, *balance.Live) {
 		x.tries++
 		ep := p.endpoints[i]
 		x.at = ep.address
-		ep.vital.Begin()
+		began := x.g.now()
 		to, err := dial.DialContext(x.g.base, "tcp", ep.address)
+		x.g.outcome(p, ep.vital, err != nil, x.g.now()-began, dial.Timeout)
 		if err == nil {
-			return to, &ep.vital.Live
+			return to, ep.vital
 		}
-		ep.vital.End()
+		ep.vital.done()
 		ep.vital.doubt()
 		if x.flag = x.mayRetry(); x.flag != flagNone {
 			return nil, nil

@@ -71,21 +71,27 @@ type failure struct {
 }
 
 // ask tries endpoints until one answers. It gives the answer and the endpoint's
-// live part, whose End the caller owes; where it gives no answer the client was
+// live part, whose done the caller owes; where it gives no answer the client was
 // told already. All tries share ctx's deadline.
-func (x *exchange) ask(ctx context.Context) (*http.Response, *balance.Live) {
+func (x *exchange) ask(ctx context.Context) (*http.Response, *vital) {
 	x.service.budget.request()
 	header := x.requestHeader()
-	key := x.key()
+	a := balance.Ask{Key: x.key(), Held: x.pool.held(x.r)}
 	ctx = httptrace.WithClientTrace(ctx, x.hints.trace(x))
 	var tried balance.Tried
 	for last := -1; ; {
-		i := x.pool.balancer.Pick(balance.Ask{Key: key, Draw: rand.Uint64(), Now: x.g.now()}, &tried)
-		if i < 0 {
+		a.Draw, a.Now = rand.Uint64(), x.g.now()
+		i := x.pool.pick(a, &tried)
+		if i == allFull {
+			x.refuse(http.StatusServiceUnavailable, flagOverload, "all endpoints are busy")
+			return nil, nil
+		}
+		if i == nobody {
 			x.refuse(http.StatusServiceUnavailable, flagNoEndpoint, "no endpoint")
 			return nil, nil
 		}
 		if i == last && !pause(ctx, x.tries) {
+			x.pool.endpoints[i].vital.done()
 			x.refuse(http.StatusGatewayTimeout, flagTimeout, "no answer in time")
 			return nil, nil
 		}
@@ -94,6 +100,9 @@ func (x *exchange) ask(ctx context.Context) (*http.Response, *balance.Live) {
 		x.tries++
 		res, live, f := x.try(ctx, x.pool.endpoints[i], header)
 		if res != nil {
+			if x.pool.affinity != nil && i+1 != a.Held {
+				x.cookie = x.pool.hold(i, x.scheme == "https")
+			}
 			return res, live
 		}
 		if !x.mayRetry(ctx, &f) {
@@ -120,8 +129,18 @@ func (x *exchange) mayRetry(ctx context.Context, f *failure) bool {
 		x.service.stats.overflow.Inc()
 		f.flag = flagRetryOverflow
 		return false
+	case !x.mayBeAgain():
+		f.flag = flagOverload
+		return false
 	}
 	return true
+}
+
+// mayBeAgain counts the request among the pool's retries under way, until it
+// is over.
+func (x *exchange) mayBeAgain() bool {
+	x.retrying = x.retrying || x.pool.circuit.Retries.Enter()
+	return x.retrying
 }
 
 // giveUp tells the client; one that has gone is told nothing.
@@ -141,7 +160,7 @@ func pause(ctx context.Context, tries int) bool {
 }
 
 // try asks one endpoint. It gives an answer to pass on, or the failure.
-func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*http.Response, *balance.Live, failure) {
+func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*http.Response, *vital, failure) {
 	x.endpoint = ep.address
 	tryCtx, inTime := ctx, func() bool { return true }
 	if limit := x.service.retry.perTry; limit > 0 {
@@ -149,18 +168,17 @@ func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*
 		// The limit ends with the header; the context lives on with the body.
 		tryCtx, inTime = c, time.AfterFunc(limit, func() { cancel(errPerTry) }).Stop
 	}
-	ep.vital.Begin()
 	began := x.g.now()
 	res, err := ep.transport.RoundTrip(x.request(tryCtx, ep, header))
-	x.observe(ctx, ep, began, err)
 	if !inTime() && err == nil {
 		res.Body.Close()
 		err = errPerTry
 	}
+	x.observe(ctx, ep, began, res, err)
 	if err == nil && !x.retryStatus(ctx, res) {
-		return res, &ep.vital.Live, failure{}
+		return res, ep.vital, failure{}
 	}
-	ep.vital.End()
+	ep.vital.done()
 	if err == nil {
 		discard(res)
 		return nil, nil, failure{flag: flagUpstreamStatus, paid: true}
@@ -168,19 +186,15 @@ func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*
 	return nil, nil, x.classify(ctx, tryCtx, ep, err)
 }
 
-// observe notes how long the endpoint took to answer. One that did not counts as
-// one that took as long as connecting may, so that failing fast is not fast; a
-// client that goes says nothing of it.
-func (x *exchange) observe(ctx context.Context, ep *endpoint, began time.Duration, err error) {
-	if err != nil && ctx.Err() != nil && !x.outOfTime(ctx) {
+// observe notes what became of a try. A client that goes says nothing of the
+// endpoint.
+func (x *exchange) observe(ctx context.Context, ep *endpoint, began time.Duration, res *http.Response, err error) {
+	if err != nil && (ctx.Err() != nil && !x.outOfTime(ctx) || x.body.err() != nil) {
 		return
 	}
-	now := x.g.now()
-	took := now - began
-	if err != nil {
-		took = max(took, x.service.spec.Timeouts.Connect.D())
-	}
-	ep.vital.Observe(now, took)
+	x.took = x.g.now() - began
+	failed := err != nil || res.StatusCode >= http.StatusInternalServerError
+	x.g.outcome(x.pool, ep.vital, failed, x.took, x.service.spec.Timeouts.Connect.D())
 }
 
 // retryStatus says whether an answer is to be dropped and the request tried
@@ -195,7 +209,7 @@ func (x *exchange) retryStatus(ctx context.Context, res *http.Response) bool {
 		x.service.stats.overflow.Inc()
 		return false
 	}
-	return true
+	return x.mayBeAgain()
 }
 
 // discard reads a short body so that its connection can serve again.
