@@ -40,11 +40,11 @@ type Outlier struct {
 
 // Limits is how much a service lets through to its endpoints.
 type Limits struct {
-	Connections         int            `json:"connections,omitempty" doc:"Connections to a pool's endpoints, on each gateway (1 to 10000000)." default:"none"`
+	Connections         int            `json:"connections,omitempty" doc:"Connections to a pool's endpoints, idle ones among them, on each gateway (1 to 10000000)." default:"none"`
 	Pending             int            `json:"pending,omitempty" doc:"Requests that wait for a connection to a pool's endpoints, on each gateway (1 to 10000000)." default:"none"`
 	Requests            int            `json:"requests,omitempty" doc:"Requests under way at a pool, on each gateway (1 to 10000000)." default:"none"`
 	Retries             int            `json:"retries,omitempty" doc:"Retries under way at a pool, on each gateway (1 to 10000000), besides the retry budget." default:"none"`
-	EndpointConnections int            `json:"endpoint_connections,omitempty" doc:"Connections to one endpoint, of each gateway (1 to 10000000)." default:"none"`
+	EndpointConnections int            `json:"endpoint_connections,omitempty" doc:"Connections to one endpoint, idle ones among them, of each gateway (1 to 10000000)." default:"none"`
 	EndpointRequests    int            `json:"endpoint_requests,omitempty" doc:"Requests under way at one endpoint, of each gateway (1 to 10000000)." default:"none"`
 	Adaptive            *Adaptive      `json:"adaptive,omitempty" doc:"Bound the requests under way at a pool by how long its answers take." default:"none"`
 	Rates               []RequestLimit `json:"rates,omitempty" doc:"Requests (tcp: connections) over time. All must allow a request; one that does not is answered with 429."`
@@ -65,7 +65,7 @@ type RequestLimit struct {
 	Requests int        `json:"requests" doc:"So many requests (1 to 1000000000)."`
 	Per      Duration   `json:"per,omitempty" doc:"in so long a time (1ms to 24h)." default:"1s"`
 	Burst    int        `json:"burst,omitempty" doc:"That may come at once (1 to 1000000000)." default:"requests"`
-	Scope    RateScope  `json:"scope,omitempty" doc:"Who counts together: each gateway for itself; or the gateways of a region, or all: these share the limit out by demand, and one that is cut off keeps its share." default:"gateway"`
+	Scope    RateScope  `json:"scope,omitempty" doc:"Who counts together: each gateway for itself; or the gateways of a region, or all: each of these has an equal part of the limit." default:"gateway"`
 	V4Prefix int        `json:"v4_prefix,omitempty" doc:"Clients whose IPv4 addresses begin with so many same bits count as one (8 to 32)." default:"32"`
 	V6Prefix int        `json:"v6_prefix,omitempty" doc:"Likewise, IPv6 (16 to 128)." default:"64"`
 }

@@ -171,6 +171,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	circuit := b.circuit(s.Service, p.ID)
 	var members []balance.Member
 	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
 		target := b.g.target(s, p, e.Address)
@@ -184,12 +185,12 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
 		at := &endpoint{address: target.Endpoint, weight: e.Weight, vital: vital}
 		if s.Protocol.Gateway() {
-			at.transport = b.transport(key, trust)
+			at.transport = b.transport(key, trust, connGates{circuit, &vital.circuit})
 		}
 		out.endpoints = append(out.endpoints, at)
 		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Zone: e.Zone, Priority: e.Priority, Live: &vital.Live})
 	}
-	out.guard = b.guard(s, p.ID, members)
+	out.guard = b.guard(s, p.ID, circuit, members)
 	out.balancer, err = balance.New(balance.Of(s, b.world.Snapshot, b.g.cfg.Node), members)
 	return out, err
 }
@@ -227,10 +228,10 @@ func (b *builder) vital(t fleet.Target) *vital {
 	return v
 }
 
-func (b *builder) transport(key upstreamKey, trust trust) *http.Transport {
+func (b *builder) transport(key upstreamKey, trust trust, gates connGates) *http.Transport {
 	t := cmp.Or(b.transports[key], b.g.transports[key])
 	if t == nil {
-		t = newTransport(key, trust)
+		t = newTransport(key, trust, gates)
 	}
 	b.transports[key] = t
 	return t

@@ -24,16 +24,27 @@ type guard struct {
 	cookie   *fleet.BalanceCookie
 }
 
-// guard makes that of a pool, with what the generation before had of it.
-func (b *builder) guard(s *fleet.Service, id string, members []balance.Member) guard {
-	out := guard{rules: outlier.Of(s), cookie: s.Balancing.Cookie, circuit: &limit.Circuit{}}
-	var had *guard
-	if was := b.g.gen.Load().service(s.Service); was != nil {
+// before gives the pool of the generation before, nil where there was none.
+func (b *builder) before(service, id string) *pool {
+	if was := b.g.gen.Load().service(service); was != nil {
 		if i := slices.IndexFunc(was.pools, func(p *pool) bool { return p.id == id }); i >= 0 {
-			had = &was.pools[i].guard
-			out.circuit = had.circuit
+			return was.pools[i]
 		}
 	}
+	return nil
+}
+
+func (b *builder) circuit(service, id string) *limit.Circuit {
+	if had := b.before(service, id); had != nil {
+		return had.circuit
+	}
+	return &limit.Circuit{}
+}
+
+// guard makes that of a pool, with what the generation before had of it.
+func (b *builder) guard(s *fleet.Service, id string, circuit *limit.Circuit, members []balance.Member) guard {
+	out := guard{rules: outlier.Of(s), cookie: s.Balancing.Cookie, circuit: circuit}
+	had := b.before(s.Service, id)
 	if a := s.Limits.Adaptive; a != nil {
 		out.bounds = limit.AdaptiveOf(a)
 		if had != nil && had.adaptive != nil && had.bounds == out.bounds {

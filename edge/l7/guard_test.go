@@ -171,6 +171,42 @@ func TestLimitsOfRequestsUnderWay(t *testing.T) {
 	}
 }
 
+// Connections are bounded as well, those of a pool and those of an endpoint; and
+// it is not the endpoint's fault.
+func TestLimitsOfConnections(t *testing.T) {
+	for _, tc := range []struct {
+		limits string
+		most   int64
+	}{
+		{"{connections: 3}", 3},
+		{"{endpoint_connections: 1}", 2}, // two endpoints
+	} {
+		var in atomic.Int64
+		release := make(chan struct{})
+		a, b := holding(t, &in, release), holding(t, &in, release)
+		r := newRig(t, httpSpec(noChecks+"limits: "+tc.limits+"\nretries: {attempts: 1}\n", a, b))
+		c := r.client("192.0.2.1:80", nil)
+		done := make(chan struct{}, 16)
+		for range tc.most {
+			go func() { get(t, c, "http://www.demo.test/"); done <- struct{}{} }()
+		}
+		until(t, "requests under way", func() bool { return in.Load() == tc.most })
+		for range 6 {
+			if status, _ := get(t, c, "http://www.demo.test/"); status != 503 {
+				t.Errorf("%s: one more gets %d", tc.limits, status)
+			}
+		}
+		r.g.judgeSoon()
+		close(release)
+		for range tc.most {
+			<-done
+		}
+		if status, _ := get(t, c, "http://www.demo.test/"); status != 200 || r.ejected(a) || r.ejected(b) {
+			t.Errorf("%s: with room again: %d, ejected %v and %v", tc.limits, status, r.ejected(a), r.ejected(b))
+		}
+	}
+}
+
 // With the retries that may be under way all under way, one that fails is not
 // tried again.
 func TestLimitOfRetriesUnderWay(t *testing.T) {

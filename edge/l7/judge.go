@@ -61,13 +61,19 @@ func (g *Gateway) judging(ctx context.Context) {
 	}
 }
 
-// judge ejects the pool's outliers.
+// judge ejects the pool's outliers. Those that are out already are checked each
+// time: no request that fails would bring their checks forward.
 func (g *Gateway) judge(s *service, p *pool, now time.Duration) {
 	peers, at := make([]outlier.Peer, 0, len(p.endpoints)), make([]*endpoint, 0, len(p.endpoints))
 	for _, e := range p.endpoints {
 		if state := e.vital.State(); state != fleet.Drain {
 			peers = append(peers, outlier.Peer{Endpoint: &e.vital.outlier, Weight: e.weight, Healthy: state != fleet.Down})
 			at = append(at, e)
+		}
+	}
+	for _, e := range at {
+		if e.vital.Ejected(now) {
+			e.vital.doubt()
 		}
 	}
 	for _, d := range p.rules.Judge(now, peers) {

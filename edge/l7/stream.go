@@ -134,7 +134,12 @@ func (x *stream) connect() (net.Conn, *vital) {
 		ep := p.endpoints[i]
 		x.at = ep.address
 		began := x.g.now()
-		to, err := dial.DialContext(x.g.base, "tcp", ep.address)
+		to, err := connGates{p.circuit, &ep.vital.circuit}.dial(x.g.base, &dial, ep.address)
+		if err == errFull {
+			ep.vital.done()
+			x.flag = flagOverload
+			return nil, nil
+		}
 		x.g.outcome(p, ep.vital, err != nil, x.g.now()-began, dial.Timeout)
 		if err == nil {
 			return to, ep.vital

@@ -189,7 +189,7 @@ func (x *exchange) try(ctx context.Context, ep *endpoint, header http.Header) (*
 // observe notes what became of a try. A client that goes says nothing of the
 // endpoint.
 func (x *exchange) observe(ctx context.Context, ep *endpoint, began time.Duration, res *http.Response, err error) {
-	if err != nil && (ctx.Err() != nil && !x.outOfTime(ctx) || x.body.err() != nil) {
+	if err != nil && (errors.Is(err, errFull) || ctx.Err() != nil && !x.outOfTime(ctx) || x.body.err() != nil) {
 		return
 	}
 	x.took = x.g.now() - began
@@ -232,6 +232,8 @@ func (x *exchange) classify(ctx, tryCtx context.Context, ep *endpoint, err error
 		return failure{flag: flagClientGone}
 	case context.Cause(tryCtx) == errPerTry:
 		return failure{flag: flagTimeout, status: http.StatusGatewayTimeout, text: "no answer in time", retry: rules.timeout && again}
+	case errors.Is(err, errFull):
+		return failure{flag: flagOverload, status: http.StatusServiceUnavailable, text: errFull.Error(), retry: rules.connect}
 	case errors.As(err, &connect):
 		ep.vital.doubt()
 		// Nothing was sent: any method may be tried elsewhere.

@@ -56,8 +56,8 @@ func (e *connectError) Unwrap() error { return e.err }
 // newTransport makes the connection pool of one endpoint. Each endpoint has
 // its own: they share no lock, and one that goes takes its connections along.
 // Whatever host a request names, the connection goes to the endpoint.
-func newTransport(key upstreamKey, trust trust) *http.Transport {
-	d := &dialer{address: key.target.Endpoint, limit: key.connect, tls: trust.config}
+func newTransport(key upstreamKey, trust trust, gates connGates) *http.Transport {
+	d := &dialer{gates: gates, address: key.target.Endpoint, limit: key.connect, tls: trust.config}
 	// Without MPTCP, whose sockets cost more and which endpoints in a
 	// data centre gain nothing from.
 	d.net.SetMultipathTCP(false)
@@ -77,6 +77,7 @@ func newTransport(key upstreamKey, trust trust) *http.Transport {
 
 // dialer connects to one endpoint.
 type dialer struct {
+	gates   connGates
 	net     net.Dialer
 	address string
 	limit   time.Duration // for connecting, TLS included; 0 for none
@@ -86,7 +87,7 @@ type dialer struct {
 func (d *dialer) plain(ctx context.Context, _, _ string) (net.Conn, error) {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	c, err := d.net.DialContext(ctx, "tcp", d.address)
+	c, err := d.gates.dial(ctx, &d.net, d.address)
 	if err != nil {
 		return nil, &connectError{err}
 	}
@@ -97,7 +98,7 @@ func (d *dialer) plain(ctx context.Context, _, _ string) (net.Conn, error) {
 func (d *dialer) secure(ctx context.Context, _, addr string) (net.Conn, error) {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	raw, err := d.net.DialContext(ctx, "tcp", d.address)
+	raw, err := d.gates.dial(ctx, &d.net, d.address)
 	if err != nil {
 		return nil, &connectError{err}
 	}

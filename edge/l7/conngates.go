@@ -1,0 +1,56 @@
+package l7
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"meridian/edge/l7/limit"
+)
+
+// errFull says that there are as many connections, or requests that wait for
+// one, as there may be: it is no fault of the endpoint.
+var errFull = errors.New("no connection to spare")
+
+// connGates bound the connections to one endpoint.
+type connGates struct {
+	pool *limit.Circuit
+	own  *limit.EndpointCircuit
+}
+
+// dial connects, if there is room. The connection counts until it is closed.
+func (g connGates) dial(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
+	if !g.pool.Pending.Enter() {
+		return nil, errFull
+	}
+	defer g.pool.Pending.Leave()
+	if !g.pool.Connections.Enter() {
+		return nil, errFull
+	}
+	if !g.own.Connections.Enter() {
+		g.pool.Connections.Leave()
+		return nil, errFull
+	}
+	leave := func() {
+		g.pool.Connections.Leave()
+		g.own.Connections.Leave()
+	}
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return &counted{TCPConn: c.(*net.TCPConn), leave: sync.OnceFunc(leave)}, nil
+}
+
+// counted is a connection that counts until it is closed.
+type counted struct {
+	*net.TCPConn
+	leave func()
+}
+
+func (c *counted) Close() error {
+	defer c.leave()
+	return c.TCPConn.Close()
+}
