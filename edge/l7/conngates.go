@@ -19,29 +19,38 @@ type connGates struct {
 	own  *limit.EndpointCircuit
 }
 
-// dial connects, if there is room. The connection counts until it is closed.
-func (g connGates) dial(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
+// open connects, if there is room. The connection counts until leave is called.
+func (g connGates) open(ctx context.Context, d *net.Dialer, address string) (c *net.TCPConn, leave func(), err error) {
 	if !g.pool.Pending.Enter() {
-		return nil, errFull
+		return nil, nil, errFull
 	}
 	defer g.pool.Pending.Leave()
 	if !g.pool.Connections.Enter() {
-		return nil, errFull
+		return nil, nil, errFull
 	}
 	if !g.own.Connections.Enter() {
 		g.pool.Connections.Leave()
-		return nil, errFull
+		return nil, nil, errFull
 	}
-	leave := func() {
+	leave = func() {
 		g.pool.Connections.Leave()
 		g.own.Connections.Leave()
 	}
-	c, err := d.DialContext(ctx, "tcp", address)
+	to, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		leave()
+		return nil, nil, err
+	}
+	return to.(*net.TCPConn), leave, nil
+}
+
+// dial gives a connection that counts until it is closed.
+func (g connGates) dial(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
+	c, leave, err := g.open(ctx, d, address)
+	if err != nil {
 		return nil, err
 	}
-	return &counted{TCPConn: c.(*net.TCPConn), leave: sync.OnceFunc(leave)}, nil
+	return &counted{TCPConn: c, leave: sync.OnceFunc(leave)}, nil
 }
 
 // counted is a connection that counts until it is closed.

@@ -52,6 +52,7 @@ type stream struct {
 	from    netip.Addr
 	flag    flag
 	tries   int
+	leave   func() // of the endpoint's connection
 	at      string // the endpoint tried last
 }
 
@@ -81,6 +82,7 @@ func (x *stream) carry() (received, sent int64) {
 		return 0, 0
 	}
 	defer live.done()
+	defer x.leave()
 	defer to.Close()
 	if err := x.introduce(to); err != nil {
 		x.flag = flagReset
@@ -134,7 +136,7 @@ func (x *stream) connect() (net.Conn, *vital) {
 		ep := p.endpoints[i]
 		x.at = ep.address
 		began := x.g.now()
-		to, err := connGates{p.circuit, &ep.vital.circuit}.dial(x.g.base, &dial, ep.address)
+		to, leave, err := connGates{p.circuit, &ep.vital.circuit}.open(x.g.base, &dial, ep.address)
 		if err == errFull {
 			ep.vital.done()
 			x.flag = flagOverload
@@ -142,6 +144,7 @@ func (x *stream) connect() (net.Conn, *vital) {
 		}
 		x.g.outcome(p, ep.vital, err != nil, x.g.now()-began, dial.Timeout)
 		if err == nil {
+			x.leave = leave
 			return to, ep.vital
 		}
 		ep.vital.done()

@@ -13,7 +13,6 @@ const s, ms, us = time.Second, time.Millisecond, time.Microsecond
 type server struct {
 	workers int
 	takes   time.Duration
-	queue   []time.Duration // when each came
 	done    []time.Duration // when each worker is free
 }
 
