@@ -179,7 +179,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue
 		}
 		vital := b.vital(target)
-		if e.State == fleet.Draining {
+		if e.State == fleet.Draining && s.Balancing.Cookie == nil {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
 		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
@@ -188,7 +188,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			at.transport = b.transport(key, trust, connGates{circuit, &vital.circuit})
 		}
 		out.endpoints = append(out.endpoints, at)
-		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Zone: e.Zone, Priority: e.Priority, Live: &vital.Live})
+		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Zone: e.Zone, Priority: e.Priority, Leaving: e.State == fleet.Draining, Live: &vital.Live})
 	}
 	out.guard = b.guard(s, p.ID, circuit, members)
 	out.balancer, err = balance.New(balance.Of(s, b.world.Snapshot, b.g.cfg.Node), members)

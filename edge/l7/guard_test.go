@@ -258,7 +258,7 @@ func TestCookieAffinity(t *testing.T) {
 	if cookie.Name != "meridian_endpoint" || cookie.Path != "/" || cookie.MaxAge != 3600 || !cookie.HttpOnly || cookie.Secure || strings.Contains(cookie.Value, "127") {
 		t.Errorf("%v", cookie)
 	}
-	for range 10 {
+	stays := func() (where string, cookies int) {
 		req, _ := http.NewRequest("GET", "http://www.demo.test/", nil)
 		req.AddCookie(cookie)
 		res, err := c.Do(req)
@@ -267,9 +267,38 @@ func TestCookieAffinity(t *testing.T) {
 		}
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if string(body) != string(first) || len(res.Cookies()) != 0 {
-			t.Errorf("the client of %s went to %s, cookies %v", first, body, res.Cookies())
+		return string(body), len(res.Cookies())
+	}
+	for range 6 {
+		if where, cookies := stays(); where != string(first) || cookies != 0 {
+			t.Errorf("the client of %s went to %s, with %d cookies", first, where, cookies)
 		}
+	}
+	// The operator drains its endpoint: it stays, and nobody else comes.
+	own := map[string]string{"a": a, "b": b, "d": d}[string(first)]
+	endpoints := []string{a, b, d}
+	for i, e := range endpoints {
+		if e == own {
+			endpoints[i] = "{address: \"" + e + "\", state: draining}"
+		}
+	}
+	if err := r.apply(httpSpec(noChecks+"balancing: {cookie: {ttl: 1h}}\n", endpoints...)); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		if where, _ := stays(); where != string(first) {
+			t.Errorf("while %s drains its client went to %s", first, where)
+		}
+		if _, where := get(t, c, "http://www.demo.test/"); where == string(first) {
+			t.Errorf("while %s drains it gets a new client", first)
+		}
+	}
+	// It goes: the client gets another, and another cookie.
+	if err := r.apply(httpSpec(noChecks+"balancing: {cookie: {ttl: 1h}}\n", refusing(t), map[bool]string{true: b, false: a}[own == a])); err != nil {
+		t.Fatal(err)
+	}
+	if where, cookies := stays(); where == string(first) || cookies != 1 {
+		t.Errorf("the client of %s, which is gone, went to %s, with %d cookies", first, where, cookies)
 	}
 }
 

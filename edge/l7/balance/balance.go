@@ -17,6 +17,7 @@ type Member struct {
 	Weight   int    // 1 to 1000
 	Zone     string // part of the region; may be empty
 	Priority int    // 0 first
+	Leaving  bool   // by the operator's will it gets no clients but those that are held to it
 	Live     *Live
 }
 

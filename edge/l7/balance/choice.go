@@ -43,8 +43,11 @@ type tally struct {
 func (b *Balancer) health(c *choice, i int) uint8 {
 	l := b.members[i].Live
 	r := ranks[l.state.Load()&3]
-	if r < ejected && l.Ejected(c.now) {
+	switch {
+	case r < ejected && l.Ejected(c.now):
 		r = ejected
+	case r < draining && b.members[i].Leaving:
+		r = draining
 	}
 	if c.panic && r != draining {
 		r = proven

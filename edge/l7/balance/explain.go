@@ -113,7 +113,7 @@ func (b *Balancer) whyOut(c *choice, i, pick int) Reason {
 		return ReasonDown
 	case r > c.rank && r == ejected:
 		return ReasonEjected
-	case r > c.rank && r == draining:
+	case r > c.rank && r == draining || b.members[i].Leaving:
 		return ReasonDraining
 	case r > c.rank && r == unproven:
 		return ReasonUnproven

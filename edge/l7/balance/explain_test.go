@@ -153,6 +153,24 @@ func TestAHeldClientLeavesAnEndpointThatIsNotUsable(t *testing.T) {
 	}
 }
 
+// One that leaves finishes what clients have begun with it, and gets no others.
+func TestOneThatLeavesKeepsItsClientsAlone(t *testing.T) {
+	for _, p := range policies {
+		members := fresh(3)
+		members[1].Leaving = true
+		b := made(t, Config{Policy: p, Panic: 50}, members)
+		if got := shares(b, 600, 1); got[1] != 0 {
+			t.Errorf("%s: it gets %v", p, got[1])
+		}
+		if i := b.Pick(Ask{Held: 2, Now: 1}, &Tried{}); i != 1 {
+			t.Errorf("%s: its client went to %d", p, i)
+		}
+		if c := b.Explain(Ask{Now: 1}, &Tried{})[1]; c.Reason != ReasonDraining {
+			t.Errorf("%s: %s", p, c.Reason)
+		}
+	}
+}
+
 func TestConfigOfASpec(t *testing.T) {
 	snap, err := fleet.Compile([]byte(`
 regions:
