@@ -39,18 +39,20 @@ type tally struct {
 	ranks                    [rankCount]uint32 // as they are now, by rank
 }
 
-// health ranks a member by state alone.
+// health ranks a member by state alone. A panic forgives what checks say, and
+// not what requests have shown: who is ejected stays out as long as there is
+// anybody else, else requests would go to what is really dead.
 func (b *Balancer) health(c *choice, i int) uint8 {
 	l := b.members[i].Live
 	r := ranks[l.state.Load()&3]
+	if c.panic && r != draining {
+		r = proven
+	}
 	switch {
 	case r < ejected && l.Ejected(c.now):
 		r = ejected
 	case r < draining && b.members[i].Leaving:
 		r = draining
-	}
-	if c.panic && r != draining {
-		r = proven
 	}
 	return r
 }

@@ -196,15 +196,21 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// Ejections count as sickness, too: a panic ends them.
-func TestPanicEndsEjections(t *testing.T) {
+// A panic forgives checks that err, not requests that failed: of those that are
+// down only the ejected stay out, unless all are.
+func TestPanicKeepsEjections(t *testing.T) {
 	members := fresh(4)
 	b := made(t, Config{Policy: fleet.Random, Panic: 50}, members)
-	for _, m := range members[:3] {
+	setDown(members, 0, 1, 2)
+	members[0].Live.Eject(time.Hour)
+	if got := shares(b, 30000, 1); !near(got, 0.02, 0, 1./3, 1./3, 1./3) {
+		t.Errorf("%v", got)
+	}
+	for _, m := range members {
 		m.Live.Eject(time.Hour)
 	}
-	if got := shares(b, 10000, 1); got[0] == 0 || got[1] == 0 || got[2] == 0 {
-		t.Errorf("%v", got)
+	if got := shares(b, 30000, 1); !near(got, 0.02, .25, .25, .25, .25) {
+		t.Errorf("all ejected: %v", got)
 	}
 }
 

@@ -86,7 +86,8 @@ func (r *Rules) Judge(now time.Duration, peers []Peer) []Decision {
 	room := r.room(peers)
 	for _, d := range r.suspects(peers, seen, rows) {
 		p := peers[d.Index]
-		if !room.take(p.Weight) {
+		// One that is down already takes nothing of the room.
+		if p.Healthy && !room.take(p.Weight) {
 			d.Reason = Spared
 		} else {
 			d.Until = p.eject(now, r)
@@ -101,7 +102,7 @@ func (r *Rules) Judge(now time.Duration, peers []Peer) []Decision {
 func (r *Rules) suspects(peers []Peer, seen []slot, rows []int) []Decision {
 	var list []Decision
 	for i, p := range peers {
-		if p.out || !p.Healthy {
+		if p.out {
 			continue
 		}
 		d := Decision{Index: i, InARow: rows[i], Failed: seen[i].share(), Mean: seen[i].mean()}
@@ -111,6 +112,8 @@ func (r *Rules) suspects(peers []Peer, seen []slot, rows []int) []Decision {
 		switch {
 		case r.Row > 0 && rows[i] >= r.Row:
 			d.Reason = Row
+		case !p.Healthy:
+			continue // gets requests in a panic alone
 		// One among many that fail alike is no outlier: what fails is behind them.
 		case r.Percent > 0 && enough && d.Failed*100 >= float64(r.Percent) && d.Failed >= 2*share:
 			d.Reason = Share
@@ -169,8 +172,9 @@ func (r *Rules) room(peers []Peer) room {
 	for _, p := range peers {
 		total += p.Weight
 		switch {
-		case p.out:
+		case p.out && p.Healthy:
 			ejected++
+		case p.out:
 		case p.Healthy:
 			m.healthy += p.Weight
 		}

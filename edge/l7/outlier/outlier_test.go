@@ -127,7 +127,21 @@ func TestWhoIsEjected(t *testing.T) {
 			p[2].answers(20, 4000*ms)
 			p[3].answers(20, 3000*ms)
 		}, "2 slow, 3 spared"},
-		{"one that is down already", func(p []Peer) { p[0].Healthy = false; p[0].fails(5) }, ""},
+		{"one that is down already, and gets requests in a panic", func(p []Peer) { p[0].Healthy = false; p[0].fails(5) }, "0 failures_in_a_row"},
+		{"one that is down already does not fail in a row", func(p []Peer) {
+			p[0].Healthy = false
+			for range 20 {
+				p[0].fails(1)
+				p[0].answers(1, 9*s)
+				p[1].answers(1, ms)
+			}
+		}, ""},
+		{"those that are down take no room", func(p []Peer) {
+			for i := range p[:3] {
+				p[i].Healthy = i == 2
+				p[i].fails(5)
+			}
+		}, "0 failures_in_a_row, 1 failures_in_a_row, 2 spared"},
 		{"who fails goes before who is slow", func(p []Peer) {
 			p[0].answers(20, 4000*ms)
 			p[1].fails(5)
@@ -196,7 +210,7 @@ func TestEjectionsAreBounded(t *testing.T) {
 		}
 		out := 0
 		for _, e := range p {
-			if e.out {
+			if e.out && e.Healthy {
 				out++
 			}
 		}
