@@ -12,7 +12,7 @@ type Balancing struct {
 	HashOn         RequestKey     `json:"hash_on,omitempty" doc:"What consistent_hash goes by: client (the client's address), path, header:NAME or cookie:NAME. Requests without that header or cookie, and tcp connections, go by the client's address." default:"client"`
 	HashBound      int            `json:"hash_bound,omitempty" doc:"Requests under way that consistent_hash lets an endpoint have, in percent of its fair share (105 to 1000); above it the key goes to another endpoint." default:"no bound"`
 	SlowStart      Duration       `json:"slow_start,omitempty" doc:"An endpoint that comes up gets its share over this time, from a tenth (0s to 1h); 0s: at once." default:"0s"`
-	PanicThreshold *int           `json:"panic_threshold,omitempty" doc:"With less than this percentage of a pool's weight healthy (0 to 100), all of its endpoints are used as if they were healthy; 0: only where none is." default:"50"`
+	PanicThreshold *int           `json:"panic_threshold,omitempty" doc:"With less than this percentage of a pool's weight healthy (0 to 100), all of its endpoints are used as if they were healthy, but for those that are ejected; 0: only where none is." default:"50"`
 	Overprovision  int            `json:"overprovision,omitempty" doc:"What endpoints can bear, in percent of their share when all are healthy (100 to 1000): what a priority or the gateway's zone cannot bear by that goes to the next ones." default:"140"`
 	Cookie         *BalanceCookie `json:"cookie,omitempty" doc:"A client of an http or https service stays with an endpoint by a cookie, as long as that endpoint is usable." default:"none"`
 }
@@ -35,7 +35,7 @@ type Outlier struct {
 	Window            Duration `json:"window,omitempty" doc:"Requests of the last so long are judged (1s to 10m)." default:"10s"`
 	Ejection          Duration `json:"ejection,omitempty" doc:"Length of the first ejection (100ms to 1h); each further one that follows soon is twice as long." default:"30s"`
 	MaxEjection       Duration `json:"max_ejection,omitempty" doc:"The longest; not below ejection (up to 24h)." default:"5m0s"`
-	MaxEjectedPercent *int     `json:"max_ejected_percent,omitempty" doc:"At most so many percent of a pool's endpoints are ejected at a time (0 to 100), but one may always be; 0: none ever. Never so many that balancing.panic_threshold would be passed." default:"30"`
+	MaxEjectedPercent *int     `json:"max_ejected_percent,omitempty" doc:"At most so many percent of a pool's endpoints are ejected at a time (0 to 100), but one may always be; 0: none ever. Never so many that balancing.panic_threshold would be passed. Endpoints that refuse connections are ejected in any case, but for the last." default:"30"`
 }
 
 // Limits is how much a service lets through to its endpoints.

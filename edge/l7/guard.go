@@ -1,9 +1,11 @@
 package l7
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"meridian/edge/l7/balance"
@@ -132,15 +134,25 @@ func (v *vital) done() {
 
 // outcome notes what became of a try, for balance and outlier. One that failed
 // counts as one that took as long as worst, so that failing fast is not fast.
-func (g *Gateway) outcome(p *pool, v *vital, failed bool, took, worst time.Duration) {
-	o := outlier.Success
-	if failed {
-		o, took = outlier.Failure, max(took, worst)
+func (g *Gateway) outcome(p *pool, v *vital, o outlier.Outcome, took, worst time.Duration) {
+	if o != outlier.Success {
+		took = max(took, worst)
 	}
 	v.Observe(g.now(), took)
 	if row := v.outlier.Record(o, took); row > 0 && row == p.rules.Row {
 		g.judgeSoon()
 	}
+}
+
+// outcomeOf tells the sorts of failure apart. A status from 500 on is one.
+func outcomeOf(status int, err error) outlier.Outcome {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return outlier.Refused
+	case err != nil || status >= http.StatusInternalServerError:
+		return outlier.Failure
+	}
+	return outlier.Success
 }
 
 // held gives what Ask.Held wants: the endpoint that the client's cookie names.

@@ -142,7 +142,7 @@ func (x *stream) connect() (net.Conn, *vital) {
 			x.flag = flagOverload
 			return nil, nil
 		}
-		x.g.outcome(p, ep.vital, err != nil, x.g.now()-began, dial.Timeout)
+		x.g.outcome(p, ep.vital, outcomeOf(0, err), x.g.now()-began, dial.Timeout)
 		if err == nil {
 			x.leave = leave
 			return to, ep.vital

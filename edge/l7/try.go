@@ -193,8 +193,11 @@ func (x *exchange) observe(ctx context.Context, ep *endpoint, began time.Duratio
 		return
 	}
 	x.took = x.g.now() - began
-	failed := err != nil || res.StatusCode >= http.StatusInternalServerError
-	x.g.outcome(x.pool, ep.vital, failed, x.took, x.service.spec.Timeouts.Connect.D())
+	status := 0
+	if err == nil {
+		status = res.StatusCode
+	}
+	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
 }
 
 // retryStatus says whether an answer is to be dropped and the request tried

@@ -6,7 +6,8 @@
 // live states, the time and a random draw, which are arguments:
 //
 //  1. the member that the client's cookie holds it to, if it is usable;
-//  2. panic: with too little of the pool healthy, all count as healthy;
+//  2. panic: with too little of the pool healthy, all count as healthy, but for
+//     those that are ejected;
 //  3. a priority, by what those before it can bear;
 //  4. a zone: this gateway's own, by what it can bear;
 //  5. of what is left the members in the best state that there is;

@@ -10,9 +10,12 @@ type Outcome uint8
 
 // A failure is no answer (no connection, a reset, nothing in time) or a status
 // from 500 on. What the client caused, as by leaving, is no outcome at all.
+// Refused is the failure that shows that nobody is there: a host that refuses
+// the connection.
 const (
 	Success Outcome = iota
 	Failure
+	Refused
 )
 
 // slots is in how many parts the window moves on.
@@ -25,6 +28,7 @@ type Endpoint struct {
 	answers, failures atomic.Uint32 // since Judge last looked
 	took              atomic.Int64  // of these answers together, in ns
 	row, longest      atomic.Int32  // failures in a row: now, and at most since Judge last looked
+	refused           atomic.Int32  // of those in a row now the last so many were refused
 
 	past   [slots]slot
 	at     int           // slot that fills
@@ -51,8 +55,14 @@ func (e *Endpoint) Record(o Outcome, took time.Duration) int {
 		e.took.Add(int64(took))
 		if e.row.Load() != 0 {
 			e.row.Store(0)
+			e.refused.Store(0)
 		}
 		return 0
+	}
+	if o == Refused {
+		e.refused.Add(1)
+	} else if e.refused.Load() != 0 {
+		e.refused.Store(0)
 	}
 	e.failures.Add(1)
 	row := e.row.Add(1)
@@ -97,6 +107,7 @@ func (e *Endpoint) forget() {
 	e.failures.Store(0)
 	e.took.Store(0)
 	e.row.Store(0)
+	e.refused.Store(0)
 	e.longest.Store(0)
 }
 

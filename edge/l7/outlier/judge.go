@@ -86,8 +86,10 @@ func (r *Rules) Judge(now time.Duration, peers []Peer) []Decision {
 	room := r.room(peers)
 	for _, d := range r.suspects(peers, seen, rows) {
 		p := peers[d.Index]
-		// One that is down already takes nothing of the room.
-		if p.Healthy && !room.take(p.Weight) {
+		// One that is down already takes nothing of the room; one at which nobody
+		// is bears nothing, so to keep it helps nobody.
+		gone := r.Row > 0 && int(p.refused.Load()) >= r.Row
+		if p.Healthy && !room.take(p.Weight, gone) {
 			d.Reason = Spared
 		} else {
 			d.Until = p.eject(now, r)
@@ -163,7 +165,7 @@ func median[T time.Duration | float64](list []T) T {
 type room struct {
 	left    int
 	healthy int // weight
-	floor   int // weight that must stay healthy
+	floor   int // weight that must stay healthy, but for endpoints that are gone
 }
 
 func (r *Rules) room(peers []Peer) room {
@@ -186,8 +188,12 @@ func (r *Rules) room(peers []Peer) room {
 	return m
 }
 
-func (m *room) take(weight int) bool {
-	if m.left <= 0 || m.healthy-weight < m.floor {
+// take says whether one more may be ejected: one that is gone always, but for the
+// last.
+func (m *room) take(weight int, gone bool) bool {
+	switch {
+	case gone && m.healthy > weight:
+	case m.left <= 0 || m.healthy-weight < m.floor:
 		return false
 	}
 	m.left--

@@ -220,6 +220,34 @@ func TestEjectionsAreBounded(t *testing.T) {
 	}
 }
 
+// Endpoints that refuse connections are gone: all are ejected but the last,
+// whatever the bounds; one refusal among other failures does not make one gone.
+func TestEndpointsThatAreGone(t *testing.T) {
+	p, r := pool(4), rules()
+	for i := range p {
+		for range 5 {
+			p[i].Record(Refused, 0)
+		}
+	}
+	if got := told(r.Judge(s, p)); got != "0 failures_in_a_row, 1 failures_in_a_row, 2 failures_in_a_row, 3 spared" {
+		t.Error(got)
+	}
+	p = pool(2)
+	r.Panic = 60
+	p[0].fails(4)
+	for range 4 {
+		p[0].Record(Refused, 0)
+	}
+	if got := told(r.Judge(s, p)); got != "0 spared" {
+		t.Errorf("eight failures, four of them refusals: %s", got)
+	}
+	p[0].Record(Success, ms)
+	p[0].Record(Refused, 0)
+	if n := p[0].refused.Load(); n != 1 {
+		t.Errorf("%d refusals after an answer", n)
+	}
+}
+
 // The bound holds by weight: a heavy endpoint is more of the pool.
 func TestTheFloorIsByWeight(t *testing.T) {
 	p := pool(3)
