@@ -7,26 +7,26 @@ type Fault uint8
 
 // The faults, with the rule that each breaks.
 const (
-	NoFault        Fault = iota
-	BadLine              // request or status line (RFC 9112 sections 3 and 4)
-	BadVersion           // not HTTP/1.0 or HTTP/1.1
-	BadTarget            // request target (RFC 9112 section 3.2)
-	BadName              // field name (RFC 9110 section 5.1), or space before the colon
-	BadValue             // field value (RFC 9110 section 5.5): CR, LF, NUL, controls
-	BadFold              // obs-fold (RFC 9112 section 5.2)
-	BareLF               // a line that ends in LF alone, or holds a bare CR
-	BadHost              // Host missing, twice, or other than the authority (RFC 9112 section 3.2)
-	BadLength            // Content-Length (RFC 9112 section 6.3)
-	BadCoding            // Transfer-Encoding other than chunked (RFC 9112 section 6.1)
-	LengthAndCoding      // both Content-Length and Transfer-Encoding
-	BadConnection        // Connection, Upgrade, or connection fields in HTTP/2 and HTTP/3
-	BadPseudo            // pseudo-fields (RFC 9113 section 8.3)
-	BadExpect            // an expectation other than 100-continue
-	BadChunk             // chunk size, extension or ending (RFC 9112 section 7.1)
-	BadTrailer           // a field that must not follow a body (RFC 9110 section 6.5.1)
-	TooLarge             // more octets or fields than the limit
-	TargetTooLong        // a request line of more than the limit
-	BadStatus            // status of an answer
+	NoFault         Fault = iota
+	BadLine               // request or status line (RFC 9112 sections 3 and 4)
+	BadVersion            // not HTTP/1.0 or HTTP/1.1
+	BadTarget             // request target (RFC 9112 section 3.2)
+	BadName               // field name (RFC 9110 section 5.1), or space before the colon
+	BadValue              // field value (RFC 9110 section 5.5): CR, LF, NUL, controls
+	BadFold               // obs-fold (RFC 9112 section 5.2)
+	BareLF                // a line that ends in LF alone, or holds a bare CR
+	BadHost               // Host missing, twice, or other than the authority (RFC 9112 section 3.2)
+	BadLength             // Content-Length (RFC 9112 section 6.3)
+	BadCoding             // Transfer-Encoding other than chunked (RFC 9112 section 6.1)
+	LengthAndCoding       // both Content-Length and Transfer-Encoding
+	BadConnection         // Connection, Upgrade, or connection fields in HTTP/2 and HTTP/3
+	BadPseudo             // pseudo-fields (RFC 9113 section 8.3)
+	BadExpect             // an expectation other than 100-continue
+	BadChunk              // chunk size, extension or ending (RFC 9112 section 7.1)
+	BadTrailer            // a field that must not follow a body (RFC 9110 section 6.5.1)
+	TooLarge              // more octets or fields than the limit
+	TargetTooLong         // a request line of more than the limit
+	BadStatus             // status of an answer
 	FaultCount
 )
 
