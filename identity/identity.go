@@ -118,12 +118,14 @@ func (id *Identity) CookieSecret(day int64) [16]byte {
 }
 
 // SYNCookieKey gives the key of the SYN cookies that the nodes of a region make
-// and take in an epoch, counted from 1970 in units of the caller's: the same on
-// all of them, so that a gateway knows what a balancer has answered.
-func (id *Identity) SYNCookieKey(region string, epoch int64) [16]byte {
+// and take in an epoch, counted from 1970 in units of the caller's, in a
+// generation of the Spec's: the same on all of them, so that a gateway knows what
+// a balancer has answered.
+func (id *Identity) SYNCookieKey(region string, generation int, epoch int64) [16]byte {
 	mac := hmac.New(sha256.New, id.syn)
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(epoch))
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(epoch))
+	binary.BigEndian.PutUint64(b[8:], uint64(generation))
 	mac.Write(b[:])
 	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))

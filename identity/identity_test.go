@@ -212,22 +212,23 @@ func TestFlowKeyIsOneForARegion(t *testing.T) {
 	}
 }
 
-// Nodes of one region agree on the SYN cookies of an epoch; another epoch's,
-// region's or fleet's differ.
-func TestSYNCookieKeyIsOneForARegionAndAnEpoch(t *testing.T) {
-	of := func(k Key, region string, epoch int64) [16]byte {
+// Nodes of one region agree on the SYN cookies of a generation and an epoch;
+// those of another of either, or of another region or fleet, differ.
+func TestSYNCookieKeyIsOneForARegionAndAMoment(t *testing.T) {
+	of := func(k Key, region string, generation int, epoch int64) [16]byte {
 		id, err := New(k)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return id.SYNCookieKey(region, epoch)
+		return id.SYNCookieKey(region, generation, epoch)
 	}
-	now := of(Key{1}, "fra", 7)
-	if of(Key{1}, "fra", 7) != now {
+	now := of(Key{1}, "fra", 3, 7)
+	if of(Key{1}, "fra", 3, 7) != now {
 		t.Error("two nodes with one key differ")
 	}
-	if of(Key{1}, "fra", 8) == now || of(Key{1}, "nrt", 7) == now || of(Key{2}, "fra", 7) == now {
-		t.Error("two epochs, regions or fleets share a key")
+	if of(Key{1}, "fra", 3, 8) == now || of(Key{1}, "fra", 4, 7) == now || of(Key{1}, "fra", 7, 3) == now ||
+		of(Key{1}, "nrt", 3, 7) == now || of(Key{2}, "fra", 3, 7) == now {
+		t.Error("two epochs, generations, regions or fleets share a key")
 	}
 }
 

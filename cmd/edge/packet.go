@@ -125,10 +125,12 @@ func (f *packetFlags) offline() (*xdp.Offline, error) {
 	if len(f.geo) > 0 {
 		cfg.Geo = func() (geo.Source, error) { return mmdb.Open(f.geo...) }
 	}
-	cfg.CookieKey = func(int64) xdp.Key { return xdp.Key{} }
+	cfg.CookieKey = func(int, int64) xdp.Key { return xdp.Key{} }
 	if id != nil {
 		cfg.Key, cfg.QUIC = xdp.Key(id.FlowKey(n.Region)), []quiclb.Config{quiclb.ForFleet(id.QUICKey())}
-		cfg.CookieKey = func(epoch int64) xdp.Key { return xdp.Key(id.SYNCookieKey(n.Region, epoch)) }
+		cfg.CookieKey = func(generation int, epoch int64) xdp.Key {
+			return xdp.Key(id.SYNCookieKey(n.Region, generation, epoch))
+		}
 	}
 	return xdp.NewOffline(cfg)
 }

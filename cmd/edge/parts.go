@@ -127,8 +127,10 @@ func (f *flags) layer4(b *daemon.Base, roles xdp.Roles) (*xdp.Layer4, []daemon.P
 	}
 	x, err := xdp.New(xdp.Config{Node: b.Node, Roles: roles, Device: f.Device, Geo: source,
 		Mode: xdp.Mode(f.Mode), Pins: pinsOf(f.Pins, b.Node), Flows: f.Flows, Key: xdp.Key(b.Identity.FlowKey(b.Region)),
-		QUIC:      []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())},
-		CookieKey: func(epoch int64) xdp.Key { return xdp.Key(b.Identity.SYNCookieKey(b.Region, epoch)) }, Health: b.Health, Log: b.Log})
+		QUIC: []quiclb.Config{quiclb.ForFleet(b.Identity.QUICKey())},
+		CookieKey: func(generation int, epoch int64) xdp.Key {
+			return xdp.Key(b.Identity.SYNCookieKey(b.Region, generation, epoch))
+		}, Health: b.Health, Log: b.Log})
 	if err != nil {
 		return nil, nil, err
 	}

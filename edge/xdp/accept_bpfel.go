@@ -58,7 +58,7 @@ type acceptBudget struct {
 
 type acceptCookieKeys struct {
 	_   structs.HostLayout
-	Key [2]struct {
+	Key [6]struct {
 		_    structs.HostLayout
 		Word [2]uint64
 	}

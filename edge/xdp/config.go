@@ -50,9 +50,11 @@ type Config struct {
 	// newest and, for as long as connections of theirs last, earlier ones under
 	// other rotation numbers. None: QUIC goes by its addresses and ports.
 	QUIC []quiclb.Config
-	// CookieKey gives the key of SYN cookies of an epoch of length CookieEpoch,
-	// counted from 1970; one for the region. nil: balancers make no cookies.
-	CookieKey func(epoch int64) Key
+	// CookieKey gives the key of SYN cookies of a generation of the Spec's
+	// (defence.syn_cookies.key_generation, one less and one more) and an epoch of
+	// length CookieEpoch, counted from 1970; one for the region. nil: balancers make
+	// no cookies.
+	CookieKey func(generation int, epoch int64) Key
 
 	// NoSecondChance has a gateway keep what is not its own, for the kernel to
 	// reset: to compare, or where all gateways share their connections.

@@ -55,7 +55,7 @@ func (k Key) siphash13(m []byte) uint64 {
 // bake is that of bpf/cookie.h: the cookie and its timestamp.
 func bake(k edgeCookieKeys, client, vip netip.AddrPort, isn uint32, low byte) (cookie, stamp uint32) {
 	h := keyOf(k, k.Current).cookieHash(client, vip, isn, low)
-	return k.Current<<31 | uint32(h&0x7fffff)<<8 | uint32(low), uint32(h >> 32)
+	return k.Current<<29 | uint32(h&0x1fffff)<<8 | uint32(low), uint32(h >> 32)
 }
 
 func keyOf(k edgeCookieKeys, id uint32) (out Key) {
@@ -81,9 +81,9 @@ func TestSipHash(t *testing.T) {
 // clocks differ by up to cookieSkew and each renews its keys at seconds of its
 // own.
 func TestCookiesAreGoodOnNodesWithOtherClocks(t *testing.T) {
-	key := func(epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 1} }
+	key := func(_ int, epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 1} }
 	at := func(d time.Duration) edgeCookieKeys {
-		return cookieKeysAt(time.Unix(1_700_000_000, 0).Add(d), 1000*time.Hour, key)
+		return cookieKeysAt(time.Unix(1_700_000_000, 0).Add(d), 1000*time.Hour, 0, key)
 	}
 	for made := time.Duration(0); made < 3*CookieEpoch; made += time.Second {
 		maker := at(made)
@@ -148,7 +148,7 @@ func cookieSpec(mode string, threshold int) string {
 func newCookieMachine(t testing.TB, spec, node string, roles Roles) (*machine, edgeCookieKeys) {
 	t.Helper()
 	m := newMachine(t, spec, node, roles)
-	k := cookieKeysAt(time.Now(), monotonic(), func(epoch int64) Key { return Key{byte(epoch), 5} })
+	k := cookieKeysAt(time.Now(), monotonic(), 0, func(generation int, epoch int64) Key { return Key{byte(epoch), 5, byte(generation)} })
 	k.Until += uint64(time.Hour) // benchmarks may take long
 	if err := m.Cookies.Put(uint32(0), &k); err != nil {
 		t.Fatal(err)
@@ -303,7 +303,12 @@ func TestWhatPassesUnderAttack(t *testing.T) {
 	passes("another acknowledgement", with(func(p *sealed) { p.ack++ }), stranger)
 	passes("another sequence number", with(func(p *sealed) { p.seq++ }), stranger)
 	passes("other low bits", with(func(p *sealed) { p.ack ^= 1 << 7 }), stranger)
-	passes("another key", with(func(p *sealed) { p.ack ^= 1 << 31 }), stranger)
+	passes("another epoch's key", with(func(p *sealed) { p.ack ^= 1 << 29 }), stranger)
+	for id := range uint32(8) {
+		if of := s.seq&(1<<29-1) | id<<29; of != s.seq {
+			passes(fmt.Sprintf("key %d", id), with(func(p *sealed) { p.ack = of + 1 }), stranger)
+		}
+	}
 	passes("another client", with(func(p *sealed) { p.src = "203.0.113.6" }), stranger)
 	passes("another port", with(func(p *sealed) { p.sport++ }), stranger)
 	passes("another timestamp", with(func(p *sealed) { p.options = stamp(s.value ^ 1) }), stranger)
@@ -358,7 +363,7 @@ func TestSYNThatIsNotWhole(t *testing.T) {
 func TestWithoutKeysTheGateStandsOpen(t *testing.T) {
 	m := newMachine(t, cookieSpec("always", 1), "lb", Roles{L4: true})
 	in := fromRouter(sealed{ipHeader: ipHeader{src: client4, dst: any4}, sport: 5000, dport: 443, flags: syn}.bytes())
-	keys := cookieKeysAt(time.Now(), monotonic()-2*CookieEpoch, func(int64) Key { return Key{1} })
+	keys := cookieKeysAt(time.Now(), monotonic()-2*CookieEpoch, 0, func(int, int64) Key { return Key{1} })
 	for _, when := range []string{"none", "not renewed"} {
 		if verdict, _, reasons := m.send(t, in); verdict != "tx" || strings.Join(reasons, " ") != "flow_safe tx_tunnel" {
 			t.Errorf("keys %s: %s %v", when, verdict, reasons)

@@ -27,20 +27,31 @@ const CookieEpoch = 64 * time.Second
 const cookieSkew = 8 * time.Second
 
 // cookieKeysAt gives the keys of a moment; mono is the monotonic clock's time of
-// it, and key gives the key of an epoch, counted from 1970. Without a process that
-// renews them they are good for as long as others are sure to take them.
-func cookieKeysAt(now time.Time, mono time.Duration, key func(epoch int64) Key) edgeCookieKeys {
+// it, and key gives the key of a generation and an epoch, counted from 1970.
+// Without a process that renews them they are good for as long as others are sure
+// to take them. Nodes get a Spec at different times, so cookies of the generations
+// next to this one are taken too.
+func cookieKeysAt(now time.Time, mono time.Duration, generation int, key func(generation int, epoch int64) Key) edgeCookieKeys {
 	epoch := now.UnixNano() / int64(CookieEpoch)
 	left := CookieEpoch - time.Duration(now.UnixNano()%int64(CookieEpoch))
 	other := epoch - 1
 	if left <= cookieSkew {
 		other = epoch + 1
 	}
-	k := edgeCookieKeys{Current: uint32(epoch & 1), Until: uint64(mono + left + cookieSkew)}
-	for _, e := range []int64{epoch, other} {
-		k.Key[e&1].Word = key(e).words()
+	k := edgeCookieKeys{Current: cookieKeyID(generation, epoch), Until: uint64(mono + left + cookieSkew)}
+	for g := generation - 1; g <= generation+1; g++ {
+		for _, e := range []int64{epoch, other} {
+			k.Key[cookieKeyID(g, e)].Word = key(g, e).words()
+		}
 	}
 	return k
+}
+
+// cookieKeyID is what cookies call a key: those of two epochs and three
+// generations that follow on each other have different ids. A generation is -1 or
+// more.
+func cookieKeyID(generation int, epoch int64) uint32 {
+	return uint32((generation+3)%3)<<1 | uint32(epoch&1)
 }
 
 // monotonic is the clock that programs go by.
@@ -104,13 +115,14 @@ type cookies struct {
 	kernel *kernel
 	nl     *netlink.Handle
 	device int
-	key    func(epoch int64) Key // nil: there are none
+	key    func(generation int, epoch int64) Key // nil: there are none
 	log    *slog.Logger
 
 	takes  bool     // this gateway takes them
 	others []string // the gateways that do not
 
 	keys    edgeCookieKeys // in the tables
+	keysOf  int            // the generation in which cookies were last asked for
 	until   time.Time      // so long cookies may come back, should the Spec ask for none any more
 	program string         // asked for last; empty: none
 	tried   time.Time      // then
@@ -132,7 +144,7 @@ func (c *cookies) late(d *desired) bool {
 // this machine cannot do is said once.
 func (c *cookies) follow(d *desired) error {
 	if d.clustered() {
-		c.until = time.Now().Add(2 * CookieEpoch)
+		c.until, c.keysOf = time.Now().Add(2*CookieEpoch), d.cookies.KeyGeneration
 	}
 	err := c.roll(d)
 	why := errors.Join(c.place(d), c.setting(d))
@@ -160,7 +172,7 @@ func (c *cookies) roll(d *desired) error {
 	if !d.clustered() && !c.late(d) || c.key == nil {
 		return nil
 	}
-	k := cookieKeysAt(time.Now(), monotonic(), c.key)
+	k := cookieKeysAt(time.Now(), monotonic(), c.keysOf, c.key)
 	// Until is by the wall clock, which may have been set, and else comes out alike.
 	if k.Key == c.keys.Key && k.Current == c.keys.Current && max(k.Until, c.keys.Until)-min(k.Until, c.keys.Until) < uint64(time.Second) {
 		return nil

@@ -22,7 +22,7 @@ func newCookies(t *testing.T) (r *region, c *cookies, in func(mode string) *desi
 	t.Cleanup(func() { k.Close() })
 	eth0, err := r.gw1.Netlink().LinkByName("eth0")
 	r.must(err)
-	c = &cookies{kernel: k, nl: r.gw1.Netlink(), device: eth0.Attrs().Index, key: func(epoch int64) Key { return Key{byte(epoch), 5} },
+	c = &cookies{kernel: k, nl: r.gw1.Netlink(), device: eth0.Attrs().Index, key: func(generation int, epoch int64) Key { return Key{byte(epoch), 5, byte(generation)} },
 		log: slog.New(slog.DiscardHandler)}
 	t.Cleanup(func() { r.must(r.gw1.Do(c.close)) })
 	return r, c, func(mode string) *desired {

@@ -84,7 +84,7 @@ func TestRuleOfARunningNode(t *testing.T) {
 		return false
 	})
 	r.must(lb.AddRule(drop))
-	eventually(t, "the rule", func() bool { return !r.reaches(vip4) })
+	eventually(t, "the rule", func() bool { return !r.reaches(vip4) && lb.counted("drop_rule") > 0 })
 	select {
 	case s := <-seen:
 		if s.Source.Addr() != netip.MustParseAddr("10.7.0.2") || s.Destination != netip.AddrPortFrom(vip4, 80) || !s.Defended {

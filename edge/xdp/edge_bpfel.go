@@ -53,7 +53,7 @@ type edgeBudget struct {
 
 type edgeCookieKeys struct {
 	_   structs.HostLayout
-	Key [2]struct {
+	Key [6]struct {
 		_    structs.HostLayout
 		Word [2]uint64
 	}

@@ -79,7 +79,7 @@ func (g golden) outcomes(t *testing.T, node string, roles Roles) string {
 	}
 	defer capture.Close()
 	o, err := NewOffline(OfflineConfig{World: worldOf(t, g.spec(t)), Node: node, Roles: roles, QUIC: []quiclb.Config{blockIDs},
-		CookieKey: func(int64) Key { return kindsKey }, Geo: func() (geo.Source, error) { return kindsAtlas, nil }})
+		CookieKey: func(int, int64) Key { return kindsKey }, Geo: func() (geo.Source, error) { return kindsAtlas, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,10 @@ var kindsAtlas = atlas{
 var (
 	kindsKey  = Key{3, 1, 4, 1, 5}
 	kindsKeys = func() (k edgeCookieKeys) {
-		k.Key[0].Word, k.Key[1].Word, k.Until = kindsKey.words(), kindsKey.words(), math.MaxUint64
+		for i := range k.Key {
+			k.Key[i].Word = kindsKey.words()
+		}
+		k.Until = math.MaxUint64
 		return k
 	}()
 )

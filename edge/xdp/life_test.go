@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,6 +272,36 @@ func TestProgramMovesToAnotherDevice(t *testing.T) {
 			}
 			if got := attachedTo(t, r.lb, off); (got != "") != taken {
 				t.Errorf("after the end a program is attached to %s in mode %q", off, got)
+			}
+		})
+	}
+}
+
+// A session at another device lets go of the neighbours at the one before, though
+// with pins that one's end lets nothing go; and at its own end keeps, with pins,
+// those that the program goes on by.
+func TestNeighboursAtTheDeviceBeforeAreLetGo(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		t.Run(fmt.Sprintf("pins=%v", kept), func(t *testing.T) {
+			r := newRegion(t, regionSpec, 1600)
+			cfg := Config{Roles: Roles{L4: true}, Mode: Native, Health: newTrackers()}
+			if kept {
+				cfg.Pins = pinned(t)
+			}
+			lb := r.run(r.lb, cfg)
+			holds := func(want ...string) func() bool {
+				return func() bool { return slices.Equal(keptAt(t, r.lb), want) }
+			}
+			eventually(t, "the router is kept", holds("10.7.1.1", "fd07:1::1"))
+			r.must(netns.Veth(netns.End{NS: r.lb, Dev: "other", Addrs: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/24")}},
+				netns.End{NS: r.router, Dev: "other"}, 1500))
+			next := worldOf(t, strings.NewReplacer("10.7.1.2", "10.8.0.2", "10.7.2.2", "10.8.0.3", "10.7.3.2", "10.8.0.4",
+				`, v6: "fd07:1::2"`, "", `, v6: "fd07:2::2"`, "", `, v6: "fd07:3::2"`, "").Replace(regionSpec))
+			r.must(r.lb.Do(func() error { return lb.Apply(next) }))
+			eventually(t, "the gateways at the other device are kept, and they alone", holds("10.8.0.3", "10.8.0.4"))
+			r.stop["lb"]()
+			if got := len(keptAt(t, r.lb)); got > 0 != kept {
+				t.Errorf("after the end %d are kept", got)
 			}
 		})
 	}

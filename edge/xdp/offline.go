@@ -35,9 +35,9 @@ type OfflineConfig struct {
 	Key   Key                        // of the flow hash; another than the region's gives other slots
 	QUIC  []quiclb.Config            // how connection ids are read; none: QUIC goes by its addresses and ports
 	Geo   func() (geo.Source, error) // for the Spec's defence; nil: there is none
-	// CookieKey gives the key of SYN cookies in an epoch, as Config's; nil: there
-	// are none, and no SYN is answered.
-	CookieKey func(epoch int64) Key
+	// CookieKey gives the key of SYN cookies in a generation and an epoch, as
+	// Config's; nil: there are none, and no SYN is answered.
+	CookieKey func(generation int, epoch int64) Key
 	Flows     int      // flows to remember; 0: as Config's
 	MTU       int      // of the way to every endpoint, octets; 0: 1500
 	Down      []string // names of gateways and addresses of endpoints that are down; all others may live
@@ -121,11 +121,11 @@ func (o *Offline) fill(cfg OfflineConfig) error {
 }
 
 // bake puts the keys of SYN cookies of now in place, for good.
-func (o *Offline) bake(key func(epoch int64) Key) error {
+func (o *Offline) bake(key func(generation int, epoch int64) Key) error {
 	if key == nil || !o.want.clustered() {
 		return nil
 	}
-	k := cookieKeysAt(time.Now(), monotonic(), key)
+	k := cookieKeysAt(time.Now(), monotonic(), o.want.cookies.KeyGeneration, key)
 	k.Until = math.MaxUint64
 	if err := o.kernel.Cookies.Put(uint32(0), &k); err != nil {
 		return fmt.Errorf("write the keys of SYN cookies: %w", err)

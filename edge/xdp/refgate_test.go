@@ -97,8 +97,11 @@ func (r *reference) bringsCookie(p *refPacket) bool {
 	}
 	isn, client := binary.BigEndian.Uint32(header[8:])-1, binary.BigEndian.Uint32(header[4:])-1
 	src, dst := p.ends()
-	h := keyOf(r.cookies, isn>>31).cookieHash(src, dst, client, byte(isn))
-	return uint32(h)&0x7fffff == isn>>8&0x7fffff && (!t.stamped || t.echo == uint32(h>>32))
+	if isn>>29 >= uint32(len(r.cookies.Key)) {
+		return false
+	}
+	h := keyOf(r.cookies, isn>>29).cookieHash(src, dst, client, byte(isn))
+	return uint32(h)&0x1fffff == isn>>8&0x1fffff && (!t.stamped || t.echo == uint32(h>>32))
 }
 
 // answer is the SYN-ACK, with those of the SYN's options that Linux has, in the

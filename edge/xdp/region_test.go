@@ -193,7 +193,7 @@ func (r *region) run(ns *netns.NS, cfg Config) *Layer4 {
 	r.t.Helper()
 	cfg.Node, cfg.Log, cfg.Key = ns.Name, r.log.With("node", ns.Name), Key{1, 2, 3}
 	cfg.Dial, cfg.QUIC = ns.Dial, r.quic
-	cfg.CookieKey = func(epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 9} }
+	cfg.CookieKey = func(generation int, epoch int64) Key { return Key{byte(epoch), byte(epoch >> 8), 9, byte(generation)} }
 	l, err := New(cfg)
 	r.must(err)
 	r.must(l.Apply(r.world))

@@ -95,6 +95,7 @@
 #define USUAL_WINDOWS 256      /* in which what is usual is learned */
 #define LEARNED_SHARE 2        /* of so many times what is usual, at most, in one window */
 #define MAX_CPUS 512           /* of which packets are counted */
+#define COOKIE_KEYS 6          /* of SYN cookies: of three generations, two epochs each */
 #define SYN_ROOM 1536          /* octets of data that a SYN may bring */
 
 #define CHECK_PORTS 1000       /* of the checks, of TCP and of UDP, for each family */

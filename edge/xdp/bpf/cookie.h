@@ -4,8 +4,8 @@
  * (Bernstein 1996, RFC 4987 section 3.6). The cookie is the SYN-ACK's initial
  * sequence number:
  *
- *   31    which of the two keys
- *   30-8  tag: of SipHash-1-3 under that key, over both addresses and ports, the
+ *   31-29 which of the keys
+ *   28-8  tag: of SipHash-1-3 under that key, over both addresses and ports, the
  *         client's initial sequence number, and the bits below
  *   7-6   the client's MSS, rounded down to one of four
  *   5     ECN (RFC 3168)
@@ -23,7 +23,8 @@
  * This file is for frames and socket buffers alike. */
 #pragma once
 
-#define COOKIE_TAG 0x7fffff
+#define COOKIE_TAG 0x1fffff
+#define COOKIE_KEY 29          /* the place of the key's number */
 #define COOKIE_ECN 0x20
 #define COOKIE_SACK 0x10
 #define COOKIE_SCALE 0x0f      /* the bits of it; all set: none */
@@ -173,7 +174,7 @@ static __always_inline __u32 take_header(struct xdp_md *ctx, const struct packet
  * which it leaves on the desk. */
 APART int brings_cookie(struct xdp_md *ctx, const struct packet *p)
 {
-	__u32 zero = 0, isn;
+	__u32 zero = 0, isn, id;
 	struct cookie_keys *k = bpf_map_lookup_elem(&cookies, &zero);
 	struct desk *d = bpf_map_lookup_elem(&desks, &zero);
 	struct tcp_header *tcp;
@@ -186,7 +187,10 @@ APART int brings_cookie(struct xdp_md *ctx, const struct packet *p)
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	isn = bpf_ntohl(tcp->ack) - 1;
-	hash = cookie_hash(isn >> 31 ? &k->key[1] : &k->key[0], p, bpf_ntohl(tcp->seq) - 1, isn);
+	id = isn >> COOKIE_KEY;
+	if (id >= COOKIE_KEYS)
+		return 0;
+	hash = cookie_hash(&k->key[id], p, bpf_ntohl(tcp->seq) - 1, isn);
 	if ((hash ^ isn >> 8) & COOKIE_TAG)
 		return 0;
 	if (!take_header(ctx, p, d))
@@ -200,6 +204,7 @@ static __always_inline void bake(struct desk *d, const struct packet *p, const s
 {
 	const __u8 ecn = TCP_ECE | TCP_CWR; /* RFC 3168 section 6.1.1 */
 	__u32 low = mss_bits(d->mss, p->ethertype == ETH_IPV4) << 6;
+	__u32 id = k->current < COOKIE_KEYS ? k->current : 0;
 	__u64 hash;
 
 	if ((p->tcp_flags & ecn) == ecn) {
@@ -212,7 +217,7 @@ static __always_inline void bake(struct desk *d, const struct packet *p, const s
 		low |= COOKIE_SCALE;
 	else
 		low |= d->scale < MAX_SCALE ? d->scale : MAX_SCALE;
-	hash = cookie_hash(k->current ? &k->key[1] : &k->key[0], p, bpf_ntohl(d->seq), low);
-	d->isn = (k->current & 1) << 31 | (hash & COOKIE_TAG) << 8 | low;
+	hash = cookie_hash(&k->key[id], p, bpf_ntohl(d->seq), low);
+	d->isn = id << COOKIE_KEY | (hash & COOKIE_TAG) << 8 | low;
 	d->stamp = hash >> 32;
 }

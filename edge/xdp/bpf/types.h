@@ -360,13 +360,14 @@ struct sampler {
 	struct sample draft;
 };
 
-/* The keys of SYN cookies. A cookie says under which of the two it was made. */
+/* The keys of SYN cookies: of three generations, and of two epochs in each. A
+ * cookie says under which of them it was made. */
 struct cookie_key {
 	__u64 word[2];
 };
 
 struct cookie_keys {
-	struct cookie_key key[2];
+	struct cookie_key key[COOKIE_KEYS];
 	__u64 until;               /* ns of the monotonic clock after which none are made; 0: there are no keys */
 	__u32 current;             /* the one that cookies are made under */
 	__u32 zero;
