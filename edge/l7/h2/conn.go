@@ -59,7 +59,8 @@ type conn struct {
 	fields     int    // frames of the block
 	listLimit  int    // octets of a decoded head
 	guard      guard
-	settings   bool // the peer's first SETTINGS have come
+	settings   bool   // the peer's first SETTINGS have come
+	progress   uint64 // as shown
 
 	kick chan struct{} // wakes the keeper to send
 	done chan struct{} // closed when the reader is through
@@ -74,7 +75,7 @@ type conn struct {
 	spare    []byte // the buffer that is not out
 	turn     uint64 // changes when out is taken to be sent
 	sending  bool
-	urgent   bool // out holds what the peer may wait for
+	urgent   bool      // out holds what the peer may wait for
 	deadline time.Time // of writes
 	sent     uint64    // writes done
 	waiting  []*stream // for the connection's window, or for room in out
@@ -90,8 +91,10 @@ type conn struct {
 	pingSent     bool
 	pingAnswered bool
 
-	activity uint64 // reads
-	heads    uint64 // blocks begun and ended: odd while one is under way
+	activity uint64    // reads
+	shown    uint64    // frames, but for those of a block that has not ended
+	mid      bool      // a frame, a block or the preface has begun and not ended
+	free     sync.Cond // of mu: sending has become false
 }
 
 // closedStream remembers a stream that ended.
@@ -101,12 +104,14 @@ type closedStream struct {
 }
 
 func newConn(nc net.Conn, mem *memory, client bool) *conn {
-	return &conn{
-		net: nc, mem: mem, client: client, decoder: newDecoder(), 
+	c := &conn{
+		net: nc, mem: mem, client: client, decoder: newDecoder(),
 		in: make([]byte, smallRead), kick: make(chan struct{}, 1), done: make(chan struct{}),
 		streams: map[uint32]*stream{}, sendWindow: defaultWindow, firstWindow: defaultWindow, peerFrame: frameSize,
 		recvWindow: connWindow,
 	}
+	c.free.L = &c.mu
+	return c
 }
 
 // read reads frames until the connection ends, and says why.
@@ -119,6 +124,9 @@ func (c *conn) read() error {
 		if ok {
 			if err := c.take(&f); err != nil {
 				return err
+			}
+			if c.open.stream == 0 {
+				c.progress++
 			}
 			continue
 		}
@@ -165,12 +173,13 @@ func (c *conn) fill() error {
 		copy(large, c.in[:c.w])
 		c.in = large
 	}
+	c.mu.Lock()
+	c.activity++
+	c.shown, c.mid = c.progress, left > 0 || c.open.stream != 0 || !c.settings
+	c.mu.Unlock()
 	n, err := c.net.Read(c.in[c.w:])
 	c.w += n
 	if n > 0 {
-		c.mu.Lock()
-		c.activity++
-		c.mu.Unlock()
 		return nil
 	}
 	if err == nil {
@@ -209,6 +218,7 @@ func (c *conn) send() {
 	c.mu.Lock()
 	c.writeOut()
 	c.sending = false
+	c.free.Broadcast()
 	if len(c.out) > 0 {
 		c.wakeKeeper()
 	}

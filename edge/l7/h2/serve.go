@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"encoding/binary"
 	"net"
 	"sync"
 
@@ -17,11 +16,9 @@ func New() *Carrier { return &Carrier{} }
 
 // served is what a server's stream has of its own.
 type served struct {
-	request     wire.Head
-	abort       l7.Abort
-	fault       wire.Fault
-	gotTrailers bool
-	expected    bool // the client waits for 100 before it sends its body
+	request wire.Head
+	abort   l7.Abort
+	fault   wire.Fault
 }
 
 // server is a client's connection.
@@ -36,6 +33,7 @@ type server struct {
 	resting int    // workers that wait
 	leaving stage  // how far the farewell has come
 	last    uint32 // largest id that is served, once leaving is final
+	stalls  int    // streams cut for a window that did not open
 }
 
 // Carry is l7.Carrier's: it serves one connection to its end.
@@ -72,8 +70,6 @@ func (c *conn) hurryNow() {
 
 // greet reads the client's preface (RFC 9113 section 3.4).
 func (s *server) greet() error {
-	s.mark() // to be complete in the time of a head
-	defer s.mark()
 	for s.w-s.r < len(preface) {
 		have := string(s.in[s.r:s.w])
 		if have != preface[:len(have)] {
@@ -105,10 +101,10 @@ func (s *server) head(f *frame) error {
 	}
 	s.newest = f.stream
 	refused := s.leaving >= goingFinal && f.stream > s.last
-	full := len(s.streams) >= s.session.Limits().Streams || s.running >= 2*s.session.Limits().Streams
+	full := len(s.streams) >= s.session.Limits().Streams
 	s.mu.Unlock()
 	if refused {
-		_, err := s.decode(f.payload, nil, nil)
+		_, err := s.decode(f.payload, nil, 0)
 		return err
 	}
 	st, _ := s.mem.streams.Get().(*stream)
@@ -117,7 +113,6 @@ func (s *server) head(f *frame) error {
 	}
 	st.request.Reset()
 	st.abort.Reset()
-	st.expected = false
 	fault, err := s.decodeRequest(f, &st.request)
 	switch {
 	case err != nil:
@@ -141,7 +136,6 @@ func (s *server) begin(st *stream, f *frame) {
 	} else {
 		st.want = st.request.Length
 	}
-	st.expected = st.request.Expect
 	s.running++
 	rest := s.resting > 0
 	if rest {
@@ -164,7 +158,7 @@ func (s *server) lateHead(f *frame, st *stream, found, brokenHere bool) error {
 	case st == nil && !brokenHere:
 		return broken(StreamClosed, "stream_closed")
 	case st == nil:
-		_, err := s.decode(f.payload, nil, nil)
+		_, err := s.decode(f.payload, nil, 0)
 		return err
 	}
 	return s.trailing(f, st)
@@ -172,22 +166,26 @@ func (s *server) lateHead(f *frame, st *stream, found, brokenHere bool) error {
 
 // trailing takes the fields after a body.
 func (c *conn) trailing(f *frame, st *stream) error {
-	trailers := new(wire.Head)
-	bad, err := c.decode(f.payload, trailers, nil)
+	trailers := &wire.Head{Version: wire.HTTP2}
+	bad, err := c.decode(f.payload, trailers, 0)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case st.received && st.ended:
+		return broken(StreamClosed, "stream_closed")
+	case st.lost && st.resetHere:
+		return c.guard.add(costUnknown) // it was under way
 	case st.lost:
-		return c.guard.add(costUnknown)
+		return c.breakStream(f.stream, StreamClosed)
 	case st.received:
 		return c.resetStream(st, StreamClosed)
 	case !f.has(flagEndStream), bad != wire.NoFault, trailers.After() != wire.NoFault, st.want > 0:
 		return c.resetStream(st, ProtocolError)
 	}
-	st.trailers, st.gotTrailers, st.received = trailers, true, true
+	st.trailers, st.received = trailers, true
 	st.cond.Broadcast()
 	return nil
 }
@@ -235,9 +233,6 @@ func (s *server) exchange(st *stream) {
 		s.guard.good(25)
 	}
 	s.running--
-	if st.fault != wire.NoFault {
-		s.refused++
-	}
 	st.close()
 	if s.leaving >= goingFinal && s.running == 0 {
 		s.wakeKeeper()
@@ -251,39 +246,3 @@ func (s *server) gone(st *stream) { st.abort.Fire() }
 // that leaves says so by closing.
 func (s *server) settled(setting)       {}
 func (s *server) goneAway(uint32, Code) {}
-
-// farewell ends a connection of which nothing more is read: it says why, cuts
-// the exchanges off, and waits until all goroutines are gone.
-func (s *server) farewell(err error) {
-	if f, ok := err.(*fault); ok {
-		s.session.Abuse(f.reason)
-		s.mu.Lock()
-		last := s.newest
-		for s.sending {
-			s.mu.Unlock()
-			s.nap()
-			s.mu.Lock()
-		}
-		s.out = appendGoAway(s.out, last, f.code)
-		s.mu.Unlock()
-	}
-	s.end(err)
-	close(s.done)
-	for {
-		s.mu.Lock()
-		rest := s.resting
-		s.resting = 0
-		s.mu.Unlock()
-		for range rest {
-			s.work <- nil
-		}
-		if rest == 0 {
-			break
-		}
-	}
-	s.workers.Wait()
-	s.net.Close()
-}
-
-// priorityOf is unused by design; see takePriority.
-var _ = binary.BigEndian

@@ -42,7 +42,6 @@ type stream struct {
 	stalled         time.Time // since when it has waited for the peer's window
 
 	served // of servers
-	asked  // of clients
 }
 
 // open readies s for use under id. mu is held.
@@ -64,10 +63,7 @@ func (s *stream) close() {
 	s.received, s.answered, s.ended, s.lost, s.resetHere = false, false, false, false, false
 	s.owed, s.lastTurn, s.lastFlags, s.code = 0, 0, 0, 0
 	s.readBy, s.writeBy, s.stalled = time.Time{}, time.Time{}, time.Time{}
-	if s.trailers != nil {
-		s.trailers.Reset()
-	}
-	s.gotTrailers = false
+	s.trailers = nil
 	c.mem.streams.Put(s)
 }
 
@@ -175,9 +171,6 @@ func (s *stream) credit(n int) {
 func (s *stream) BodyTrailers() *wire.Head {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if !s.gotTrailers {
-		return nil
-	}
 	return s.trailers
 }
 

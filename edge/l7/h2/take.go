@@ -1,8 +1,6 @@
 package h2
 
-import (
-	"encoding/binary"
-)
+import "encoding/binary"
 
 // take handles one frame. Its error ends the connection.
 func (c *conn) take(f *frame) error {
@@ -61,20 +59,12 @@ func (c *conn) takeHeaders(f *frame) error {
 	}
 	c.open, c.fields = *f, 1
 	c.block = append(c.block[:0], f.payload...)
-	c.mark()
 	return nil
 }
 
 // flagSelf marks, among the flags of a HEADERS frame that was read, a stream
 // that depends on itself; the octet's bit has no meaning on the wire.
 const flagSelf = 0x40
-
-// mark notes that a header block has begun, or has ended.
-func (c *conn) mark() {
-	c.mu.Lock()
-	c.heads++
-	c.mu.Unlock()
-}
 
 // takeContinuation collects a block that one frame does not hold. Its octets
 // and its frames are bounded, whatever it decodes to.
@@ -96,7 +86,6 @@ func (c *conn) takeContinuation(f *frame) error {
 	whole := c.open
 	whole.payload = c.block
 	c.open = frame{}
-	c.mark()
 	err := c.side.head(&whole)
 	if cap(c.block) > idleBuffer {
 		c.block = nil
@@ -124,10 +113,14 @@ func (c *conn) takeData(f *frame) error {
 	switch {
 	case s == nil || s.lost:
 		c.repay(size)
-		if found, brokenHere := c.wasClosed(f.stream); s == nil && !(found && brokenHere) {
+		brokenHere := s != nil && s.resetHere
+		if s == nil {
+			_, brokenHere = c.wasClosed(f.stream)
+		}
+		if !brokenHere {
 			return c.breakStream(f.stream, StreamClosed)
 		}
-		return c.guard.add(costEmpty)
+		return c.guard.add(costEmpty) // it was under way
 	case s.received:
 		c.repay(size)
 		return c.resetStream(s, StreamClosed)
@@ -295,6 +288,7 @@ func (c *conn) takePing(f *frame) error {
 	defer c.mu.Unlock()
 	if f.has(flagAck) {
 		c.pingSent, c.pingAnswered = false, true
+		c.wakeKeeper()
 		return c.guard.add(costUnknown)
 	}
 	c.out = appendPing(c.out, flagAck, [8]byte(f.payload))
