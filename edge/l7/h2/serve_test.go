@@ -283,7 +283,7 @@ func TestResetFiresAbort(t *testing.T) {
 }
 
 func eventually(ok func() bool) bool {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		if ok() {
 			return true
 		}
