@@ -51,7 +51,8 @@ type conn struct {
 
 	// The reader's.
 	in         []byte
-	r, w       int // unread octets of in
+	r, w       int   // unread octets of in
+	frame      frame // the one at hand
 	decoder    decoder
 	block      []byte // header block that CONTINUATION goes on with
 	open       frame  // its HEADERS; stream 0: there is none
@@ -117,12 +118,12 @@ func newConn(nc net.Conn, mem *memory, client bool) *conn {
 // read reads frames until the connection ends, and says why.
 func (c *conn) read() error {
 	for {
-		f, ok, err := c.next()
+		ok, err := c.next()
 		if err != nil {
 			return err
 		}
 		if ok {
-			if err := c.take(&f); err != nil {
+			if err := c.take(&c.frame); err != nil {
 				return err
 			}
 			if c.open.stream == 0 {
@@ -138,21 +139,21 @@ func (c *conn) read() error {
 }
 
 // next cuts one frame from what was read.
-func (c *conn) next() (f frame, ok bool, err error) {
+func (c *conn) next() (ok bool, err error) {
 	b := c.in[c.r:c.w]
 	if len(b) < headerSize {
-		return frame{}, false, nil
+		return false, nil
 	}
 	n := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
 	if n > frameSize {
-		return frame{}, false, broken(FrameSizeError, "frame_size")
+		return false, broken(FrameSizeError, "frame_size")
 	}
 	if len(b) < headerSize+n {
-		return frame{}, false, nil
+		return false, nil
 	}
-	f = frame{kind: b[3], flags: b[4], stream: binary.BigEndian.Uint32(b[5:]) & largestWindow, payload: b[headerSize : headerSize+n : headerSize+n]}
+	c.frame = frame{kind: b[3], flags: b[4], stream: binary.BigEndian.Uint32(b[5:]) & largestWindow, payload: b[headerSize : headerSize+n : headerSize+n]}
 	c.r += headerSize + n
-	return f, true, nil
+	return true, nil
 }
 
 // fill reads more. A connection without streams has a small buffer.

@@ -17,6 +17,7 @@ const entryCost = 32
 type field struct {
 	id          wire.ID
 	name, value []byte
+	resized     bool // it is none, but a change of the table's size
 }
 
 // entry is a field of the dynamic table: where its name begins in decoder.text,
@@ -52,8 +53,8 @@ func newDecoder() decoder { return decoder{limit: tableSize} }
 
 var errCompression = broken(CompressionError, "hpack")
 
-// next decodes one field of block. A table size update gives a field without
-// a name; it must stand first (RFC 7541 section 4.2), which begin says.
+// next decodes one field of block. A table size update gives a field
+// marked so; it must stand first (RFC 7541 section 4.2), which begin says.
 func (d *decoder) next(block []byte, begin bool) (f field, rest []byte, err error) {
 	b := block[0]
 	switch {
@@ -77,7 +78,7 @@ func (d *decoder) next(block []byte, begin bool) (f field, rest []byte, err erro
 		}
 		d.limit = n
 		d.evict(0)
-		return field{}, rest, nil
+		return field{resized: true}, rest, nil
 	}
 	return d.literal(block, 4)
 }
@@ -116,7 +117,7 @@ func (d *decoder) at(i int) (field, error) {
 	}
 	e := &d.entries[k]
 	value := e.at + e.name
-	return field{e.id, d.text[e.at:value:value], d.text[value : value+e.value]}, nil
+	return field{id: e.id, name: d.text[e.at:value:value], value: d.text[value : value+e.value]}, nil
 }
 
 // insert adds f to the table and gives it with slices that hold.
@@ -134,7 +135,7 @@ func (d *decoder) insert(f field) field {
 	d.entries = append(d.entries, entry{f.id, at, len(f.name), len(f.value)})
 	d.size += cost
 	value := at + len(f.name)
-	out := field{f.id, d.text[at:value:value], d.text[value:]}
+	out := field{id: f.id, name: d.text[at:value:value], value: d.text[value:]}
 	if at > 4*tableSize || d.first > tableSize/entryCost { // fields may have no octets at all
 		d.compact()
 		at = d.entries[len(d.entries)-1].at

@@ -33,8 +33,8 @@ func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Faul
 		if f, block, err = c.decoder.next(block, begin); err != nil {
 			return 0, err
 		}
-		if f.name == nil {
-			continue // the table's size
+		if f.resized {
+			continue
 		}
 		begin = false
 		if size += len(f.name) + len(f.value) + entryCost; size > c.listLimit {

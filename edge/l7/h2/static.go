@@ -35,7 +35,7 @@ func makeStatic(list ...string) []staticField {
 	out := make([]staticField, 0, len(list)/2)
 	for i := 0; i < len(list); i += 2 {
 		name := []byte(list[i])
-		out = append(out, staticField{field{wire.Lookup(name), name, []byte(list[i+1])}})
+		out = append(out, staticField{field{id: wire.Lookup(name), name: name, value: []byte(list[i+1])}})
 	}
 	return out
 }
