@@ -91,7 +91,8 @@ func appendAnswer(b []byte, h *wire.Head) []byte {
 }
 
 // appendRequest appends the block of a request's head. Host goes as :authority
-// where the head has no other.
+// where the head has no other. What the head has settled (length, trailers,
+// expectation) is told by fields made anew.
 func appendRequest(b []byte, h *wire.Head, secure bool) []byte {
 	switch {
 	case h.Is("GET"):
@@ -121,12 +122,34 @@ func appendRequest(b []byte, h *wire.Head, secure bool) []byte {
 		b = append(b, h.Protocol...)
 	}
 	for i := range h.Fields {
-		if h.Fields[i].ID != wire.Host {
+		switch h.Fields[i].ID {
+		case wire.Host, wire.ContentLength, wire.TE, wire.Expect:
+		default:
 			b = appendField(b, &h.Fields[i])
 		}
 	}
+	if h.Length > 0 || h.Length == 0 && (h.Is("POST") || h.Is("PUT") || h.Is("PATCH")) {
+		var room [20]byte
+		b = appendNamed(b, knownNames[wire.ContentLength].index, strconv.AppendInt(room[:0], h.Length, 10))
+	}
+	if h.Trailers {
+		b = appendField(b, &trailersWanted)
+	}
+	if h.Expect {
+		b = appendField(b, &continueWanted)
+	}
 	return b
 }
+
+var (
+	trailersWanted = wire.Field{ID: wire.TE, Value: []byte("trailers")}
+	continueWanted = wire.Field{ID: wire.Expect, Value: []byte("100-continue")}
+)
+
+// appendSecure and appendPlain are appendRequest for connections with TLS and
+// without.
+func appendSecure(b []byte, h *wire.Head) []byte { return appendRequest(b, h, true) }
+func appendPlain(b []byte, h *wire.Head) []byte  { return appendRequest(b, h, false) }
 
 var protocolName = []byte(":protocol")
 

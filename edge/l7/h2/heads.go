@@ -24,7 +24,7 @@ const (
 // message's own.
 func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Fault, err error) {
 	var seen pseudo
-	size, cookies, begin := 0, 0, true
+	size, begin := 0, true
 	if h == nil {
 		bad = wire.TooLarge
 	}
@@ -48,17 +48,11 @@ func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Faul
 				bad = wire.BadPseudo
 			}
 			seen |= p
-		case f.id == wire.Cookie:
-			cookies++
-			fallthrough
 		default:
 			if !addField(h, &f) {
 				bad = wire.BadName
 			}
 		}
-	}
-	if cookies > 1 && bad == wire.NoFault {
-		joinCookies(h)
 	}
 	return bad, nil
 }
@@ -108,30 +102,6 @@ func addField(h *wire.Head, f *field) bool {
 	}
 	h.Fields = append(h.Fields, wire.Field{ID: f.id, Name: name, Value: h.Keep(f.value)})
 	return true
-}
-
-// joinCookies makes one field of many, which HTTP/1.1 does not allow (RFC 9113
-// section 8.2.3).
-func joinCookies(h *wire.Head) {
-	var joined []byte
-	first, n := -1, 0
-	for _, f := range h.Fields {
-		if f.ID == wire.Cookie {
-			if first < 0 {
-				first = n
-			} else {
-				joined = append(joined, "; "...)
-			}
-			joined = append(joined, f.Value...)
-			if first != n {
-				continue
-			}
-		}
-		h.Fields[n] = f
-		n++
-	}
-	h.Fields = h.Fields[:n]
-	h.Fields[first].Value = joined
 }
 
 // decodeRequest decodes a request's head and settles it.

@@ -123,3 +123,6 @@ func (p *peer) away() *http2.GoAwayFrame {
 	p.t.Helper()
 	return p.until(func(f http2.Frame) bool { _, ok := f.(*http2.GoAwayFrame); return ok }).(*http2.GoAwayFrame)
 }
+
+func newEncoder(b *bytes.Buffer) *hpack.Encoder { return hpack.NewEncoder(b) }
+func newHPACK() *hpack.Decoder                  { return hpack.NewDecoder(4096, nil) }

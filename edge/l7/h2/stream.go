@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"meridian/edge/l7"
 	"meridian/edge/l7/wire"
 )
 
@@ -42,6 +43,7 @@ type stream struct {
 	stalled         time.Time // since when it has waited for the peer's window
 
 	served // of servers
+	asked  // of clients
 }
 
 // open readies s for use under id. mu is held.
@@ -64,6 +66,8 @@ func (s *stream) close() {
 	s.owed, s.lastTurn, s.lastFlags, s.code = 0, 0, 0, 0
 	s.readBy, s.writeBy, s.stalled = time.Time{}, time.Time{}, time.Time{}
 	s.trailers = nil
+	s.interim, s.malformed, s.link, s.bare = nil, wire.NoFault, nil, false
+	s.final.Reset()
 	c.mem.streams.Put(s)
 }
 
@@ -75,7 +79,10 @@ var (
 
 // whyLost gives the error of a lost stream. mu is held.
 func (s *stream) whyLost() error {
-	if s.c.err != nil {
+	switch {
+	case s.refused():
+		return l7.ErrRefused
+	case s.c.err != nil:
 		return errEnded
 	}
 	return errReset
@@ -176,10 +183,17 @@ func (s *stream) BodyTrailers() *wire.Head {
 
 // sendHead sends a head or trailers whose block encode appends. mu is held.
 func (s *stream) sendHead(h *wire.Head, encode func(b []byte, h *wire.Head) []byte, end bool) error {
-	c := s.c
 	if err := s.room(); err != nil {
 		return err
 	}
+	s.putHead(h, encode, end)
+	return nil
+}
+
+// putHead puts a head into out. mu is held all the time, so that the streams
+// that a client opens are sent in order.
+func (s *stream) putHead(h *wire.Head, encode func(b []byte, h *wire.Head) []byte, end bool) {
+	c := s.c
 	at := len(c.out)
 	c.out = appendHeader(c.out, 0, typeHeaders, flagEndHeaders, s.id)
 	if !c.began {
@@ -193,7 +207,6 @@ func (s *stream) sendHead(h *wire.Head, encode func(b []byte, h *wire.Head) []by
 		c.out[at+4] |= flagEndStream
 		s.ended = true
 	}
-	return nil
 }
 
 // split completes the HEADERS frame that began at at, and moves what it cannot

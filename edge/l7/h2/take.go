@@ -169,10 +169,20 @@ func (c *conn) takeReset(f *frame) error {
 	if !s.answered {
 		cost = costReset
 	}
-	s.lost, s.kept, s.code = true, true, Code(binary.BigEndian.Uint32(f.payload))
+	s.code = Code(binary.BigEndian.Uint32(f.payload))
+	if c.client && s.received {
+		s.ended = true // the answer is whole; the endpoint wants no more of the body
+		s.cond.Broadcast()
+		c.mu.Unlock()
+		return nil
+	}
+	s.lost, s.kept = true, true
 	s.cond.Broadcast()
 	c.mu.Unlock()
 	c.side.gone(s)
+	if c.client {
+		return nil // an endpoint may refuse what it will
+	}
 	return c.guard.add(cost)
 }
 
