@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,14 +109,16 @@ func (c *conn) tryPeek(fd uintptr) { c.seen = peek(int(fd)) }
 func peek(fd int) int {
 	var b [1]byte
 	for {
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		// It never waits, so that the scheduler need not know of it.
+		n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 		switch {
-		case n > 0:
-			return 1
+		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return 0
-		case err != unix.EINTR:
+		case err != 0 || n == 0:
 			return -1
+		default:
+			return 1
 		}
 	}
 }
