@@ -13,13 +13,13 @@ import (
 // requests over each; edge/l7/h2 makes it. It is safe for concurrent use.
 type Mux interface {
 	// Open sends a request's head on a connection that has room for one more, or
-	// on a new one; end says that nothing follows it. ctx bounds the wait for a
-	// connection alone. Its error is a ConnectError where there is none, or
-	// ErrRefused; else the connection broke.
-	Open(ctx context.Context, h *wire.Head, end bool) (Call, error)
-	// Retire lets connections end with their requests; none is made any more
-	// but by Open.
-	Retire()
+	// on a new one; end says that nothing follows it. ctx and by, where it is not
+	// zero, bound the wait for a connection alone. Its error is ErrRefused, or
+	// says why there is no connection.
+	Open(ctx context.Context, by time.Time, h *wire.Head, end bool) (Call, error)
+	// Retire lets connections end with their requests. It says whether none is
+	// left.
+	Retire() bool
 	// Close cuts all connections, and returns when their goroutines are gone.
 	Close()
 }
@@ -37,8 +37,10 @@ type Call interface {
 	// is malformed, and ErrRefused where the endpoint has not acted on the
 	// request.
 	Head(h *wire.Head) error
-	// Body and BodyTrailers give what follows the final head, as Front's.
+	// Body and BodyTrailers give what follows the final head, as Front's; Ready
+	// says whether Body would not wait.
 	Body(p []byte) (int, error)
+	Ready() bool
 	BodyTrailers() *wire.Head
 	// Deadlines bounds the waits of reads and writes; the zero time means none.
 	Deadlines(read, write time.Time)
@@ -51,6 +53,8 @@ type Call interface {
 // ErrRefused says that an endpoint has not acted on a request, which so may be
 // sent again whatever its method (RFC 9113 section 8.7).
 var ErrRefused = errors.New("the endpoint has not acted on the request")
+
+var errNoMux = errors.New("this program speaks no HTTP/2 to endpoints")
 
 // MuxMaker makes the Mux of one endpoint. dial opens a connection, past its TLS
 // handshake where secure.

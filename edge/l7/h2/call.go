@@ -33,6 +33,14 @@ func (k *call) End(trailers *wire.Head) error { return k.stream().End(trailers) 
 // Body implements l7.Call.
 func (k *call) Body(p []byte) (int, error) { return k.stream().Body(p) }
 
+// Ready implements l7.Call.
+func (k *call) Ready() bool {
+	s := k.stream()
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.queue.size > 0 || s.received || s.lost
+}
+
 // BodyTrailers implements l7.Call.
 func (k *call) BodyTrailers() *wire.Head { return k.stream().BodyTrailers() }
 

@@ -34,6 +34,14 @@ func (s *stream) Answer(h *wire.Head, end bool) error {
 	return nil
 }
 
+// Arrived says whether the whole body has arrived, ahead of being read, and its
+// length. It does not where trailers follow.
+func (s *stream) Arrived() (n int, whole bool) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.queue.size, s.received && s.trailers == nil && !s.lost
+}
+
 // Break is Front's.
 func (s *stream) Break() {
 	s.c.mu.Lock()

@@ -54,9 +54,9 @@ type link struct {
 }
 
 // Open implements l7.Mux.
-func (u *Upstream) Open(ctx context.Context, h *wire.Head, end bool) (l7.Call, error) {
+func (u *Upstream) Open(ctx context.Context, by time.Time, h *wire.Head, end bool) (l7.Call, error) {
 	for range 3 {
-		l, err := u.take(ctx)
+		l, err := u.take(ctx, by)
 		if err != nil {
 			return nil, err
 		}
@@ -73,15 +73,20 @@ func (u *Upstream) Open(ctx context.Context, h *wire.Head, end bool) (l7.Call, e
 }
 
 // take reserves a stream on a connection.
-func (u *Upstream) take(ctx context.Context) (*link, error) {
+func (u *Upstream) take(ctx context.Context, by time.Time) (*link, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if l := u.free(); l != nil {
+		return l, nil
+	}
+	if !by.IsZero() {
+		c, cancel := context.WithDeadline(ctx, by)
+		defer cancel()
+		ctx = c
+	}
 	for {
-		for _, l := range u.links {
-			if l.inUse < int(l.limit.Load()) && !l.going.Load() {
-				l.inUse++
-				return l, nil
-			}
+		if l := u.free(); l != nil {
+			return l, nil
 		}
 		switch {
 		case u.closed:
@@ -108,6 +113,18 @@ func (u *Upstream) take(ctx context.Context) (*link, error) {
 			return nil, err
 		}
 	}
+}
+
+// free gives a connection with room for one more stream, nil where there is
+// none. mu is held.
+func (u *Upstream) free() *link {
+	for _, l := range u.links {
+		if l.inUse < int(l.limit.Load()) && !l.going.Load() {
+			l.inUse++
+			return l
+		}
+	}
+	return nil
 }
 
 // connect makes a connection. mu is held, but not while it dials.
@@ -156,7 +173,7 @@ func (u *Upstream) put(l *link) {
 }
 
 // Retire implements l7.Mux.
-func (u *Upstream) Retire() {
+func (u *Upstream) Retire() bool {
 	u.mu.Lock()
 	u.retired = true
 	var idle []*link
@@ -165,10 +182,12 @@ func (u *Upstream) Retire() {
 			idle = append(idle, l)
 		}
 	}
+	gone := len(u.links) == 0
 	u.mu.Unlock()
 	for _, l := range idle {
 		l.retire()
 	}
+	return gone
 }
 
 // Close implements l7.Mux.

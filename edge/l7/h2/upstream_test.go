@@ -42,7 +42,7 @@ func request(method, target string, fields ...string) *wire.Head {
 
 // fetch makes a whole call.
 func fetch(u l7.Mux, h *wire.Head, body string) (status int, got string, err error) {
-	c, err := u.Open(context.Background(), h, body == "")
+	c, err := u.Open(context.Background(), time.Time{}, h, body == "")
 	if err != nil {
 		return 0, "", err
 	}
@@ -144,7 +144,7 @@ func TestInterimAnswersAndTrailersOfEndpoints(t *testing.T) {
 	}, 10)
 	u := to(t, at, nil)
 	h := request("POST", "/", "trailer", "of-request")
-	c, err := u.Open(context.Background(), h, false)
+	c, err := u.Open(context.Background(), time.Time{}, h, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestBadAnswersOfEndpoints(t *testing.T) {
 func TestStopEndsACall(t *testing.T) {
 	reset := make(chan http2.ErrCode, 1)
 	at := fake(t, func(p *peer) { reset <- p.reset(p.asked()) })
-	c, err := to(t, at, nil).Open(context.Background(), request("GET", "/"), true)
+	c, err := to(t, at, nil).Open(context.Background(), time.Time{}, request("GET", "/"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +339,7 @@ func TestFailedDials(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			if _, err := u.Open(context.Background(), request("GET", "/"), true); err != fail {
+			if _, err := u.Open(context.Background(), time.Time{}, request("GET", "/"), true); err != fail {
 				t.Error(err)
 			}
 		})
