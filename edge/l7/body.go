@@ -63,6 +63,28 @@ func (x *exchange) takeBody() bool {
 		}
 	default:
 		b.kept = nil
+		return x.takeArrived()
+	}
+	return true
+}
+
+// takeArrived keeps a body that has arrived as a whole before it was asked for.
+// It can then be sent at once, and again, and its length is told.
+func (x *exchange) takeArrived() bool {
+	f, ok := x.f.(arrived)
+	if !ok {
+		return true
+	}
+	n, whole := f.Arrived()
+	if !whole || n > replayed {
+		return true
+	}
+	b := &x.body
+	b.kept, b.whole = make([]byte, n), true
+	x.h.Length = int64(n)
+	if err := x.readAll(b.kept); err != nil {
+		x.bodyFailed(err)
+		return false
 	}
 	return true
 }

@@ -59,7 +59,8 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
-	HTTP2 Carrier // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	HTTP2 Carrier  // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	Mux   MuxMaker // of HTTP/2 to endpoints; nil: pools with that protocol are refused
 
 	slow bool // no short cuts: for tests, which compare both ways
 }
@@ -91,6 +92,7 @@ type Gateway struct {
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
+	parting   []*upstream // used no more, but by requests under way
 	stopped   bool
 }
 
@@ -159,9 +161,10 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
-			u.close()
+			g.parting = append(g.parting, u)
 		}
 	}
+	g.parting = slices.DeleteFunc(g.parting, (*upstream).close)
 	g.metrics.retire(old, gen)
 	return nil
 }
@@ -291,7 +294,11 @@ func (g *Gateway) close() {
 		s.close()
 	}
 	for _, u := range g.upstreams {
+		g.parting = append(g.parting, u)
+	}
+	for _, u := range g.parting {
 		u.close()
+		u.muxes.close()
 	}
 }
 
