@@ -30,13 +30,15 @@ var testKey = [16]byte{1, 2, 3}
 // rig is a carrier on a socket of loopback, with sessions whose exchanges are
 // the test's.
 type rig struct {
-	t      testing.TB
-	server l7.PacketServer
-	at     *net.UDPAddr
-	ca     *testkit.Authority
-	limits l7.Limits
-	serve  func(l7.Front, *wire.Head, *l7.Abort)
-	leave  chan struct{}
+	t        testing.TB
+	server   l7.PacketServer
+	at       *net.UDPAddr
+	ca       *testkit.Authority
+	limits   l7.Limits
+	serve    func(l7.Front, *wire.Head, *l7.Abort)
+	leave    chan struct{}
+	leaving  func() <-chan struct{} // in place of leave
+	unwanted bool
 
 	mu      sync.Mutex
 	clients []netip.AddrPort
@@ -45,8 +47,15 @@ type rig struct {
 }
 
 func (r *rig) Serve(f l7.Front, h *wire.Head, a *l7.Abort) { r.serve(f, h, a) }
-func (r *rig) Leaving() <-chan struct{}                    { return r.leave }
-func (r *rig) Limits() l7.Limits                           { return r.limits }
+
+func (r *rig) Leaving() <-chan struct{} {
+	if r.leaving != nil {
+		return r.leaving()
+	}
+	return r.leave
+}
+
+func (r *rig) Limits() l7.Limits { return r.limits }
 
 func (r *rig) Refuse(f l7.Front, h *wire.Head, fault wire.Fault) {
 	r.mu.Lock()
@@ -123,6 +132,9 @@ func start(t testing.TB, change func(*rig)) *rig {
 	r.server, err = newCarrier(t).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) l7.Session {
 		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" {
 			t.Errorf("a connection at %s, for %q", vip, state.ServerName)
+		}
+		if r.unwanted {
+			return nil
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -209,6 +209,9 @@ func (x *exchange) readHead(limit int) (wire.Fault, error) {
 			if err != nil || fault != wire.NoFault {
 				return fault, err
 			}
+			if err := x.bodiless(); err != nil {
+				return 0, err
+			}
 			return x.settle(), nil
 		case knownFrame(kind):
 			return 0, errUnexpected
@@ -217,6 +220,19 @@ func (x *exchange) readHead(limit int) (wire.Fault, error) {
 			return 0, err
 		}
 	}
+}
+
+// bodiless waits for what comes after the head of a request that will have no
+// body, most likely: some clients end their direction in a packet of its own.
+// Who knows that there is no body may try again.
+func (x *exchange) bodiless() error {
+	if x.eof || x.from < x.to || !x.head.Is("GET") && !x.head.Is("HEAD") {
+		return nil
+	}
+	if err := x.more(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // section reads the payload of a HEADERS frame. What is larger than the limit
