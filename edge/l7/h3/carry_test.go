@@ -101,12 +101,8 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 		})
 	}
 	all.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.clients) != 1 {
-		t.Errorf("%d connections", len(r.clients))
+	if n := r.connections(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
-	if len(r.abuses) > 0 {
-		t.Errorf("abuse: %v", r.abuses)
-	}
+	r.faultless()
 }

@@ -56,11 +56,10 @@ func TestLeavingLosesNoRequest(t *testing.T) {
 		mu.Unlock()
 	}
 	all.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.clients) < 2 {
-		t.Errorf("no connection left: %d in all", len(r.clients))
+	if n := r.connections(); n < 2 {
+		t.Errorf("no connection left: %d in all", n)
 	}
+	r.faultless()
 }
 
 // RFC 9114 section 5.2: a client hears that it shall leave, then which of its

@@ -34,6 +34,7 @@ type rig struct {
 	server   l7.PacketServer
 	at       *net.UDPAddr
 	ca       *testkit.Authority
+	cert     tls.Certificate
 	limits   l7.Limits
 	serve    func(l7.Front, *wire.Head, *l7.Abort)
 	leave    chan struct{}
@@ -82,6 +83,23 @@ func (r *rig) abused() []string {
 	return out
 }
 
+// connections says how many there have been.
+func (r *rig) connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.clients)
+}
+
+// faultless expects that nothing was refused.
+func (r *rig) faultless() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.abuses) > 0 || len(r.refused) > 0 {
+		r.t.Errorf("abuse %v, refused %v", r.abuses, r.refused)
+	}
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -91,12 +109,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// world has a node with that server id; 0: without.
 func world(t testing.TB, id uint32) *fleet.World {
 	t.Helper()
+	own := ""
+	if id > 0 {
+		own = fmt.Sprintf(", quic_server_id: %d", id)
+	}
 	spec := fmt.Sprintf(`
 regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
-nodes: [{name: edge-1, region: fra, addresses: {v4: 10.0.0.1}, roles: [l7], quic_server_id: %d}]
-`, id)
+nodes: [{name: edge-1, region: fra, addresses: {v4: 10.0.0.1}, roles: [l7]%s}]
+`, own)
 	s, err := fleet.Compile([]byte(spec), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -128,9 +151,10 @@ func start(t testing.TB, change func(*rig)) *rig {
 		t.Fatal(err)
 	}
 	r.at = socket.LocalAddr().(*net.UDPAddr)
-	config := &tls.Config{Certificates: []tls.Certificate{certificateOf(t, r.ca)}}
+	r.cert = certificateOf(t, r.ca)
+	config := &tls.Config{Certificates: []tls.Certificate{r.cert}}
 	r.server, err = newCarrier(t).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) l7.Session {
-		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" {
+		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" && state.ServerName != "localhost" {
 			t.Errorf("a connection at %s, for %q", vip, state.ServerName)
 		}
 		if r.unwanted {
