@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ type rig struct {
 	leaving  func() <-chan struct{} // in place of leave
 	unwanted bool
 
+	gone    atomic.Int64 // connections that ended
 	mu      sync.Mutex
 	clients []netip.AddrPort
 	abuses  []string
@@ -153,17 +155,17 @@ func start(t testing.TB, change func(*rig)) *rig {
 	r.at = socket.LocalAddr().(*net.UDPAddr)
 	r.cert = certificateOf(t, r.ca)
 	config := &tls.Config{Certificates: []tls.Certificate{r.cert}}
-	r.server, err = newCarrier(t).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) l7.Session {
+	r.server, err = newCarrier(t).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) (l7.Session, func()) {
 		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" && state.ServerName != "localhost" {
 			t.Errorf("a connection at %s, for %q", vip, state.ServerName)
 		}
 		if r.unwanted {
-			return nil
+			return nil, nil
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.clients = append(r.clients, client)
-		return r
+		return r, func() { r.gone.Add(1) }
 	})
 	if err != nil {
 		t.Fatal(err)

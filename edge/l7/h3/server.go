@@ -80,11 +80,12 @@ func (s *server) stopped() bool {
 // carry serves one connection.
 func (s *server) carry(q *quic.Conn) {
 	state := q.ConnectionState().TLS
-	session := s.admit(addrPort(q.RemoteAddr()), s.vip, &state)
+	session, gone := s.admit(addrPort(q.RemoteAddr()), s.vip, &state)
 	if session == nil {
 		_ = q.CloseWithError(excessiveLoad.conn(), "")
 		return
 	}
+	defer gone()
 	c := newConn(s, q, session)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

@@ -278,28 +278,6 @@ func pseudo(h *wire.Head, name, value []byte) wire.Fault {
 	return wire.NoFault
 }
 
-// joinCookies makes one field of the pieces in which cookies may come (RFC 9114
-// section 4.2.1).
-func joinCookies(h *wire.Head) {
-	if h.Count(wire.Cookie) < 2 {
-		return
-	}
-	var all []byte
-	n := 0
-	for _, f := range h.Fields {
-		if f.ID != wire.Cookie {
-			h.Fields[n] = f
-			n++
-			continue
-		}
-		if all != nil {
-			all = append(all, "; "...)
-		}
-		all = append(all, f.Value...)
-	}
-	h.Fields = append(h.Fields[:n], wire.Field{ID: wire.Cookie, Name: []byte("cookie"), Value: all})
-}
-
 // noPseudo is for trailers.
 func noPseudo(*wire.Head, []byte, []byte) wire.Fault { return wire.BadPseudo }
 
@@ -310,7 +288,6 @@ func (x *exchange) settle() wire.Fault {
 	if fault := h.Request(); fault != wire.NoFault {
 		return fault
 	}
-	joinCookies(h)
 	if x.ended() {
 		if h.Length > 0 {
 			return wire.BadLength // RFC 9114 section 4.1.2
