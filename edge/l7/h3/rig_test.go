@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -309,4 +311,10 @@ func get(t testing.TB, c *http.Client, url string) (int, string) {
 		t.Fatal(err)
 	}
 	return a.StatusCode, string(b)
+}
+
+// acceptOf is what a server says to a WebSocket's key (RFC 6455 section 4.2.2).
+func acceptOf(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
