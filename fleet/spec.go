@@ -112,7 +112,7 @@ type Service struct {
 	Protocol      Protocol      `json:"protocol" doc:"http and https pass the gateways; tcp and udp go from layer 4 straight to endpoints, unless forwarding is proxy."`
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
 	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
-	HTTP3         bool          `json:"http3,omitempty" doc:"Layer 4 forwards UDP at an https service's ports to the gateways too, and QUIC by connection id: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
+	HTTP3         bool          `json:"http3,omitempty" doc:"Clients get an https service by HTTP/3 too: gateways serve it at the same ports of UDP and tell clients so (Alt-Svc), and layer 4 forwards it by QUIC's connection ids: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
 	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`

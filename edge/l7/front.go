@@ -137,8 +137,9 @@ type PacketCarrier interface {
 	Listen(socket net.PacketConn, config *tls.Config, admit Admit) (PacketServer, error)
 }
 
-// Admit gives a new connection its session; nil: it is not wanted.
-type Admit func(client, vip netip.AddrPort, state *tls.ConnectionState) Session
+// Admit gives a new connection its session; nil: it is not wanted. gone is to be
+// called when the connection has ended and no exchange of it is left.
+type Admit func(client, vip netip.AddrPort, state *tls.ConnectionState) (s Session, gone func())
 
 // PacketServer serves one UDP socket.
 type PacketServer interface {

@@ -40,6 +40,9 @@ type Config struct {
 	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
 	// although the address may not be there yet.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// ListenPacket opens a UDP socket for HTTP/3; default: as Listen, and shared
+	// with other processes of this node (SO_REUSEPORT).
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// MaxSegment clamps the TCP segments that clients send, so that a full one
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
@@ -59,8 +62,9 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
-	HTTP2 Carrier  // of HTTP/2 over TLS; nil: clients get HTTP/1.1
-	Mux   MuxMaker // of HTTP/2 to endpoints; nil: pools with that protocol are refused
+	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
+	HTTP3 PacketCarrier // for services that have it; nil: no client gets it
 
 	slow bool // no short cuts: for tests, which compare both ways
 }
@@ -88,6 +92,7 @@ type Gateway struct {
 
 	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners map[netip.AddrPort]*listener
+	packets   map[netip.AddrPort]*packets
 	outlived  map[*server]bool // replaced, with connections left
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
@@ -109,6 +114,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Listen == nil {
 		cfg.Listen = cfg.MaxSegment.listen
 	}
+	if cfg.ListenPacket == nil {
+		cfg.ListenPacket = listenPacket
+	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10
 	}
@@ -124,6 +132,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg:       cfg,
 		listeners: map[netip.AddrPort]*listener{},
+		packets:   map[netip.AddrPort]*packets{},
 		outlived:  map[*server]bool{},
 		checks:    map[fleet.Target]*check{},
 		vitals:    map[fleet.Target]*vital{},
@@ -225,15 +234,19 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
+	udp := slices.Collect(maps.Values(g.packets))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old))
+	errs := make([]error, len(list)+len(old)+len(udp))
 	var wg sync.WaitGroup
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
 	for i, s := range old {
 		wg.Go(func() { errs[len(list)+i] = s.shutdown(ctx) })
+	}
+	for i, p := range udp {
+		wg.Go(func() { errs[len(list)+len(old)+i] = p.server.Shutdown(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(append(errs, g.leave(ctx))...)
@@ -264,6 +277,9 @@ func (g *Gateway) leaveAll() {
 	for s := range g.outlived {
 		s.leave()
 	}
+	for _, p := range g.packets {
+		p.leave()
+	}
 }
 
 // sweep closes connections to endpoints that were idle for too long, from time
@@ -285,6 +301,9 @@ func (g *Gateway) close() {
 	defer g.mu.Unlock()
 	for _, l := range g.listeners {
 		l.close()
+	}
+	for _, p := range g.packets {
+		p.close()
 	}
 	for _, c := range g.checks {
 		c.stop()

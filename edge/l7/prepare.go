@@ -160,7 +160,7 @@ func (x *exchange) present() {
 	for i := range a.Fields {
 		f := &a.Fields[i]
 		switch {
-		case f.ID == wire.XRequestID:
+		case f.ID == wire.XRequestID, f.ID == wire.AltSvc && x.offersHTTP3():
 			continue
 		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
 			continue // RFC 9110 section 8.6
@@ -180,4 +180,13 @@ func (x *exchange) present() {
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
+	if x.offersHTTP3() {
+		a.AddBytes(wire.AltSvc, x.sess.s.altSvc)
+	}
+}
+
+// offersHTTP3 says whether the client may come by HTTP/3 the next time: what an
+// endpoint says of that is not about the gateway.
+func (x *exchange) offersHTTP3() bool {
+	return x.sess.s.altSvc != nil && x.service != nil && x.service.spec.HTTP3
 }

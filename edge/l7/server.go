@@ -19,6 +19,7 @@ type server struct {
 	leaving chan struct{} // closed: answers ask clients to go
 	once    sync.Once
 	left    atomic.Bool
+	altSvc  []byte // what clients are told of HTTP/3; nil: nothing
 
 	mu     sync.Mutex // guards below
 	closed bool       // it takes no more connections
@@ -30,6 +31,9 @@ func (g *Gateway) newServer(port uint16, p profile) *server {
 	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
 	if p.secure() {
 		s.config = g.tlsConfig(port)
+		if g.cfg.HTTP3 != nil {
+			s.altSvc = altSvc(port)
+		}
 	}
 	return s
 }
