@@ -21,6 +21,8 @@ type Identity struct {
 	flow     []byte
 	cookie   []byte
 	quic     [16]byte
+	reset    []byte
+	token    [32]byte
 	syn      []byte
 	affinity []byte
 	fleet    string
@@ -45,6 +47,8 @@ func New(k Key) (*Identity, error) {
 		flow:     k.derive("flow", 32),
 		cookie:   k.derive("cookie", 32),
 		quic:     [16]byte(k.derive("quic", 16)),
+		reset:    k.derive("quic-reset", 32),
+		token:    [32]byte(k.derive("quic-token", 32)),
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
@@ -79,6 +83,20 @@ func (id *Identity) FlowKey(region string) [16]byte {
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).
 func (id *Identity) QUICKey() [16]byte { return id.quic }
+
+// QUICResetKey gives the key of the stateless resets of a node (RFC 9000 section
+// 10.3.2): 32 octets, the same in all its processes. No two nodes have the same,
+// or packets sent astray to one would end connections with another.
+func (id *Identity) QUICResetKey(node string) [32]byte {
+	mac := hmac.New(sha256.New, id.reset)
+	mac.Write([]byte(node))
+	return [32]byte(mac.Sum(nil))
+}
+
+// QUICTokenKey gives the key of the tokens by which QUIC clients prove that
+// they are where they say (RFC 9000 section 8.1.3): 32 octets, the same on all
+// nodes.
+func (id *Identity) QUICTokenKey() [32]byte { return id.token }
 
 // AffinityKey gives the secret of the cookies by which gateways know which
 // endpoint a client is held to: 32 octets, the same on all of them.

@@ -195,6 +195,28 @@ func TestQUICKeyIsOneForAFleet(t *testing.T) {
 	}
 }
 
+// A node's stateless resets are its own, and the same after a restart; tokens
+// are the fleet's.
+func TestQUICResetKeyIsANodesOwn(t *testing.T) {
+	of := func(k Key) *Identity {
+		id, err := New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	one, again, other := of(Key{1}), of(Key{1}), of(Key{2})
+	if one.QUICResetKey("a") != again.QUICResetKey("a") || one.QUICTokenKey() != again.QUICTokenKey() {
+		t.Error("two processes of a node differ")
+	}
+	if one.QUICResetKey("a") == one.QUICResetKey("b") || one.QUICResetKey("a") == other.QUICResetKey("a") {
+		t.Error("two nodes or two fleets have one reset key")
+	}
+	if one.QUICTokenKey() == other.QUICTokenKey() || one.QUICTokenKey() == one.QUICResetKey("a") {
+		t.Error("two fleets have one token key, or it is a reset key")
+	}
+}
+
 func TestAffinityKeyIsOneForAFleet(t *testing.T) {
 	key := func(first byte) string {
 		id, err := New(Key{first, 1})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,8 @@ import (
 	"meridian/cli"
 	"meridian/daemon"
 	"meridian/edge/l7"
+	"meridian/edge/l7/h2"
+	"meridian/edge/l7/h3"
 	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
@@ -33,6 +36,7 @@ type flags struct {
 	MTU       int
 	Health    string
 	AccessLog uint64
+	HTTP3     bool
 
 	admin *admin
 }
@@ -70,7 +74,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
-		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, AffinityKey: b.Identity.AffinityKey()}
+		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey()}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -80,11 +84,25 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		ready, gateway.TakesCookies, gateway.Arrived = x.Ready, x.TakesCookies, x.Arrived
 	}
 	if l7role {
+		before := func(*fleet.World) error { return nil }
+		if f.HTTP3 {
+			c, err := http3(b)
+			if err != nil {
+				return nil, err
+			}
+			gateway.HTTP3, before = c, c.Apply
+		}
 		g, err := l7.New(gateway)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, daemon.Part{Name: "gateway", Apply: g.Apply, Run: g.Run, Register: g.Register, Ready: g.Ready})
+		apply := func(w *fleet.World) error {
+			if err := before(w); err != nil {
+				return err
+			}
+			return g.Apply(w)
+		}
+		parts = append(parts, daemon.Part{Name: "gateway", Apply: apply, Run: g.Run, Register: g.Register, Ready: g.Ready})
 		if !l4 {
 			ready = g.Ready
 		}
@@ -102,6 +120,13 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, more...)
 	}
 	return parts, nil
+}
+
+// http3 makes what serves HTTP/3. Its connection ids tell this process by its
+// number from another that takes over: both run at the same time.
+func http3(b *daemon.Base) (*h3.Carrier, error) {
+	return h3.New(h3.Config{Node: b.Node, Key: b.Identity.QUICKey(), ResetKey: b.Identity.QUICResetKey(b.Node),
+		TokenKey: b.Identity.QUICTokenKey(), Generation: uint32(os.Getpid()), Random: rand.Reader})
 }
 
 // leave takes off the program that an earlier process left, on a node that has no

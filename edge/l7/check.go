@@ -180,6 +180,6 @@ func (c *check) once(ctx context.Context) fleet.State {
 	if was := c.vital.State(); was != v.State {
 		c.g.cfg.Logger.Info("gateway: endpoint", "target", c.target.String(), "was", was.String(), "is", v.State.String(), "cause", v.Cause.String(), "detail", v.Detail)
 	}
-	c.vital.SetState(v.State, c.g.now())
+	c.vital.SetState(v.State, time.Duration(c.g.now()))
 	return v.State
 }

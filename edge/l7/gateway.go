@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -42,6 +41,9 @@ type Config struct {
 	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
 	// although the address may not be there yet.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// ListenPacket opens a UDP socket for HTTP/3; default: as Listen, and shared
+	// with other processes of this node (SO_REUSEPORT).
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// MaxSegment clamps the TCP segments that clients send, so that a full one
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
@@ -64,6 +66,12 @@ type Config struct {
 
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
+
+	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
+	HTTP3 PacketCarrier // for services that have it; nil: no client gets it
+
+	slow bool // no short cuts: for tests, which compare both ways
 }
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
@@ -79,28 +87,28 @@ type Gateway struct {
 	gen      atomic.Pointer[generation]
 	draining atomic.Bool
 	logTurn  atomic.Uint64
+	sessions atomic.Uint32 // so many there were
+	epoch    time.Time     // from which moments count
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
-	began    time.Time // balance and limits count time from here
 	rates    *limit.Table
 	suspects chan struct{} // holds one sign that pools are to be judged
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
 
-	mu         sync.Mutex // guards below, and makes Apply and Drain take turns
-	listeners  map[netip.AddrPort]*listener
-	outlived   map[*server]bool // replaced, with connections left
-	checks     map[fleet.Target]*check
-	vitals     map[fleet.Target]*vital
-	transports map[upstreamKey]*http.Transport
-	rateIDs    map[string]uint32
-	stopped    bool
+	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
+	listeners map[netip.AddrPort]*listener
+	packets   map[netip.AddrPort]*packets
+	outlived  map[*server]bool // replaced, with connections left
+	checks    map[fleet.Target]*check
+	vitals    map[fleet.Target]*vital
+	upstreams map[upstreamKey]*upstream
+	rateIDs   map[string]uint32
+	parting   []*upstream // used no more, but by requests under way
+	stopped   bool
 }
-
-// now is the time since the gateway began, as balance wants it.
-func (g *Gateway) now() time.Duration { return time.Since(g.began) }
 
 // New checks cfg and makes a Gateway. It opens nothing.
 func New(cfg Config) (*Gateway, error) {
@@ -115,6 +123,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Listen == nil {
 		cfg.Listen = cfg.MaxSegment.listen
 	}
+	if cfg.ListenPacket == nil {
+		cfg.ListenPacket = listenPacket
+	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10
 	}
@@ -128,16 +139,17 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.AccessEvery = 1
 	}
 	g := &Gateway{
-		began:      time.Now(),
-		rates:      limit.NewTable(0),
-		suspects:   make(chan struct{}, 1),
-		rateIDs:    map[string]uint32{},
-		cfg:        cfg,
-		listeners:  map[netip.AddrPort]*listener{},
-		outlived:   map[*server]bool{},
-		checks:     map[fleet.Target]*check{},
-		vitals:     map[fleet.Target]*vital{},
-		transports: map[upstreamKey]*http.Transport{},
+		cfg:       cfg,
+		listeners: map[netip.AddrPort]*listener{},
+		packets:   map[netip.AddrPort]*packets{},
+		outlived:  map[*server]bool{},
+		checks:    map[fleet.Target]*check{},
+		vitals:    map[fleet.Target]*vital{},
+		upstreams: map[upstreamKey]*upstream{},
+		epoch:     time.Now(),
+		rates:     limit.NewTable(0),
+		suspects:  make(chan struct{}, 1),
+		rateIDs:   map[string]uint32{},
 	}
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
@@ -155,7 +167,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if g.stopped {
 		return ErrStopped
 	}
-	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, transports: map[upstreamKey]*http.Transport{}}
+	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, upstreams: map[upstreamKey]*upstream{}}
 	gen, err := build.generation()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -166,15 +178,16 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	}
 	old := g.gen.Swap(gen)
 	gen.bound()
-	retired := g.transports
-	g.vitals, g.transports = build.vitals, build.transports
+	retired := g.upstreams
+	g.vitals, g.upstreams = build.vitals, build.upstreams
 	g.relisten(old, gen, opened)
 	g.recheck(gen)
-	for key, t := range retired {
-		if g.transports[key] != t {
-			t.CloseIdleConnections() // and those that become idle later
+	for key, u := range retired {
+		if g.upstreams[key] != u {
+			g.parting = append(g.parting, u)
 		}
 	}
+	g.parting = slices.DeleteFunc(g.parting, (*upstream).close)
 	g.metrics.retire(old, gen)
 	return nil
 }
@@ -200,6 +213,7 @@ func (g *Gateway) Ready() error {
 // drain timeout of the services, closes what is left and returns nil when all
 // its goroutines are gone. It is called once.
 func (g *Gateway) Run(ctx context.Context) error {
+	g.tasks.run(g.sweep)
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace
@@ -223,6 +237,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // ctx's where that ended first.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.draining.Store(true)
+	g.leaveAll()
 	grace := time.NewTimer(g.cfg.Grace)
 	defer grace.Stop()
 	select {
@@ -233,9 +248,10 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
+	udp := slices.Collect(maps.Values(g.packets))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old))
+	errs := make([]error, len(list)+len(old)+len(udp))
 	var wg sync.WaitGroup
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
@@ -243,11 +259,14 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	for i, s := range old {
 		wg.Go(func() { errs[len(list)+i] = s.shutdown(ctx) })
 	}
+	for i, p := range udp {
+		wg.Go(func() { errs[len(list)+len(old)+i] = p.server.Shutdown(ctx) })
+	}
 	wg.Wait()
 	return errors.Join(append(errs, g.leave(ctx))...)
 }
 
-// leave waits for tunnels, which http.Server does not count.
+// leave waits for tunnels, which no server counts.
 func (g *Gateway) leave(ctx context.Context) error {
 	gone := make(chan struct{})
 	go func() {
@@ -262,6 +281,34 @@ func (g *Gateway) leave(ctx context.Context) error {
 	}
 }
 
+// leaveAll asks the clients of every listener to go.
+func (g *Gateway) leaveAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.listeners {
+		l.current.Load().leave()
+	}
+	for s := range g.outlived {
+		s.leave()
+	}
+	for _, p := range g.packets {
+		p.leave()
+	}
+}
+
+// sweep closes connections to endpoints that were idle for too long, from time
+// to time.
+func (g *Gateway) sweep() {
+	for pauseFor(g.base, linkIdle/8) {
+		g.mu.Lock()
+		all := slices.Collect(maps.Values(g.upstreams))
+		g.mu.Unlock()
+		for _, u := range all {
+			u.sweep(g.now())
+		}
+	}
+}
+
 // close cuts what Drain left.
 func (g *Gateway) close() {
 	g.mu.Lock()
@@ -269,12 +316,22 @@ func (g *Gateway) close() {
 	for _, l := range g.listeners {
 		l.close()
 	}
+	for _, p := range g.packets {
+		p.close()
+	}
 	for _, c := range g.checks {
 		c.stop()
 	}
 	g.cut()
-	for _, t := range g.transports {
-		t.CloseIdleConnections()
+	for s := range g.outlived {
+		s.close()
+	}
+	for _, u := range g.upstreams {
+		g.parting = append(g.parting, u)
+	}
+	for _, u := range g.parting {
+		u.close()
+		u.muxes.close()
 	}
 }
 

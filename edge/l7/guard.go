@@ -11,6 +11,7 @@ import (
 	"meridian/edge/l7/balance"
 	"meridian/edge/l7/limit"
 	"meridian/edge/l7/outlier"
+	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
 
@@ -52,7 +53,7 @@ func (b *builder) guard(s *fleet.Service, id string, circuit *limit.Circuit, mem
 		if had != nil && had.adaptive != nil && had.bounds == out.bounds {
 			out.adaptive = had.adaptive
 		} else {
-			out.adaptive = limit.NewAdaptive(out.bounds, b.g.now()+time.Second)
+			out.adaptive = limit.NewAdaptive(out.bounds, time.Duration(b.g.now())+time.Second)
 		}
 	}
 	if out.cookie != nil {
@@ -138,7 +139,7 @@ func (g *Gateway) outcome(p *pool, v *vital, o outlier.Outcome, took, worst time
 	if o != outlier.Success {
 		took = max(took, worst)
 	}
-	v.Observe(g.now(), took)
+	v.Observe(time.Duration(g.now()), took)
 	if row := v.outlier.Record(o, took); row > 0 && row == p.rules.Row {
 		g.judgeSoon()
 	}
@@ -156,15 +157,11 @@ func outcomeOf(status int, err error) outlier.Outcome {
 }
 
 // held gives what Ask.Held wants: the endpoint that the client's cookie names.
-func (gd *guard) held(r *http.Request) int {
+func (gd *guard) held(h *wire.Head) int {
 	if gd.affinity == nil {
 		return 0
 	}
-	c, err := r.Cookie(gd.cookie.Name)
-	if err != nil {
-		return 0
-	}
-	return gd.affinity.Held([]byte(c.Value))
+	return gd.affinity.Held(h.Cookie(gd.cookie.Name))
 }
 
 // hold gives the Set-Cookie that holds a client to an endpoint.

@@ -103,8 +103,8 @@ func TestRateLimits(t *testing.T) {
 	if codes != "200 200 429 200 200 200 429 429 " || n.Load() != 5 {
 		t.Errorf("%s, %d at the endpoint", codes, n.Load())
 	}
-	if r.flagged(flagRate) != 3 {
-		t.Errorf("%v are counted", r.flagged(flagRate))
+	if !r.flagged(flagRate, 3) {
+		t.Error("they are not counted")
 	}
 	// The counts outlive a change of the Spec.
 	if err := r.apply(httpSpec(noChecks+"limits: {rates: [{name: each, key: \"header:X-User\", requests: 2, per: 1h}]}\n", counting(t, &n, 200))); err != nil {
@@ -158,7 +158,7 @@ func TestLimitsOfRequestsUnderWay(t *testing.T) {
 		if status, _ := get(t, c, "http://www.demo.test/"); status != 503 {
 			t.Errorf("%s: one more gets %d", tc.limits, status)
 		}
-		if r.flagged(flagOverload) != 1 {
+		if !r.flagged(flagOverload, 1) {
 			t.Errorf("%s: not counted", tc.limits)
 		}
 		close(release)
@@ -348,7 +348,7 @@ func TestLimitOfConnectionsOverTime(t *testing.T) {
 			t.Errorf("connection %d got %q", i, answer)
 		}
 	}
-	if r.flagged(flagRate) != 2 {
+	if !r.flagged(flagRate, 2) {
 		t.Error("they are not counted")
 	}
 }

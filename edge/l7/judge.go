@@ -37,7 +37,7 @@ func (g *Gateway) judging(ctx context.Context) {
 		case <-g.suspects:
 			soon = true
 		}
-		gen, now := g.gen.Load(), g.now()
+		gen, now := g.gen.Load(), time.Duration(g.now())
 		if gen == nil {
 			continue
 		}

@@ -70,8 +70,8 @@ type listener struct {
 
 // open binds what gen needs and the Gateway does not have yet. On an error
 // nothing stays open.
-func (g *Gateway) open(gen *generation) ([]*listener, error) {
-	var out []*listener
+func (g *Gateway) open(gen *generation) (opened, error) {
+	var out opened
 	for _, a := range g.addresses(gen.world) {
 		for _, p := range gen.table.Ports() {
 			at := netip.AddrPortFrom(a, p.Number)
@@ -84,29 +84,45 @@ func (g *Gateway) open(gen *generation) ([]*listener, error) {
 			}
 			socket, err := g.cfg.Listen(context.Background(), network, at.String())
 			if err != nil {
-				for _, l := range out {
-					l.socket.Close()
-				}
-				return nil, fmt.Errorf("listen on %s: %w", at, err)
+				out.close()
+				return opened{}, fmt.Errorf("listen on %s: %w", at, err)
 			}
-			out = append(out, &listener{g: g, at: at, socket: socket, done: make(chan struct{}), ended: make(chan struct{})})
+			out.listeners = append(out.listeners, &listener{g: g, at: at, socket: socket, done: make(chan struct{}), ended: make(chan struct{})})
 		}
 	}
+	var err error
+	if out.packets, err = g.openPackets(gen); err != nil {
+		out.close()
+		return opened{}, err
+	}
 	return out, nil
+}
+
+// opened are sockets not put to work yet.
+type opened struct {
+	listeners []*listener
+	packets   []*packets
+}
+
+func (o opened) close() {
+	for _, l := range o.listeners {
+		l.socket.Close()
+	}
 }
 
 // relisten puts new listeners to work, closes those that gen does not want,
 // and gives those whose profile changed a new server. Old servers whose
 // protocol changed drain on their own, for as long as the services before and
 // after allow.
-func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
+func (g *Gateway) relisten(old, gen *generation, opened opened) {
 	limit := gen.drain
 	if old != nil {
 		limit = max(limit, old.drain)
 	}
-	for _, l := range opened {
+	for _, l := range opened.listeners {
 		g.listeners[l.at] = l
 	}
+	g.repacket(gen, opened.packets, limit)
 	wanted := map[netip.AddrPort]profile{}
 	for _, a := range g.addresses(gen.world) {
 		for _, p := range gen.table.Ports() {
@@ -127,7 +143,6 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 		}
 		s := g.newServer(at.Port(), p)
 		l.current.Store(s)
-		g.tasks.run(s.serve)
 		switch {
 		case had == nil:
 			g.tasks.run(l.accept)
@@ -143,7 +158,7 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 // alone is out of date; new ones go to its successor.
 func (g *Gateway) outlive(s *server) {
 	g.outlived[s] = true
-	s.Close()
+	s.refuse()
 	g.tasks.run(func() {
 		select {
 		case <-s.outlived():
@@ -160,7 +175,7 @@ func (g *Gateway) outlive(s *server) {
 // its socket is closed, after the last connection accepted; for at most limit,
 // or until the Gateway itself is closed.
 func (g *Gateway) retire(s *server, accepted <-chan struct{}, limit time.Duration) {
-	s.leaving.Store(true)
+	s.leave()
 	g.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(g.base, g.cfg.Grace+limit)
 		defer cancel()
@@ -169,7 +184,7 @@ func (g *Gateway) retire(s *server, accepted <-chan struct{}, limit time.Duratio
 			<-accepted
 		}
 		if err := s.shutdown(ctx); err != nil {
-			g.cfg.Logger.Warn("gateway: requests were cut off", "address", s.at, "err", err)
+			g.cfg.Logger.Warn("gateway: requests were cut off", "port", s.port, "err", err)
 		}
 		s.close()
 	})
@@ -200,7 +215,7 @@ func (l *listener) accept() {
 		}
 		pause = 5 * time.Millisecond
 		l.g.connOpened()
-		l.give(&conn{Conn: c, since: time.Now()})
+		l.give(newConn(c))
 	}
 }
 

@@ -77,7 +77,7 @@ func (g *Gateway) overRate(s *service, client netip.Addr, text func(fleet.KeyKin
 		if !keyed {
 			key = g.rates.ClientKey(r.id, client, r.spec.V4Prefix, r.spec.V6Prefix)
 		}
-		if wait := g.rates.Take(g.now(), key, r.rate); wait > 0 {
+		if wait := g.rates.Take(time.Duration(g.now()), key, r.rate); wait > 0 {
 			return r, wait
 		}
 	}
