@@ -77,7 +77,7 @@ func (cl *client) await() (*buffer, error) {
 }
 
 func (cl *client) read() (*buffer, error) {
-	if cl.c.raw != nil && cl.nc == net.Conn(cl.c) && !cl.s.g.cfg.slow {
+	if cl.c.raw != nil && len(cl.c.ahead) == 0 && cl.nc == net.Conn(cl.c) && !cl.s.g.cfg.slow {
 		return cl.c.await()
 	}
 	// One octet makes TLS read a record; what else is in it is there at once.

@@ -59,6 +59,9 @@ func (s *server) serve(c *conn) {
 	defer s.g.connClosed()
 	defer s.forget(c)
 	defer c.Close()
+	if !s.introduced(c) {
+		return
+	}
 	if s.config == nil {
 		newClient(s, c, c, nil).run()
 		return

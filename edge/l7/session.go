@@ -21,7 +21,7 @@ type session struct {
 
 func newSession(s *server, c *conn, state *tls.ConnectionState) *session {
 	x := &session{s: s, tls: state, id: s.g.sessions.Add(1)}
-	x.from(addressOf(c.RemoteAddr()), addressOf(c.LocalAddr()))
+	x.from(c.client, c.vip)
 	return x
 }
 
