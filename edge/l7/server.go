@@ -75,7 +75,9 @@ func (s *server) serve(c *conn) {
 		s.mu.Lock()
 		c.carried = true
 		s.mu.Unlock()
-		s.g.cfg.HTTP2.Carry(t, newSession(s, c, &state))
+		sess := newSession(s, c, &state)
+		s.g.cfg.HTTP2.Carry(t, sess)
+		sess.end()
 		return
 	}
 	newClient(s, c, t, &state).run()
