@@ -65,8 +65,12 @@ type Config struct {
 	// address may not be there yet.
 	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 
-	slow bool // no short cuts: for tests, which compare both ways
+	slow   bool          // no short cuts: for tests, which compare both ways
+	header time.Duration // in the place of headerTimeout: for tests
 }
+
+// headerTimeout is how long a handshake or a head may take.
+const headerTimeout = 10 * time.Second
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
 type MaxSegment struct{ V4, V6 int }
@@ -120,6 +124,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 30
+	}
+	if cfg.header == 0 {
+		cfg.header = headerTimeout
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second

@@ -63,7 +63,7 @@ func (s *server) serve(c *conn) {
 		return
 	}
 	t := tls.Server(c, s.config)
-	ctx, cancel := context.WithTimeout(s.g.base, headerTimeout)
+	ctx, cancel := context.WithTimeout(s.g.base, s.g.cfg.header)
 	err := t.HandshakeContext(ctx)
 	cancel()
 	if err != nil {
