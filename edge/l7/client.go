@@ -9,13 +9,9 @@ import (
 	"time"
 )
 
-const (
-	// headerTimeout is how long a handshake or a head may take.
-	headerTimeout = 10 * time.Second
-	// lastLook is how long a connection that is told to end waits for a request
-	// that has arrived at the same moment.
-	lastLook = 100 * time.Millisecond
-)
+// lastLook is how long a connection that is told to end waits for a request
+// that has arrived at the same moment.
+const lastLook = 100 * time.Millisecond
 
 // client serves HTTP/1.1 on one connection: one goroutine does all, request by
 // request. It is all that an idle connection keeps.
@@ -60,7 +56,7 @@ func (cl *client) left(err error) {
 func (cl *client) await() (*buffer, error) {
 	wait := cl.s.idle
 	if cl.c.state.Load() == stateNew {
-		wait = max(headerTimeout, min(wait, 2*headerTimeout))
+		wait = min(wait, 2*headerTimeout)
 	}
 	if wait > 0 {
 		cl.c.reading.set(time.Now().Add(wait), cl.c.Conn.SetReadDeadline)

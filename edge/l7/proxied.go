@@ -29,7 +29,7 @@ func (s *server) introduced(c *conn) bool {
 	}
 	b := takeBuffer()
 	defer b.free()
-	c.readBy(time.Now().Add(headerTimeout))
+	c.readBy(time.Now().Add(s.g.cfg.header))
 	for {
 		n, err := c.Conn.Read(b.data[b.w:])
 		b.w += n

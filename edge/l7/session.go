@@ -82,5 +82,5 @@ func (x *session) Leaving() <-chan struct{} { return x.s.leaving }
 
 // Limits implements Session.
 func (x *session) Limits() Limits {
-	return Limits{Header: x.s.g.cfg.MaxHeader, Streams: 128, HeaderTimeout: headerTimeout, Idle: x.s.idle}
+	return Limits{Header: x.s.g.cfg.MaxHeader, Streams: 128, HeaderTimeout: x.s.g.cfg.header, Idle: x.s.g.gen.Load().idle(x.s.port)}
 }
