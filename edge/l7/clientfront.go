@@ -53,6 +53,7 @@ func (f *clientFront) request() bool {
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			f.cl.sess.Abuse("slow_head")
+			f.late()
 		}
 		f.cl.left(err)
 		return false
@@ -79,6 +80,12 @@ func (f *clientFront) request() bool {
 	return f.keep
 }
 
+// late answers a client whose head did not come in time.
+func (f *clientFront) late() {
+	f.out = append(f.out, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"...)
+	f.Flush()
+}
+
 // head reads until the head is whole.
 func (f *clientFront) head() (wire.Fault, error) {
 	limit := wire.Limit{Octets: f.cl.s.g.cfg.MaxHeader, Line: wire.MaxLine, Fields: wire.MaxFields}
@@ -92,7 +99,7 @@ func (f *clientFront) head() (wire.Fault, error) {
 			return fault, nil
 		}
 		if first {
-			f.cl.c.readBy(time.Now().Add(headerTimeout))
+			f.cl.c.readBy(time.Now().Add(f.cl.s.g.cfg.header))
 		}
 		if !f.in.room(limit.Octets + 1) {
 			return wire.TooLarge, nil

@@ -41,9 +41,6 @@ type Config struct {
 	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
 	// although the address may not be there yet.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
-	// ListenPacket opens a UDP socket for HTTP/3; default: as Listen, and shared
-	// with other processes of this node (SO_REUSEPORT).
-	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// MaxSegment clamps the TCP segments that clients send, so that a full one
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
@@ -69,10 +66,17 @@ type Config struct {
 
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
 	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
-	HTTP3 PacketCarrier // for services that have it; nil: no client gets it
+	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
+	// ListenPacket opens a UDP socket; default: plain UDP, bound although the
+	// address may not be there yet.
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 
-	slow bool // no short cuts: for tests, which compare both ways
+	slow   bool          // no short cuts: for tests, which compare both ways
+	header time.Duration // in the place of headerTimeout: for tests
 }
+
+// headerTimeout is how long a handshake or a head may take.
+const headerTimeout = 10 * time.Second
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
 type MaxSegment struct{ V4, V6 int }
@@ -132,6 +136,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 30
 	}
+	if cfg.header == 0 {
+		cfg.header = headerTimeout
+	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
 	}
@@ -176,11 +183,19 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	datagrams, err := g.openPackets(gen)
+	if err != nil {
+		for _, l := range opened {
+			l.socket.Close()
+		}
+		return fmt.Errorf("gateway: %w", err)
+	}
 	old := g.gen.Swap(gen)
 	gen.bound()
 	retired := g.upstreams
 	g.vitals, g.upstreams = build.vitals, build.upstreams
 	g.relisten(old, gen, opened)
+	g.relistenPackets(gen, datagrams)
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
@@ -248,19 +263,17 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
-	udp := slices.Collect(maps.Values(g.packets))
+	datagrams := slices.Collect(maps.Values(g.packets))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old)+len(udp))
+	errs := make([]error, len(list)+len(old)+1)
 	var wg sync.WaitGroup
+	wg.Go(func() { errs[len(errs)-1] = g.shutdownPackets(ctx, datagrams) })
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
 	for i, s := range old {
 		wg.Go(func() { errs[len(list)+i] = s.shutdown(ctx) })
-	}
-	for i, p := range udp {
-		wg.Go(func() { errs[len(list)+len(old)+i] = p.server.Shutdown(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(append(errs, g.leave(ctx))...)
@@ -292,7 +305,7 @@ func (g *Gateway) leaveAll() {
 		s.leave()
 	}
 	for _, p := range g.packets {
-		p.leave()
+		p.s.leave()
 	}
 }
 
@@ -316,15 +329,15 @@ func (g *Gateway) close() {
 	for _, l := range g.listeners {
 		l.close()
 	}
-	for _, p := range g.packets {
-		p.close()
-	}
 	for _, c := range g.checks {
 		c.stop()
 	}
 	g.cut()
 	for s := range g.outlived {
 		s.close()
+	}
+	for _, p := range g.packets {
+		p.serving.Close()
 	}
 	for _, u := range g.upstreams {
 		g.parting = append(g.parting, u)

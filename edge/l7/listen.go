@@ -70,8 +70,8 @@ type listener struct {
 
 // open binds what gen needs and the Gateway does not have yet. On an error
 // nothing stays open.
-func (g *Gateway) open(gen *generation) (opened, error) {
-	var out opened
+func (g *Gateway) open(gen *generation) ([]*listener, error) {
+	var out []*listener
 	for _, a := range g.addresses(gen.world) {
 		for _, p := range gen.table.Ports() {
 			at := netip.AddrPortFrom(a, p.Number)
@@ -84,45 +84,29 @@ func (g *Gateway) open(gen *generation) (opened, error) {
 			}
 			socket, err := g.cfg.Listen(context.Background(), network, at.String())
 			if err != nil {
-				out.close()
-				return opened{}, fmt.Errorf("listen on %s: %w", at, err)
+				for _, l := range out {
+					l.socket.Close()
+				}
+				return nil, fmt.Errorf("listen on %s: %w", at, err)
 			}
-			out.listeners = append(out.listeners, &listener{g: g, at: at, socket: socket, done: make(chan struct{}), ended: make(chan struct{})})
+			out = append(out, &listener{g: g, at: at, socket: socket, done: make(chan struct{}), ended: make(chan struct{})})
 		}
 	}
-	var err error
-	if out.packets, err = g.openPackets(gen); err != nil {
-		out.close()
-		return opened{}, err
-	}
 	return out, nil
-}
-
-// opened are sockets not put to work yet.
-type opened struct {
-	listeners []*listener
-	packets   []*packets
-}
-
-func (o opened) close() {
-	for _, l := range o.listeners {
-		l.socket.Close()
-	}
 }
 
 // relisten puts new listeners to work, closes those that gen does not want,
 // and gives those whose profile changed a new server. Old servers whose
 // protocol changed drain on their own, for as long as the services before and
 // after allow.
-func (g *Gateway) relisten(old, gen *generation, opened opened) {
+func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 	limit := gen.drain
 	if old != nil {
 		limit = max(limit, old.drain)
 	}
-	for _, l := range opened.listeners {
+	for _, l := range opened {
 		g.listeners[l.at] = l
 	}
-	g.repacket(gen, opened.packets, limit)
 	wanted := map[netip.AddrPort]profile{}
 	for _, a := range g.addresses(gen.world) {
 		for _, p := range gen.table.Ports() {

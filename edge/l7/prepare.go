@@ -160,7 +160,7 @@ func (x *exchange) present() {
 	for i := range a.Fields {
 		f := &a.Fields[i]
 		switch {
-		case f.ID == wire.XRequestID, f.ID == wire.AltSvc && x.offersHTTP3():
+		case f.ID == wire.XRequestID:
 			continue
 		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
 			continue // RFC 9110 section 8.6
@@ -183,13 +183,9 @@ func (x *exchange) present() {
 	if x.cookie != "" && a.Status >= 200 {
 		a.Add("Set-Cookie", x.cookie)
 	}
-	if x.offersHTTP3() {
-		a.AddBytes(wire.AltSvc, x.sess.s.altSvc)
+	if len(x.gen.altSvc) > 0 && x.h.Version < wire.HTTP3 && a.Status >= 200 && x.sess.s.secure() && !x.sess.s.left.Load() {
+		if alt := x.gen.altSvc[x.sess.s.port]; alt != nil && a.Get(wire.AltSvc) == nil {
+			a.AddBytes(wire.AltSvc, alt)
+		}
 	}
-}
-
-// offersHTTP3 says whether the client may come by HTTP/3 the next time: what an
-// endpoint says of that is not about the gateway.
-func (x *exchange) offersHTTP3() bool {
-	return x.sess.s.altSvc != nil && x.service != nil && x.service.spec.HTTP3
 }

@@ -19,7 +19,6 @@ type server struct {
 	leaving chan struct{} // closed: answers ask clients to go
 	once    sync.Once
 	left    atomic.Bool
-	altSvc  []byte // what clients are told of HTTP/3; nil: nothing
 
 	mu     sync.Mutex // guards below
 	closed bool       // it takes no more connections
@@ -31,9 +30,6 @@ func (g *Gateway) newServer(port uint16, p profile) *server {
 	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
 	if p.secure() {
 		s.config = g.tlsConfig(port)
-		if g.cfg.HTTP3 != nil {
-			s.altSvc = altSvc(port)
-		}
 	}
 	return s
 }
@@ -59,12 +55,15 @@ func (s *server) serve(c *conn) {
 	defer s.g.connClosed()
 	defer s.forget(c)
 	defer c.Close()
+	if !s.introduced(c) {
+		return
+	}
 	if s.config == nil {
 		newClient(s, c, c, nil).run()
 		return
 	}
 	t := tls.Server(c, s.config)
-	ctx, cancel := context.WithTimeout(s.g.base, headerTimeout)
+	ctx, cancel := context.WithTimeout(s.g.base, s.g.cfg.header)
 	err := t.HandshakeContext(ctx)
 	cancel()
 	if err != nil {
@@ -76,7 +75,9 @@ func (s *server) serve(c *conn) {
 		s.mu.Lock()
 		c.carried = true
 		s.mu.Unlock()
-		s.g.cfg.HTTP2.Carry(t, newSession(s, c, &state))
+		sess := newSession(s, c, &state)
+		s.g.cfg.HTTP2.Carry(t, sess)
+		sess.end()
 		return
 	}
 	newClient(s, c, t, &state).run()

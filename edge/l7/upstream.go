@@ -209,7 +209,7 @@ func (u *upstream) open(x *exchange, name string) (*link, error) {
 	l := newLink(u, raw, strings.Clone(name))
 	l.leave = sync.OnceFunc(leave)
 	if u.proxy != 0 {
-		if err := x.introduce(u.proxy, raw); err != nil {
+		if err := introduce(u.proxy, x.sess.client, x.sess.vip, raw); err != nil {
 			l.Close()
 			return nil, &connectError{err}
 		}

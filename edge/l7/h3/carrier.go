@@ -75,11 +75,12 @@ func New(cfg Config) (*Carrier, error) {
 	return &Carrier{cfg: cfg, ids: g}, nil
 }
 
-// Apply takes the node's server id from w. It comes before Listen.
+// Apply takes the node's server id from w; of a node that is not there, or has
+// none, its name decides. It comes before Listen.
 func (c *Carrier) Apply(w *fleet.World) error {
 	n := w.Snapshot.Node(c.cfg.Node)
 	if n == nil {
-		return fmt.Errorf("http/3: node %q is not in the Snapshot", c.cfg.Node)
+		n = &fleet.Node{Name: c.cfg.Node}
 	}
 	if err := c.ids.use(quiclb.ServerID(n)); err != nil {
 		return fmt.Errorf("http/3: %w", err)

@@ -40,6 +40,7 @@ type conn struct {
 	session l7.Session
 	control *quic.SendStream
 	tasks   sync.WaitGroup // all goroutines but that of serve
+	work    chan *exchange // to a goroutine that waits for one: its stack has grown already; nil ends it
 
 	mu       sync.Mutex // guards what follows
 	active   []*exchange
@@ -58,7 +59,7 @@ type conn struct {
 }
 
 func newConn(s *server, q *quic.Conn, session l7.Session) *conn {
-	return &conn{s: s, q: q, session: session, limit: noStream, empty: make(chan struct{})}
+	return &conn{s: s, q: q, session: session, limit: noStream, work: make(chan *exchange), empty: make(chan struct{})}
 }
 
 // serve runs the connection until it has ended and no exchange is left.
@@ -83,6 +84,7 @@ func (c *conn) serve() {
 	c.mu.Lock()
 	c.timer.Stop()
 	c.failed = true
+	close(c.work)
 	for _, x := range c.active {
 		x.abort.Fire()
 	}
@@ -150,7 +152,30 @@ func (c *conn) begin(s *quic.Stream) {
 		c.timer.Reset(glance)
 	}
 	c.mu.Unlock()
-	c.tasks.Go(x.run)
+	select {
+	case c.work <- x:
+	default:
+		c.tasks.Go(func() { c.run(x) })
+	}
+}
+
+// run serves one exchange after another.
+func (c *conn) run(x *exchange) {
+	for x != nil {
+		x.run()
+		x = <-c.work
+	}
+}
+
+// rest ends the goroutines that wait for work.
+func (c *conn) rest() {
+	for {
+		select {
+		case c.work <- nil:
+		default:
+			return
+		}
+	}
 }
 
 // finish takes an exchange away that has ended.
@@ -212,6 +237,7 @@ func (c *conn) tick() {
 	release(c.owed)
 	c.owed = nil
 	c.glancing = false
+	c.rest()
 	left := c.session.Limits().Idle - time.Since(c.since)
 	if left > 0 {
 		c.timer.Reset(left)

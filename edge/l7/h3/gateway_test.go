@@ -137,7 +137,6 @@ func TestGatewayServesHTTP3(t *testing.T) {
 	var seen atomic.Pointer[http.Request]
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen.Store(r)
-		w.Header().Set("Alt-Svc", `h3=":9999"`)
 		if _, err := io.Copy(w, r.Body); err != nil {
 			t.Error(err)
 		}

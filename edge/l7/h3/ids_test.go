@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,7 +173,7 @@ func TestClientsThatMove(t *testing.T) {
 // nat sends a client's packets on from a port of its own, which it changes.
 type nat struct {
 	inside  *net.UDPConn
-	to      *net.UDPAddr
+	to      atomic.Pointer[net.UDPAddr]
 	outside chan *net.UDPConn
 }
 
@@ -185,7 +186,8 @@ func TestClientsThatAreRebound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inside.Close()
-	n := &nat{inside: inside, to: r.at, outside: make(chan *net.UDPConn, 1)}
+	n := &nat{inside: inside, outside: make(chan *net.UDPConn, 1)}
+	n.to.Store(r.at)
 	n.rebind(t)
 	go n.run()
 	q, err := quic.DialAddr(t.Context(), inside.LocalAddr().String(), r.clientTLS(), nil)
@@ -200,6 +202,41 @@ func TestClientsThatAreRebound(t *testing.T) {
 	}
 	if n := r.connections(); n != 1 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// RFC 9000 section 10.3: a process that knows nothing of a connection ends it at
+// once where it was with an earlier one of the same node, and has no power over
+// other nodes' connections.
+func TestStatelessResets(t *testing.T) {
+	for _, c := range []struct {
+		key  [32]byte
+		ends bool
+	}{{[32]byte{4}, true}, {[32]byte{9}, false}} {
+		r := start(t, nil)
+		other := start(t, func(r *rig) { r.resetKey = c.key })
+		inside, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer inside.Close()
+		n := &nat{inside: inside, outside: make(chan *net.UDPConn, 1)}
+		n.to.Store(r.at)
+		n.rebind(t)
+		go n.run()
+		q, err := quic.DialAddr(t.Context(), inside.LocalAddr().String(), r.clientTLS(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.CloseWithError(0x100, "")
+		r.ask(q)
+		n.to.Store(other.at)
+		s := r.stream(q, request("GET"))
+		_ = s.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		_, err = s.Read(make([]byte, 1))
+		if _, ended := errors.AsType[*quic.StatelessResetError](err); ended != c.ends {
+			t.Errorf("key %x: %v", c.key[:1], err)
+		}
 	}
 }
 
@@ -241,6 +278,6 @@ func (n *nat) run() {
 			}(last)
 		default:
 		}
-		_, _ = last.WriteToUDP(p[:size], n.to)
+		_, _ = last.WriteToUDP(p[:size], n.to.Load())
 	}
 }

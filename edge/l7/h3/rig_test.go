@@ -43,6 +43,7 @@ type rig struct {
 	leave    chan struct{}
 	leaving  func() <-chan struct{} // in place of leave
 	unwanted bool
+	resetKey [32]byte
 
 	gone    atomic.Int64 // connections that ended
 	mu      sync.Mutex
@@ -131,9 +132,11 @@ nodes: [{name: edge-1, region: fra, addresses: {v4: 10.0.0.1}, roles: [l7]%s}]
 	return &fleet.World{Snapshot: s}
 }
 
-func newCarrier(t testing.TB) *Carrier {
+func newCarrier(t testing.TB) *Carrier { return carrierOf(t, [32]byte{4}) }
+
+func carrierOf(t testing.TB, reset [32]byte) *Carrier {
 	t.Helper()
-	c, err := New(Config{Node: "edge-1", Key: testKey, ResetKey: [32]byte{4}, TokenKey: [32]byte{5}, Generation: 7, Random: rand.Reader})
+	c, err := New(Config{Node: "edge-1", Key: testKey, ResetKey: reset, TokenKey: [32]byte{5}, Generation: 7, Random: rand.Reader})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +148,7 @@ func newCarrier(t testing.TB) *Carrier {
 
 func start(t testing.TB, change func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, ca: testkit.NewAuthority(t), serve: echo, leave: make(chan struct{}),
+	r := &rig{t: t, ca: testkit.NewAuthority(t), resetKey: [32]byte{4}, serve: echo, leave: make(chan struct{}),
 		limits: l7.Limits{Header: 16 << 10, Streams: 128, HeaderTimeout: 10 * time.Second, Idle: time.Minute}}
 	if change != nil {
 		change(r)
@@ -157,7 +160,7 @@ func start(t testing.TB, change func(*rig)) *rig {
 	r.at = socket.LocalAddr().(*net.UDPAddr)
 	r.cert = certificateOf(t, r.ca)
 	config := &tls.Config{Certificates: []tls.Certificate{r.cert}}
-	r.server, err = newCarrier(t).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) (l7.Session, func()) {
+	r.server, err = carrierOf(t, r.resetKey).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) (l7.Session, func()) {
 		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" && state.ServerName != "localhost" {
 			t.Errorf("a connection at %s, for %q", vip, state.ServerName)
 		}

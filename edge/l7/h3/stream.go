@@ -111,6 +111,7 @@ func (x *exchange) unread(err error) code {
 		x.c.fail(e)
 		return e.code
 	}
+	x.reset = errors.Is(err, os.ErrDeadlineExceeded) // as bad as one that was given up
 	x.noteReset(err)
 	return requestIncomplete
 }
@@ -119,8 +120,6 @@ func (x *exchange) unread(err error) code {
 func (x *exchange) noteReset(err error) {
 	if e, ok := errors.AsType[*quic.StreamError](err); ok && e.Remote {
 		x.reset = true
-	} else if errors.Is(err, os.ErrDeadlineExceeded) {
-		x.reset = x.reset || len(x.head.Method) == 0 // a head that never came
 	}
 }
 
