@@ -92,7 +92,7 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 }
 
 // call begins the exchange's request on one of the connections.
-func (u *upstream) call(x *exchange) (asked, bool, error) {
+func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
 	end := x.body.whole && len(x.body.kept) == 0
 	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), x.h, end)
 	if err != nil {
@@ -103,7 +103,7 @@ func (u *upstream) call(x *exchange) (asked, bool, error) {
 	}
 	x.connected = x.g.now()
 	x.muxed = muxed{x: x, c: c}
-	return &x.muxed, true, nil
+	return &x.muxed, !fresh, nil
 }
 
 // muxed is a request on a connection with others.
