@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -170,12 +172,23 @@ func TestGRPCRetryOnUnavailable(t *testing.T) {
 		retryOn string
 		fails   bool
 	}{{"[unavailable]", false}, {"[reset]", true}} {
-		r := gateway(t, spec("retries: {attempts: 2, retry_on: "+tc.retryOn+"}", "protocol: h2", away, good))
-		c := testgrpc.NewTestServiceClient(r.grpc(t))
+		p := greeted(t, gateway(t, spec("retries: {attempts: 2, retry_on: "+tc.retryOn+"}", "protocol: h2", away, good)).dialTLS(t))
 		failed := 0
-		for range 10 {
-			if _, err := c.EmptyCall(within(t), &testgrpc.Empty{}); err != nil {
-				failed++
+		for id := uint32(1); id < 20; id += 2 {
+			var whole bytes.Buffer // in one record, as clients send short calls
+			w := &peer{Framer: http2.NewFramer(&whole, nil), enc: p.enc}
+			w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":method", "POST", ":scheme", "https",
+				":path", "/grpc.testing.TestService/EmptyCall", ":authority", "www.demo.test", "content-type", "application/grpc", "te", "trailers")})
+			w.WriteData(id, true, make([]byte, 5))
+			p.c.Write(whole.Bytes())
+			h := p.answer(id)
+			for !h.StreamEnded() {
+				h = p.answer(id)
+			}
+			for _, f := range h.Fields {
+				if f.Name == "grpc-status" && f.Value != "0" {
+					failed++
+				}
 			}
 		}
 		if (failed > 0) != tc.fails {

@@ -177,6 +177,7 @@ func (s *server) dismiss() {
 // farewell ends a connection of which nothing more is read: it says why, cuts
 // the exchanges off, and waits until all goroutines are gone.
 func (s *server) farewell(err error) {
+	s.drained()
 	s.mu.Lock()
 	if s.err != nil {
 		err = s.err // what the keeper or a write found came first

@@ -409,5 +409,8 @@ func (l *link) goneAway(last uint32, _ Code) {
 	}
 }
 
+// drained is side's.
+func (l *link) drained() {}
+
 // gone is side's: exchanges with endpoints wait at the stream itself.
 func (l *link) gone(*stream) {}
