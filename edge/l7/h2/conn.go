@@ -333,6 +333,13 @@ func (c *conn) repay(n int) {
 	}
 }
 
+// shrink gives back the buffers of a connection that has no streams. mu is held.
+func (c *conn) shrink() {
+	if len(c.out) == 0 && !c.sending {
+		c.out, c.spare = nil, nil
+	}
+}
+
 // hurry has what was put into out sent soon. mu is held.
 func (c *conn) hurry() {
 	c.urgent = true

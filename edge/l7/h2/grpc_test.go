@@ -160,6 +160,27 @@ func TestGRPCTimeoutBoundsTheRequest(t *testing.T) {
 	<-ended
 }
 
+// A busy stream is no flood, to either side: its peers measure the path by PINGs
+// as fast as data comes.
+func TestGRPCBusyStream(t *testing.T) {
+	r := gateway(t, spec("timeouts: {request: 0s}", "protocol: h2", grpcServer(t, interop.NewTestServer())))
+	s, err := testgrpc.NewTestServiceClient(r.grpc(t)).FullDuplexCall(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := &testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{{Size: 1000}},
+		Payload: &testgrpc.Payload{Body: make([]byte, 1000)}}
+	for i := range 4000 {
+		if err := s.Send(ask); err != nil {
+			t.Fatal(i, err)
+		}
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	s.CloseSend()
+}
+
 // A call that an endpoint turns away is tried at another where the Spec says so.
 func TestGRPCRetryOnUnavailable(t *testing.T) {
 	var turned, served atomic.Int64

@@ -135,6 +135,7 @@ func (s *server) look(w *watch, limits l7.Limits) {
 	}
 	s.cutStalled(now)
 	if s.running == 0 {
+		s.shrink()
 		s.dismiss()
 	}
 }

@@ -264,6 +264,9 @@ func (l *link) look(w *watch) {
 	if len(l.streams) > 0 || l.newest != w.newest {
 		w.newest, w.requested = l.newest, now
 	}
+	if len(l.streams) == 0 {
+		l.shrink()
+	}
 	quiet := now.Sub(w.active)
 	switch {
 	case l.pingSent && quiet >= quietLimit+pingLimit && now.Sub(w.asked) >= pingLimit:
