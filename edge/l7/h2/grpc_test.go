@@ -194,8 +194,8 @@ func TestGRPCRetryOnUnavailable(t *testing.T) {
 		fails   bool
 	}{{"[unavailable]", false}, {"[reset]", true}} {
 		p := greeted(t, gateway(t, spec("retries: {attempts: 2, retry_on: "+tc.retryOn+"}", "protocol: h2", away, good)).dialTLS(t))
-		failed := 0
-		for id := uint32(1); id < 20; id += 2 {
+		failed, before, until := 0, turned.Load(), time.Now().Add(10*time.Second)
+		for id := uint32(1); id < 20 || turned.Load() == before && time.Now().Before(until); id += 2 { // until both were checked
 			var whole bytes.Buffer // in one record, as clients send short calls
 			w := &peer{Framer: http2.NewFramer(&whole, nil), enc: p.enc}
 			w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: p.block(":method", "POST", ":scheme", "https",
@@ -213,11 +213,32 @@ func TestGRPCRetryOnUnavailable(t *testing.T) {
 			}
 		}
 		if (failed > 0) != tc.fails {
-			t.Errorf("%s: %d of 10 failed", tc.retryOn, failed)
+			t.Errorf("%s: %d failed", tc.retryOn, failed)
 		}
 	}
 	if turned.Load() == 0 || served.Load() == 0 {
 		t.Errorf("%d turned away, %d served", turned.Load(), served.Load())
+	}
+}
+
+// So it is where the call's message came after its head, and was passed on
+// already.
+func TestGRPCRetryOfWhatWasPassedOn(t *testing.T) {
+	var turned atomic.Int64
+	away := grpcServer(t, &service{empty: func(context.Context) error {
+		turned.Add(1)
+		return status.Error(codes.Unavailable, "not now")
+	}})
+	good := grpcServer(t, &service{empty: func(context.Context) error { return nil }})
+	r := gateway(t, spec("retries: {attempts: 2, retry_on: [unavailable]}", "protocol: h2", away, good))
+	c := testgrpc.NewTestServiceClient(r.grpc(t))
+	for i, until := 0, time.Now().Add(10*time.Second); i < 20 || turned.Load() == 0 && time.Now().Before(until); i++ {
+		if _, err := c.EmptyCall(within(t), &testgrpc.Empty{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if turned.Load() == 0 {
+		t.Error("no call was turned away")
 	}
 }
 
