@@ -102,7 +102,7 @@ func (x *exchange) mayRetry(f *failure) bool {
 	switch {
 	case f.paid:
 		return true
-	case !f.retry || x.deadline.passed(x.g.now()) || x.abort.Gone() || !x.body.fresh() || rules.attempts == 0:
+	case !f.retry || x.deadline.passed(x.g.now()) || x.abort.Gone() || rules.attempts == 0 || !x.recoverBody():
 		return false
 	case x.tries > rules.attempts:
 		f.flag = flagRetryLimit
@@ -196,7 +196,7 @@ func (x *exchange) call(ep *endpoint, fresh bool) error {
 func (x *exchange) stale(err error) bool {
 	switch err {
 	case ErrRefused:
-		return x.body.fresh() && !x.abort.Gone()
+		return !x.abort.Gone() && x.recoverBody()
 	case errPerTry, errDeadline, errGone, errFlood:
 		return false
 	}
@@ -272,7 +272,7 @@ func (x *exchange) goOn() {
 func (x *exchange) retryStatus() bool {
 	rules := x.service.retry
 	wanted := x.again && rules.status[x.ans.Status] || x.grpc && rules.turned && x.unavailable()
-	if !wanted || !x.body.fresh() || x.tries > rules.attempts || x.deadline.passed(x.g.now()) {
+	if !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {

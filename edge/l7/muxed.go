@@ -92,8 +92,9 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 }
 
 // call begins the exchange's request on one of the connections.
-func (u *upstream) call(x *exchange) (asked, bool, error) {
-	end := x.body.whole && len(x.body.kept) == 0
+func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
+	// Servers of gRPC want the end in a frame of its own, after the head.
+	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc
 	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), x.h, end)
 	if err != nil {
 		if err != ErrRefused {
@@ -103,7 +104,7 @@ func (u *upstream) call(x *exchange) (asked, bool, error) {
 	}
 	x.connected = x.g.now()
 	x.muxed = muxed{x: x, c: c}
-	return &x.muxed, true, nil
+	return &x.muxed, !fresh, nil
 }
 
 // muxed is a request on a connection with others.
@@ -119,8 +120,11 @@ func (m *muxed) stop() { m.c.Stop() }
 // send sends a body that is here; the head has gone already.
 func (m *muxed) send(_, body []byte) error {
 	m.deadlines()
-	if len(body) == 0 {
-		return nil
+	switch {
+	case !m.x.body.whole:
+		return m.c.Flush()
+	case len(body) == 0 && !m.x.grpc:
+		return nil // the head said so
 	}
 	if err := m.c.Write(body); err != nil {
 		return err

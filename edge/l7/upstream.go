@@ -92,7 +92,7 @@ func newUpstream(g *Gateway, key upstreamKey, trust trust, gates connGates) *ups
 // true), unless fresh, else a new one.
 func (u *upstream) connect(x *exchange, fresh bool) (up asked, used bool, err error) {
 	if u.h2 {
-		return u.call(x)
+		return u.call(x, fresh)
 	}
 	var l *link
 	name := x.serverName()

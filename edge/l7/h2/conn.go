@@ -33,6 +33,8 @@ var errEnded = errors.New("http2: the connection has ended")
 type side interface {
 	// head takes a complete header block; the reader calls it.
 	head(f *frame) error
+	// drained says that all that was read has been taken.
+	drained()
 	// settled takes a setting that only one side heeds, with mu held.
 	settled(s setting)
 	// goneAway takes a peer's GOAWAY, with mu held.
@@ -131,6 +133,7 @@ func (c *conn) read() error {
 			}
 			continue
 		}
+		c.side.drained()
 		c.sendUrgent()
 		if err := c.fill(); err != nil {
 			return err
@@ -327,6 +330,13 @@ func (c *conn) repay(n int) {
 		c.recvWindow += c.owed
 		c.owed = 0
 		c.hurry()
+	}
+}
+
+// shrink gives back the buffers of a connection that has no streams. mu is held.
+func (c *conn) shrink() {
+	if len(c.out) == 0 && !c.sending {
+		c.out, c.spare = nil, nil
 	}
 }
 

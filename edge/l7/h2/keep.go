@@ -135,6 +135,7 @@ func (s *server) look(w *watch, limits l7.Limits) {
 	}
 	s.cutStalled(now)
 	if s.running == 0 {
+		s.shrink()
 		s.dismiss()
 	}
 }
@@ -177,6 +178,7 @@ func (s *server) dismiss() {
 // farewell ends a connection of which nothing more is read: it says why, cuts
 // the exchanges off, and waits until all goroutines are gone.
 func (s *server) farewell(err error) {
+	s.drained()
 	s.mu.Lock()
 	if s.err != nil {
 		err = s.err // what the keeper or a write found came first

@@ -2,6 +2,8 @@ package h2
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"net"
 	"testing"
 	"time"
@@ -126,3 +128,9 @@ func (p *peer) away() *http2.GoAwayFrame {
 
 func newEncoder(b *bytes.Buffer) *hpack.Encoder { return hpack.NewEncoder(b) }
 func newHPACK() *hpack.Decoder                  { return hpack.NewDecoder(4096, nil) }
+
+// acceptKey is RFC 6455's answer to a key.
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}

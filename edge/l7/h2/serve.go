@@ -26,6 +26,7 @@ type server struct {
 	*conn
 	session l7.Session
 	work    chan *stream   // to workers that wait
+	begun   []*stream      // the reader's: see begin
 	workers sync.WaitGroup // and the keeper
 
 	// Guarded by mu.
@@ -127,16 +128,37 @@ func (s *server) head(f *frame) error {
 	return nil
 }
 
-// begin has a worker serve the stream.
+// begin opens the stream. Where a body follows it is served after what was read
+// together with the head: a short body has then arrived as a whole.
 func (s *server) begin(st *stream, f *frame) {
 	s.mu.Lock()
 	st.open(s.conn, f.stream)
+	s.running++
 	if f.has(flagEndStream) {
 		st.received = true
 	} else {
 		st.want = st.request.Length
 	}
-	s.running++
+	s.mu.Unlock()
+	if !f.has(flagEndStream) {
+		s.begun = append(s.begun, st)
+		return
+	}
+	s.start(st)
+}
+
+// drained is side's.
+func (s *server) drained() {
+	for i, st := range s.begun {
+		s.start(st)
+		s.begun[i] = nil
+	}
+	s.begun = s.begun[:0]
+}
+
+// start has a worker serve the stream.
+func (s *server) start(st *stream) {
+	s.mu.Lock()
 	rest := s.resting > 0
 	if rest {
 		s.resting--

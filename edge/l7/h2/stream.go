@@ -203,6 +203,9 @@ func (s *stream) putHead(h *wire.Head, encode func(b []byte, h *wire.Head) []byt
 	c.out = encode(c.out, h)
 	c.split(at, s.id)
 	s.lastTurn, s.lastFlags = c.turn, at+4
+	if c.client {
+		s.lastFlags = 0 // a call of gRPC must not end with its head
+	}
 	if end {
 		c.out[at+4] |= flagEndStream
 		s.ended = true
@@ -278,7 +281,7 @@ func (s *stream) Write(p []byte) error {
 		s.sendWindow -= n
 		c.sendWindow -= n
 		p = p[n:]
-		c.guard.good(2)
+		c.guard.good(6) // a PING to measure the path by, and updates of two windows
 		if len(c.out) >= sendSoon {
 			c.send()
 		}

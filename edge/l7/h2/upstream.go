@@ -264,6 +264,9 @@ func (l *link) look(w *watch) {
 	if len(l.streams) > 0 || l.newest != w.newest {
 		w.newest, w.requested = l.newest, now
 	}
+	if len(l.streams) == 0 {
+		l.shrink()
+	}
 	quiet := now.Sub(w.active)
 	switch {
 	case l.pingSent && quiet >= quietLimit+pingLimit && now.Sub(w.asked) >= pingLimit:
@@ -408,6 +411,9 @@ func (l *link) goneAway(last uint32, _ Code) {
 		l.fail(errLeft)
 	}
 }
+
+// drained is side's.
+func (l *link) drained() {}
 
 // gone is side's: exchanges with endpoints wait at the stream itself.
 func (l *link) gone(*stream) {}
