@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,8 +44,8 @@ type link struct {
 	failed  bool
 	stopped atomic.Bool // it must not be used again
 	out     [64]byte    // sizes of chunks
-	parts   [3][]byte
-	vec     net.Buffers
+	r       reader
+	w       writer
 }
 
 // framing is how an answer's body ends.
@@ -60,7 +61,9 @@ const (
 
 func newLink(u *upstream, tcp *net.TCPConn, name string) *link {
 	l := &link{Conn: tcp, tcp: tcp, u: u, name: name}
-	l.raw, _ = tcp.SyscallConn()
+	l.raw, _ = tcp.SyscallConn() // which fails of no *net.TCPConn but a nil one
+	l.r.begin(l.raw)
+	l.w.begin(l.raw)
 	l.glance = func(fd uintptr) { l.seen = peek(int(fd)) }
 	return l
 }
@@ -68,7 +71,7 @@ func newLink(u *upstream, tcp *net.TCPConn, name string) *link {
 // alive says whether an idle connection may be used: the endpoint has neither
 // closed it nor said anything without being asked.
 func (l *link) alive() bool {
-	return l.raw != nil && l.raw.Control(l.glance) == nil && l.seen == 0
+	return l.raw.Control(l.glance) == nil && l.seen == 0
 }
 
 // Close closes the connection, which counts no more.
@@ -100,6 +103,9 @@ func (l *link) send(head, body []byte) error {
 }
 
 func (l *link) write1(p []byte) error {
+	if l.Conn == net.Conn(l.tcp) {
+		return l.fail(l.w.write(p, nil, nil))
+	}
 	_, err := l.Conn.Write(p)
 	return l.fail(err)
 }
@@ -120,11 +126,7 @@ func (l *link) writeParts(a, b, c []byte) error {
 		}
 		return nil
 	}
-	l.parts = [3][]byte{a, b, c}
-	l.vec = l.parts[:]
-	_, err := l.vec.WriteTo(l.tcp)
-	l.parts = [3][]byte{}
-	return l.fail(err)
+	return l.fail(l.w.write(a, b, c))
 }
 
 func (l *link) fail(err error) error {
@@ -159,6 +161,9 @@ func (l *link) fill() error {
 	if err := l.x.waiting(); err != nil {
 		return err
 	}
+	// The endpoint needs a moment; who has something to do may go first. Else the
+	// first read is mostly in vain.
+	runtime.Gosched()
 	for {
 		now := l.x.g.now()
 		until := l.x.until()
@@ -166,7 +171,7 @@ func (l *link) fill() error {
 			l.readAt = sooner(now.add(l.x.nextGlance()), until)
 			l.tcp.SetReadDeadline(l.x.g.time(l.readAt))
 		}
-		n, err := l.Conn.Read(l.in.data[l.in.w:])
+		n, err := l.receive(l.in.data[l.in.w:])
 		if l.in.w += n; n > 0 {
 			l.spoke = true
 			return nil
@@ -182,6 +187,13 @@ func (l *link) fill() error {
 			return l.fail(err)
 		}
 	}
+}
+
+func (l *link) receive(p []byte) (int, error) {
+	if l.Conn == net.Conn(l.tcp) {
+		return l.r.read(p)
+	}
+	return l.Conn.Read(p)
 }
 
 func (l *link) head(h *wire.Head) error {
