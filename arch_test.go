@@ -35,7 +35,7 @@ var house = []floor{
 		"edge/l7/wire", "edge/l7/route", "edge/l7/balance", "edge/l7/outlier", "edge/l7/limit", "anycast/plan", "rules",
 	}},
 	{"runtimes", false, []string{
-		"serving", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
+		"serving", "handover", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
 	}},
 	{"adapters", false, []string{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "probe", "synthetic/dashboard", "edge/l7/h3",

@@ -24,6 +24,7 @@ import (
 
 	"meridian/controlplane/xds"
 	"meridian/fleet"
+	"meridian/handover"
 	"meridian/health"
 	"meridian/health/gossip"
 	"meridian/identity"
@@ -60,6 +61,9 @@ type Config struct {
 	Registry *prometheus.Registry          // takes every part's metrics
 	Source   node.Source                   // brings the configuration with --spec; nil: the file itself
 	Build    func(b *Base) ([]Part, error) // makes the parts of a node whose place in the fleet is known
+
+	// Former is the process whose place this one takes; nil: there is none.
+	Former *handover.Former
 }
 
 // Daemon is one node of the fleet.
@@ -77,6 +81,12 @@ type Daemon struct {
 	live  atomic.Pointer[[]Part] // nil until the first World; what Ready asks
 	moved chan struct{}          // the Spec gives the node another place
 
+	placed    chan struct{} // closed when the parts have started
+	succeeded chan struct{} // holds one sign that another process has the place
+	failed    chan error    // the place of the former process could not be taken
+
+	upgrading sync.Mutex // one at a time
+
 	mu    sync.Mutex // guards below
 	parts []Part     // nil until the first World
 	group *group
@@ -85,7 +95,8 @@ type Daemon struct {
 
 // New checks the configuration and makes the agent; it starts nothing.
 func New(cfg Config) (*Daemon, error) {
-	d := &Daemon{cfg: cfg, group: newGroup(), moved: make(chan struct{}, 1)}
+	d := &Daemon{cfg: cfg, group: newGroup(), moved: make(chan struct{}, 1),
+		placed: make(chan struct{}), succeeded: make(chan struct{}, 1), failed: make(chan error, 1)}
 	d.cfg.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	source, name, err := d.source()
 	if err != nil {
@@ -170,36 +181,58 @@ func (d *Daemon) World() *fleet.World { return d.world.Load() }
 // Agent gives the node agent.
 func (d *Daemon) Agent() *node.Agent { return d.agent }
 
-// Run runs the node until ctx ends or a part fails. It stops the agent first,
-// so that no World comes in any more, and then the parts in the opposite order of their start.
+// Run runs the node until ctx ends, a part fails, or another process has taken the
+// node's place (Upgrade). It stops the agent first, so that no World comes in any
+// more, and then the parts in the opposite order of their start.
 func (d *Daemon) Run(ctx context.Context) error {
-	static := newGroup()
-	for _, p := range d.static {
-		static.start(p)
+	static, agent := newGroup(), newGroup()
+	placed := d.placed
+	if d.cfg.Former == nil {
+		static.start(d.static, all)
+		placed = nil
 	}
-	agent := newGroup()
-	agent.start(Part{Name: "agent", Run: d.agent.Run})
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-d.group.failed:
-	case err = <-static.failed:
-	case err = <-agent.failed:
-	case <-d.moved:
-		err = errMoved
+	agent.start([]Part{{Name: "agent", Run: d.agent.Run}}, all)
+	var err, why error
+wait:
+	for {
+		select {
+		case <-placed: // what the former process served about the node is this one's now
+			static.start(d.static, all)
+			placed = nil
+			continue
+		case <-ctx.Done():
+		case <-d.succeeded:
+			why = errHandedOver
+		case err = <-d.failed:
+			why = errHandedOver // the former process has it
+		case err = <-d.group.failed:
+		case err = <-static.failed:
+		case err = <-agent.failed:
+		case <-d.moved:
+			err = errMoved
+		}
+		break wait
 	}
-	if d.Stopping != nil {
-		d.Stopping()
-	}
-	agentErr := agent.stop()
-	d.mu.Lock()
-	d.ended = true
-	d.mu.Unlock()
-	stopErr := errors.Join(agentErr, d.group.stop(), static.stop())
+	stopErr := d.stop(static, agent, why)
 	if err != nil {
 		return err
 	}
 	return stopErr
+}
+
+func (d *Daemon) stop(static, agent *group, why error) error {
+	var errs []error
+	if why != nil {
+		// The other process tells of the node now.
+		errs = append(errs, static.stop(all, why))
+	} else if d.Stopping != nil {
+		d.Stopping()
+	}
+	errs = append(errs, agent.stop(all, why))
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	return errors.Join(append(errs, d.group.stop(all, why), static.stop(all, why))...)
 }
 
 // apply is the agent's one applier: it builds the parts with the first World,
@@ -233,10 +266,10 @@ func (d *Daemon) apply(w *fleet.World) error {
 	}
 	base, parts, err := d.build(n, w)
 	if err != nil {
-		return err
+		return d.notTaken(err)
 	}
 	if err := node.ApplyAll(appliers(parts), nil, w); err != nil {
-		return err
+		return d.notTaken(err)
 	}
 	for _, p := range parts {
 		if p.Register != nil {
@@ -250,9 +283,13 @@ func (d *Daemon) apply(w *fleet.World) error {
 	d.base.Store(base)
 	d.parts = parts
 	d.live.Store(&parts)
-	for _, p := range parts {
-		d.group.start(p)
+	if d.cfg.Former != nil {
+		if err := d.succeed(parts); err != nil {
+			return d.notTaken(err)
+		}
 	}
+	d.group.start(parts, func(p Part) bool { return d.cfg.Former == nil || !p.Sole })
+	close(d.placed)
 	d.cfg.Log.Info("node is in its place", "node", n.Name, "region", n.Region, "roles", base.Roles, "revision", w.Snapshot.Revision)
 	return nil
 }
@@ -289,12 +326,12 @@ func (d *Daemon) build(n *fleet.Node, w *fleet.World) (*Base, []Part, error) {
 	}
 	if ok {
 		g, err := gossip.New(gossip.Config{Node: n.Name, Program: d.cfg.Program, Region: n.Region, Key: d.cfg.Identity.GossipKey(),
-			Bind: bind, Join: f.Join, Logger: d.cfg.Log})
+			Bind: bind, Join: f.Join, HandedOver: HandedOver, Logger: d.cfg.Log})
 		if err != nil {
 			return nil, nil, err
 		}
 		cfg.Transport = g
-		parts = append(parts, Part{Name: "gossip", Apply: g.Apply, Run: g.Run, Register: g.Register})
+		parts = append(parts, Part{Name: "gossip", Sole: true, Apply: g.Apply, Run: g.Run, Register: g.Register})
 	}
 	base.Health, err = health.New(cfg)
 	if err != nil {

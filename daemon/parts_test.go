@@ -10,14 +10,18 @@ import (
 func TestPartsStopInTheOppositeOrder(t *testing.T) {
 	g := newGroup()
 	stopped := make(chan string, 2)
+	var parts []Part
 	for _, name := range []string{"first", "second"} {
-		g.start(Part{Name: name, Run: func(ctx context.Context) error {
+		parts = append(parts, Part{Name: name, Sole: name == "second", Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			stopped <- name
 			return ctx.Err()
 		}})
 	}
-	if err := g.stop(); err != nil {
+	// The order is that of the parts, whichever started before.
+	g.start(parts, sole)
+	g.start(parts, rest)
+	if err := g.stop(all, nil); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := <-stopped, <-stopped; a != "second" || b != "first" {
@@ -27,11 +31,11 @@ func TestPartsStopInTheOppositeOrder(t *testing.T) {
 
 func TestPartThatEndsByItselfFailsTheGroup(t *testing.T) {
 	g := newGroup()
-	g.start(Part{Name: "early", Run: func(context.Context) error { return nil }})
+	g.start([]Part{{Name: "early", Run: func(context.Context) error { return nil }}}, all)
 	if err := <-g.failed; err == nil || err.Error() != "early: ended by itself" {
 		t.Errorf("got %v", err)
 	}
-	if err := g.stop(); err == nil || !strings.Contains(err.Error(), "early") {
+	if err := g.stop(all, nil); err == nil || !strings.Contains(err.Error(), "early") {
 		t.Errorf("stop gives %v", err)
 	}
 }

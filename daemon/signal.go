@@ -6,20 +6,23 @@ import (
 	"syscall"
 )
 
-// OnHangup calls reload at each SIGHUP, one at a time, until the function that
+// On calls do at each signal of that kind, one at a time, until the function that
 // it gives is called.
-func OnHangup(reload func()) (stop func()) {
-	hup, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hup, syscall.SIGHUP)
+func On(kind syscall.Signal, do func()) (stop func()) {
+	came, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(came, kind)
 	go func() {
 		defer close(done)
-		for range hup {
-			reload()
+		for range came {
+			do()
 		}
 	}()
 	return func() {
-		signal.Stop(hup)
-		close(hup)
+		signal.Stop(came)
+		close(came)
 		<-done
 	}
 }
+
+// OnHangup is On for SIGHUP.
+func OnHangup(reload func()) (stop func()) { return On(syscall.SIGHUP, reload) }

@@ -36,6 +36,8 @@ type Config struct {
 	// Alive says why the program should be restarted by systemd's watchdog; nil
 	// for never.
 	Alive func() error
+	// Open opens a listener; nil: net's.
+	Open func(ctx context.Context, network, address string) (net.Listener, error)
 	// More are further paths, as /metrics.
 	More   map[string]http.Handler
 	Logger *slog.Logger
@@ -45,6 +47,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	stopping atomic.Bool
+	silent   atomic.Bool        // systemd hears of another process
 	notify   func(state string) // to systemd
 
 	mu    sync.Mutex // guards addrs
@@ -70,6 +73,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg}
 	s.notify = func(state string) {
+		if s.silent.Load() {
+			return
+		}
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			cfg.Logger.Warn("serving: notify systemd", "err", err)
 		}
@@ -155,6 +161,13 @@ func (s *Server) Stopping() {
 	}
 }
 
+// HandOver tells systemd that another process is this service from now on, and
+// nothing more after that: what this one still does is no state of the service.
+func (s *Server) HandOver(pid int) {
+	s.notify(fmt.Sprintf("MAINPID=%d", pid))
+	s.silent.Store(true)
+}
+
 // Reload tells systemd that a reload begins; the function that it gives tells
 // the end.
 func (s *Server) Reload() (done func()) {
@@ -167,10 +180,13 @@ func (s *Server) Reload() (done func()) {
 // fails at once. systemd hears READY when all checks pass, or after ten
 // seconds: a program that waits for others is not one to restart.
 func (s *Server) Run(ctx context.Context) error {
-	var lc net.ListenConfig
+	open := s.cfg.Open
+	if open == nil {
+		open = new(net.ListenConfig).Listen
+	}
 	var listeners []net.Listener
 	for _, a := range s.cfg.Listen {
-		l, err := lc.Listen(ctx, "tcp", a)
+		l, err := open(ctx, "tcp", a)
 		if err != nil {
 			for _, l := range listeners {
 				l.Close()

@@ -18,6 +18,7 @@ import (
 
 	"meridian/edge/xdp"
 	"meridian/fleet"
+	"meridian/handover"
 )
 
 // admin is a node's own interface to its layer 4, for edge rule, top, capture,
@@ -25,9 +26,11 @@ import (
 // that can open. Rules that are added are kept beside it, so that they outlive
 // the process.
 type admin struct {
-	data   string
-	log    *slog.Logger
-	layer4 atomic.Pointer[xdp.Layer4] // nil until the node has its place
+	data    string
+	log     *slog.Logger
+	sockets *handover.Set
+	upgrade func() (pid int, err error) // has another process take this one's place
+	layer4  atomic.Pointer[xdp.Layer4]  // nil until the node has its place
 
 	planner sync.Mutex // one plan at a time
 	keeper  sync.Mutex // one who writes the rules at a time
@@ -111,6 +114,10 @@ func (a *admin) run(ctx context.Context) error {
 
 func (a *admin) listen() (net.Listener, error) {
 	path := filepath.Join(a.data, socketName)
+	return a.sockets.Listen("unix", path, func() (net.Listener, error) { return bind(path) })
+}
+
+func bind(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -175,6 +182,10 @@ func (a *admin) handler(ctx context.Context) http.Handler {
 	}))
 	mux.HandleFunc("GET /explain", with(a.explain))
 	mux.HandleFunc("POST /plan", with(a.plan))
+	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, _ *http.Request) {
+		pid, err := a.upgrade()
+		answer(w, upgraded{pid}, err)
+	})
 	mux.HandleFunc("GET /samples", with(func(x *xdp.Layer4, w http.ResponseWriter, r *http.Request) { stream(ctx, x, w, r) }))
 	return mux
 }

@@ -12,6 +12,7 @@ func main() {
 		About: "edge is Meridian's edge node: XDP Maglev balancer, TLS gateway and BGP speaker.",
 		Commands: []cli.Command{
 			{Name: "run", Summary: "run this node's layer 4, layer 7 and BGP", Run: run},
+			{Name: "upgrade", Summary: "have the program that is now in the file of edge run take over, without a failed request", Run: runUpgrade},
 			{Name: "packet", Summary: "run a capture's packets through layer 4, offline", Run: runPacket},
 			{Name: "explain", Summary: "say where a flow goes on this node, and why", Run: runExplain},
 			{Name: "members", Summary: "list the gateways and endpoints of this node's layer 4, and how it is with each", Run: runMembers},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
+	"meridian/handover"
 	"meridian/probe"
 )
 
@@ -38,7 +40,8 @@ type flags struct {
 	AccessLog uint64
 	HTTP3     bool
 
-	admin *admin
+	admin   *admin
+	sockets *handover.Set
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -69,12 +72,18 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
 		parts = append(parts, daemon.Part{Name: "addresses", Apply: a.Apply, Run: func(ctx context.Context) error {
 			<-ctx.Done()
+			if daemon.HandedOver(ctx) {
+				return nil
+			}
 			return a.Close()
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey()}
+	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
+		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
+	}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -110,7 +119,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	if bgp {
 		parts = append(parts, daemon.Part{Name: "reconvergence", Run: func(ctx context.Context) error {
 			<-ctx.Done()
-			time.Sleep(reconvergence)
+			if !daemon.HandedOver(ctx) {
+				time.Sleep(reconvergence)
+			}
 			return nil
 		}})
 		more, err := announce(b, ready)
@@ -162,7 +173,11 @@ func (f *flags) layer4(b *daemon.Base, roles xdp.Roles) (*xdp.Layer4, []daemon.P
 	f.admin.take(x)
 	parts := []daemon.Part{{Name: "layer 4", Apply: x.Apply, SetView: x.SetView, Run: func(ctx context.Context) error { return without(x.Run(ctx), roles) }, Register: x.Register, Ready: x.Ready}}
 	parts = append(parts, watch(x)...)
-	return x, append(parts, f.sflow(b, x)...), nil
+	parts = append(parts, f.sflow(b, x)...)
+	for i := range parts {
+		parts[i].Sole = true
+	}
+	return x, parts, nil
 }
 
 // without adds to the error of a machine that cannot run layer 4 what can be done
@@ -205,14 +220,37 @@ func announce(b *daemon.Base, ready func() error) ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := anycast.New(anycast.Config{Node: b.Node, Speaker: speaker, Local: ready, Logger: b.Log})
+	stays := &staying{Speaker: speaker}
+	a, err := anycast.New(anycast.Config{Node: b.Node, Speaker: stays, Local: ready, Logger: b.Log})
 	if err != nil {
 		return nil, err
 	}
 	return []daemon.Part{
-		{Name: "bgp", Apply: speaker.Apply, Run: speaker.Run, Register: speaker.Register},
-		{Name: "anycast", Apply: a.Apply, SetView: a.SetView, Run: a.Run, Register: a.Register},
+		{Name: "bgp", Sole: true, Apply: speaker.Apply, Run: speaker.Run, Register: speaker.Register},
+		{Name: "anycast", Sole: true, Apply: a.Apply, SetView: a.SetView, Run: stays.during(a.Run), Register: a.Register},
 	}, nil
+}
+
+// staying is a speaker whose announcements hold when another process of the node
+// takes over: what would be taken back is not.
+type staying struct {
+	*gobgp.Speaker
+	ctx context.Context
+}
+
+func (s *staying) during(run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		s.ctx = ctx
+		return run(ctx)
+	}
+}
+
+// Announce implements anycast.Speaker; it is called by what runs during.
+func (s *staying) Announce(ads []fleet.Advertisement) error {
+	if daemon.HandedOver(s.ctx) {
+		return nil
+	}
+	return s.Speaker.Announce(ads)
 }
 
 // resolve gives the content that a secret reference stands for on this node.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -13,6 +14,7 @@ import (
 	"meridian/cli"
 	"meridian/daemon"
 	"meridian/edge/xdp"
+	"meridian/handover"
 	"meridian/serving"
 )
 
@@ -63,31 +65,44 @@ func (f *flags) run(ctx context.Context) error {
 	if err := os.MkdirAll(f.Data, 0o700); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	release, err := xdp.Claim(f.Data)
+	if f.sockets, err = handover.Inherit(); err != nil {
+		return err
+	}
+	lock, err := f.sockets.File("lock "+f.Data, func() (*os.File, error) { return xdp.Lock(f.Data) })
 	if err != nil {
 		return fmt.Errorf("--data: %w; each edge has a directory of its own", err)
 	}
-	defer release()
+	defer lock.Close()
 	id, err := f.LoadIdentity(f.Spec != "")
 	if err != nil {
 		return err
 	}
-	f.admin = &admin{data: f.Data, log: log}
+	f.admin = &admin{data: f.Data, log: log, sockets: f.sockets}
 	registry := prometheus.NewRegistry()
-	d, err := daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build})
+	d, err := daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build, Former: f.sockets.Former()})
 	if err != nil {
 		return err
 	}
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
+		Open: func(ctx context.Context, network, address string) (net.Listener, error) {
+			return f.sockets.Listen(network, address, func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, network, address) })
+		},
 		Checks: []serving.Check{{Name: "node", Ready: d.Ready}},
 		More:   map[string]http.Handler{"GET /metrics": promhttp.HandlerFor(registry, promhttp.HandlerOpts{})},
 	})
 	if err != nil {
 		return err
 	}
-	d.Static(daemon.Part{Name: "serving", Run: s.Run}, daemon.Part{Name: "admin socket", Run: f.admin.run})
+	d.Static(daemon.Part{Name: "serving", Run: s.Run}, daemon.Part{Name: "admin socket", Run: f.admin.run},
+		daemon.Part{Name: "inherited sockets", Run: func(ctx context.Context) error {
+			f.sockets.CloseRest() // the configuration has no use for them
+			<-ctx.Done()
+			return nil
+		}})
 	d.Stopping = s.Stopping
 	defer daemon.OnHangup(func() { defer s.Reload()(); d.Reload() })()
+	f.admin.upgrade = func() (int, error) { return f.upgrade(d, s) }
+	defer daemon.On(syscall.SIGUSR2, func() { _, _ = f.admin.upgrade() })() // it tells the log
 	return daemon.Again(d.Run(ctx))
 }

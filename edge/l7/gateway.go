@@ -125,10 +125,10 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: a limit is negative")
 	}
 	if cfg.Listen == nil {
-		cfg.Listen = cfg.MaxSegment.listen
+		cfg.Listen = cfg.MaxSegment.Listen
 	}
 	if cfg.ListenPacket == nil {
-		cfg.ListenPacket = listenPacket
+		cfg.ListenPacket = ListenPacket
 	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10

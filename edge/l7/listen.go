@@ -16,11 +16,11 @@ import (
 	"meridian/fleet"
 )
 
-// listen opens a plain TCP socket. It is not MPTCP, which is Go's default for
+// Listen opens a plain TCP socket. It is not MPTCP, which is Go's default for
 // listeners: layer 4 keeps flows by their 5-tuple, and a subflow has another.
 // The address need not be there yet (IP_FREEBIND), so the order in which the
 // node sets up its addresses and starts the gateway does not matter.
-func (m MaxSegment) listen(ctx context.Context, network, address string) (net.Listener, error) {
+func (m MaxSegment) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
 		var err error
 		if e := c.Control(func(fd uintptr) { err = m.options(int(fd), network) }); e != nil {

@@ -26,10 +26,10 @@ type packets struct {
 	ended   chan struct{}
 }
 
-// listenPacket opens a UDP socket at an address that need not be there yet.
+// ListenPacket opens a UDP socket at an address that need not be there yet.
 // SO_REUSEPORT lets another process of this node take its place, and this one
 // open another while clients of the first are still let go.
-func listenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+func ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
 		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
 		if network == "udp6" {

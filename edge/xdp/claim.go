@@ -18,6 +18,16 @@ var ErrClaimed = errors.New("in use")
 // process ends, however it ends. Errors: ErrClaimed, with the process that has it;
 // there is no such folder.
 func Claim(dir string) (release func(), err error) {
+	f, err := Lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// Lock is Claim, and gives what holds the folder: it is free when the file and
+// all its copies, in other processes too, are closed.
+func Lock(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -29,7 +39,7 @@ func Claim(dir string) (release func(), err error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return func() { f.Close() }, nil
+	return f, nil
 }
 
 // holder names the process that has a file locked, as far as the kernel tells.

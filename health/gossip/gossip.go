@@ -43,6 +43,10 @@ type Config struct {
 	// the Snapshot is told to the others, and Run waits for the first Apply.
 	Bind netip.AddrPort
 
+	// HandedOver says of Run's context that it ended since another process of this
+	// node goes on: no leave is taken then. nil: it never does.
+	HandedOver func(ctx context.Context) bool
+
 	Join   []string // HOST:PORT or HOST of nodes to find the others by, besides those in the Snapshot
 	Logger *slog.Logger
 }
@@ -213,12 +217,18 @@ func (g *Gossip) Members() []string {
 }
 
 // Run takes part until ctx ends, and then takes leave of the others. It fails
-// where it cannot listen.
+// where it cannot listen. It may be called again after it returned.
 func (g *Gossip) Run(ctx context.Context) error {
 	self := g.cfg.Bind.Addr()
 	if !specific(self) {
 		select {
 		case self = <-g.self:
+			defer func() { // for another Run, unless Apply has given one
+				select {
+				case g.self <- self:
+				default:
+				}
+			}()
 		case <-ctx.Done():
 			return nil
 		}
@@ -233,7 +243,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 	defer joining.Wait()
 	<-ctx.Done()
 	g.list.Store(nil)
-	if err := m.Leave(farewell); err != nil {
+	if g.cfg.HandedOver != nil && g.cfg.HandedOver(ctx) {
+		// The others are not told: the node stays.
+	} else if err := m.Leave(farewell); err != nil {
 		g.cfg.Logger.Debug("gossip: not everybody heard the farewell", "err", err)
 	}
 	if err := m.Shutdown(); err != nil {
