@@ -34,11 +34,14 @@ type Set struct {
 	live map[string]syscall.Conn
 }
 
+// New makes a Set of nothing.
+func New() *Set { return &Set{left: map[string]*os.File{}, live: map[string]syscall.Conn{}} }
+
 // Inherit makes a Set of what this process was started with: nothing where no
 // other started it to take its place. It is called once, early. Errors: the
 // environment does not tell what was inherited.
 func Inherit() (*Set, error) {
-	s := &Set{left: map[string]*os.File{}, live: map[string]syscall.Conn{}}
+	s := New()
 	text, ok := os.LookupEnv(environment)
 	if !ok {
 		return s, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meridian/edge/xdp"
+	"meridian/handover"
 )
 
 // newAdmin serves a layer 4 that is at no device in a directory of its own.
@@ -22,7 +23,7 @@ func newAdmin(t *testing.T, data string) (*xdp.Layer4, *client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &admin{data: data, log: slog.New(slog.DiscardHandler)}
+	a := &admin{data: data, log: slog.New(slog.DiscardHandler), sockets: handover.New()}
 	a.take(x)
 	l, err := a.listen()
 	if err != nil {
