@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"meridian/anycast"
@@ -42,6 +43,7 @@ type flags struct {
 
 	admin   *admin
 	sockets *handover.Set
+	carrier atomic.Pointer[h3.Carrier] // nil without HTTP/3
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -84,6 +86,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
 		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
 	}
+	gateway.ListenPacket = func(ctx context.Context, network, address string) (net.PacketConn, error) {
+		return f.sockets.ListenPacket(network, address, func() (net.PacketConn, error) { return l7.ListenPacket(ctx, network, address) })
+	}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -93,13 +98,14 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		ready, gateway.TakesCookies, gateway.Arrived = x.Ready, x.TakesCookies, x.Arrived
 	}
 	if l7role {
-		before := func(*fleet.World) error { return nil }
+		before, serve := func(*fleet.World) error { return nil }, func() {}
+		var yield func(bool)
 		if f.HTTP3 {
-			c, err := http3(b)
+			c, err := f.http3(b)
 			if err != nil {
 				return nil, err
 			}
-			gateway.HTTP3, before = c, c.Apply
+			gateway.HTTP3, before, yield, serve = c, c.Apply, c.Yield, c.Unwanted
 		}
 		g, err := l7.New(gateway)
 		if err != nil {
@@ -111,7 +117,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 			}
 			return g.Apply(w)
 		}
-		parts = append(parts, daemon.Part{Name: "gateway", Apply: apply, Run: g.Run, Register: g.Register, Ready: g.Ready})
+		parts = append(parts, daemon.Part{Name: "gateway", Apply: apply, Run: func(ctx context.Context) error {
+			serve()
+			return g.Run(ctx)
+		}, Yield: yield, Register: g.Register, Ready: g.Ready})
 		if !l4 {
 			ready = g.Ready
 		}
@@ -135,9 +144,12 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 
 // http3 makes what serves HTTP/3. Its connection ids tell this process by its
 // number from another that takes over: both run at the same time.
-func http3(b *daemon.Base) (*h3.Carrier, error) {
-	return h3.New(h3.Config{Node: b.Node, Key: b.Identity.QUICKey(), ResetKey: b.Identity.QUICResetKey(b.Node),
-		TokenKey: b.Identity.QUICTokenKey(), Generation: uint32(os.Getpid()), Random: rand.Reader})
+func (f *flags) http3(b *daemon.Base) (*h3.Carrier, error) {
+	c, err := h3.New(h3.Config{Node: b.Node, Key: b.Identity.QUICKey(), ResetKey: b.Identity.QUICResetKey(b.Node),
+		TokenKey: b.Identity.QUICTokenKey(), Generation: uint32(os.Getpid()), Random: rand.Reader,
+		Former: f.sockets.Take(quicWays)})
+	f.carrier.Store(c)
+	return c, err
 }
 
 // leave takes off the program that an earlier process left, on a node that has no

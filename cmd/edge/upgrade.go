@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"syscall"
 
 	"meridian/cli"
 	"meridian/daemon"
@@ -46,7 +47,11 @@ func (f *flags) upgrade(d *daemon.Daemon, s *serving.Server) (pid int, err error
 	}
 	log.Info("upgrade: starting the program anew", "file", path)
 	err = d.Upgrade(func() (*handover.Next, error) {
-		return f.sockets.Start(path, os.Args, nil)
+		ways, err := f.ways()
+		if err != nil {
+			return nil, err
+		}
+		return f.sockets.Start(path, os.Args, ways)
 	}, func(n *handover.Next) {
 		pid = n.Pid()
 		s.HandOver(pid)
@@ -57,4 +62,25 @@ func (f *flags) upgrade(d *daemon.Daemon, s *serving.Server) (pid int, err error
 	}
 	log.Info("upgrade: another process serves; finishing what is under way", "process", pid)
 	return pid, nil
+}
+
+// quicWays begins the names of what leads packets to former processes.
+const quicWays = "quic "
+
+// ways are how packets of connections over QUIC find the processes that have
+// them, when another reads the sockets.
+func (f *flags) ways() (map[string]syscall.Conn, error) {
+	c := f.carrier.Load()
+	if c == nil {
+		return nil, nil
+	}
+	list, err := c.HandOver()
+	if err != nil {
+		return nil, fmt.Errorf("connections over QUIC: %w", err)
+	}
+	out := map[string]syscall.Conn{}
+	for name, w := range list {
+		out[quicWays+name] = w
+	}
+	return out, nil
 }

@@ -269,8 +269,7 @@ func (u *upgrading) load() (stop func()) {
 		again("tunnels", func() error { return u.tunnel(func(n int) bool { return n > 300 }) })
 	}
 	again("a long tunnel", func() error { return u.tunnel(func(int) bool { return ctx.Err() != nil }) })
-	_ = u.client3 //()
-	//	again("http/3", func() error { return u.get(h3, "https", u.safe) })
+	u.loadQUIC(ctx, again)
 	return func() {
 		cancel()
 		all.Wait()

@@ -78,14 +78,21 @@ func (c *Codec) Encode(server, nonce []byte) ([]byte, error) {
 // short header does not tell where its id ends. false: it is of another
 // configuration, or too short.
 func (c *Codec) Decode(id []byte) (server []byte, ok bool) {
+	server, _, ok = c.Open(id, make([]byte, c.Server+c.Nonce))
+	return server, ok
+}
+
+// Open gives server id and nonce of what Decode reads, in plain, which must have
+// room for both: it does not allocate where they fill one block.
+func (c *Codec) Open(id, plain []byte) (server, nonce []byte, ok bool) {
 	if len(id) < c.Len() || id[0] != c.first() {
-		return nil, false
+		return nil, nil, false
 	}
-	plain := append([]byte(nil), id[1:c.Len()]...)
+	plain = plain[:copy(plain, id[1:c.Len()])]
 	if c.block != nil {
 		c.decrypt(plain)
 	}
-	return plain[:c.Server], true
+	return plain[:c.Server], plain[c.Server:], true
 }
 
 // encrypt changes server id and nonce in place: by AES where they fill a block,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -21,14 +22,18 @@ const Protocol = "h3"
 
 // Config is what a Carrier needs; all of it but Generation.
 type Config struct {
-	Node       string        // this node's name, which its server id follows from
-	Key        [16]byte      // of connection ids: the fleet's
-	ResetKey   [32]byte      // of stateless resets (RFC 9000 section 10.3): this node's, the same in all its processes
-	TokenKey   [32]byte      // of the tokens by which clients prove an address (RFC 9000 section 8.1): the fleet's
-	Generation uint32        // in connection ids; another for each process that serves the node's addresses at a time
-	Random     io.Reader     // cannot be guessed
-	Streams    int           // requests that a client may have under way; default 128
-	Idle       time.Duration // without a packet from the client, until it is taken for gone; default 60s
+	Node       string    // this node's name, which its server id follows from
+	Key        [16]byte  // of connection ids: the fleet's
+	ResetKey   [32]byte  // of stateless resets (RFC 9000 section 10.3): this node's, the same in all its processes
+	TokenKey   [32]byte  // of the tokens by which clients prove an address (RFC 9000 section 8.1): the fleet's
+	Generation uint32    // in connection ids; another for each process that serves the node's addresses at a time
+	Random     io.Reader // cannot be guessed
+
+	// Former are the ways to the processes of this node before this one that have
+	// connections still, as their HandOver named them. The Carrier closes them.
+	Former  map[string]*os.File
+	Streams int           // requests that a client may have under way; default 128
+	Idle    time.Duration // without a packet from the client, until it is taken for gone; default 60s
 }
 
 const (
@@ -55,6 +60,10 @@ const (
 type Carrier struct {
 	cfg Config
 	ids *ids
+
+	mu      sync.Mutex        // guards what follows
+	former  map[string][]*way // by the socket's address; until a socket takes them
+	sockets map[*socket]bool  // open
 }
 
 // New checks cfg. It opens nothing.
@@ -72,7 +81,15 @@ func New(cfg Config) (*Carrier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http/3: %w", err)
 	}
-	return &Carrier{cfg: cfg, ids: g}, nil
+	c := &Carrier{cfg: cfg, ids: g, former: map[string][]*way{}, sockets: map[*socket]bool{}}
+	for name, f := range cfg.Former {
+		at, w, err := wayOf(name, f)
+		if err != nil {
+			return nil, fmt.Errorf("http/3: connections of a former process: %w", err)
+		}
+		c.former[at] = append(c.former[at], w)
+	}
+	return c, nil
 }
 
 // Apply takes the node's server id from w; of a node that is not there, or has
@@ -92,6 +109,9 @@ func (c *Carrier) Apply(w *fleet.World) error {
 func (c *Carrier) Listen(socket net.PacketConn, config *tls.Config, admit l7.Admit) (l7.PacketServer, error) {
 	if c.ids.of.Load() == nil {
 		return nil, errNoServer
+	}
+	if udp, ok := socket.(*net.UDPConn); ok {
+		socket = c.share(udp)
 	}
 	s := &server{socket: socket, admit: admit, leaving: make(chan struct{}), conns: map[*conn]struct{}{}, vip: addrPort(socket.LocalAddr())}
 	s.transport = &quic.Transport{

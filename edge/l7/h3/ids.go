@@ -62,6 +62,35 @@ func (g *ids) GenerateConnectionID() (quic.ConnectionID, error) {
 	return of.GenerateConnectionID()
 }
 
+// idOf gives the connection id that a packet is for, or what begins with it; nil:
+// the packet has none of this length.
+func (g *ids) idOf(packet []byte) []byte {
+	const long, lengthAt = 0x80, 5 // RFC 8999 section 5
+	switch {
+	case len(packet) <= lengthAt+g.codec.Len():
+		return nil
+	case packet[0]&long == 0:
+		return packet[1:]
+	case int(packet[lengthAt]) != g.codec.Len():
+		return nil
+	}
+	return packet[lengthAt+1 : lengthAt+1+g.codec.Len()]
+}
+
+// generationOf says which process of a node made the connection id that a packet
+// is for; plain is room for what is in an id. false: none of the fleet did.
+func (g *ids) generationOf(packet, plain []byte) (uint32, bool) {
+	id := g.idOf(packet)
+	if id == nil {
+		return 0, false
+	}
+	_, nonce, ok := g.codec.Open(id, plain)
+	if !ok {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(nonce), true
+}
+
 var errNoServer = errors.New("http/3: this node's server id is not known yet")
 
 // nonces reads as what a generator's count of nonces begins with: the
