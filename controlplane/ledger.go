@@ -31,6 +31,12 @@ func (l *Ledger) Answered(node string, revision uint64, nack error) {
 	l.l.answered(node, revision, nack)
 }
 
+// HasLive notes which live objects a node has.
+func (l *Ledger) HasLive(node string, live *fleet.Zones) {
+	versions := awaited(live)
+	l.l.change(node, func(a *Ack) { a.Live = versions })
+}
+
 const (
 	putLimit  = 5 * time.Second
 	refreshIn = time.Minute // acks of connected nodes are put again: a replica that died says nothing more

@@ -13,6 +13,7 @@ const (
 	ObjectCA          ObjectKind = "ca"          // authorities in PEM; ID is the reference that the Spec uses
 	ObjectSecret      ObjectKind = "secret"      // a secret of the nameservers; ID is the reference that the Spec uses
 	ObjectLatency     ObjectKind = "latency"     // the latency map; ID is the file's name in the Spec
+	ObjectLive        ObjectKind = "live"        // a live object; ID is LiveID's
 )
 
 // ObjectKey names one object.
@@ -48,6 +49,7 @@ type World struct {
 	Objects  map[ObjectKey]Object
 	Shifts   []Shift // in order of ID
 	Zones    *Zones  // zones with versions of their own; one that Objects has too goes before it
+	Live     *Zones  // live objects, by LiveID
 }
 
 // Wanted lists the objects that the Snapshot names, in the Spec's order: the

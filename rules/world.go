@@ -140,7 +140,7 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 // WithShifts gives the same World with other shifts; those that the fleet has
 // no region or service for are left out.
 func WithShifts(w *fleet.World, shifts []fleet.Shift) *fleet.World {
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones, Live: w.Live}
 	for _, sh := range shifts {
 		if sh.Check(w.Snapshot) == nil {
 			next.Shifts = append(next.Shifts, sh)

@@ -10,13 +10,16 @@
 // that two replicas give equal versions to different content. Here versions
 // are hashes of the content, equal on every replica exactly when it is.
 //
-// A World is sent as four types, in this order, so that what a Snapshot names
+// A World is sent as five types, in this order, so that what a Snapshot names
 // is there when it comes:
 //
 //	Object    one for each object that the node's roles need: its octets
 //	Zone      one for each zone with a version of its own, for nameservers; a
 //	          changed one is sent and applied alone, and one that is gone is
 //	          taken back after the Snapshot
+//	Live      one for each live object that the node's roles need: certificates
+//	          that the control plane issues, challenges, keys of ECH; after the
+//	          zones, so that a node which has one has the zones stored before it
 //	Shifts    one: all shifts in force, as JSON
 //	Snapshot  one: revision, complete Spec and the objects' hashes, as JSON
 //

@@ -111,7 +111,7 @@ func (p *Plan) AtRest() *Plan {
 		return p
 	}
 	out := *p
-	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects, Zones: p.world.Zones}
+	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects, Zones: p.world.Zones, Live: p.world.Live}
 	out.steer(nil, time.Time{})
 	return &out
 }
