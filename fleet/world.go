@@ -53,8 +53,8 @@ type World struct {
 }
 
 // Wanted lists the objects that the Snapshot names, in the Spec's order: the
-// zones, the certificates, and the authorities that pools and probes trust by
-// reference.
+// zones, the certificates that are not issued, and the authorities that are
+// trusted by reference.
 func (s *Snapshot) Wanted() []ObjectKey {
 	var out []ObjectKey
 	seen := map[ObjectKey]bool{}
@@ -70,9 +70,16 @@ func (s *Snapshot) Wanted() []ObjectKey {
 		}
 	}
 	for _, c := range s.Spec.Certificates {
-		add(ObjectCertificate, c.ID)
+		if c.ACME == nil {
+			add(ObjectCertificate, c.ID)
+		} else if c.ACME.CA != "" {
+			add(ObjectCA, c.ACME.CA)
+		}
 	}
 	for _, svc := range s.Spec.Services {
+		if svc.ClientAuth != nil {
+			add(ObjectCA, svc.ClientAuth.CA)
+		}
 		for _, p := range svc.Pools {
 			if p.TLS != nil && p.TLS.CA != "" {
 				add(ObjectCA, p.TLS.CA)

@@ -22,6 +22,7 @@ type Identity struct {
 	cookie []byte
 	quic   [16]byte
 	syn    []byte
+	ticket []byte
 	fleet  string
 	seal   cipher.AEAD
 	ca     *x509.Certificate
@@ -45,6 +46,7 @@ func New(k Key) (*Identity, error) {
 		cookie: k.derive("cookie", 32),
 		quic:   [16]byte(k.derive("quic", 16)),
 		syn:    k.derive("syn-cookie", 32),
+		ticket: k.derive("ticket", 32),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:   aead,
 		caKey:  ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -77,6 +79,18 @@ func (id *Identity) FlowKey(region string) [16]byte {
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).
 func (id *Identity) QUICKey() [16]byte { return id.quic }
+
+// TicketKey gives the key of the TLS session tickets of an epoch, counted from
+// 1970 in units of the caller's, among handshakes of one scope: the same on all
+// gateways, so that a session begun at one resumes at another.
+func (id *Identity) TicketKey(scope string, epoch int64) [32]byte {
+	mac := hmac.New(sha256.New, id.ticket)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(epoch))
+	mac.Write(b[:])
+	mac.Write([]byte(scope))
+	return [32]byte(mac.Sum(nil))
+}
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

@@ -230,7 +230,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 // whole says whether the World has every certificate of the Spec.
 func whole(w *fleet.World) bool {
 	for _, c := range w.Snapshot.Spec.Certificates {
-		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok {
+		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok && c.ACME == nil {
 			return false
 		}
 	}

@@ -39,7 +39,7 @@ func forwards(key string) bool {
 	if strings.IndexByte(key, '_') >= 0 {
 		key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
 	}
-	return key == "Forwarded" || key == "X-Real-Ip" || key == "X-Request-Id" || strings.HasPrefix(key, "X-Forwarded-")
+	return key == "Forwarded" || key == "X-Real-Ip" || key == "X-Request-Id" || strings.HasPrefix(key, "X-Forwarded-") || speaksOfClientCert(key)
 }
 
 // upgrade gives the protocol that a request or response switches to, or "".
@@ -80,6 +80,9 @@ func (x *exchange) requestHeader() http.Header {
 		if strings.EqualFold(u, "websocket") {
 			webSocketCase(out)
 		}
+	}
+	if x.r.TLS != nil {
+		x.gen.tellClientCert(out, x.index, x.r.TLS)
 	}
 	// One array serves the five fields.
 	own := []string{x.id, x.scheme, x.r.Host, x.publicPort(), x.client.String()}

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,14 @@ type Config struct {
 	// came to the node's device, for those that are picked; nil: for none.
 	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
 
+	// TicketKey gives the key of session tickets of an epoch of ticketPeriod since
+	// 1970, the same on all gateways of the fleet; nil: sessions are not resumed.
+	TicketKey func(scope string, epoch int64) [32]byte
+
+	// Demand has the control plane issue a certificate for a name that a client
+	// asks for, and returns once it is issued; nil: none are issued on demand.
+	Demand func(ctx context.Context, name string) error
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
@@ -76,6 +85,10 @@ type Gateway struct {
 	logTurn  atomic.Uint64
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
+
+	now     func() time.Time                 // for ticket keys and demands
+	own     func() (*tls.Certificate, error) // see ownCertificate
+	demands demands
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -122,6 +135,7 @@ func New(cfg Config) (*Gateway, error) {
 		vitals:     map[fleet.Target]*vital{},
 		transports: map[upstreamKey]*http.Transport{},
 	}
+	g.now, g.own = time.Now, ownCertificate(time.Now())
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
 	return g, nil

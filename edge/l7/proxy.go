@@ -26,6 +26,7 @@ type exchange struct {
 	gen     *generation
 	service *service // nil where no service was found
 	pool    *pool
+	index   int // of the service in the Spec
 	w       http.ResponseWriter
 	r       *http.Request
 	scheme  string
@@ -68,6 +69,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.host = host
 	if host == fleet.GatewayHost {
 		x.self()
+		return
+	}
+	if body, ok := x.gen.challenge(host, r.URL.Path); ok && h.port == 80 {
+		x.say(http.StatusOK, string(body))
 		return
 	}
 	x.id = requestID(r.Header)
@@ -136,11 +141,14 @@ func (x *exchange) find() bool {
 	case outcome == route.NoRoute:
 		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
 		return false
+	case !x.gen.admits(m.Service, r.TLS):
+		x.refuse(http.StatusMisdirectedRequest, flagBadRequest, "the connection was not made for this host")
+		return false
 	case r.ContentLength > x.g.cfg.MaxBody:
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
-	x.pool = x.service.pools[m.Pool]
+	x.pool, x.index = x.service.pools[m.Pool], m.Service
 	return true
 }
 
