@@ -39,7 +39,7 @@ var house = []floor{
 	}},
 	{"adapters", false, []string{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "probe", "synthetic/dashboard",
-		"controlplane/store", "controlplane/api", "controlplane/xds",
+		"controlplane/store", "controlplane/api", "controlplane/xds", "controlplane/acme",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},
 }

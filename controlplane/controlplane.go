@@ -32,7 +32,7 @@ type Disk interface {
 // Event is something that operators want to know of.
 type Event struct {
 	Time     time.Time `json:"time"`
-	Kind     string    `json:"kind"` // config, nack, shift, store
+	Kind     string    `json:"kind"` // config, nack, shift, store, zone, certificate
 	Text     string    `json:"text"`
 	Node     string    `json:"node,omitempty"`
 	Region   string    `json:"region,omitempty"`

@@ -64,6 +64,14 @@ func hasLive(live *fleet.Zones, versions map[fleet.Name]string) bool {
 	return true
 }
 
+// Changed gives a channel that is closed when the World, or anything else that
+// is stored, changes after.
+func (c *ControlPlane) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
 // livePace is how often what nodes have acknowledged is looked at.
 const livePace = 20 * time.Millisecond
 

@@ -16,6 +16,7 @@ const (
 	LiveCertificate LiveKind = "certificate" // CERTIFICATE/NAME: chain, private key and, where there is one, OCSP response in PEM
 	LiveToken       LiveKind = "token"       // TOKEN: what HTTP-01 answers (RFC 8555 section 8.3); a Token in JSON
 	LiveALPN        LiveKind = "alpn"        // NAME: certificate and key of TLS-ALPN-01 (RFC 8737) in PEM
+	LiveDemand      LiveKind = "demand"      // NAME: a client has asked for it, and the leader is to decide
 	LiveTXT         LiveKind = "txt"         // NAME/N: text of a TXT record that the zone of the absolute NAME has beside its content
 	LiveECHKeys     LiveKind = "ech-keys"    // fleet: the gateways' keys of Encrypted Client Hello (RFC 9849); ECHKeys in JSON
 	LiveECHList     LiveKind = "ech-list"    // fleet: what HTTPS records say of them; ECHLists in JSON
@@ -24,7 +25,7 @@ const (
 
 // Awaited says whether nodes' having an object of the kind is told in their
 // acknowledgements.
-func (k LiveKind) Awaited() bool { return k != LiveCertificate && k != LiveTXT }
+func (k LiveKind) Awaited() bool { return k != LiveCertificate && k != LiveTXT && k != LiveDemand }
 
 // LiveID gives the id of a live object; Zones holds it under that.
 func LiveID(k LiveKind, rest ...string) Name {
