@@ -69,6 +69,7 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 		return nil, err
 	}
 	server.SetUpdates(s.control)
+	server.SetDemands(s.certs)
 	replica := func(ctx context.Context) error {
 		defer client.Close()
 		return s.control.Run(ctx)

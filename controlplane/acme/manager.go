@@ -24,6 +24,7 @@ type Config struct {
 	Notify  func(text string) // what operators want to know of; nil: nobody listens; must not block
 
 	Retry time.Duration // until the second try at an authority; default 1m
+	Look  time.Duration // between looks at a certificate's OCSP response and renewal information; default 1h
 	Wait  time.Duration // for nodes to acknowledge a challenge; default 15s
 }
 
@@ -55,6 +56,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.Retry == 0 {
 		cfg.Retry = time.Minute
+	}
+	if cfg.Look == 0 {
+		cfg.Look = time.Hour
 	}
 	if cfg.Wait == 0 {
 		cfg.Wait = 15 * time.Second

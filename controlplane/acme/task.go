@@ -38,12 +38,8 @@ type task struct {
 	why      string
 }
 
-// workLimit bounds one try at a certificate, ocspPace is how often a
-// certificate's OCSP response and renewal information are looked at.
-const (
-	workLimit = 5 * time.Minute
-	ocspPace  = time.Hour
-)
+// workLimit bounds one try at a certificate.
+const workLimit = 5 * time.Minute
 
 // made says whether the task is about what is wanted, as it is wanted.
 func (t *task) made(one want, w *fleet.World) bool {
@@ -87,12 +83,9 @@ func (m *Manager) work(ctx context.Context, t *task) {
 		t.leaf, t.info, t.staple = r.leaf, r.info, r.staple
 		t.failures, t.why = 0, ""
 		t.renew = renewAt(r.leaf, r.info)
-		t.next = now.Add(ocspPace)
+		t.next = now.Add(m.cfg.Look)
 		if t.renew.Before(t.next) {
 			t.next = t.renew
-		}
-		if a := r.info.RetryAfter; a != nil && a.Before(t.next) && a.After(now.Add(time.Minute)) {
-			t.next = *a
 		}
 	})
 }
@@ -155,7 +148,9 @@ func (m *Manager) bring(ctx context.Context, cache *certmagic.Cache, one want, c
 		return result{}, err
 	}
 	r := result{leaf: held.Leaf, info: info}
-	m.inform(ctx, by, &r)
+	if due = due || !m.now().Before(renewAt(r.leaf, r.info)); !due {
+		m.inform(ctx, by, &r)
+	}
 	if due || !m.now().Before(renewAt(r.leaf, r.info)) {
 		if err := cfg.RenewCertSync(ctx, one.name, true); err != nil {
 			// Another leader may have put it without nodes having it.

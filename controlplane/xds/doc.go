@@ -24,7 +24,9 @@
 //	Snapshot  one: revision, complete Spec and the objects' hashes, as JSON
 //
 // A second service on the same server takes dynamic updates (RFC 2136) that
-// nodes without a control plane have received; see UpdateServer.
+// nodes without a control plane have received; see UpdateServer. A third takes
+// names that clients ask gateways for and that have no certificate yet; see
+// DemandServer.
 //
 // Adapter floor: it imports grpc, Envoy's API, fleet, identity and rules; only
 // the roof imports it.

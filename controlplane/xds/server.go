@@ -48,6 +48,8 @@ type Server struct {
 	ledger Ledger
 	// updates takes the nodes' dynamic updates; nil: none are taken.
 	updates UpdateServer
+	// demands has certificates issued on demand; nil: none are.
+	demands DemandServer
 
 	mu      sync.Mutex // guards what follows
 	current *published
@@ -107,6 +109,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ledger Ledger) error {
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(g, s)
 	g.RegisterService(&updates, s)
+	g.RegisterService(&demands, s)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
 	select {

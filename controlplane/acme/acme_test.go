@@ -1,0 +1,119 @@
+package acme
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"meridian/fleet"
+)
+
+// caID is the Spec's reference to the authority of Pebble's directory.
+const caID = "file:pebble.pem"
+
+// pebbled is a certificate of the Spec that Pebble issues.
+func pebbled(p *pebble, more string) string {
+	return fmt.Sprintf("- {id: web, acme: {directory: %q, ca: %q, email: ops@demo.test%s}}\n", p.url, caID, more)
+}
+
+// Each challenge, at three gateways at once: the authority asks any of them, or
+// the nameserver, and all of them show what it issues.
+func TestEveryChallengeIsAnsweredByEveryNode(t *testing.T) {
+	for how, more := range map[fleet.ACMEChallenge]string{
+		fleet.DNS01:     ", names: [www.demo.test, api.demo.test, \"*.any.demo.test\"]", // by default
+		fleet.HTTP01:    ", names: [www.demo.test, api.demo.test], challenge: http-01",
+		fleet.TLSALPN01: ", names: [www.demo.test, api.demo.test], challenge: tls-alpn-01",
+	} {
+		t.Run(string(how), func(t *testing.T) {
+			r := newRig(t)
+			p := newPebble(r, "")
+			for i := range addresses {
+				r.gateway(i)
+			}
+			certs := pebbled(p, more)
+			if how != fleet.DNS01 {
+				certs += "- {id: rest, acme: {directory: internal, names: [\"*.any.demo.test\"]}}\n"
+			}
+			r.submit(r.spec(certs, ""), object(fleet.ObjectCA, caID, p.ca))
+			www, api := r.shown("www.demo.test", nil), r.shown("api.demo.test", nil)
+			if www.Equal(api) {
+				t.Error("two names have one certificate")
+			}
+			roots := p.roots()
+			for i := range addresses {
+				if b, err := r.get(i, "www.demo.test", roots); err != nil || !strings.HasPrefix(b, "www.demo.test") {
+					t.Errorf("gateway %d: %q, %v", i, b, err)
+				}
+			}
+			if c := r.shown("x.any.demo.test", nil); c.DNSNames[0] != "*.any.demo.test" {
+				t.Errorf("the wildcard's is of %q", c.DNSNames)
+			}
+			r.until("challenges are taken back", func() bool {
+				for o := range r.control.Current().Live.All() {
+					if k, _ := fleet.ParseLiveID(o.Key.ID); k != fleet.LiveCertificate {
+						return false
+					}
+				}
+				return true
+			})
+			r.until("zones as they were", func() bool { return r.control.Current().Zones.Len() == 0 })
+			if r.metric("meridian_acme_failures") != 0 || r.metric("meridian_acme_ari_window_end_seconds") == 0 {
+				t.Errorf("metrics: failures %v, ari %v", r.metric("meridian_acme_failures"), r.metric("meridian_acme_ari_window_end_seconds"))
+			}
+		})
+	}
+}
+
+// The authority says when to renew, and is told what is replaced; while it
+// fails the old certificate stays, and the tries become rarer.
+func TestRenewalAndAnAuthorityThatFails(t *testing.T) {
+	r := newRig(t)
+	p := newPebble(r, "0")
+	for i := range addresses {
+		r.gateway(i)
+	}
+	r.submit(r.spec(pebbled(p, ", names: [www.demo.test]")+"- {id: rest, acme: {directory: internal, names: [api.demo.test, \"*.any.demo.test\"]}}\n", ""),
+		object(fleet.ObjectCA, caID, p.ca))
+	first := r.shown("www.demo.test", nil)
+	p.broken.Store(true)
+	p.renewNow(first)
+	r.ahead.Store(int64(61 * 24 * time.Hour)) // of 90 days: it is due by itself
+	kick(r)
+	r.until("failures are counted", func() bool { return r.metric("meridian_acme_failures") >= 2 })
+	if now := r.shown("www.demo.test", nil); !now.Equal(first) {
+		t.Error("the old certificate went while no new one could be had")
+	}
+	if r.metric("meridian_acme_last_error_seconds") == 0 {
+		t.Error("the error is not told")
+	}
+	r.mu.Lock()
+	said := strings.Join(r.said, "\n")
+	r.mu.Unlock()
+	if !strings.Contains(said, "www.demo.test") || strings.Count(said, "\n") != 0 {
+		t.Errorf("operators were told: %q", said)
+	}
+	p.broken.Store(false)
+	r.ahead.Store(0) // and what was put off by that clock is put off no longer
+	r.certs.mu.Lock()
+	for _, task := range r.certs.tasks {
+		task.next = time.Time{}
+	}
+	r.certs.mu.Unlock()
+	kick(r)
+	second := r.shown("www.demo.test", first)
+	r.until("failures are forgotten", func() bool { return r.metric("meridian_acme_failures") == 0 })
+	p.renewNow(second)
+	third := r.shown("www.demo.test", second)
+	if third.Equal(first) {
+		t.Error("the first came back")
+	}
+}
+
+// kick has the leader look again at once.
+func kick(r *rig) {
+	select {
+	case r.certs.wake <- struct{}{}:
+	default:
+	}
+}
