@@ -48,6 +48,7 @@ type Config struct {
 	Deriver     Deriver                          // nil: zones are served as they are written
 	Problems    func() map[fleet.Name]string     // why zones could not be made anew by the Deriver, or are bogus; nil: not told
 	Leading     []func(context.Context)          // what the leader does besides; each ends with its context
+	RotateECH   time.Duration                    // in place of the Spec's ech.rotate, which is of minutes; 0: the Spec's
 	Woken       <-chan struct{}                  // the Deriver wants to be called before its time; nil: never
 	DeriveFirst bool                             // derive zones before a new revision is served: for a Store whose revisions are not submitted here
 	Impact      func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told

@@ -105,6 +105,7 @@ func (c *ControlPlane) lead(ctx context.Context) {
 	}
 	if c.cfg.Deriver != nil {
 		g.Go(func() { c.keepDerived(ctx) })
+		g.Go(func() { c.keepECH(ctx) })
 	}
 	g.Wait()
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"iter"
 	"strings"
+	"time"
 )
 
 // LiveKind is a kind of live object. Live objects come and go without a new
@@ -58,8 +59,10 @@ type Token struct {
 
 // ECHKey is one key pair of Encrypted Client Hello.
 type ECHKey struct {
-	Config  []byte `json:"config"`  // ECHConfig (RFC 9849 section 4)
-	Private []byte `json:"private"` // X25519, 32 octets
+	Config  []byte    `json:"config"`           // ECHConfig (RFC 9849 section 4)
+	Private []byte    `json:"private"`          // X25519, 32 octets
+	Made    time.Time `json:"made"`             //
+	Retired time.Time `json:"retired,omitzero"` // since when no record names it; zero for the newest
 }
 
 // ECHKeys is the content of LiveECHKeys: the newest first.

@@ -67,6 +67,7 @@ type rig struct {
 	dns     *dnsserver.Server
 	ports   map[uint16]uint16 // of the Spec to real ones
 	backend string
+	rotate  time.Duration
 	ahead   atomic.Int64 // nanoseconds by which the manager's clock is
 
 	mu   sync.Mutex
@@ -76,7 +77,9 @@ type rig struct {
 // addresses are the gateways' VIPs, one a region.
 var addresses = []string{"127.0.71.1", "127.0.71.2", "127.0.71.3"}
 
-func newRig(t testing.TB, change ...func(*Config)) *rig {
+// newRig starts the control plane and the nameserver; rotate is how often all
+// keys change, where that is not as in production.
+func newRig(t testing.TB, rotate ...time.Duration) *rig {
 	t.Helper()
 	key, err := identity.NewKey(rand.Reader)
 	if err != nil {
@@ -95,10 +98,10 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	t.Cleanup(back.Close)
 	t.Cleanup(cancel)
 	r.backend = back.Listener.Addr().String()
-	r.keep()
-	for _, f := range change {
-		f(&r.certs.cfg)
+	for _, d := range rotate {
+		r.rotate = d
 	}
+	r.keep()
 	r.nameserver()
 	return r
 }
@@ -140,7 +143,7 @@ func (r *rig) keep() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.control, err = controlplane.New(controlplane.Config{Node: "control", Store: r.client, Publisher: server, Deriver: k, Logger: r.log,
+	r.control, err = controlplane.New(controlplane.Config{Node: "control", Store: r.client, Publisher: server, Deriver: k, Logger: r.log, RotateECH: r.rotate,
 		Leading: []func(context.Context){func(ctx context.Context) { r.certs.Lead(ctx) }}})
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +200,7 @@ func (r *rig) gateway(i int) *l7.Gateway {
 	}
 	var client *xds.Client
 	g, err := l7.New(l7.Config{Node: node, Region: region, Health: h, Prober: probe.New(probe.Config{}), Logger: r.log, Grace: time.Millisecond,
-		TicketKey: r.id.TicketKey, Addresses: []netip.Addr{netip.MustParseAddr(addresses[i])},
+		TicketKey: r.id.TicketKey, TicketPeriod: r.rotate, Addresses: []netip.Addr{netip.MustParseAddr(addresses[i])},
 		Demand: func(ctx context.Context, name string) error { return client.Demand(ctx, name) },
 		Listen: func(ctx context.Context, network, address string) (net.Listener, error) {
 			at := netip.MustParseAddrPort(address)

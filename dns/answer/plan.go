@@ -47,6 +47,7 @@ type Plan struct {
 	named    map[fleet.Name]*fleet.Zone // the Spec's zones
 	services map[string]int             // index of each service in the Spec
 	source   geo.Source
+	ech      string       // what HTTPS records say of keys of Encrypted Client Hello
 	world    *fleet.World // nil for zones without a fleet
 	classes  *steer.Classes
 	table    *geo.Table

@@ -12,7 +12,7 @@ import (
 // client with another is told to try again with.
 func readECH(w *fleet.World) ([]tls.EncryptedClientHelloKey, error) {
 	o, ok := w.Live.Get(fleet.LiveID(fleet.LiveECHKeys, "fleet"))
-	if !ok || w.Snapshot.Spec.ECH == nil {
+	if !ok {
 		return nil, nil
 	}
 	var keys fleet.ECHKeys

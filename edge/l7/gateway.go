@@ -54,9 +54,10 @@ type Config struct {
 	// came to the node's device, for those that are picked; nil: for none.
 	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
 
-	// TicketKey gives the key of session tickets of an epoch of ticketPeriod since
-	// 1970, the same on all gateways of the fleet; nil: sessions are not resumed.
-	TicketKey func(scope string, epoch int64) [32]byte
+	// TicketKey gives the key of session tickets of an epoch since 1970, the same
+	// on all gateways of the fleet; nil: sessions resume at this gateway alone.
+	TicketKey    func(scope string, epoch int64) [32]byte
+	TicketPeriod time.Duration // how long an epoch is; default 12h
 
 	// Demand has the control plane issue a certificate for a name that a client
 	// asks for, and returns once it is issued; nil: none are issued on demand.
@@ -120,6 +121,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 30
+	}
+	if cfg.TicketPeriod == 0 {
+		cfg.TicketPeriod = ticketPeriod
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second

@@ -113,7 +113,7 @@ func (g *Gateway) tlsConfig(port uint16) *tls.Config {
 			return nil, nil
 		}
 		if g.cfg.TicketKey != nil {
-			p.keys.install(p.config, g.cfg.TicketKey, p.scope, g.now())
+			p.keys.install(p.config, g.cfg.TicketKey, p.scope, g.now().UnixNano()/int64(g.cfg.TicketPeriod))
 		}
 		return p.config, nil
 	}
