@@ -34,7 +34,8 @@ type flags struct {
 	Health    string
 	AccessLog uint64
 
-	admin *admin
+	admin  *admin
+	demand func(ctx context.Context, name string) error // nil with --spec
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -60,6 +61,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	if !l4 && !l7role {
 		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
 	}
+	if err := f.issued(b.World.Snapshot.Spec); l7role && err != nil {
+		return nil, err
+	}
 	forwarded := f.Device != noDevice
 	if l7role && forwarded {
 		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
@@ -71,7 +75,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog,
-		TicketKey: b.Identity.TicketKey}
+		TicketKey: b.Identity.TicketKey, Demand: f.demand}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -103,6 +107,16 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, more...)
 	}
 	return parts, nil
+}
+
+// issued refuses what needs a control plane where there is none.
+func (f *flags) issued(spec *fleet.Spec) error {
+	for i := range spec.Certificates {
+		if c := &spec.Certificates[i]; f.Spec != "" && c.ACME != nil {
+			return fmt.Errorf("certificates[%d].acme: certificate %q is issued by a control plane, and --spec takes none; give it by cert and key", i, c.ID)
+		}
+	}
+	return nil
 }
 
 // leave takes off the program that an earlier process left, on a node that has no
