@@ -26,7 +26,7 @@ type OnDemand struct {
 	Hosts   []string `json:"hosts,omitempty" doc:"Names that may: exact, or *.DOMAIN for one label more."`
 	Zones   []Name   `json:"zones,omitempty" doc:"Zones all of whose names may."`
 	PerHour int      `json:"per_hour,omitempty" doc:"So many new names an hour, for the whole fleet (1 to 100000)." default:"20"`
-	Wait    Duration `json:"wait,omitempty" doc:"A handshake waits so long for its certificate, and then fails (0s to 1m)." default:"5s"`
+	Wait    Duration `json:"wait,omitempty" doc:"A handshake waits so long for its certificate, and then fails (up to 1m)." default:"5s"`
 }
 
 // ACMEChallenge is how an authority sees that a name is the fleet's.

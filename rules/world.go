@@ -170,7 +170,7 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
-	zones, certificates := false, false
+	zones := false
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
@@ -178,7 +178,6 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:
-			certificates = true
 			err = checkCertificate(o.Data)
 		case fleet.ObjectCA:
 			err = checkAuthorities(o.Data)
@@ -197,7 +196,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			}
 		}
 	}
-	if certificates && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
+	if len(w.Snapshot.Spec.Certificates) > 0 && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
 		if _, err := route.CompileCertificates(w); err != nil {
 			errs = append(errs, err)
 		}
