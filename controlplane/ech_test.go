@@ -29,7 +29,10 @@ func TestAKeyOfEncryptedClientHelloIsWellFormed(t *testing.T) {
 	seen := make(chan string, 1)
 	go func() {
 		server := tls.Server(b, &tls.Config{EncryptedClientHelloKeys: []tls.EncryptedClientHelloKey{{Config: key.Config, PrivateKey: key.Private}},
-			GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { seen <- h.ServerName; return nil, net.ErrClosed }})
+			GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				seen <- h.ServerName
+				return nil, net.ErrClosed
+			}})
 		_ = server.Handshake()
 		b.Close()
 	}()

@@ -9,6 +9,7 @@ import (
 type ACME struct {
 	Directory string        `json:"directory,omitempty" doc:"URL of the authority's ACME directory (RFC 8555); or internal, an authority of the fleet's own, for trials: its root is the last certificate of each chain." default:"https://acme-v02.api.letsencrypt.org/directory"`
 	Email     string        `json:"email,omitempty" doc:"Address of the account, for what the authority has to say." default:"none"`
+	EAB       *EAB          `json:"eab,omitempty" doc:"External account binding, for authorities that ask for one." default:"none"`
 	CA        string        `json:"ca,omitempty" doc:"Certificate authorities to trust for the directory itself: file:PATH or PEM text." default:"the system's"`
 	Names     []string      `json:"names,omitempty" doc:"Host names, each of which gets a certificate of its own: exact, or *.DOMAIN." default:"the hosts of https services that no other certificate names here"`
 	Challenge ACMEChallenge `json:"challenge,omitempty" doc:"How the authority sees that the names are the fleet's: dns-01 (a TXT record in a zone of the fleet), http-01 (asked at port 80) or tls-alpn-01 (asked at port 443)." default:"dns-01 where a zone of the Spec holds the name, else http-01 where an http service has port 80, else tls-alpn-01"`
@@ -16,6 +17,13 @@ type ACME struct {
 	Profile   string        `json:"profile,omitempty" doc:"Name of the authority's certificate profile, such as shortlived." default:"the authority's"`
 	Lifetime  Duration      `json:"lifetime,omitempty" doc:"With directory internal: how long certificates are valid (1m to 2160h). They are renewed after two thirds." default:"24h0m0s"`
 	OnDemand  *OnDemand     `json:"on_demand,omitempty" doc:"Also have certificates issued for names that clients ask for." default:"off"`
+}
+
+// EAB binds the fleet's account at an authority to one that the operator has
+// there (RFC 8555 section 7.3.4).
+type EAB struct {
+	KeyID string `json:"key_id" doc:"Id of the key, as the authority gave it."`
+	Key   Secret `json:"key" doc:"The key, in base64url as the authority gave it: file:PATH (relative to the Spec) or env:NAME."`
 }
 
 // Internal is the directory that stands for the fleet's own authority.

@@ -43,6 +43,9 @@ func (c *checker) acme(cert *Certificate, at string, names map[string]string) {
 	if a.Email != "" && strings.Count(a.Email, "@") != 1 {
 		c.errs.Addf(at+".email", "%q is not an address", a.Email)
 	}
+	if b := a.EAB; b != nil && (b.KeyID == "" || b.Key == "") {
+		c.errs.Addf(at+".eab", "expected key_id and key")
+	}
 	c.within(at+".lifetime", a.Lifetime, time.Minute, 2160*time.Hour)
 	for i, n := range a.Names {
 		path := fmt.Sprintf("%s.names[%d]", at, i)

@@ -72,8 +72,13 @@ func (s *Snapshot) Wanted() []ObjectKey {
 	for _, c := range s.Spec.Certificates {
 		if c.ACME == nil {
 			add(ObjectCertificate, c.ID)
-		} else if c.ACME.CA != "" {
+			continue
+		}
+		if c.ACME.CA != "" {
 			add(ObjectCA, c.ACME.CA)
+		}
+		if c.ACME.EAB != nil {
+			add(ObjectSecret, string(c.ACME.EAB.Key))
 		}
 	}
 	for _, svc := range s.Spec.Services {

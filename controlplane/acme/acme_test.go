@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -107,6 +108,57 @@ func TestRenewalAndAnAuthorityThatFails(t *testing.T) {
 	third := r.shown("www.demo.test", second)
 	if third.Equal(first) {
 		t.Error("the first came back")
+	}
+}
+
+// An authority that asks for it is told whose account it is, and gives the
+// profile that is asked for.
+func TestAnAccountIsBoundAndAProfileIsAskedFor(t *testing.T) {
+	r := newRig(t)
+	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+	p := newPebble(r, "", func(s map[string]any) {
+		s["externalAccountBindingRequired"] = true
+		s["externalAccountMACKeys"] = map[string]string{"kid-1": key}
+		s["profiles"].(map[string]any)["brief"] = map[string]any{"description": "brief", "validityPeriod": 3600}
+	})
+	for i := range addresses {
+		r.gateway(i)
+	}
+	more := ", names: [www.demo.test], profile: brief, eab: {key_id: kid-1, key: \"file:eab.key\"}"
+	r.submit(r.spec(pebbled(p, more)+"- {id: rest, acme: {directory: internal, names: [api.demo.test, \"*.any.demo.test\"]}}\n", ""),
+		object(fleet.ObjectCA, caID, p.ca), object(fleet.ObjectSecret, "file:eab.key", []byte(key+"\n")))
+	if c := r.shown("www.demo.test", nil); c.NotAfter.Sub(c.NotBefore) > 2*time.Hour {
+		t.Errorf("valid for %s", c.NotAfter.Sub(c.NotBefore))
+	}
+}
+
+// Who leads next goes on with what there is.
+func TestAnotherLeaderIssuesNothingAnew(t *testing.T) {
+	r := newRig(t)
+	for i := range addresses {
+		r.gateway(i)
+	}
+	r.submit(r.spec("- {id: web, acme: {directory: internal}}\n", ""))
+	first := r.shown("www.demo.test", nil)
+	r.until("all three", func() bool { return r.metric("meridian_acme_attempts_total") == 3 })
+	next, err := New(Config{Control: r.control, Store: r.client, Logger: r.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.certs = next
+	r.run("the next leader", func(ctx context.Context) error { next.Lead(ctx); return nil })
+	r.until("it knows every certificate", func() bool {
+		next.mu.Lock()
+		defer next.mu.Unlock()
+		for _, task := range next.tasks {
+			if task.leaf == nil {
+				return false
+			}
+		}
+		return len(next.tasks) == 3
+	})
+	if now := r.shown("www.demo.test", nil); !now.Equal(first) || r.metric("meridian_acme_attempts_total") != 0 {
+		t.Errorf("%v certificates were issued anew", r.metric("meridian_acme_attempts_total"))
 	}
 }
 

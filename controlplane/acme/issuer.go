@@ -28,6 +28,7 @@ import (
 type issuer struct {
 	spec    *fleet.ACME
 	key     string
+	eab     []byte // key of external account binding; empty for none
 	storage *storage
 	client  *acmeapi.Client
 	solve   map[fleet.ACMEChallenge]acmez.Solver
@@ -42,18 +43,17 @@ func issuerKey(directory string) string {
 	return certmagic.StorageKeys.Safe(strings.TrimPrefix(directory, "https://"))
 }
 
-// newIssuer makes the issuer of one certificate of the Spec; ca are the
-// authorities to trust for the directory, in PEM, empty for the system's.
-func newIssuer(spec *fleet.ACME, ca []byte, s *storage) (*issuer, error) {
+// newIssuer makes the issuer of one certificate of the Spec.
+func newIssuer(spec *fleet.ACME, with objects, s *storage) (*issuer, error) {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: requestLimit,
 		IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 4, ForceAttemptHTTP2: true}
-	if len(ca) > 0 {
+	if len(with.ca) > 0 {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(ca) {
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(with.ca) {
 			return nil, errors.New("acme.ca holds no certificate in PEM")
 		}
 	}
-	return &issuer{spec: spec, key: issuerKey(spec.Directory), storage: s, client: &acmeapi.Client{Directory: spec.Directory, UserAgent: "Meridian",
+	return &issuer{spec: spec, key: issuerKey(spec.Directory), eab: with.eab, storage: s, client: &acmeapi.Client{Directory: spec.Directory, UserAgent: "Meridian",
 		HTTPClient: &http.Client{Transport: t, Timeout: requestLimit}, PollTimeout: 2 * time.Minute}}, nil
 }
 
@@ -138,6 +138,9 @@ func (i *issuer) accountKey() string {
 	if i.spec.Email != "" {
 		who = certmagic.StorageKeys.Safe(i.spec.Email)
 	}
+	if i.spec.EAB != nil {
+		who += "-" + certmagic.StorageKeys.Safe(i.spec.EAB.KeyID)
+	}
 	return path.Join("accounts", i.key, who+".json")
 }
 
@@ -175,6 +178,11 @@ func (i *issuer) register(ctx context.Context, at string) (acmeapi.Account, erro
 	account := acmeapi.Account{TermsOfServiceAgreed: true, PrivateKey: crypto.Signer(key)}
 	if i.spec.Email != "" {
 		account.Contact = []string{"mailto:" + i.spec.Email}
+	}
+	if i.spec.EAB != nil {
+		if err := account.SetExternalAccountBinding(ctx, i.client, acmeapi.EAB{KeyID: i.spec.EAB.KeyID, MACKey: strings.TrimSpace(string(i.eab))}); err != nil {
+			return account, fmt.Errorf("external account binding: %w", err)
+		}
 	}
 	if account, err = i.client.NewAccount(ctx, account); err != nil {
 		return account, fmt.Errorf("registering an account: %w", err)

@@ -34,7 +34,7 @@ type pebble struct {
 }
 
 // newPebble runs Pebble, which asks the rig's nameserver and gateways.
-func newPebble(r *rig, retryAfter string) *pebble {
+func newPebble(r *rig, retryAfter string, change ...func(map[string]any)) *pebble {
 	t := r.t
 	t.Helper()
 	program := testkit.Program(t, "pebble")
@@ -57,11 +57,15 @@ func newPebble(r *rig, retryAfter string) *pebble {
 		}
 		return path
 	}
-	cfg, _ := json.Marshal(map[string]any{"pebble": map[string]any{
+	settings := map[string]any{
 		"listenAddress": fmt.Sprintf("127.0.0.1:%d", listen), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", manage),
 		"certificate": write("cert.pem", cert.Bytes()), "privateKey": write("key.pem", key.Bytes()),
 		"httpPort": r.ports[80], "tlsPort": r.ports[443], "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
-		"profiles": map[string]any{"default": map[string]any{"description": "default", "validityPeriod": 7776000}}}})
+		"profiles": map[string]any{"default": map[string]any{"description": "default", "validityPeriod": 7776000}}}
+	for _, f := range change {
+		f(settings)
+	}
+	cfg, _ := json.Marshal(map[string]any{"pebble": settings})
 	r.until("the nameserver", func() bool { return len(r.dns.Addrs()) > 0 })
 	cmd := exec.Command(program, "-config", write("config.json", cfg), "-dnsserver", r.dns.Addrs()[0].String())
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_AUTHZREUSE=0")

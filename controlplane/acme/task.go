@@ -24,7 +24,7 @@ import (
 // what work alone uses while it is busy.
 type task struct {
 	want
-	ca   []byte // authorities trusted for the directory
+	with objects
 	busy bool
 	next time.Time // when to work on it
 
@@ -43,15 +43,26 @@ const workLimit = 5 * time.Minute
 
 // made says whether the task is about what is wanted, as it is wanted.
 func (t *task) made(one want, w *fleet.World) bool {
-	return t.cert != nil && reflect.DeepEqual(t.cert.ACME, one.cert.ACME) && bytes.Equal(t.ca, caOf(one, w)) && t.demanded == one.demanded
+	return t.cert != nil && reflect.DeepEqual(t.cert.ACME, one.cert.ACME) && reflect.DeepEqual(t.with, objectsOf(one, w)) && t.demanded == one.demanded
 }
 
 func (t *task) remake(one want, w *fleet.World) {
-	t.want, t.ca, t.next, t.failures = one, caOf(one, w), time.Time{}, 0
+	t.want, t.with, t.next, t.failures = one, objectsOf(one, w), time.Time{}, 0
 }
 
-func caOf(one want, w *fleet.World) []byte {
-	return w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: one.cert.ACME.CA}].Data
+// objects are what the Spec says of an authority by reference.
+type objects struct {
+	ca  []byte // authorities to trust for its directory, in PEM; empty for the system's
+	eab []byte // key of external account binding; empty for none
+}
+
+func objectsOf(one want, w *fleet.World) objects {
+	a := one.cert.ACME
+	o := objects{ca: w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: a.CA}].Data}
+	if a.EAB != nil {
+		o.eab = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(a.EAB.Key)}].Data
+	}
+	return o
 }
 
 // result is what work found out.
@@ -64,12 +75,12 @@ type result struct {
 // work brings one certificate to what it should be.
 func (m *Manager) work(ctx context.Context, t *task) {
 	m.mu.Lock()
-	one, ca, info, leaf, cache := t.want, t.ca, t.info, t.leaf, m.cache
+	one, with, info, leaf, cache := t.want, t.with, t.info, t.leaf, m.cache
 	due := leaf != nil && !m.now().Before(t.renew)
 	m.mu.Unlock()
 	limited, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
-	r, err := m.bring(limited, cache, one, ca, info, due)
+	r, err := m.bring(limited, cache, one, with, info, due)
 	if ctx.Err() != nil {
 		m.ended(t, func() {})
 		return
@@ -125,8 +136,8 @@ func (m *Manager) fail(ctx context.Context, t *task, err error, now time.Time) {
 
 // bring obtains the certificate where there is none, renews it where that is
 // due, and puts it where it differs from what nodes have.
-func (m *Manager) bring(ctx context.Context, cache *certmagic.Cache, one want, ca []byte, info acmeapi.RenewalInfo, due bool) (result, error) {
-	by, err := m.issuer(one, ca)
+func (m *Manager) bring(ctx context.Context, cache *certmagic.Cache, one want, with objects, info acmeapi.RenewalInfo, due bool) (result, error) {
+	by, err := m.issuer(one, with)
 	if err != nil {
 		return result{}, err
 	}
@@ -167,12 +178,12 @@ func (m *Manager) bring(ctx context.Context, cache *certmagic.Cache, one want, c
 }
 
 // issuer makes what issues a certificate.
-func (m *Manager) issuer(one want, ca []byte) (certmagic.Issuer, error) {
+func (m *Manager) issuer(one want, with objects) (certmagic.Issuer, error) {
 	w := m.cfg.Control.Current()
 	if one.cert.ACME.Directory == fleet.Internal {
 		return &internal{storage: m.storage, fleet: w.Snapshot.Spec.Fleet, life: one.cert.ACME.Lifetime.D(), now: m.now}, nil
 	}
-	i, err := newIssuer(one.cert.ACME, ca, m.storage)
+	i, err := newIssuer(one.cert.ACME, with, m.storage)
 	if err != nil {
 		return nil, err
 	}
