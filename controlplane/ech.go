@@ -79,11 +79,16 @@ func newECHKey(name string, had []fleet.ECHKey, now time.Time) (fleet.ECHKey, er
 type echState struct {
 	keys  []fleet.ECHKey
 	lists fleet.ECHLists
-	has   bool // anything is stored
+	has   bool                  // anything is stored
+	at    map[fleet.Name]string // versions of what is
 }
 
 func echOf(w *fleet.World) (echState, error) {
-	var s echState
+	s := echState{at: map[fleet.Name]string{}}
+	for _, id := range []fleet.Name{echKeysID, echListID} {
+		o, _ := w.Live.Get(id)
+		s.at[id] = o.Version
+	}
 	var keys fleet.ECHKeys
 	if o, ok := w.Live.Get(echKeysID); ok {
 		s.has = true
@@ -181,7 +186,7 @@ func (c *ControlPlane) keepECH(ctx context.Context) {
 func (c *ControlPlane) turnECH(ctx context.Context, w *fleet.World, now time.Time) (time.Duration, error) {
 	s, err := echOf(w)
 	if err != nil {
-		s = echState{has: true} // made anew
+		s = echState{has: true, at: s.at} // made anew
 	}
 	e := w.Snapshot.Spec.ECH
 	if e != nil && c.cfg.RotateECH != 0 {
@@ -198,23 +203,23 @@ func (c *ControlPlane) turnECH(ctx context.Context, w *fleet.World, now time.Tim
 		return 0, c.rotateECH(ctx, e, s, now)
 	}
 	if kept := s.kept(now, echTTL(w.Snapshot.Spec)+e.Keep.D()); len(kept) < len(s.keys) {
-		return 0, c.putECH(ctx, echKeysID, fleet.ECHKeys{Keys: kept})
+		return 0, s.store(ctx, c, echKeysID, fleet.ECHKeys{Keys: kept})
 	}
 	return min(s.keys[0].Made.Add(e.Rotate.D()).Sub(now), echLook), nil
 }
 
-// putECH stores one of the two objects.
-func (c *ControlPlane) putECH(ctx context.Context, id fleet.Name, v any) error {
-	_, err := c.storeECH(ctx, id, v)
-	return err
-}
-
-func (c *ControlPlane) storeECH(ctx context.Context, id fleet.Name, v any) (map[fleet.Name]string, error) {
+// store puts one of the two objects in place of what is known of it: a replica
+// that led before and does not know yet that it no longer does changes nothing.
+func (s *echState) store(ctx context.Context, c *ControlPlane, id fleet.Name, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", id, err)
+		return fmt.Errorf("%s: %w", id, err)
 	}
-	return c.PutLive(ctx, map[fleet.Name][]byte{id: data})
+	versions, err := c.putLive(ctx, map[fleet.Name][]byte{id: data}, func(id fleet.Name) string { return s.at[id] })
+	if err == nil {
+		s.at[id] = versions[id]
+	}
+	return err
 }
 
 // rotateECH brings a new key into use.
@@ -223,27 +228,26 @@ func (c *ControlPlane) rotateECH(ctx context.Context, e *fleet.ECH, s echState, 
 	if err != nil {
 		return err
 	}
-	key := keys[0]
+	list := echList(keys[0].Config)
 	// First the gateways hold it,
-	versions, err := c.storeECH(ctx, echKeysID, fleet.ECHKeys{Keys: keys})
-	if err != nil {
+	if err := s.store(ctx, c, echKeysID, fleet.ECHKeys{Keys: keys}); err != nil {
 		return err
 	}
-	c.awaitECH(ctx, fleet.RoleL7, versions)
+	c.awaitECH(ctx, fleet.RoleL7, echKeysID, s.at[echKeysID])
 	// then the zones are signed with the records that name it,
-	if versions, err = c.storeECH(ctx, echListID, fleet.ECHLists{Now: s.lists.Now, Next: echList(key.Config)}); err != nil {
+	if err := s.store(ctx, c, echListID, fleet.ECHLists{Now: s.lists.Now, Next: list}); err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, echWait)
 	defer cancel()
-	if err := c.AwaitDerived(limited, versions); err != nil {
+	if err := c.AwaitDerived(limited, map[fleet.Name]string{echListID: s.at[echListID]}); err != nil {
 		return err
 	}
 	// then these are served,
-	if versions, err = c.storeECH(ctx, echListID, fleet.ECHLists{Now: echList(key.Config)}); err != nil {
+	if err := s.store(ctx, c, echListID, fleet.ECHLists{Now: list}); err != nil {
 		return err
 	}
-	c.awaitECH(ctx, fleet.RoleDNS, versions)
+	c.awaitECH(ctx, fleet.RoleDNS, echListID, s.at[echListID])
 	// and from now on the others run out.
 	served := time.Now()
 	for i := range keys[1:] {
@@ -251,17 +255,15 @@ func (c *ControlPlane) rotateECH(ctx context.Context, e *fleet.ECH, s echState, 
 			keys[i+1].Retired = served
 		}
 	}
-	return errors.Join(ctx.Err(), c.putECH(ctx, echKeysID, fleet.ECHKeys{Keys: keys}))
+	return errors.Join(ctx.Err(), s.store(ctx, c, echKeysID, fleet.ECHKeys{Keys: keys}))
 }
 
 // awaitECH waits for nodes to acknowledge, for a while.
-func (c *ControlPlane) awaitECH(ctx context.Context, role fleet.Role, versions map[fleet.Name]string) {
+func (c *ControlPlane) awaitECH(ctx context.Context, role fleet.Role, id fleet.Name, version string) {
 	limited, cancel := context.WithTimeout(ctx, echWait)
 	defer cancel()
-	for id, v := range versions {
-		if err := c.AwaitNodes(limited, role, id, v); err != nil && ctx.Err() == nil {
-			c.log.Warn("keys of Encrypted Client Hello go on without a node", "error", err)
-		}
+	if err := c.AwaitNodes(limited, role, id, version); err != nil && ctx.Err() == nil {
+		c.log.Warn("keys of Encrypted Client Hello go on without a node", "error", err)
 	}
 }
 
@@ -275,7 +277,7 @@ func (c *ControlPlane) endECH(ctx context.Context, s echState, now time.Time) er
 				s.keys[i].Retired = now
 			}
 		}
-		return errors.Join(c.putECH(ctx, echListID, fleet.ECHLists{}), c.putECH(ctx, echKeysID, fleet.ECHKeys{Keys: s.keys}))
+		return errors.Join(s.store(ctx, c, echListID, fleet.ECHLists{}), s.store(ctx, c, echKeysID, fleet.ECHKeys{Keys: s.keys}))
 	}
 	if len(s.kept(now, keep)) > 0 {
 		return nil

@@ -24,12 +24,18 @@ func awaited(live *fleet.Zones) map[string]string {
 // gives their versions once this replica serves them. Whoever leads calls it:
 // each object has one writer.
 func (c *ControlPlane) PutLive(ctx context.Context, put map[fleet.Name][]byte) (versions map[fleet.Name]string, err error) {
+	return c.putLive(ctx, put, func(fleet.Name) string { return AnyVersion })
+}
+
+// putLive is PutLive in place of what has an expected version; an
+// ItemConflictError says that it has another.
+func (c *ControlPlane) putLive(ctx context.Context, put map[fleet.Name][]byte, expect func(fleet.Name) string) (versions map[fleet.Name]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
 	var items []ItemWrite
 	versions = map[fleet.Name]string{}
 	for id, data := range put {
-		items = append(items, ItemWrite{Kind: LiveItem, Name: id, Data: data, Expect: AnyVersion})
+		items = append(items, ItemWrite{Kind: LiveItem, Name: id, Data: data, Expect: expect(id)})
 		versions[id] = ""
 		if data != nil {
 			versions[id] = LiveItem.Object(id, data).Version

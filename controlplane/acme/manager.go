@@ -71,8 +71,9 @@ func New(cfg Config) (*Manager, error) {
 }
 
 const (
-	workers = 4                // certificates that are worked on at once
-	idle    = time.Minute      // how often is looked whether anything is due
+	workers = 4           // certificates that are worked on at once
+	idle    = time.Minute // how often is looked whether anything is due
+	pace    = 10 * time.Millisecond
 	lookFor = 10 * time.Minute // names that could not be had are not tried again
 )
 
@@ -83,11 +84,15 @@ func (m *Manager) Lead(ctx context.Context) {
 	var g sync.WaitGroup
 	defer g.Wait()
 	slots := make(chan struct{}, workers)
+	var done *fleet.World
 	for ctx.Err() == nil {
 		changed := m.cfg.Control.Changed()
 		next := m.now().Add(idle)
 		if w := m.cfg.Control.Current(); w != nil {
-			m.follow(ctx, w)
+			if done == nil || done.Snapshot != w.Snapshot || done.Live != w.Live {
+				m.follow(ctx, w)
+			}
+			done = w
 			for _, t := range m.due(&next) {
 				g.Go(func() {
 					slots <- struct{}{}
@@ -98,10 +103,19 @@ func (m *Manager) Lead(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-changed:
+		case <-changed: // of zones, most often
+			pause(ctx, pace)
 		case <-m.wake:
+			done = nil
 		case <-time.After(max(next.Sub(m.now()), time.Millisecond)):
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

@@ -32,8 +32,7 @@ type task struct {
 	info     acmeapi.RenewalInfo
 	renew    time.Time
 	staple   time.Time // when the OCSP response that is served ends; zero without one
-	tries    int
-	failures int // in a row
+	failures int       // in a row
 	failed   time.Time
 	why      string
 }

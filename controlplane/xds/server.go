@@ -285,9 +285,14 @@ func (st *serverStream) push() error {
 	}
 	old := st.pushed
 	st.pushed = p
+	fresh := old == nil || old.world.Snapshot != p.world.Snapshot
 	zones, gone := st.lacking(typeZone, &st.zones, p.zonesFor(st.node))
-	live, ended := st.lacking(typeLive, &st.live, p.liveFor(st.node))
-	if old != nil && old.world.Snapshot == p.world.Snapshot && old.shifts.version == p.shifts.version {
+	var live []fleet.Object
+	var ended []fleet.Name
+	if fresh || old.world.Live != p.world.Live {
+		live, ended = st.lacking(typeLive, &st.live, p.liveFor(st.node))
+	}
+	if !fresh && old.shifts.version == p.shifts.version {
 		if err := st.pushZones(zones, gone, p.world.Snapshot.Revision); err != nil {
 			return err
 		}
