@@ -58,8 +58,12 @@ func (c *checker) acme(cert *Certificate, at string, names map[string]string) {
 		}
 		names[n] = path
 	}
-	if a.Directory != Internal {
-		for _, n := range c.spec.ACMENames(cert) {
+	list := c.spec.ACMENames(cert)
+	if len(list) == 0 && a.OnDemand == nil {
+		c.errs.Addf(at+".names", "expected at least one, since no https service has a host that no other certificate names")
+	}
+	for _, n := range list {
+		if a.Directory != Internal && (len(a.Names) > 0 || c.host(n, at+".names")) {
 			c.challenge(a, n, at)
 		}
 	}
