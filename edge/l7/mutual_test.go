@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -160,6 +161,7 @@ func TestEndpointsAreShownTheGatewaysCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of gateways before they have the certificate
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	at := server.Listener.Addr().String()
