@@ -40,6 +40,8 @@ var house = []floor{
 	{"adapters", false, []string{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "probe", "synthetic/dashboard", "edge/l7/h3",
 		"controlplane/store", "controlplane/api", "controlplane/xds",
+		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "probe", "synthetic/dashboard",
+		"controlplane/store", "controlplane/api", "controlplane/xds", "controlplane/acme",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},
 }

@@ -395,20 +395,6 @@ func (c *checker) steering(st *Steering, at string) {
 	}
 }
 
-func (c *checker) certificates() {
-	ids := map[string]bool{}
-	for i, cert := range c.spec.Certificates {
-		at := fmt.Sprintf("certificates[%d]", i)
-		c.unique(ids, cert.ID, at+".id")
-		if !strings.HasPrefix(cert.Cert, "file:") {
-			c.errs.Addf(at+".cert", "expected file:PATH")
-		}
-		if cert.Key == "" {
-			c.errs.Addf(at+".key", "expected file:PATH or env:NAME")
-		}
-	}
-}
-
 func (c *checker) probes() {
 	p := &c.spec.Probes
 	c.within("probes.interval", p.Interval, 100*time.Millisecond, time.Hour)

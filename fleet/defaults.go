@@ -39,6 +39,7 @@ func (s *Spec) fillDefaults() {
 		s.Defence.fillDefaults()
 	}
 	s.DNS.fillDefaults()
+	s.fillTLSDefaults()
 	for i := range s.Zones {
 		s.Zones[i].fillDefaults(&s.DNS)
 	}

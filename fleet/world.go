@@ -13,6 +13,7 @@ const (
 	ObjectCA          ObjectKind = "ca"          // authorities in PEM; ID is the reference that the Spec uses
 	ObjectSecret      ObjectKind = "secret"      // a secret of the nameservers; ID is the reference that the Spec uses
 	ObjectLatency     ObjectKind = "latency"     // the latency map; ID is the file's name in the Spec
+	ObjectLive        ObjectKind = "live"        // a live object; ID is LiveID's
 )
 
 // ObjectKey names one object.
@@ -48,11 +49,12 @@ type World struct {
 	Objects  map[ObjectKey]Object
 	Shifts   []Shift // in order of ID
 	Zones    *Zones  // zones with versions of their own; one that Objects has too goes before it
+	Live     *Zones  // live objects, by LiveID
 }
 
 // Wanted lists the objects that the Snapshot names, in the Spec's order: the
-// zones, the certificates, and the authorities that pools and probes trust by
-// reference.
+// zones, the certificates that are not issued, and the authorities that are
+// trusted by reference.
 func (s *Snapshot) Wanted() []ObjectKey {
 	var out []ObjectKey
 	seen := map[ObjectKey]bool{}
@@ -68,9 +70,21 @@ func (s *Snapshot) Wanted() []ObjectKey {
 		}
 	}
 	for _, c := range s.Spec.Certificates {
-		add(ObjectCertificate, c.ID)
+		if c.ACME == nil {
+			add(ObjectCertificate, c.ID)
+			continue
+		}
+		if c.ACME.CA != "" {
+			add(ObjectCA, c.ACME.CA)
+		}
+		if c.ACME.EAB != nil {
+			add(ObjectSecret, string(c.ACME.EAB.Key))
+		}
 	}
 	for _, svc := range s.Spec.Services {
+		if svc.ClientAuth != nil {
+			add(ObjectCA, svc.ClientAuth.CA)
+		}
 		for _, p := range svc.Pools {
 			if p.TLS != nil && p.TLS.CA != "" {
 				add(ObjectCA, p.TLS.CA)

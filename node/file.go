@@ -45,7 +45,9 @@ func readFile(path string) (doc []byte, objects []fleet.Object, files []string, 
 		}
 	}
 	for _, c := range s.Spec.Certificates {
-		r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
+		if c.ACME == nil {
+			r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
+		}
 	}
 	for _, k := range s.Wanted() {
 		switch {

@@ -140,7 +140,7 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 // WithShifts gives the same World with other shifts; those that the fleet has
 // no region or service for are left out.
 func WithShifts(w *fleet.World, shifts []fleet.Shift) *fleet.World {
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones, Live: w.Live}
 	for _, sh := range shifts {
 		if sh.Check(w.Snapshot) == nil {
 			next.Shifts = append(next.Shifts, sh)
@@ -170,7 +170,7 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
-	zones, certificates := false, false
+	zones := false
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
@@ -178,7 +178,6 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:
-			certificates = true
 			err = checkCertificate(o.Data)
 		case fleet.ObjectCA:
 			err = checkAuthorities(o.Data)
@@ -197,7 +196,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			}
 		}
 	}
-	if certificates && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
+	if len(w.Snapshot.Spec.Certificates) > 0 && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
 		if _, err := route.CompileCertificates(w); err != nil {
 			errs = append(errs, err)
 		}
@@ -230,7 +229,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 // whole says whether the World has every certificate of the Spec.
 func whole(w *fleet.World) bool {
 	for _, c := range w.Snapshot.Spec.Certificates {
-		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok {
+		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok && c.ACME == nil {
 			return false
 		}
 	}

@@ -19,6 +19,7 @@ type exchange struct {
 	gen     *generation
 	sess    *session
 	service *service // nil where no service was found
+	index   int      // of the service in the Spec
 	pool    *pool
 	f       Front
 	h1      *clientFront // f, where it is HTTP/1.1's
@@ -104,6 +105,9 @@ func (x *exchange) serve() {
 	}
 	if x.host == fleet.GatewayHost {
 		x.self()
+		return
+	}
+	if x.sess.s.port == 80 && x.challenged() {
 		return
 	}
 	x.identify()

@@ -48,11 +48,14 @@ func (x *exchange) find() bool {
 	case outcome == route.NoRoute:
 		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
 		return false
+	case !x.gen.admits(m.Service, x.sess.tls):
+		x.refuse(http.StatusMisdirectedRequest, flagBadRequest, "the connection was not made for this host")
+		return false
 	case x.h.Length > x.g.cfg.MaxBody:
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
-	x.pool = x.service.pools[m.Pool]
+	x.pool, x.index = x.service.pools[m.Pool], m.Service
 	x.again = x.service.retry.again(x.h)
 	if x.pool.h2 && x.websock {
 		x.refuse(http.StatusNotImplemented, flagBadRequest, "these endpoints take no WebSocket")
@@ -62,6 +65,16 @@ func (x *exchange) find() bool {
 		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
 	}
 	return true
+}
+
+// challenged answers a certificate authority's question whether a host is the
+// fleet's (RFC 8555 section 8.3).
+func (x *exchange) challenged() bool {
+	body, ok := x.gen.challenge(x.host, view(x.h.Path()))
+	if ok {
+		x.say(http.StatusOK, string(body))
+	}
+	return ok
 }
 
 // identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so

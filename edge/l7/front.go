@@ -133,7 +133,8 @@ type Carrier interface {
 // PacketCarrier carries requests over a UDP socket; edge/l7/h3 is one.
 type PacketCarrier interface {
 	// Listen makes what serves the socket, which is then the PacketServer's to
-	// close. It starts nothing.
+	// close. Handshakes by config, and by what it chooses for a client, agree on
+	// "h3" and TLS 1.3 alone. It starts nothing.
 	Listen(socket net.PacketConn, config *tls.Config, admit Admit) (PacketServer, error)
 }
 

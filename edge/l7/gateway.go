@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,15 @@ type Config struct {
 	// same on all gateways.
 	AffinityKey []byte
 
+	// TicketKey gives the key of session tickets of an epoch since 1970, the same
+	// on all gateways of the fleet; nil: sessions resume at this gateway alone.
+	TicketKey    func(scope string, epoch int64) [32]byte
+	TicketPeriod time.Duration // how long an epoch is; default 12h
+
+	// Demand has the control plane issue a certificate for a name that a client
+	// asks for, and returns once it is issued; nil: none are issued on demand.
+	Demand func(ctx context.Context, name string) error
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
@@ -97,7 +107,10 @@ type Gateway struct {
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
 	rates    *limit.Table
-	suspects chan struct{} // holds one sign that pools are to be judged
+	suspects chan struct{}                    // holds one sign that pools are to be judged
+	wall     func() time.Time                 // for ticket keys and demands
+	own      func() (*tls.Certificate, error) // see ownCertificate
+	demands  demands
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -139,6 +152,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.header == 0 {
 		cfg.header = headerTimeout
 	}
+	if cfg.TicketPeriod == 0 {
+		cfg.TicketPeriod = ticketPeriod
+	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
 	}
@@ -158,6 +174,7 @@ func New(cfg Config) (*Gateway, error) {
 		suspects:  make(chan struct{}, 1),
 		rateIDs:   map[string]uint32{},
 	}
+	g.wall, g.own = time.Now, ownCertificate(time.Now())
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
 	g.tasks.run(func() { g.judging(g.base) })

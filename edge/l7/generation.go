@@ -19,7 +19,7 @@ import (
 type generation struct {
 	world    *fleet.World
 	table    *route.Table
-	certs    *route.Certificates
+	tls      *secure
 	services []*service // by index in Spec.Services; nil where the gateway has no part in it
 	paused   bool       // the operator drains this node
 	drain    time.Duration
@@ -111,11 +111,15 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, err := route.CompileCertificates(b.world)
+	var had *secure
+	if old := b.g.gen.Load(); old != nil {
+		had = old.tls
+	}
+	handshakes, err := b.g.secure(b.world, had)
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
+	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}

@@ -223,7 +223,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	for _, c := range gen.certs.All() {
+	for _, c := range gen.tls.certs.All() {
 		ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(c.TLS.Leaf.NotAfter.Unix()), c.ID)
 	}
 }

@@ -67,6 +67,7 @@ func (x *exchange) speak() {
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
 	h.AddBytes(wire.XForwardedHost, h.Authority)
 	h.AddBytes(wire.XForwardedPort, x.publicPort())
+	x.gen.tellClientCert(h, x.index, x.sess.tls)
 }
 
 func (x *exchange) scheme() string {
@@ -95,7 +96,7 @@ func forwards(f *wire.Field) bool {
 	switch {
 	case wire.XRequestID <= f.ID && f.ID <= wire.Forwarded:
 		return true
-	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x':
+	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x' && f.Name[0]|0x20 != 'c':
 		return false
 	}
 	if bytes.IndexByte(f.Name, '_') < 0 {
@@ -116,7 +117,10 @@ func forwards(f *wire.Field) bool {
 }
 
 func forwarded(name []byte) bool {
-	const prefix = "x-forwarded-"
+	return begins(name, "x-forwarded-") || begins(name, "x-client-cert") || begins(name, "client-cert") // RFC 9440 section 4
+}
+
+func begins(name []byte, prefix string) bool {
 	return len(name) >= len(prefix) && wire.EqualFold(name[:len(prefix)], prefix)
 }
 
