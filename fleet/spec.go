@@ -15,6 +15,7 @@ type Spec struct {
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
 	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
+	Gateway      Gateway       `json:"gateway,omitzero" doc:"What holds for all services of the gateways."`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
@@ -120,7 +121,9 @@ type Service struct {
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
-	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
+	Routes        []Route       `json:"routes,omitempty" doc:"What is done with which requests. Of those that match, the host that says more wins, then the path: exact, regular expressions in order, the longest prefix." default:"everything to the first pool"`
+	Filters       Filters       `json:"filters,omitzero" doc:"What gateways do with requests and answers on their way."`
+	RedirectHTTP  *bool         `json:"redirect_http,omitempty" doc:"An https service at port 443: gateways answer requests for its hosts at port 80 with a redirect to https, unless an http service has the host there." default:"true, unless another service than http has port 80"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
@@ -210,13 +213,6 @@ type Timeouts struct {
 	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
 	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
-}
-
-// Route sends matching requests to a pool.
-type Route struct {
-	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
-	Path  string   `json:"path,omitempty" doc:"Path prefix, on whole segments; the longest match wins." default:"/"`
-	Pool  string   `json:"pool" doc:"Id of the pool."`
 }
 
 // Pool is a group of interchangeable endpoints.

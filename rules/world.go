@@ -73,7 +73,7 @@ func NodeWorld(s *fleet.Snapshot, node string, objects []fleet.Object, shifts []
 
 // WantedBy lists the objects that the node's roles need, in order: zones,
 // secrets, authorities and the certificates that they show for nameservers,
-// certificates and the pools' authorities for gateways, the probes' authority
+// certificates, secrets, pages and the pools' authorities for gateways, the probes' authority
 // for probers. A node that the Spec does not name needs none.
 func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 	n := s.Node(node)
@@ -81,9 +81,9 @@ func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 		return nil
 	}
 	var out []fleet.ObjectKey
-	nameserver := s.DNSObjects()
+	nameserver, gateway := s.DNSObjects(), s.GatewayObjects()
 	for _, k := range s.Wanted() {
-		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k])
+		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k]) || n.Has(fleet.RoleL7) && gateway[k]
 		switch k.Kind {
 		case fleet.ObjectCertificate:
 			need = need || n.Has(fleet.RoleL7)

@@ -125,7 +125,7 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
 		return false
 	}
-	m, outcome := x.gen.table.Find(x.port, x.host, path)
+	m, outcome := x.gen.table.Find(x.port, x.host, path, nil)
 	if m.Service >= 0 {
 		x.service = x.gen.services[m.Service]
 	}
