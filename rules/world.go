@@ -13,6 +13,7 @@ import (
 
 	"meridian/dns/tsig"
 	"meridian/dns/zone"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/steer"
@@ -171,10 +172,19 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
 	zones, certificates := false, false
+	filters := filter.Objects(w.Snapshot.Spec)
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
 		switch k.Kind {
+		case fleet.ObjectPage:
+			if len(o.Data) > fleet.MaxPage {
+				err = fmt.Errorf("is longer than %d octets", fleet.MaxPage)
+			}
+		case fleet.ObjectSecret:
+			if parse := filters[k]; parse != nil {
+				err = parse(o.Data)
+			}
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:
