@@ -3,24 +3,23 @@ package fleet
 import "net/netip"
 
 // Filters is what a gateway does with requests and answers on their way, in
-// the order: maintenance, access, methods and sizes, CORS, rate limits, basic
+// the order: maintenance, access, methods and sizes, CORS, basic
 // authentication, JWT, forward_auth, request fields; then of the answer: error
 // pages, answer fields, HSTS, compression.
 type Filters struct {
-	Maintenance   *Maintenance   `json:"maintenance,omitempty" doc:"Answer every request with a maintenance page." default:"off"`
-	Access        []string       `json:"access,omitempty" doc:"Which client addresses are served: PREFIX or an address, with ! before it to refuse. The first line that fits decides; a client that none fits is served where all lines refuse." default:"all"`
-	Limits        *Limits        `json:"limits,omitempty" doc:"Limits on requests."`
-	CORS          *CORS          `json:"cors,omitempty" doc:"Answer cross-origin preflight requests, and let scripts of other origins read answers." default:"left to endpoints"`
-	RateLimits    []RequestLimit `json:"rate_limits,omitempty" doc:"Limits on requests a second. A request must pass all." default:"none"`
-	BasicAuth     *BasicAuth     `json:"basic_auth,omitempty" doc:"Ask for a user name and password." default:"none"`
-	JWT           *JWT           `json:"jwt,omitempty" doc:"Ask for a JSON Web Token." default:"none"`
-	ForwardAuth   *ForwardAuth   `json:"forward_auth,omitempty" doc:"Ask another pool whether a request may pass." default:"none"`
-	RequestFields *FieldChanges  `json:"request_fields,omitempty" doc:"Changes to the header that endpoints get."`
-	AnswerFields  *FieldChanges  `json:"answer_fields,omitempty" doc:"Changes to the header that clients get."`
-	ErrorPages    []ErrorPage    `json:"error_pages,omitempty" doc:"Bodies in place of those of failed requests. The first line that fits decides." default:"a line of text"`
-	HSTS          *HSTS          `json:"hsts,omitempty" doc:"Strict-Transport-Security in answers over https, where the endpoint has sent none." default:"on"`
-	Compression   *Compression   `json:"compression,omitempty" doc:"Compress answers that are not yet." default:"off"`
-	Stale         *Stale         `json:"stale_if_error,omitempty" doc:"Answer from memory when no endpoint answers (RFC 5861)." default:"off"`
+	Maintenance   *Maintenance  `json:"maintenance,omitempty" doc:"Answer every request with a maintenance page." default:"off"`
+	Access        []string      `json:"access,omitempty" doc:"Which client addresses are served: PREFIX or an address, with ! before it to refuse. The first line that fits decides; a client that none fits is served where all lines refuse." default:"all"`
+	Bounds        *Bounds       `json:"bounds,omitempty" doc:"Limits on single requests."`
+	CORS          *CORS         `json:"cors,omitempty" doc:"Answer cross-origin preflight requests, and let scripts of other origins read answers." default:"left to endpoints"`
+	BasicAuth     *BasicAuth    `json:"basic_auth,omitempty" doc:"Ask for a user name and password." default:"none"`
+	JWT           *JWT          `json:"jwt,omitempty" doc:"Ask for a JSON Web Token." default:"none"`
+	ForwardAuth   *ForwardAuth  `json:"forward_auth,omitempty" doc:"Ask another pool whether a request may pass." default:"none"`
+	RequestFields *FieldChanges `json:"request_fields,omitempty" doc:"Changes to the header that endpoints get."`
+	AnswerFields  *FieldChanges `json:"answer_fields,omitempty" doc:"Changes to the header that clients get."`
+	ErrorPages    []ErrorPage   `json:"error_pages,omitempty" doc:"Bodies in place of those of failed requests. The first line that fits decides." default:"a line of text"`
+	HSTS          *HSTS         `json:"hsts,omitempty" doc:"Strict-Transport-Security in answers over https, where the endpoint has sent none." default:"on"`
+	Compression   *Compression  `json:"compression,omitempty" doc:"Compress answers that are not yet." default:"off"`
+	Stale         *Stale        `json:"stale_if_error,omitempty" doc:"Answer from memory when no endpoint answers (RFC 5861)." default:"off"`
 }
 
 // Maintenance answers in place of endpoints.
@@ -32,8 +31,8 @@ type Maintenance struct {
 	Except     []string `json:"except,omitempty" doc:"Client addresses and prefixes that are served all the same." default:"none"`
 }
 
-// Limits are limits on requests.
-type Limits struct {
+// Bounds are limits on single requests.
+type Bounds struct {
 	Body    int64    `json:"body,omitempty" doc:"Octets of a request's body; more is refused with 413." default:"that of the gateway"`
 	Header  int      `json:"header,omitempty" doc:"Octets of a request's header fields, names and values; more is refused with 431." default:"that of the gateway"`
 	Methods []string `json:"methods,omitempty" doc:"Methods that are served; others are refused with 405." default:"all"`
@@ -49,32 +48,6 @@ type CORS struct {
 	Credentials bool     `json:"credentials,omitempty" doc:"Whether requests may carry cookies and the like; not with any origin." default:"false"`
 	MaxAge      Duration `json:"max_age,omitempty" doc:"How long a browser may remember." default:"10m0s"`
 }
-
-// RequestLimit is a limit on requests a second that have one key in common.
-type RequestLimit struct {
-	Rate     float64  `json:"rate" doc:"Requests a second (0.001 to 1000000000)."`
-	Burst    int      `json:"burst,omitempty" doc:"Requests at once beyond the rate (1 to 1000000)." default:"the rate, rounded up"`
-	By       LimitBy  `json:"by,omitempty" doc:"What requests are counted by: all together, client (address), header, cookie or host." default:"client"`
-	Name     string   `json:"name,omitempty" doc:"Name of the header field or cookie."`
-	V4Prefix int      `json:"v4_prefix,omitempty" doc:"By client: addresses that begin with so many same bits count as one, IPv4 (8 to 32)." default:"32"`
-	V6Prefix int      `json:"v6_prefix,omitempty" doc:"Likewise, IPv6 (16 to 128)." default:"64"`
-	Except   []string `json:"except,omitempty" doc:"Client addresses and prefixes that are not limited." default:"none"`
-}
-
-// LimitBy is what a rate limit counts by.
-type LimitBy string
-
-// The keys of rate limits.
-const (
-	LimitAll    LimitBy = "all"
-	LimitClient LimitBy = "client"
-	LimitHeader LimitBy = "header"
-	LimitCookie LimitBy = "cookie"
-	LimitHost   LimitBy = "host"
-)
-
-// Values lists the keys of rate limits.
-func (LimitBy) Values() []string { return []string{"all", "client", "header", "cookie", "host"} }
 
 // BasicAuth asks for a user name and password (RFC 7617).
 type BasicAuth struct {

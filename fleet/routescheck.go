@@ -143,9 +143,9 @@ func (c *checker) filters(f *Filters, at string, pool func(path, id string)) {
 			c.errs.Addf(fmt.Sprintf("%s.access[%d]", at, i), "%q is not PREFIX or an address, with ! before it to refuse", line)
 		}
 	}
-	if l := f.Limits; l != nil {
+	if l := f.Bounds; l != nil {
 		if l.Body < 0 || l.Header < 0 || l.MinRate < 0 {
-			c.errs.Addf(at+".limits", "expected no number below 0")
+			c.errs.Addf(at+".bounds", "expected no number below 0")
 		}
 	}
 	if co := f.CORS; co != nil {
@@ -153,9 +153,6 @@ func (c *checker) filters(f *Filters, at string, pool func(path, id string)) {
 			c.errs.Addf(at+".cors.origins", "expected at least one origin")
 		}
 		c.within(at+".cors.max_age", co.MaxAge, time.Second, 24*time.Hour)
-	}
-	for i := range f.RateLimits {
-		c.requestLimit(&f.RateLimits[i], fmt.Sprintf("%s.rate_limits[%d]", at, i))
 	}
 	c.filterAuth(f, at, pool)
 	for i := range f.ErrorPages {
@@ -200,28 +197,6 @@ func (c *checker) filterAuth(f *Filters, at string, pool func(path, id string)) 
 		c.path(at+".forward_auth.path", a.Path)
 		c.within(at+".forward_auth.timeout", a.Timeout, 10*time.Millisecond, time.Minute)
 	}
-}
-
-func (c *checker) requestLimit(l *RequestLimit, at string) {
-	if !(l.Rate >= 0.001 && l.Rate <= 1e9) {
-		c.errs.Addf(at+".rate", "%v is not between 0.001 and 1000000000", l.Rate)
-	}
-	c.between(at+".burst", l.Burst, 1, 1_000_000)
-	named := l.By == LimitHeader || l.By == LimitCookie
-	switch {
-	case named && l.Name == "":
-		c.errs.Addf(at+".name", "expected the name of the %s", l.By)
-	case !named && l.Name != "":
-		c.errs.Addf(at+".name", "is for by: header or cookie, and this is %s", l.By)
-	}
-	switch {
-	case l.By == LimitClient:
-		c.between(at+".v4_prefix", l.V4Prefix, 8, 32)
-		c.between(at+".v6_prefix", l.V6Prefix, 16, 128)
-	case l.V4Prefix != 0 || l.V6Prefix != 0:
-		c.errs.Addf(at, "v4_prefix and v6_prefix are for by: client")
-	}
-	c.networks(at+".except", l.Except)
 }
 
 // networks checks addresses and prefixes.

@@ -1,9 +1,6 @@
 package fleet
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // fillRouteDefaults completes routes and filters of an http or https service.
 func (s *Service) fillRouteDefaults() {
@@ -56,15 +53,6 @@ func (f *Filters) fillDefaults(s *Service) {
 		def(&c.MaxAge, Duration(10*time.Minute))
 		if len(c.Methods) == 0 {
 			c.Methods = []string{"GET", "HEAD", "POST"}
-		}
-	}
-	for i := range f.RateLimits {
-		l := &f.RateLimits[i]
-		def(&l.By, LimitClient)
-		def(&l.Burst, int(min(max(math.Ceil(l.Rate), 1), 1_000_000)))
-		if l.By == LimitClient {
-			def(&l.V4Prefix, 32)
-			def(&l.V6Prefix, 64)
 		}
 	}
 	if f.BasicAuth != nil {

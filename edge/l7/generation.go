@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 )
@@ -21,8 +21,10 @@ type generation struct {
 	world    *fleet.World
 	table    *route.Table
 	certs    *route.Certificates
-	services []*service // by index in Spec.Services; nil where the gateway has no part in it
-	paused   bool       // the operator drains this node
+	services []*service      // by index in Spec.Services; nil where the gateway has no part in it
+	proxies  *filter.Proxies // whose word about clients is believed; nil: nobody's
+	tells    bool            // endpoints are told by Forwarded too
+	paused   bool            // the operator drains this node
 	drain    time.Duration
 }
 
@@ -30,9 +32,12 @@ type generation struct {
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
-	retry  retryRules
+	retry  *retryRules
 	budget *budget
 	stats  *serviceStats
+	ways   []*way      // by index in the service's Routes
+	set    *filter.Set // of requests without a route
+	stale  *staleStore // nil: none
 }
 
 // pool is one group of endpoints, those of this region.
@@ -45,9 +50,9 @@ type pool struct {
 
 // endpoint is one endpoint as one generation uses it.
 type endpoint struct {
-	address   string // ADDRESS:PORT
-	vital     *vital
-	transport *http.Transport // nil: of a tcp service
+	address  string // ADDRESS:PORT
+	vital    *vital
+	upstream *upstream // nil: of a tcp service
 }
 
 // live says whether an endpoint of any service is up.
@@ -74,7 +79,7 @@ func (gen *generation) live() bool {
 func (gen *generation) idle(port uint16) time.Duration {
 	var d time.Duration
 	for _, s := range gen.services {
-		if s != nil && s.spec.Protocol.Gateway() && slices.Contains(s.spec.Ports, port) {
+		if s != nil && s.spec.Protocol.Gateway() && (slices.Contains(s.spec.Ports, port) || s.spec.Twin() == port) {
 			d = max(d, s.spec.Timeouts.Idle.D())
 		}
 	}
@@ -92,10 +97,10 @@ func (gen *generation) stream(port uint16) *service {
 // builder compiles a generation. What endpoints of the old one may be used
 // again is taken from the Gateway; nothing there is changed.
 type builder struct {
-	g          *Gateway
-	world      *fleet.World
-	vitals     map[fleet.Target]*vital
-	transports map[upstreamKey]*http.Transport
+	g         *Gateway
+	world     *fleet.World
+	vitals    map[fleet.Target]*vital
+	upstreams map[upstreamKey]*upstream
 }
 
 func (b *builder) generation() (*generation, error) {
@@ -108,13 +113,16 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services))}
+	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), tells: spec.Gateway.Forwarded}
+	if len(spec.Gateway.TrustedProxies) > 0 {
+		gen.proxies = filter.NewProxies(&spec.Gateway)
+	}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}
 	for i := range spec.Services {
 		if s := &spec.Services[i]; s.Gateway() {
-			if gen.services[i], err = b.service(s); err != nil {
+			if gen.services[i], err = b.service(s, gen, i); err != nil {
 				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
 			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
@@ -123,8 +131,8 @@ func (b *builder) generation() (*generation, error) {
 	return gen, nil
 }
 
-func (b *builder) service(s *fleet.Service) (*service, error) {
-	out := &service{spec: s, retry: newRetryRules(s), stats: b.g.metrics.service(s.Service)}
+func (b *builder) service(s *fleet.Service, gen *generation, index int) (*service, error) {
+	out := &service{spec: s, retry: newRetryRules(s.Retries.RetryOn, *s.Retries.Attempts, s.Retries.PerTryTimeout.D()), stats: b.g.metrics.service(s.Service)}
 	out.budget = newBudget(*s.Retries.BudgetPercent)
 	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
 		out.budget = had.budget
@@ -136,7 +144,7 @@ func (b *builder) service(s *fleet.Service) (*service, error) {
 		}
 		out.pools = append(out.pools, p)
 	}
-	return out, nil
+	return out, b.ways(s, out, gen, index)
 }
 
 // service finds a service by name, nil where there is none.
@@ -168,10 +176,10 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		if e.State == fleet.Draining {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
-		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
+		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D(), proxy: proxyVersion(s)}
 		at := &endpoint{address: target.Endpoint, vital: vital}
 		if s.Protocol.Gateway() {
-			at.transport = b.transport(key, trust)
+			at.upstream = b.upstream(key, trust)
 		}
 		out.endpoints = append(out.endpoints, at)
 		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Live: &vital.Live})
@@ -213,21 +221,34 @@ func (b *builder) vital(t fleet.Target) *vital {
 	return v
 }
 
-func (b *builder) transport(key upstreamKey, trust trust) *http.Transport {
-	t := cmp.Or(b.transports[key], b.g.transports[key])
-	if t == nil {
-		t = newTransport(key, trust)
+func (b *builder) upstream(key upstreamKey, trust trust) *upstream {
+	u := cmp.Or(b.upstreams[key], b.g.upstreams[key])
+	if u == nil {
+		u = newUpstream(b.g, key, trust)
 	}
-	b.transports[key] = t
-	return t
+	b.upstreams[key] = u
+	return u
 }
 
-// upstreamKey is all that makes two transports the same one.
+// proxyVersion is the version of the PROXY protocol that tells endpoints of
+// clients, 0 for none.
+func proxyVersion(s *fleet.Service) byte {
+	switch s.ClientIP {
+	case fleet.ClientIPProxyV1:
+		return 1
+	case fleet.ClientIPProxyV2:
+		return 2
+	}
+	return 0
+}
+
+// upstreamKey is all that makes two upstreams the same one.
 type upstreamKey struct {
 	target  fleet.Target
 	tls     bool
 	trust   [sha256.Size]byte
 	connect time.Duration
+	proxy   byte
 }
 
 // addresses lists what to bind: the VIPs of the region and the anycast ones,

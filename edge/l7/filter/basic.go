@@ -23,11 +23,24 @@ type Basic struct {
 	Keep  bool   // endpoints get the Authorization field
 	Field string // that tells endpoints the user's name; "" for none
 	users map[string]hash
-	dummy hash // asked for names that are unknown, so that they take as long
+	dummy hash     // asked for names that are unknown, so that they take as long
+	sum   [32]byte // of the file
 	salt  [32]byte
+	*memory
+}
 
+// memory is what was verified.
+type memory struct {
 	mu       sync.Mutex // guards below
 	verified [2]map[[32]byte]bool
+}
+
+// Adopt takes over what an older Basic has verified, where that was by the same
+// users.
+func (b *Basic) Adopt(old *Basic) {
+	if old != nil && b.sum == old.sum && b.salt == old.salt {
+		b.memory = old.memory
+	}
 }
 
 // remembered bounds each of the two halves of what was verified.
@@ -141,7 +154,7 @@ func NewBasic(data []byte, salt [32]byte) (*Basic, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Basic{users: users, salt: salt, verified: [2]map[[32]byte]bool{{}, {}}}
+	b := &Basic{users: users, sum: sha256.Sum256(data), salt: salt, memory: &memory{verified: [2]map[[32]byte]bool{{}, {}}}}
 	for _, h := range users {
 		b.dummy = h
 		break

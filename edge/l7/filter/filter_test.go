@@ -261,34 +261,6 @@ func TestMaintenanceSparesSomeClients(t *testing.T) {
 	}
 }
 
-func TestWhatRequestsAreCountedBy(t *testing.T) {
-	s := sets(t, `rate_limits: [{rate: 10}, {rate: 0.5, by: header, name: X-Key}, {rate: 2, by: cookie, name: u}, {rate: 1, by: host}, {rate: 1, by: all, except: [10.0.0.0/8]}]`).Service
-	a, b, far := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("2001:db9::1")
-	key := func(i int, h *wire.Head, client netip.Addr, host string) uint64 {
-		k, _ := s.Rates[i].Key(h, client, host)
-		return k
-	}
-	h := head("GET /", "X-Key: 1", "Cookie: u=1")
-	other := head("GET /", "X-Key: 2", "Cookie: u=2")
-	if key(0, h, a, "") != key(0, h, b, "") || key(0, h, a, "") == key(0, h, far, "") {
-		t.Error("client: a /64 is not one")
-	}
-	for i := 1; i <= 2; i++ {
-		if key(i, h, a, "") == key(i, other, a, "") || key(i, h, a, "") != key(i, h, far, "") {
-			t.Errorf("limit %d does not tell its values apart", i)
-		}
-	}
-	if key(3, h, a, "a") == key(3, h, a, "b") || key(4, h, a, "a") != key(4, other, far, "b") {
-		t.Error("host, all")
-	}
-	if _, counted := s.Rates[4].Key(h, netip.MustParseAddr("10.0.0.1"), ""); counted {
-		t.Error("who is excepted is counted")
-	}
-	if s.Rates[0].Burst != 10 || s.Rates[1].Burst != 1 || s.Rates[1].Interval.Seconds() != 2 {
-		t.Errorf("%+v %+v", s.Rates[0], s.Rates[1])
-	}
-}
-
 func TestHSTS(t *testing.T) {
 	for filters, want := range map[string]string{
 		"":                  "max-age=86400",
@@ -303,8 +275,8 @@ func TestHSTS(t *testing.T) {
 
 // Each key of a route's filters goes in place of the service's, and of no other.
 func TestARoutesFilters(t *testing.T) {
-	s, err := fleet.Compile([]byte(document("access: [10.0.0.0/8], answer_fields: {set: {X-A: s}}, limits: {body: 5}",
-		"{pool: main}, {pool: main, path: /x, filters: {limits: {header: 9}, hsts: {off: true}}}")), 1, Check)
+	s, err := fleet.Compile([]byte(document("access: [10.0.0.0/8], answer_fields: {set: {X-A: s}}, bounds: {body: 5}",
+		"{pool: main}, {pool: main, path: /x, filters: {bounds: {header: 9}, hsts: {off: true}}}")), 1, Check)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +284,7 @@ func TestARoutesFilters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own := out.Routes[1]; out.Routes[0] != out.Service || own.Limits.Body != 0 || own.Limits.Header != 9 || own.HSTS != "" || own.Access == nil || own.Answer == nil {
+	if own := out.Routes[1]; out.Routes[0] != out.Service || own.Bounds.Body != 0 || own.Bounds.Header != 9 || own.HSTS != "" || own.Access == nil || own.Answer == nil {
 		t.Errorf("%+v", own)
 	}
 	if !sets(t, "").Service.Plain() || out.Service.Plain() {
@@ -322,20 +294,19 @@ func TestARoutesFilters(t *testing.T) {
 
 func TestFiltersThatAreRefused(t *testing.T) {
 	for filters, want := range map[string]string{
-		`request_fields: {set: {X: "{nothing}"}}`:           `request_fields.set.X: {nothing} is unknown; expected one of {client_ip}, {host}, {method}, {node}, {path}, {query}, {region}, {request_id}, {route}, {scheme}, {service}, or {{ for a brace`,
-		`request_fields: {remove: [Connection]}`:            `request_fields.remove[0]: Connection belongs to the connection`,
-		`answer_fields: {add: {"a b": x}}`:                  `answer_fields.add.a b: "a b" is not a field name`,
-		`answer_fields: {add: {a: "x\ny"}}`:                 `answer_fields.add.a: "x\ny" cannot be the value of a field`,
-		`request_fields: {set: {host: x}}`:                  `request_fields.set.host: Host is changed by a route's rewrite.host`,
-		`cors: {origins: [a.test]}`:                         `cors.origins[0]: "a.test": expected an origin such as https://app.example.com, https://*.example.com, or *`,
-		`cors: {origins: ["*"], credentials: true}`:         `cors.credentials: goes with no origin *: any page could read what its visitors may`,
-		`compression: {types: [html]}`:                      `compression.types[0]: "html": expected a media type such as text/html or text/*`,
-		`compression: {encodings: [br, br]}`:                `compression.encodings[1]: br is given twice`,
-		`error_pages: [{status: [2xx], body: x}]`:           `error_pages[0].status[0]: "2xx": expected a status of failure such as 404 or 5xx`,
-		`limits: {methods: ["a b"]}`:                        `limits.methods[0]: "a b" is not a method`,
-		`rate_limits: [{rate: 1, by: cookie, name: "a b"}]`: `rate_limits[0].name: "a b" is not a name`,
-		`jwt: {keys: "file:k", claims: {Te: sub}}`:          `jwt.claims.Te: Te belongs to the connection`,
-		`forward_auth: {pool: main, path: /../x}`:           `forward_auth.path: "/../x": the path holds . or .. segments`,
+		`request_fields: {set: {X: "{nothing}"}}`:   `request_fields.set.X: {nothing} is unknown; expected one of {client_ip}, {host}, {method}, {node}, {path}, {query}, {region}, {request_id}, {route}, {scheme}, {service}, or {{ for a brace`,
+		`request_fields: {remove: [Connection]}`:    `request_fields.remove[0]: Connection belongs to the connection`,
+		`answer_fields: {add: {"a b": x}}`:          `answer_fields.add.a b: "a b" is not a field name`,
+		`answer_fields: {add: {a: "x\ny"}}`:         `answer_fields.add.a: "x\ny" cannot be the value of a field`,
+		`request_fields: {set: {host: x}}`:          `request_fields.set.host: Host is changed by a route's rewrite.host`,
+		`cors: {origins: [a.test]}`:                 `cors.origins[0]: "a.test": expected an origin such as https://app.example.com, https://*.example.com, or *`,
+		`cors: {origins: ["*"], credentials: true}`: `cors.credentials: goes with no origin *: any page could read what its visitors may`,
+		`compression: {types: [html]}`:              `compression.types[0]: "html": expected a media type such as text/html or text/*`,
+		`compression: {encodings: [br, br]}`:        `compression.encodings[1]: br is given twice`,
+		`error_pages: [{status: [2xx], body: x}]`:   `error_pages[0].status[0]: "2xx": expected a status of failure such as 404 or 5xx`,
+		`bounds: {methods: ["a b"]}`:                `bounds.methods[0]: "a b" is not a method`,
+		`jwt: {keys: "file:k", claims: {Te: sub}}`:  `jwt.claims.Te: Te belongs to the connection`,
+		`forward_auth: {pool: main, path: /../x}`:   `forward_auth.path: "/../x": the path holds . or .. segments`,
 	} {
 		_, err := fleet.Compile([]byte(document(filters, "{pool: main}")), 1, Check)
 		list := fleet.FieldErrors(err)

@@ -37,6 +37,9 @@ func contentType(given, body string) string {
 // Page gives the page for a status, nil where there is none. answered: it is an
 // endpoint's answer.
 func (s *Set) Page(code int, answered bool) *Page {
+	if s == nil {
+		return nil
+	}
 	for _, p := range s.pages {
 		for _, c := range p.codes {
 			if c[0] <= code && code <= c[1] {

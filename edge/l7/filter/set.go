@@ -6,10 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"time"
 
 	"meridian/edge/l7/route"
-	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
 
@@ -18,9 +16,8 @@ import (
 type Set struct {
 	Maintenance *Maintenance
 	Access      *Access
-	Limits      fleet.Limits
+	Bounds      fleet.Bounds
 	CORS        *CORS
-	Rates       []*Rate
 	Basic       *Basic
 	JWT         *JWT
 	Forward     *fleet.ForwardAuth
@@ -35,8 +32,8 @@ type Set struct {
 
 // Plain says that nothing is to be done before an endpoint is asked.
 func (s *Set) Plain() bool {
-	return s.Maintenance == nil && s.Access == nil && s.Limits.Body == 0 && s.Limits.Header == 0 && len(s.Limits.Methods) == 0 && s.Limits.MinRate == 0 &&
-		s.CORS == nil && len(s.Rates) == 0 && s.Basic == nil && s.JWT == nil && s.Forward == nil && s.Request == nil
+	return s.Maintenance == nil && s.Access == nil && s.Bounds.Body == 0 && s.Bounds.Header == 0 && len(s.Bounds.Methods) == 0 && s.Bounds.MinRate == 0 &&
+		s.CORS == nil && s.Basic == nil && s.JWT == nil && s.Forward == nil && s.Request == nil
 }
 
 // Maintenance answers in place of endpoints.
@@ -49,44 +46,6 @@ type Maintenance struct {
 
 // Holds says whether it is in force for a client.
 func (m *Maintenance) Holds(client netip.Addr) bool { return m != nil && !m.except.Has(client) }
-
-// Rate is a limit on requests a second with one key in common.
-type Rate struct {
-	Interval time.Duration // between requests at the rate
-	Burst    int
-	spec     *fleet.RequestLimit
-	except   Networks
-}
-
-// Key hashes what the request is counted by; false: it is not counted.
-func (r *Rate) Key(h *wire.Head, client netip.Addr, host string) (uint64, bool) {
-	if r.except.Has(client) {
-		return 0, false
-	}
-	switch r.spec.By {
-	case fleet.LimitClient:
-		bits := r.spec.V6Prefix
-		if client.Is4() {
-			bits = r.spec.V4Prefix
-		}
-		p, err := client.Prefix(bits)
-		b := p.Addr().As16()
-		return route.Key(b[:]), err == nil
-	case fleet.LimitHeader:
-		i := h.Find(r.spec.Name, 0)
-		if i < 0 {
-			return 0, true // all without it together
-		}
-		return route.Key(h.Fields[i].Value), true
-	case fleet.LimitCookie:
-		v, _ := route.Cookie(h, r.spec.Name)
-		return route.Key(v), true
-	case fleet.LimitHost:
-		var buf [256]byte
-		return route.Key(append(buf[:0], host...)), true
-	}
-	return 0, true
-}
 
 // compiler makes Sets; objects is nil where only the Spec is checked.
 type compiler struct {
@@ -152,7 +111,7 @@ func compile(s *fleet.Service, at string, c *compiler) *Sets {
 func merged(service, own *fleet.Filters) fleet.Filters {
 	m := *service
 	put(&m.Maintenance, own.Maintenance)
-	put(&m.Limits, own.Limits)
+	put(&m.Bounds, own.Bounds)
 	put(&m.CORS, own.CORS)
 	put(&m.BasicAuth, own.BasicAuth)
 	put(&m.JWT, own.JWT)
@@ -164,9 +123,6 @@ func merged(service, own *fleet.Filters) fleet.Filters {
 	put(&m.Stale, own.Stale)
 	if len(own.Access) > 0 {
 		m.Access = own.Access
-	}
-	if len(own.RateLimits) > 0 {
-		m.RateLimits = own.RateLimits
 	}
 	if len(own.ErrorPages) > 0 {
 		m.ErrorPages = own.ErrorPages
@@ -194,19 +150,12 @@ func (c *compiler) set(f *fleet.Filters, at string) *Set {
 			s.Maintenance.Page = Plain{contentType("", body), []byte(body)}
 		}
 	}
-	if f.Limits != nil {
-		s.Limits = *f.Limits
-		for i, m := range f.Limits.Methods {
+	if f.Bounds != nil {
+		s.Bounds = *f.Bounds
+		for i, m := range f.Bounds.Methods {
 			if !validName(m) {
-				c.errs.Addf(fmt.Sprintf("%s.limits.methods[%d]", at, i), "%q is not a method", m)
+				c.errs.Addf(fmt.Sprintf("%s.bounds.methods[%d]", at, i), "%q is not a method", m)
 			}
-		}
-	}
-	for i := range f.RateLimits {
-		l := &f.RateLimits[i]
-		s.Rates = append(s.Rates, &Rate{Interval: time.Duration(float64(time.Second) / l.Rate), Burst: l.Burst, spec: l, except: networks(l.Except)})
-		if l.Name != "" && !validName(l.Name) {
-			c.errs.Addf(fmt.Sprintf("%s.rate_limits[%d].name", at, i), "%q is not a name", l.Name)
 		}
 	}
 	c.auth(s, f, at)
@@ -304,4 +253,9 @@ func Objects(spec *fleet.Spec) map[fleet.ObjectKey]func(data []byte) error {
 		}
 	}
 	return out
+}
+
+// Shapes says that answers of endpoints change, or may.
+func (s *Set) Shapes() bool {
+	return s.HSTS != "" || s.Answer != nil || s.CORS != nil || s.Compression != nil || s.Stale != nil || len(s.pages) > 0
 }

@@ -293,6 +293,9 @@ func (t *Table) Route(m Match) *Route {
 	return t.routes[m.Service][m.Route]
 }
 
+// RouteOf gives a service's route, both by their index in the Spec.
+func (t *Table) RouteOf(service, route int) *Route { return t.routes[service][route] }
+
 // Redirect makes the address of an outcome ToHTTPS.
 func (t *Table) Redirect() *Redirect { return &toHTTPS }
 
