@@ -1,7 +1,5 @@
 package fleet
 
-import "net/netip"
-
 // Filters is what a gateway does with requests and answers on their way, in
 // the order: maintenance, access, methods and sizes, CORS, basic
 // authentication, JWT, forward_auth, request fields; then of the answer: error
@@ -127,13 +125,6 @@ type Stale struct {
 	For     Duration `json:"for,omitempty" doc:"How long after it went stale an answer may be used (1s to 168h)." default:"1h0m0s"`
 	Size    int      `json:"size,omitempty" doc:"Octets that a gateway keeps for the service (65536 to 1073741824)." default:"67108864"`
 	MaxBody int      `json:"max_body,omitempty" doc:"Octets of the longest body that is kept (1 to 16777216)." default:"1048576"`
-}
-
-// Gateway is what holds for all services of the gateways.
-type Gateway struct {
-	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" doc:"Networks of proxies in front of the gateways, whose word about clients is believed: the rightmost address that is not among them is the client's." default:"none"`
-	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
-	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
 }
 
 // TrustedField is the field that trusted proxies speak by.

@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -21,6 +22,9 @@ func (c *checker) routes(s *Service, at string) {
 	}
 	if len(s.Routes) > 0 && !s.Protocol.Gateway() {
 		c.errs.Addf(at+".routes", "are for an http or https service, and this is %s", s.Protocol)
+	}
+	if !s.Protocol.Gateway() && !reflect.DeepEqual(s.Filters, Filters{}) {
+		c.errs.Addf(at+".filters", "are for an http or https service, and this is %s", s.Protocol)
 	}
 	for i := range s.Routes {
 		c.route(&s.Routes[i], fmt.Sprintf("%s.routes[%d]", at, i), pool)

@@ -26,6 +26,7 @@ type generation struct {
 	tells    bool            // endpoints are told by Forwarded too
 	paused   bool            // the operator drains this node
 	drain    time.Duration
+	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
 }
 
 // service is one http or https service, or a tcp one with forwarding proxy.
@@ -113,7 +114,7 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), tells: spec.Gateway.Forwarded}
+	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
 	if len(spec.Gateway.TrustedProxies) > 0 {
 		gen.proxies = filter.NewProxies(&spec.Gateway)
 	}
@@ -128,6 +129,7 @@ func (b *builder) generation() (*generation, error) {
 			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
 		}
 	}
+	gen.setAltSvc(gen.packetPorts(b.g.cfg.HTTP3 != nil))
 	return gen, nil
 }
 
