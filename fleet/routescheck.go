@@ -68,7 +68,7 @@ func (c *checker) route(r *Route, at string, pool func(path, id string)) {
 	}
 	if r.Answer != nil {
 		actions = append(actions, "answer")
-		c.between(at+".answer.status", r.Answer.Status, 200, 599)
+		c.ownStatus(at+".answer.status", r.Answer.Status, r.Answer.Body)
 		c.body(at+".answer.body", r.Answer.Body)
 	}
 	switch {
@@ -129,6 +129,14 @@ func (c *checker) retries(r *Retries, at string) {
 	}
 }
 
+// ownStatus checks that of an answer of the gateway's own.
+func (c *checker) ownStatus(at string, status int, body string) {
+	c.between(at, status, 200, 599)
+	if body != "" && (status == 204 || status == 205 || status == 304) {
+		c.errs.Addf(at, "%d: such an answer has no body", status)
+	}
+}
+
 // body checks a text that stands in the Spec or in a file.
 func (c *checker) body(at, text string) {
 	if text == "file:" || len(text) > MaxPage {
@@ -138,7 +146,7 @@ func (c *checker) body(at, text string) {
 
 func (c *checker) filters(f *Filters, at string, pool func(path, id string)) {
 	if m := f.Maintenance; m != nil {
-		c.between(at+".maintenance.status", m.Status, 200, 599)
+		c.ownStatus(at+".maintenance.status", m.Status, "a line of text")
 		c.body(at+".maintenance.body", m.Body)
 		c.networks(at+".maintenance.except", m.Except)
 	}

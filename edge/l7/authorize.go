@@ -18,7 +18,7 @@ const hashWait = 5 * time.Second
 func (x *exchange) basic() bool {
 	b := x.way.set.Basic
 	if b.Field != "" {
-		x.h.Del(b.Field)
+		x.strike(b.Field)
 	}
 	user, password, ok := filter.Credentials(x.h)
 	if ok && !b.Known(user, password) {
@@ -36,7 +36,7 @@ func (x *exchange) basic() bool {
 		return x.challenge("basic_auth", b.Challenge(), "a name and password are needed")
 	}
 	if b.Field != "" {
-		x.h.Add(b.Field, clean(string(user)))
+		x.tell(b.Field, clean(string(user)))
 	}
 	return true
 }
@@ -65,7 +65,7 @@ func (x *exchange) challenge(by, how, text string) bool {
 func (x *exchange) token() bool {
 	j := x.way.set.JWT
 	for _, name := range j.Fields() {
-		x.h.Del(name)
+		x.strike(name)
 	}
 	claims, err := j.Verify(j.Token(x.h), time.Now())
 	switch {
@@ -77,9 +77,49 @@ func (x *exchange) token() bool {
 		return x.challenge("jwt", `Bearer error="invalid_token", error_description="`+err.Error()+`"`, err.Error())
 	}
 	for _, c := range claims {
-		x.h.Add(c.Field, c.Value)
+		x.tell(c.Field, c.Value)
 	}
 	return true
+}
+
+// strike takes a field that a filter speaks by from the client, and those that
+// differ from it by underscores alone: a CGI endpoint could not tell them apart.
+func (x *exchange) strike(name string) {
+	fields := x.h.Fields[:0]
+	for _, f := range x.h.Fields {
+		if !sameForCGI(f.Name, name) {
+			fields = append(fields, f)
+		}
+	}
+	x.h.Fields = fields
+}
+
+func sameForCGI(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	flat := func(c byte) byte {
+		switch {
+		case c == '_':
+			return '-'
+		case 'A' <= c && c <= 'Z':
+			return c | 0x20
+		}
+		return c
+	}
+	for i := range b {
+		if flat(b[i]) != flat(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// tell has endpoints told something. It is put into the header once what the
+// client's Connection field names is gone, so that a client cannot have it
+// dropped.
+func (x *exchange) tell(name, value string) {
+	x.to.adds = append(x.to.adds, wire.Field{ID: wire.Lookup(octets(name)), Name: octets(name), Value: octets(value)})
 }
 
 // maxVerdict bounds the body of an answer to forward_auth, in octets.
@@ -97,7 +137,7 @@ func (x *exchange) forwardAuth() bool {
 	}
 	flag := x.inquire(&in, h, x.way.forward, spec.Path, x.g.now().add(spec.Timeout.D()), adds, x.sess)
 	for _, name := range spec.Copy {
-		x.h.Del(name)
+		x.strike(name)
 	}
 	switch {
 	case flag != flagNone && spec.FailOpen:
@@ -107,7 +147,7 @@ func (x *exchange) forwardAuth() bool {
 	case in.ans.Status/100 == 2:
 		for _, name := range spec.Copy {
 			for i := in.ans.Find(name, 0); i >= 0; i = in.ans.Find(name, i+1) {
-				x.h.Add(name, view(in.ans.Fields[i].Value))
+				x.tell(name, string(in.ans.Fields[i].Value))
 			}
 		}
 		return true

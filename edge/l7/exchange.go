@@ -203,7 +203,9 @@ func (x *exchange) sayAs(status int, kind, text string) {
 	a := &x.ans
 	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
 	a.Length = int64(len(text))
-	a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	if a.Get(wire.Date) == nil {
+		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	}
 	if kind != "" {
 		a.AddID(wire.ContentType, kind)
 	}

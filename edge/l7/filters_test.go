@@ -51,6 +51,11 @@ func TestPasswordsAreAskedFor(t *testing.T) {
 			t.Error("Apply forgets who is known")
 		}
 	}
+	// Nor can a client have dropped what endpoints are told, or tell it itself.
+	answer := r.raw("192.0.2.1:80", "GET / HTTP/1.1\r\nHost: www.demo.test\r\nConnection: close, X-User\r\nX_User: root\r\n"+auth+"\r\n\r\n")
+	if !strings.Contains(answer, "\nX-User: ali") || strings.Contains(answer, "root") {
+		t.Errorf("with Connection: X-User: %q", answer)
+	}
 	if res, _ = fetch(t, c, "GET", site, "", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("ali:guess"))); res.StatusCode != 401 {
 		t.Errorf("a wrong password: %d", res.StatusCode)
 	}
@@ -213,6 +218,9 @@ func TestStaleAnswersServeWhenNoEndpointAnswers(t *testing.T) {
 	}
 	down.Store(true)
 	res, body := fetch(t, c, "GET", site+"/a", "")
+	if len(res.Header.Values("Date")) != 1 {
+		t.Errorf("dates %v", res.Header.Values("Date"))
+	}
 	if res.StatusCode != 200 || body != "page /a" || res.Header.Get("X-Kind") != "page" || res.Header.Get("Age") == "" || res.Header.Get("Cache-Status") != "meridian; hit; detail=stale-if-error" {
 		t.Errorf("%d %q %v", res.StatusCode, body, res.Header)
 	}

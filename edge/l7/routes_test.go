@@ -16,7 +16,7 @@ func teller(t testing.TB, name string) string {
 	return backend(t, name, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %s %s%s %s", name, r.Method, r.Host, r.RequestURI, body)
-		for _, k := range []string{"Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-User", "X-Set", "X-Gone"} {
+		for _, k := range []string{"Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-User", "X-Set", "X-Gone", "X_user"} {
 			if v := r.Header.Values(k); len(v) > 0 {
 				fmt.Fprintf(w, "\n%s: %s", k, strings.Join(v, "|"))
 			}

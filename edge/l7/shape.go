@@ -13,6 +13,7 @@ type shaping struct {
 	coder   coder // nil: the body stays as it is
 	coding  fleet.Coding
 	streams bool     // the endpoint did not say how long the body is
+	held    bool     // the coder may hold something back
 	keep    *keeping // nil: the answer is not kept
 	sticky  []byte   // cookie that keeps the client with its pool; nil: none to set
 
@@ -27,9 +28,10 @@ func (s *shaping) any() bool { return s.coder != nil || s.keep != nil }
 // flush sends on what a coder holds back, where the client may be waiting for
 // it: of a body of known length it waits for the end.
 func (s *shaping) flush() error {
-	if s.coder == nil || !s.streams {
+	if s.coder == nil || !s.streams || !s.held {
 		return nil
 	}
+	s.held = false
 	return s.coder.Flush()
 }
 
@@ -117,6 +119,7 @@ func (x *exchange) write(p []byte) error {
 		x.shaped.keep = nil
 	}
 	if x.shaped.coder != nil {
+		x.shaped.held = true
 		_, err := x.shaped.coder.Write(p)
 		return err
 	}

@@ -107,7 +107,7 @@ func (x *exchange) staleKey() (string, bool) {
 	if h.Get(wire.Authorization) != nil || h.Get(wire.Cookie) != nil || h.Find("Range", 0) >= 0 {
 		return "", false
 	}
-	return x.way.Name + " " + x.scheme() + " " + x.host + " " + string(h.Target) + " " + string(h.Get(wire.AcceptEncoding)), true
+	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(h.Target) + " " + string(h.Get(wire.AcceptEncoding)), true
 }
 
 // begunKeeping begins to keep the answer, if it is one to keep: a whole 200 to

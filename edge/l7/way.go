@@ -2,6 +2,7 @@ package l7
 
 import (
 	"cmp"
+	"reflect"
 	"time"
 
 	"meridian/edge/l7/filter"
@@ -57,7 +58,7 @@ func (b *builder) ways(s *fleet.Service, out *service, gen *generation, index in
 			}
 		}
 		w.plain = w.set.Plain()
-		w.changes = w.Rewrite != nil || w.set.Request != nil || w.set.Basic != nil || w.set.JWT != nil || gen.tells
+		w.changes = w.Rewrite != nil || w.set.Request != nil || w.set.Basic != nil || w.set.JWT != nil || w.set.Forward != nil || gen.tells
 		w.shapes = w.set.Shapes() || w.Split != nil
 		out.ways = append(out.ways, w)
 	}
@@ -65,13 +66,13 @@ func (b *builder) ways(s *fleet.Service, out *service, gen *generation, index in
 }
 
 // staleStore gives the service's store of answers, that of the generation before
-// where its bounds are the same.
+// where its bounds are the same, and the routes, which answers are kept by.
 func (s *service) staleStore(spec *fleet.Stale, had *service) *staleStore {
 	switch {
 	case spec == nil:
 		return nil
 	case s.stale != nil:
-	case had != nil && had.stale != nil && had.stale.size == spec.Size:
+	case had != nil && had.stale != nil && had.stale.size == spec.Size && reflect.DeepEqual(had.spec.Routes, s.spec.Routes):
 		s.stale = had.stale
 	default:
 		s.stale = newStaleStore(spec.Size)
