@@ -91,7 +91,8 @@ func (x *exchange) free() {
 		kept = nil
 	}
 	ans, request := x.ans, x.request[:0]
-	*x = exchange{ans: ans, request: request, body: body{kept: kept}}
+	x.shaped.vars.Reset()
+	*x = exchange{ans: ans, request: request, body: body{kept: kept}, shaped: shaping{vars: x.shaped.vars}}
 	exchanges.Put(x)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -278,5 +279,39 @@ func TestASlowBodyIsEnded(t *testing.T) {
 	defer res.Body.Close()
 	if res.StatusCode != 408 || time.Since(begun) < paceGrace {
 		t.Errorf("%d after %v", res.StatusCode, time.Since(begun))
+	}
+}
+
+// What most services turn on costs no allocation either.
+func TestCommonFiltersAllocateNothing(t *testing.T) {
+	if raced {
+		t.Skip("under the race detector pools forget at random")
+	}
+	r := newRig(t, httpSpec(noChecks+`
+filters:
+  access: ["!192.0.2.66"]
+  bounds: {body: 1000, header: 4000, methods: [GET]}
+  request_fields: {set: {X-Client: "{client_ip} {route}"}}
+  answer_fields: {remove: [Server], set: {X-Served: "{region}"}}
+  compression: {}
+routes:
+- {pool: main, path: /other}
+- {pool: main, headers: [{name: Host-Kind, absent: true}], cookies: [{name: none, absent: true}]}
+`, answers(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: x\r\n\r\nhello")))
+	c := r.rawClient(webVIP)
+	request, end := []byte(plainGET), []byte("hello")
+	best := uint64(1 << 62)
+	const requests = 500
+	for range 5 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range requests {
+			c.do(request, end)
+		}
+		runtime.ReadMemStats(&after)
+		best = min(best, after.Mallocs-before.Mallocs)
+	}
+	if best > requests/20 {
+		t.Errorf("%d allocations for %d requests", best, requests)
 	}
 }

@@ -196,9 +196,7 @@ func (x *exchange) answerStale() bool {
 	}
 	a := &x.ans
 	a.Reset()
-	for i := range k.head.Fields {
-		a.Fields = append(a.Fields, k.head.Fields[i])
-	}
+	a.Fields = append(a.Fields, k.head.Fields...)
 	a.Add("Age", strconv.Itoa(int((time.Duration(x.g.now()-k.since) + k.age).Seconds())))
 	a.Add("Cache-Status", "meridian; hit; detail=stale-if-error") // RFC 9211
 	x.g.metrics.filters.stale.WithLabelValues(x.service.spec.Service).Inc()

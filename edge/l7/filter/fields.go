@@ -23,6 +23,9 @@ type Vars struct {
 	scratch                   []byte
 }
 
+// Reset forgets everything but memory that serves again.
+func (v *Vars) Reset() { *v = Vars{scratch: v.scratch[:0]} }
+
 type variable uint8
 
 const (
