@@ -49,6 +49,7 @@ type CORS struct {
 
 // BasicAuth asks for a user name and password (RFC 7617).
 type BasicAuth struct {
+	Off   bool   `json:"off,omitempty" doc:"Ask for none, where the service does." default:"false"`
 	Users Secret `json:"users" doc:"Users, a line NAME:HASH each, as htpasswd -B writes them: file:PATH (relative to the Spec) or env:NAME. Hashes of bcrypt and argon2id."`
 	Realm string `json:"realm,omitempty" doc:"What is shown to people who are asked." default:"the service's name"`
 	Keep  bool   `json:"keep,omitempty" doc:"Pass the Authorization field on to endpoints." default:"false"`
@@ -57,6 +58,7 @@ type BasicAuth struct {
 
 // JWT asks for a JSON Web Token (RFC 7519, 7515).
 type JWT struct {
+	Off       bool              `json:"off,omitempty" doc:"Ask for none, where the service does." default:"false"`
 	Keys      Secret            `json:"keys" doc:"A JWK Set (RFC 7517): file:PATH (relative to the Spec) or env:NAME. Keys of RSA, P-256, Ed25519 or of 32 octets and more (HS256)."`
 	Issuer    string            `json:"issuer,omitempty" doc:"What iss must be." default:"anything"`
 	Audiences []string          `json:"audiences,omitempty" doc:"aud must hold one of these." default:"anything"`
@@ -69,6 +71,7 @@ type JWT struct {
 
 // ForwardAuth asks a pool whether a request may pass.
 type ForwardAuth struct {
+	Off      bool     `json:"off,omitempty" doc:"Ask nobody, where the service does." default:"false"`
 	Pool     string   `json:"pool" doc:"Id of the pool that is asked: GET with the request's header, and what was asked in X-Forwarded-Method, -Proto, -Host, -Uri. An answer 2xx lets it pass, another one goes to the client."`
 	Path     string   `json:"path,omitempty" doc:"Path that it is asked at." default:"/"`
 	Copy     []string `json:"copy,omitempty" doc:"Fields of its answer that endpoints get; those of clients are removed." default:"none"`
@@ -122,6 +125,7 @@ func (Coding) Values() []string { return []string{"gzip", "br", "zstd"} }
 
 // Stale answers from memory when no endpoint answers.
 type Stale struct {
+	Off     bool     `json:"off,omitempty" doc:"Keep nothing, where the service does." default:"false"`
 	For     Duration `json:"for,omitempty" doc:"How long after it went stale an answer may be used (1s to 168h)." default:"1h0m0s"`
 	Size    int      `json:"size,omitempty" doc:"Octets that a gateway keeps for the service (65536 to 1073741824)." default:"67108864"`
 	MaxBody int      `json:"max_body,omitempty" doc:"Octets of the longest body that is kept (1 to 16777216)." default:"1048576"`

@@ -192,19 +192,19 @@ func (c *checker) filters(f *Filters, at string, pool func(path, id string)) {
 }
 
 func (c *checker) filterAuth(f *Filters, at string, pool func(path, id string)) {
-	if b := f.BasicAuth; b != nil && b.Users == "" {
+	if b := f.BasicAuth; b != nil && !b.Off && b.Users == "" {
 		c.errs.Addf(at+".basic_auth.users", "expected file:PATH or env:NAME")
 	}
 	if j := f.JWT; j != nil {
-		if j.Keys == "" {
+		if j.Keys == "" && !j.Off {
 			c.errs.Addf(at+".jwt.keys", "expected file:PATH or env:NAME")
 		}
 		c.within(at+".jwt.leeway", j.Leeway, 0, 10*time.Minute)
 	}
-	if f.BasicAuth != nil && f.JWT != nil {
+	if f.BasicAuth != nil && f.JWT != nil && !f.BasicAuth.Off && !f.JWT.Off {
 		c.errs.Addf(at+".jwt", "goes with no basic_auth: both are in Authorization")
 	}
-	if a := f.ForwardAuth; a != nil {
+	if a := f.ForwardAuth; a != nil && !a.Off {
 		pool(at+".forward_auth.pool", a.Pool)
 		c.path(at+".forward_auth.path", a.Path)
 		c.within(at+".forward_auth.timeout", a.Timeout, 10*time.Millisecond, time.Minute)

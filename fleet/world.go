@@ -131,10 +131,10 @@ func (s *Spec) gatewayObjects() []ObjectKey {
 		for _, p := range f.ErrorPages {
 			page(p.Body)
 		}
-		if f.BasicAuth != nil {
+		if f.BasicAuth != nil && f.BasicAuth.Users != "" {
 			out = append(out, ObjectKey{ObjectSecret, string(f.BasicAuth.Users)})
 		}
-		if f.JWT != nil {
+		if f.JWT != nil && f.JWT.Keys != "" {
 			out = append(out, ObjectKey{ObjectSecret, string(f.JWT.Keys)})
 		}
 	}

@@ -287,6 +287,29 @@ func TestARoutesFilters(t *testing.T) {
 	if own := out.Routes[1]; out.Routes[0] != out.Service || own.Bounds.Body != 0 || own.Bounds.Header != 9 || own.HSTS != "" || own.Access == nil || own.Answer == nil {
 		t.Errorf("%+v", own)
 	}
+	s, err = fleet.Compile([]byte(document(`jwt: {keys: "file:k"}, forward_auth: {pool: main}, stale_if_error: {}`,
+		`{pool: main}, {pool: main, path: /open, filters: {jwt: {off: true}, forward_auth: {off: true}, stale_if_error: {off: true}}}, {pool: main, path: /old, filters: {basic_auth: {users: "file:u"}}}`)), 1, Check)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := map[fleet.ObjectKey]fleet.Object{}
+	for id, data := range map[string]string{"file:k": `{"keys":[{"kty":"oct","k":"` + b64(make([]byte, 32)) + `"}]}`, "file:u": "a:$2y$04$" + strings.Repeat("a", 53)} {
+		key := fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: id}
+		objects[key] = fleet.Object{Key: key, Data: []byte(data)}
+	}
+	if out, err = Compile(&s.Spec.Services[0], objects, [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := out.Routes[0]; r.JWT == nil || r.Forward == nil || r.Stale == nil || r.Basic != nil {
+		t.Errorf("the service's: %+v", r)
+	}
+	if r := out.Routes[1]; !r.Plain() || r.Stale != nil {
+		t.Errorf("all off: %+v", r)
+	}
+	if r := out.Routes[2]; r.JWT != nil || r.Basic == nil || r.Forward == nil {
+		t.Errorf("basic_auth in place of jwt: %+v", r)
+	}
+
 	if !sets(t, "").Service.Plain() || out.Service.Plain() {
 		t.Error("Plain")
 	}

@@ -113,8 +113,9 @@ func merged(service, own *fleet.Filters) fleet.Filters {
 	put(&m.Maintenance, own.Maintenance)
 	put(&m.Bounds, own.Bounds)
 	put(&m.CORS, own.CORS)
-	put(&m.BasicAuth, own.BasicAuth)
-	put(&m.JWT, own.JWT)
+	if own.BasicAuth != nil || own.JWT != nil { // both are in Authorization: one goes in place of the other
+		m.BasicAuth, m.JWT = own.BasicAuth, own.JWT
+	}
 	put(&m.ForwardAuth, own.ForwardAuth)
 	put(&m.RequestFields, own.RequestFields)
 	put(&m.AnswerFields, own.AnswerFields)
@@ -139,7 +140,10 @@ func put[T any](to **T, own *T) {
 func (c *compiler) set(f *fleet.Filters, at string) *Set {
 	s := &Set{Access: compileAccess(f.Access), CORS: compileCORS(f.CORS, at+".cors", c.errs),
 		Request: compileChanges(f.RequestFields, at+".request_fields", c.errs), Answer: compileChanges(f.AnswerFields, at+".answer_fields", c.errs),
-		Compression: compileCompression(f.Compression, at+".compression", c.errs), pages: c.pages(f.ErrorPages, at+".error_pages"), Stale: f.Stale}
+		Compression: compileCompression(f.Compression, at+".compression", c.errs), pages: c.pages(f.ErrorPages, at+".error_pages")}
+	if f.Stale != nil && !f.Stale.Off {
+		s.Stale = f.Stale
+	}
 	if m := f.Maintenance; m != nil && m.On {
 		s.Maintenance = &Maintenance{Status: m.Status, except: networks(m.Except)}
 		if m.RetryAfter > 0 {
@@ -164,7 +168,7 @@ func (c *compiler) set(f *fleet.Filters, at string) *Set {
 }
 
 func (c *compiler) auth(s *Set, f *fleet.Filters, at string) {
-	if b := f.BasicAuth; b != nil {
+	if b := f.BasicAuth; b != nil && !b.Off {
 		if b.Field != "" {
 			checkName(b.Field, at+".basic_auth.field", c.errs)
 		}
@@ -181,7 +185,7 @@ func (c *compiler) auth(s *Set, f *fleet.Filters, at string) {
 			}
 		}
 	}
-	if j := f.JWT; j != nil {
+	if j := f.JWT; j != nil && !j.Off {
 		for _, field := range slices.Sorted(maps.Keys(j.Claims)) {
 			checkName(field, at+".jwt.claims."+field, c.errs)
 		}
@@ -192,7 +196,7 @@ func (c *compiler) auth(s *Set, f *fleet.Filters, at string) {
 			}
 		}
 	}
-	if a := f.ForwardAuth; a != nil {
+	if a := f.ForwardAuth; a != nil && !a.Off {
 		s.Forward = a
 		s.ForwardPool = slices.IndexFunc(c.pools, func(p fleet.Pool) bool { return p.ID == a.Pool })
 		if _, err := route.Path(a.Path); err != nil {
@@ -239,10 +243,10 @@ func Objects(spec *fleet.Spec) map[fleet.ObjectKey]func(data []byte) error {
 		if f == nil {
 			return
 		}
-		if f.BasicAuth != nil {
+		if f.BasicAuth != nil && f.BasicAuth.Users != "" {
 			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.BasicAuth.Users)}] = func(data []byte) error { _, err := ParseUsers(data); return err }
 		}
-		if f.JWT != nil {
+		if f.JWT != nil && f.JWT.Keys != "" {
 			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.JWT.Keys)}] = func(data []byte) error { _, err := ParseKeys(data); return err }
 		}
 	}
