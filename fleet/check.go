@@ -242,14 +242,9 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")
 	c.probe(s, at+".probe")
 	c.balance(s, at)
-	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
-	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
-	for i, on := range s.Retries.RetryOn {
-		if words := []string{"connect_failure", "reset", "timeout", "502", "503", "504", "unavailable"}; !contains(words, on) {
-			c.errs.Addf(fmt.Sprintf("%s.retries.retry_on[%d]", at, i), "%q is unknown; expected one of %s", on, strings.Join(words, ", "))
-		}
-	}
+	c.retries(&s.Retries, at+".retries")
 	c.pools(s, at)
+	c.routes(s, at)
 	c.steering(&s.Steering, at+".steering")
 }
 
@@ -357,13 +352,6 @@ func (c *checker) pools(s *Service, at string) {
 		if len(groups) > MaxGroups {
 			c.errs.Addf(path+".endpoints", "%d different pairs of zone and priority; expected at most %d", len(groups), MaxGroups)
 		}
-	}
-	for i, r := range s.Routes {
-		path := fmt.Sprintf("%s.routes[%d]", at, i)
-		if !ids[r.Pool] {
-			c.errs.Addf(path+".pool", "pool %q does not exist in the service", r.Pool)
-		}
-		c.path(path+".path", r.Path)
 	}
 }
 

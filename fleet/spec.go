@@ -126,7 +126,9 @@ type Service struct {
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
-	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
+	Routes        []Route       `json:"routes,omitempty" doc:"What is done with which requests. Of those that match, the host that says more wins, then the path: exact, regular expressions in order, the longest prefix." default:"everything to the first pool"`
+	Filters       Filters       `json:"filters,omitzero" doc:"What gateways do with requests and answers on their way."`
+	RedirectHTTP  *bool         `json:"redirect_http,omitempty" doc:"An https service at port 443: gateways answer requests for its hosts at port 80 with a redirect to https, unless an http service has the host there." default:"true, unless another service than http has port 80"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
@@ -157,6 +159,10 @@ type Layer4 struct {
 // Gateway is what holds for all gateways.
 type Gateway struct {
 	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
+
+	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" doc:"Networks of proxies in front of the gateways, whose word about clients is believed: the rightmost address that is not among them is the client's." default:"none"`
+	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
+	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.
@@ -222,13 +228,6 @@ type Timeouts struct {
 	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
 	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
-}
-
-// Route sends matching requests to a pool.
-type Route struct {
-	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
-	Path  string   `json:"path,omitempty" doc:"Path prefix, on whole segments; the longest match wins." default:"/"`
-	Pool  string   `json:"pool" doc:"Id of the pool."`
 }
 
 // Pool is a group of interchangeable endpoints.

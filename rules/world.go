@@ -13,6 +13,7 @@ import (
 
 	"meridian/dns/tsig"
 	"meridian/dns/zone"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/steer"
@@ -73,7 +74,7 @@ func NodeWorld(s *fleet.Snapshot, node string, objects []fleet.Object, shifts []
 
 // WantedBy lists the objects that the node's roles need, in order: zones,
 // secrets, authorities and the certificates that they show for nameservers,
-// certificates and the pools' authorities for gateways, the probes' authority
+// certificates, secrets, pages and the pools' authorities for gateways, the probes' authority
 // for probers. A node that the Spec does not name needs none.
 func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 	n := s.Node(node)
@@ -81,9 +82,9 @@ func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 		return nil
 	}
 	var out []fleet.ObjectKey
-	nameserver := s.DNSObjects()
+	nameserver, gateway := s.DNSObjects(), s.GatewayObjects()
 	for _, k := range s.Wanted() {
-		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k])
+		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k]) || n.Has(fleet.RoleL7) && gateway[k]
 		switch k.Kind {
 		case fleet.ObjectCertificate:
 			need = need || n.Has(fleet.RoleL7)
@@ -171,10 +172,19 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
 	zones := false
+	filters := filter.Objects(w.Snapshot.Spec)
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
 		switch k.Kind {
+		case fleet.ObjectPage:
+			if len(o.Data) > fleet.MaxPage {
+				err = fmt.Errorf("is longer than %d octets", fleet.MaxPage)
+			}
+		case fleet.ObjectSecret:
+			if parse := filters[k]; parse != nil {
+				err = parse(o.Data)
+			}
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:

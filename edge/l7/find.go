@@ -37,11 +37,20 @@ func (x *exchange) find() bool {
 		return false
 	}
 	x.path = path
-	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path)
+	if x.gen.proxies != nil {
+		x.heed()
+	}
+	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path, x.h)
+	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
+		m, outcome = x.gen.table.Find(httpsPort, x.host, path, x.h)
+	}
 	if m.Service >= 0 {
 		x.service = x.gen.services[m.Service]
 	}
 	switch {
+	case outcome == route.ToHTTPS:
+		x.redirect(x.gen.table.Redirect())
+		return false
 	case outcome == route.NoHost:
 		x.refuse(http.StatusNotFound, flagNoRoute, "no service has this host")
 		return false
@@ -55,8 +64,14 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
-	x.pool, x.index = x.service.pools[m.Pool], m.Service
-	x.again = x.service.retry.again(x.h)
+	x.way, x.index = x.service.ways[m.Route], m.Service
+	if !x.way.plain && !x.admit() || x.way.Pool < 0 && !x.act() {
+		return false
+	}
+	if x.pool == nil {
+		x.pool = x.service.pools[m.Pool]
+	}
+	x.again = x.way.retry.again(x.h)
 	if x.pool.h2 && x.websock {
 		x.refuse(http.StatusNotImplemented, flagBadRequest, "these endpoints take no WebSocket")
 		return false

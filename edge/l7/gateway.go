@@ -2,6 +2,7 @@ package l7
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -111,6 +113,10 @@ type Gateway struct {
 	wall     func() time.Time                 // for ticket keys and demands
 	own      func() (*tls.Certificate, error) // see ownCertificate
 	demands  demands
+	salt     [32]byte                // of what is remembered of passwords
+	hashing  chan struct{}           // passwords that are being verified
+	mirrors  chan struct{}           // copies under way
+	coders   [len(codings)]sync.Pool // encoders that serve again
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -173,9 +179,12 @@ func New(cfg Config) (*Gateway, error) {
 		rates:     limit.NewTable(0),
 		suspects:  make(chan struct{}, 1),
 		rateIDs:   map[string]uint32{},
+		hashing:   make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+		mirrors:   make(chan struct{}, maxMirrors),
 	}
 	g.wall, g.own = time.Now, ownCertificate(time.Now())
 	g.base, g.cut = context.WithCancel(context.Background())
+	rand.Read(g.salt[:])
 	g.metrics = newMetrics(g)
 	g.tasks.run(func() { g.judging(g.base) })
 	return g, nil

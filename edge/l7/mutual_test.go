@@ -52,8 +52,8 @@ func mutualRig(t *testing.T, authority *testkit.Authority) (*rig, *x509.CertPool
 	return r, pool
 }
 
-// ask sends one request for a host over a connection for a name.
-func ask(r *rig, cfg *tls.Config, name, host string) (status int, body string, err error) {
+// visit sends one request for a host over a connection for a name.
+func visit(r *rig, cfg *tls.Config, name, host string) (status int, body string, err error) {
 	cfg = cfg.Clone()
 	cfg.ServerName = name
 	c, err := tls.Dial("tcp", r.addr("192.0.2.1:443"), cfg)
@@ -110,7 +110,7 @@ func TestClientsAreAskedForCertificatesByServerName(t *testing.T) {
 		{"over one where it is optional and not shown", "may.demo.test", "must.demo.test", nil, 421, ""},
 		{"over one where it was shown", "may.demo.test", "must.demo.test", good, 200, alice},
 	} {
-		status, body, err := ask(r, cfg(c.pem), c.name, c.host)
+		status, body, err := visit(r, cfg(c.pem), c.name, c.host)
 		if status != c.status || c.status == 200 && body != c.body || (err == nil) != (c.status != 0) {
 			t.Errorf("%s: %d %q, %v", c.what, status, body, err)
 		}
@@ -127,13 +127,13 @@ func TestASessionOfOneServiceIsNoneOfAnother(t *testing.T) {
 	}
 	cache := &oneSession{}
 	cfg := &tls.Config{RootCAs: pool, ClientSessionCache: cache}
-	if status, _, err := ask(r, cfg, "open.demo.test", "open.demo.test"); status != 200 {
+	if status, _, err := visit(r, cfg, "open.demo.test", "open.demo.test"); status != 200 {
 		t.Fatal(status, err)
 	}
 	if cache.state == nil {
 		t.Fatal("no ticket has come")
 	}
-	if status, _, err := ask(r, cfg, "must.demo.test", "must.demo.test"); err == nil {
+	if status, _, err := visit(r, cfg, "must.demo.test", "must.demo.test"); err == nil {
 		t.Errorf("resumed at a service that asks for a certificate: %d", status)
 	}
 }

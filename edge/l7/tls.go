@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/route"
+	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
 
@@ -156,7 +157,7 @@ func (gen *generation) profile(port uint16, name string) *profileTLS {
 	if at == nil || len(at.asks) == 0 {
 		return at.any()
 	}
-	m, _ := gen.table.Find(port, name, "/")
+	m, _ := gen.table.Find(port, name, "/", &wire.Head{})
 	if p := at.asks[m.Service]; p != nil {
 		return p
 	}
