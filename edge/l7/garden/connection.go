@@ -55,7 +55,7 @@ func (b *bed) followers() {
 		// A method that one reader thinks has no body.
 		b.either(m+" with a request as body", line+length(inner)+"\r\n"+inner+second, one(m, inner), seenSecond)
 		b.either(m+" with a request in chunks", line+"Transfer-Encoding: chunked\r\n\r\n"+chunk(inner)+"0\r\n\r\n"+second, one(m, inner), seenSecond)
-		b.either(m+" with garbage behind", line+"Content-Length: 5\r\n\r\nhelloX"+smuggled, one(m, "hello"))
+		b.either(m+" with garbage behind", line+"Content-Length: 5\r\n\r\nhello("+smuggled, one(m, "hello"))
 	}
 	third := "GET /three-{id} HTTP/1.1\r\n" + host + "Connection: close\r\n\r\n"
 	b.pass("three", get("")+"GET /two-{id} HTTP/1.1\r\n"+host+"\r\n"+third, one("GET", ""), seenSecond, Seen{"three", "GET", ""})
@@ -69,11 +69,11 @@ func (b *bed) followers() {
 	b.either("HTTP/1.0 kept alive", "GET /one-{id} HTTP/1.0\r\n"+host+"Connection: keep-alive\r\n\r\n"+second, one("GET", ""), seenSecond)
 	b.either("HTTP/1.0 with a body", "POST /one-{id} HTTP/1.0\r\n"+host+"Content-Length: 5\r\n\r\nhello"+smuggled, one("POST", "hello"))
 	b.either("HTTP/1.0 with a body of no length", "POST /one-{id} HTTP/1.0\r\n"+host+"\r\n"+smuggled, one("POST", ""))
-	for _, s := range []string{"0\r\n\r\n", "hello", "HTTP/1.1 200 OK\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"} {
+	for _, s := range []string{"0\r\n\r\n", "hello ", "HTTP/1.1 200 OK\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"} {
 		b.refuse("begun with "+quote(s), s+smuggled)
 		b.either("second begun with "+quote(s), get("")+s+smuggled, one("GET", ""))
 	}
-	b.refuse("message in HTTP/1.1 without a length", "POST /one-{id}x HTTP/1.1\r\nHost: spoofed.example\r\n\r\nhello"+smuggled)
+	b.refuse("message in HTTP/1.1 without a length", "POST /one-{id} HTTP/1.1\r\nHost: spoofed.example\r\n\r\nhello "+smuggled)
 }
 
 // spoofs says about the client what only the gateway may say. What an endpoint

@@ -17,13 +17,16 @@ func (b *bed) hosts() {
 		b.refuse("twice, first "+quote(h), line+"Host: "+h+"\r\n"+host+"\r\n"+smuggled)
 		b.refuse("twice apart, then "+quote(h), line+host+"X: x\r\nhost: "+h+"\r\n\r\n"+smuggled)
 	}
-	for _, h := range []string{"", " ", "user@{host}", "user:pw@{host}", "@{host}", "{host}@spoofed.example", "{host}/", "{host}/x", "/{host}", "//{host}", "http://{host}", "{host}?x", "{host}#x", "{host}\\x", "{host} x", "x {host}", "{host}\tx", "{host},{host}", "{host}, spoofed.example", "{host};x", "{host}:80:80", "{host}:x", "{host}:-1", "{host}:+80",
-		"{host}:99999", "{host}:8 0", "{host}: 80", "{host} :80", "[{host}", "{host}]", "[{host}]", "[::1", "[::1]x", "::1", "[::g]", "%2e{host}", "{host}%00", "{host}%", "{host}\x00", "\x00{host}", "{host}\x0b", "{host}\xa0", "\xc3\xb6{host}", "{host}\xe3\x80\x82", "({host})", "\"{host}\"", "<{host}>", "{host}|x", "{host}^", "{host}`", "{{host}}", "*", "*.{host}", "..{host}", "{host}..", ".{host}", ".", "{host}\rX: x", "{host}\nX: x", "{host}\r\n .spoofed.example", "\r\n {host}",
-		strings.Repeat("a", 300) + ".{host}", strings.Repeat("a.", 130) + "{host}"} {
+	for _, h := range []string{"user@{host}", "user:pw@{host}", "@{host}", "{host}@spoofed.example", "{host}/", "{host}/x", "/{host}", "//{host}", "http://{host}", "{host}?x", "{host}#x", "{host}\\x", "{host} x", "x {host}", "{host}\tx", "{host},{host}", "{host}, spoofed.example", "{host};x", "{host}:80:80", "{host}:x", "{host}:-1", "{host}:+80",
+		"{host}:8 0", "{host}: 80", "{host} :80", "[{host}", "{host}]", "[{host}]", "[::1", "[::1]x", "::1", "[::g]", "%2e{host}", "{host}%00", "{host}%", "{host}\x00", "\x00{host}", "{host}\x0b", "{host}\xa0", "\xc3\xb6{host}", "{host}\xe3\x80\x82", "({host})", "\"{host}\"", "<{host}>", "{host}|x", "{host}^", "{host}`", "{{host}}", "*", "*.{host}", "{host}\rX: x", "{host}\nX: x", "{host}\r\n .spoofed.example", "\r\n {host}"} {
 		b.refuse(quote(h), line+"Host: "+h+"\r\n\r\n"+smuggled)
 	}
-	for _, h := range []string{"{host}.", "{host}:80", "{host}:443", "{host}:", "{host}:080", "{host}:0", "{host}:65535", "  {host}  ", "\t{host}\t"} {
+	for _, h := range []string{"{host}.", "{host}:80", "{host}:443", "{host}:", "{host}:080", "{host}:0", "{host}:65535", "{host}:99999", "  {host}  ", "\t{host}\t"} {
 		b.either(quote(h), line+"Host: "+h+"\r\n\r\n"+second, one("GET", ""), seenSecond)
+	}
+	// Names that no service can have; the connection may go on.
+	for _, h := range []string{"", " ", "..{host}", "{host}..", ".{host}", ".", strings.Repeat("a", 300) + ".{host}", strings.Repeat("a.", 130) + "{host}"} {
+		b.either(quote(h), line+"Host: "+h+"\r\n\r\n"+second, seenSecond)
 	}
 	for _, n := range []string{"Host ", "Host\t", "Host\x0b", "Host\x0c", "Host\x00", " Host", "\tHost", "Ho st", "Ho\x00st", "H\xc3\xb6st", "Host\xa0", "Host\r", "Host\n", "Host_", "X-Host", "Hosts"} {
 		b.refuse("named "+quote(n)+" alone", line+n+": {host}\r\n\r\n"+smuggled)

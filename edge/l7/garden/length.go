@@ -22,9 +22,9 @@ func (b *bed) length() {
 	b.family = "cl"
 	for _, v := range lengths {
 		line := "Content-Length: " + v + "\r\n"
-		b.refuse(quote(v), post(line, "hello"+smuggled))
-		b.refuse("5 and "+quote(v), post("Content-Length: 5\r\n"+line, "hello"+smuggled))
-		b.refuse(quote(v)+" and 5", post(line+"Content-Length: 5\r\n", "hello"+smuggled))
+		b.refuse(quote(v), post(line, "hello "+smuggled))
+		b.refuse("5 and "+quote(v), post("Content-Length: 5\r\n"+line, "hello "+smuggled))
+		b.refuse(quote(v)+" and 5", post(line+"Content-Length: 5\r\n", "hello "+smuggled))
 	}
 	for _, v := range []string{"5", "5 ", " 5", "5\t", "  5  ", "\t5"} {
 		b.pass(quote(v)+" by the letter", post("Content-Length:"+v+"\r\n", "hello"+second), one("POST", "hello"), seenSecond)
@@ -34,21 +34,21 @@ func (b *bed) length() {
 	}
 	for _, n := range []string{"content-length", "CONTENT-LENGTH", "cOnTeNt-LeNgTh"} {
 		b.pass(n, post(n+": 5\r\n", "hello"+second), one("POST", "hello"), seenSecond)
-		b.refuse("twice, "+n, post(n+": 5\r\nContent-Length: 6\r\n", "hello"+smuggled))
+		b.refuse("twice, "+n, post(n+": 5\r\nContent-Length: 6\r\n", "hello "+smuggled))
 	}
 	for _, n := range []string{"Content-Length ", "Content-Length\t", "Content-Length\x0b", "Content-Length\x0c", "Content-Length\x00", "Content-Length\xa0", "Content-Length\r", "Content-Length\n",
 		" Content-Length", "\tContent-Length", "\x00Content-Length", "Content Length", "Content-\x00Length", "Content-Length\r\n "} {
-		b.refuse("named "+quote(n), post(n+": 5\r\n", "hello"+smuggled))
-		b.refuse("0, and named "+quote(n), post("Content-Length: 0\r\n"+n+": 5\r\n", "hello"+smuggled))
+		b.refuse("named "+quote(n), post(n+": 5\r\n", "hello "+smuggled))
+		b.refuse("0, and named "+quote(n), post("Content-Length: 0\r\n"+n+": 5\r\n", "hello "+smuggled))
 	}
 	for _, n := range []string{"Content_Length", "Content.Length", "ContentLength", "Content-Lengths", "XContent-Length"} {
 		b.either("named "+quote(n), post("Content-Length: 5\r\n"+n+": 0\r\n", "hello"+second), one("POST", "hello"), seenSecond)
-		b.either("named "+quote(n)+" alone", post(n+": 5\r\nConnection: close\r\n", "hello"+smuggled), one("POST", ""))
+		b.either("named "+quote(n)+" alone", post(n+": 5\r\nConnection: close\r\n", "hello "+smuggled), one("POST", ""))
 	}
 	for _, v := range []string{"0, and 5", "5, and 0", "5, and 5", "5, and 05", "5, and 6"} {
 		first, other, _ := strings.Cut(v, ", and ")
-		b.refuse(v, post("Content-Length: "+first+"\r\nContent-Length: "+other+"\r\n", "hello"+smuggled))
-		b.refuse(v+" apart", post("Content-Length: "+first+"\r\nX: x\r\nContent-Length: "+other+"\r\n", "hello"+smuggled))
+		b.refuse(v, post("Content-Length: "+first+"\r\nContent-Length: "+other+"\r\n", "hello "+smuggled))
+		b.refuse(v+" apart", post("Content-Length: "+first+"\r\nX: x\r\nContent-Length: "+other+"\r\n", "hello "+smuggled))
 	}
 	// Lengths that never come, of which nothing may be taken for the whole.
 	for _, v := range []string{"6", "1000", "1073741824", "1073741825", "4294967301", "9223372036854775807"} {

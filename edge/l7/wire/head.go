@@ -24,7 +24,7 @@ type Field struct {
 	Name, Value []byte
 }
 
-// Head is the head of a request or of an answer. Its slices lie in the buffer
+// Head is the head of a request or of an answer, or the fields after a body. Its slices lie in the buffer
 // that it was parsed from, or in its own arena; they hold until that buffer is
 // used again, or until Reset. The zero Head is empty. It is not for concurrent
 // use.
@@ -53,7 +53,8 @@ type Head struct {
 	Upgrade   []byte // the protocol to switch to; nil where there is none
 	listed    bool   // Connection names fields besides those that always belong to it
 
-	arena []byte
+	scanned int // octets in which ParseRequest or ParseAnswer found no end yet
+	arena   []byte
 }
 
 // Reset empties the head and keeps its memory.

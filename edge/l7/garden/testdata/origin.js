@@ -22,7 +22,8 @@ const server = http.createServer({ maxHeaderSize: 1 << 20 }, (q, a) => {
 server.keepAliveTimeout = 120000;
 server.requestTimeout = 0;
 server.on('clientError', (e, s) => {
-  if (e.code !== 'ECONNRESET' && e.code !== 'EPIPE') say({ Refused: e.code + ' ' + (e.rawPacket || '').toString('latin1').slice(0, 300) });
+  // HPE_INVALID_EOF_STATE: the gateway has given up a request halfway.
+  if (!['ECONNRESET', 'EPIPE', 'HPE_INVALID_EOF_STATE'].includes(e.code)) say({ Refused: e.code + ' ' + (e.rawPacket || '').toString('latin1').slice(0, 300) });
   s.destroy();
 });
 server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port));

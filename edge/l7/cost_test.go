@@ -1,0 +1,112 @@
+package l7
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"meridian/internal/testkit"
+)
+
+// In its common forms an exchange over HTTP/1.1 allocates nothing.
+func TestExchangeAllocatesNothing(t *testing.T) {
+	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+	for name, tc := range map[string]struct{ answer, end, request string }{
+		"length":     {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello", "hello", plainGET},
+		"chunked":    {chunked, "0\r\n\r\n", plainGET},
+		"large":      {"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + strings.Repeat("x", 39999) + "!", "!", plainGET},
+		"HEAD":       {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "\r\n\r\n", strings.Replace(plainGET, "GET", "HEAD", 1)},
+		"no content": {"HTTP/1.1 204 No Content\r\n\r\n", "\r\n\r\n", plainGET},
+	} {
+		r := newRig(t, httpSpec(noChecks, answers(t, tc.answer)))
+		c := r.rawClient(webVIP)
+		request, end := []byte(tc.request), []byte(tc.end)
+		const requests = 500
+		best := uint64(1 << 62)
+		for range 5 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range requests {
+				c.do(request, end)
+			}
+			runtime.ReadMemStats(&after)
+			best = min(best, after.Mallocs-before.Mallocs)
+		}
+		// Others of the process allocate as well: a check, a timer.
+		if best > requests/10 {
+			t.Errorf("%s: %d requests made %d allocations", name, requests, best)
+		}
+	}
+}
+
+// The gateway alone in a process, whose system calls the kernel counts.
+func TestGatewayProcess(t *testing.T) {
+	end := os.Getenv("GATEWAY_PROCESS_ENDPOINT")
+	if end == "" {
+		t.Skip("is run by TestExchangeTakesFewSystemCalls")
+	}
+	r := newRig(t, httpSpec(noChecks, end))
+	fmt.Println("at", r.addr(webVIP))
+	io.Copy(io.Discard, os.Stdin)
+}
+
+func TestExchangeTakesFewSystemCalls(t *testing.T) {
+	_, err := os.Stat("/proc/self/io")
+	testkit.Need(t, err == nil, "a kernel that counts reads and writes (/proc/PID/io)")
+	end := answers(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestGatewayProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), "GATEWAY_PROCESS_ENDPOINT="+end)
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	at := ""
+	for lines := bufio.NewScanner(out); at == "" && lines.Scan(); {
+		at, _ = strings.CutPrefix(lines.Text(), "at ")
+		if at == lines.Text() {
+			at = ""
+		}
+	}
+	nc, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := &rawClient{t, nc, make([]byte, 8192)}
+	request, hello := []byte(plainGET), []byte("hello")
+	c.do(request, hello)
+	const requests = 2000
+	reads, writes := calls(t, cmd.Process.Pid)
+	for range requests {
+		c.do(request, hello)
+	}
+	r, w := calls(t, cmd.Process.Pid)
+	perRead, perWrite := float64(r-reads)/requests, float64(w-writes)/requests
+	t.Logf("%.2f reads, %.2f writes a request", perRead, perWrite)
+	if perRead > 4.1 || perWrite > 2.1 {
+		t.Errorf("a request takes %.2f reads and %.2f writes, want 4 and 2 at most", perRead, perWrite)
+	}
+}
+
+// calls gives the reads and writes that a process has made.
+func calls(t *testing.T, pid int) (reads, writes int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		fmt.Sscanf(line, "syscr: %d", &reads)
+		fmt.Sscanf(line, "syscw: %d", &writes)
+	}
+	return reads, writes
+}
