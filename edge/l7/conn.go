@@ -3,6 +3,7 @@ package l7
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +29,9 @@ type conn struct {
 	state   atomic.Int32
 	carried bool // by HTTP/2; set before any other goroutine reads it
 	abort   Abort
+	client  netip.AddrPort // as a balancer before the gateway says, if any
+	vip     netip.AddrPort
+	ahead   []byte // was read, and comes before what else is read
 
 	reading, writing arm
 	look             func(fd uintptr) bool // methods as values, made once
@@ -46,6 +50,18 @@ func newConn(nc net.Conn) *conn {
 		}
 	}
 	return c
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 // CloseWrite passes on a half-close; tunnels use it.

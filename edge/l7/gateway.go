@@ -59,10 +59,18 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
-	HTTP2 Carrier // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
+	// ListenPacket opens a UDP socket; default: plain UDP, bound although the
+	// address may not be there yet.
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 
-	slow bool // no short cuts: for tests, which compare both ways
+	slow   bool          // no short cuts: for tests, which compare both ways
+	header time.Duration // in the place of headerTimeout: for tests
 }
+
+// headerTimeout is how long a handshake or a head may take.
+const headerTimeout = 10 * time.Second
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
 type MaxSegment struct{ V4, V6 int }
@@ -87,6 +95,7 @@ type Gateway struct {
 
 	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners map[netip.AddrPort]*listener
+	packets   map[netip.AddrPort]*packets
 	outlived  map[*server]bool // replaced, with connections left
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
@@ -107,11 +116,17 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Listen == nil {
 		cfg.Listen = cfg.MaxSegment.listen
 	}
+	if cfg.ListenPacket == nil {
+		cfg.ListenPacket = listenPacket
+	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 30
+	}
+	if cfg.header == 0 {
+		cfg.header = headerTimeout
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
@@ -122,6 +137,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg:       cfg,
 		listeners: map[netip.AddrPort]*listener{},
+		packets:   map[netip.AddrPort]*packets{},
 		outlived:  map[*server]bool{},
 		checks:    map[fleet.Target]*check{},
 		vitals:    map[fleet.Target]*vital{},
@@ -152,10 +168,18 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	datagrams, err := g.openPackets(gen)
+	if err != nil {
+		for _, l := range opened {
+			l.socket.Close()
+		}
+		return fmt.Errorf("gateway: %w", err)
+	}
 	old := g.gen.Swap(gen)
 	retired := g.upstreams
 	g.vitals, g.upstreams = build.vitals, build.upstreams
 	g.relisten(old, gen, opened)
+	g.relistenPackets(gen, datagrams)
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
@@ -222,10 +246,12 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
+	datagrams := slices.Collect(maps.Values(g.packets))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old))
+	errs := make([]error, len(list)+len(old)+1)
 	var wg sync.WaitGroup
+	wg.Go(func() { errs[len(errs)-1] = g.shutdownPackets(ctx, datagrams) })
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
@@ -261,6 +287,9 @@ func (g *Gateway) leaveAll() {
 	for s := range g.outlived {
 		s.leave()
 	}
+	for _, p := range g.packets {
+		p.s.leave()
+	}
 }
 
 // sweep closes connections to endpoints that were idle for too long, from time
@@ -289,6 +318,9 @@ func (g *Gateway) close() {
 	g.cut()
 	for s := range g.outlived {
 		s.close()
+	}
+	for _, p := range g.packets {
+		p.serving.Close()
 	}
 	for _, u := range g.upstreams {
 		u.close()

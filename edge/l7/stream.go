@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	proxyproto "github.com/pires/go-proxyproto"
-
 	"meridian/edge/l7/balance"
 	"meridian/fleet"
 )
@@ -32,9 +30,10 @@ func (s *server) pass(c *conn) {
 	if x.service == nil {
 		return // gone since the connection came
 	}
-	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		x.from = at.AddrPort().Addr().Unmap()
+	if !s.introduced(c) {
+		return
 	}
+	x.from = c.client.Addr()
 	x.finish(x.carry())
 }
 
@@ -50,7 +49,11 @@ func (x *stream) carry() (received, sent int64) {
 		x.flag = flagReset
 		return 0, 0
 	}
-	return join(x.g.base, x.client.Conn, to)
+	var client net.Conn = x.client
+	if len(x.client.ahead) == 0 {
+		client = x.client.Conn // which the kernel may splice
+	}
+	return join(x.g.base, client, to)
 }
 
 // connect tries endpoints until one takes the connection, as often as the
@@ -115,8 +118,7 @@ func (x *stream) introduce(to net.Conn) error {
 	if version == 0 {
 		return nil
 	}
-	_, err := proxyproto.HeaderProxyFromAddrs(version, x.client.RemoteAddr(), x.client.LocalAddr()).WriteTo(to)
-	return err
+	return introduce(version, x.client.client, x.client.vip, to)
 }
 
 // finish counts the connection and logs it.
@@ -130,7 +132,7 @@ func (x *stream) finish(received, sent int64) {
 	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
-			slog.String("service", x.service.spec.Service), slog.String("client", x.client.RemoteAddr().String()),
+			slog.String("service", x.service.spec.Service), slog.String("client", x.client.client.String()),
 			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
 			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 	}
