@@ -22,11 +22,11 @@ func (b *bed) connections() {
 	for _, u := range []string{"websocket", "WebSocket", "h2c", "HTTP/2.0", "TLS/1.0", "x", "websocket, h2c", "h2c, websocket", "HTTP/1.1", "", "web socket", "websocket/13"} {
 		f := "Connection: Upgrade\r\nUpgrade: " + u + "\r\n"
 		b.either(quote(u), get(f+key)+second, one("GET", ""), seenSecond)
-		b.either(quote(u)+" with settings", get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+u+"\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n")+second, one("GET", ""), seenSecond)
+		b.either(quote(u)+" with settings", get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: "+u+"\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"+key)+second, one("GET", ""), seenSecond)
 		b.either(quote(u)+" with a body", post(f+key+"Content-Length: 5\r\n", "hello"+second), hello, seenSecond)
 		b.either(quote(u)+" with chunks", post(f+key+"Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"+second), hello, seenSecond)
 	}
-	b.either("version 777", get("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 777\r\n")+second, one("GET", ""), seenSecond)
+	b.either("version 777", get("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 777\r\n")+second, one("GET", ""), seenSecond)
 	b.either("two Upgrade fields", get("Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n"+key)+second, one("GET", ""), seenSecond)
 	b.either("without Connection", get("Upgrade: websocket\r\n"+key)+second, one("GET", ""), seenSecond)
 	b.either("Connection alone", get("Connection: Upgrade\r\n"+key)+second, one("GET", ""), seenSecond)

@@ -118,6 +118,7 @@ func haproxy(t *testing.T) *origin {
 	start(t, o, "haproxy.cfg", `global
   log stdout format raw local0
   tune.bufsize 65536
+  tune.http.maxhdr 1000
   maxconn 4096
 defaults
   mode http
