@@ -30,7 +30,7 @@ func newClient(s *server, c *conn, nc net.Conn, state *tls.ConnectionState) *cli
 // run serves until the connection has ended. Here the goroutine waits when it
 // is idle, with little on its stack.
 func (cl *client) run() {
-	defer cl.sess.end()
+	defer cl.end()
 	for {
 		b, err := cl.await()
 		if err != nil {
@@ -42,6 +42,13 @@ func (cl *client) run() {
 			return
 		}
 		cl.c.state.Store(stateIdle)
+	}
+}
+
+func (cl *client) end() {
+	cl.sess.end()
+	if cl.nc != net.Conn(cl.c) {
+		cl.nc.Close() // which says so to the client
 	}
 }
 
