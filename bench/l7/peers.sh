@@ -13,7 +13,8 @@ haproxy() {
 	cat >"$dir/haproxy.cfg" <<-END
 		global
 		  nbthread 1
-		  maxconn 120000
+		  no strict-limits
+		  maxconn $(($(ulimit -n) < 121000 ? $(ulimit -n) - 1000 : 120000))
 		  $more
 		defaults
 		  mode http
@@ -48,7 +49,6 @@ nginx() {
 		  upstream b { server 127.0.0.1:$backend; keepalive 256; keepalive_requests 100000000; }
 		  server {
 		    listen 127.0.0.1:$plain backlog=4096; listen 127.0.0.1:$secure ssl http2 backlog=4096;
-		    http2_max_requests 100000000;
 		    ssl_certificate $work/cert.pem; ssl_certificate_key $work/key.pem; ssl_session_tickets off;
 		    location / {
 		      proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection "";
@@ -57,8 +57,6 @@ nginx() {
 		  }
 		}
 	END
-	# The directive is of 1.19.7 and before; later it goes by keepalive_requests.
-	sed -i '/http2_max_requests/d' "$dir/nginx.conf"
 	command=("$(type -P nginx)" -c "$dir/nginx.conf" -e "$dir/error.log")
 }
 
@@ -67,13 +65,11 @@ caddy() {
 		{
 		  admin off
 		  auto_https off
-		  persist_config off
 		  servers {
 		    protocols h1 h2 h3
 		  }
 		}
-		http://127.0.0.1:$plain, https://localhost:$secure, https://127.0.0.1:$secure {
-		  tls $work/cert.pem $work/key.pem
+		(proxy) {
 		  reverse_proxy 127.0.0.1:$backend {
 		    header_up X-Request-ID {http.request.uuid}
 		    health_uri /health
@@ -84,11 +80,14 @@ caddy() {
 		    }
 		  }
 		}
+		http://127.0.0.1:$plain {
+		  import proxy
+		}
+		https://127.0.0.1:$secure, https://localhost:$secure {
+		  tls $work/cert.pem $work/key.pem
+		  import proxy
+		}
 	END
-	# A site that has both cannot have tls for one alone.
-	sed -i "s|^http://127.0.0.1:$plain, ||" "$dir/Caddyfile"
-	sed -n '/^https/,$p' "$dir/Caddyfile" | sed "s|^https.*{|http://127.0.0.1:$plain {|; /^  tls/d" >"$dir/plain"
-	cat "$dir/plain" >>"$dir/Caddyfile"
 	command=(env GOMAXPROCS=1 HOME="$dir" "$(type -P caddy)" run --config "$dir/Caddyfile" --adapter caddyfile)
 }
 
