@@ -3,7 +3,8 @@
 // Load asks a gateway for what no other generator of bench/l7.sh does, and prints
 // what came of it as name=value:
 //
-//	load open -rate N        requests at their intended times, whatever the answers do
+//	load open -rate N        requests at their intended times, whatever the answers do;
+//	                         with 0 the next as soon as the last is answered
 //	load handshake           a new TLS 1.3 connection for each request, no resumption
 //	load h3                  HTTP/3
 //	load idle -conns N       one request on each connection; then it says "idle" and
@@ -35,7 +36,7 @@ var (
 	addr    = flag.String("addr", "127.0.0.1:80", "`ADDR:PORT`")
 	conns   = flag.Int("conns", 64, "`N` connections at a time")
 	streams = flag.Int("streams", 20, "`N` requests at a time on each, for h3")
-	rate    = flag.Float64("rate", 1000, "`N` requests a second, for open")
+	rate    = flag.Float64("rate", 0, "`N` requests a second, for open; 0 for as many as come through")
 	length  = flag.Duration("for", 5*time.Second, "how long")
 	path    = flag.String("path", "/1k", "what to ask for")
 )
@@ -160,7 +161,10 @@ func open() error {
 		all.Go(func() {
 			var took []time.Duration
 			for {
-				due := begin.Add(time.Duration(float64(turn.Add(1)) / *rate * 1e9))
+				due := time.Now()
+				if *rate > 0 {
+					due = begin.Add(time.Duration(float64(turn.Add(1)) / *rate * 1e9))
+				}
 				if due.Sub(begin) > *length {
 					break
 				}
@@ -243,7 +247,7 @@ func fetch(tr http.RoundTripper, q *http.Request) error {
 func idle() error {
 	list := make([]net.Conn, 0, *conns)
 	for i := range *conns {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, 0, byte(1+i/20000))}, Timeout: 10 * time.Second}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(1+os.Getpid()%200), 0, byte(1+i/4000))}, Timeout: 10 * time.Second}
 		c, err := d.Dial("tcp", *addr)
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)

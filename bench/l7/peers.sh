@@ -49,7 +49,7 @@ nginx() {
 		  upstream b { server 127.0.0.1:$backend; keepalive 256; keepalive_requests 100000000; }
 		  server {
 		    listen 127.0.0.1:$plain backlog=4096; listen 127.0.0.1:$secure ssl http2 backlog=4096;
-		    ssl_certificate $work/cert.pem; ssl_certificate_key $work/key.pem; ssl_session_tickets off;
+		    ssl_certificate $work/cert.pem; ssl_certificate_key $work/key.pem; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets off;
 		    location / {
 		      proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection "";
 		      proxy_set_header Host \$host; proxy_set_header X-Request-ID \$request_id; proxy_set_header X-Forwarded-For \$remote_addr;
