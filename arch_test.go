@@ -38,7 +38,7 @@ var house = []floor{
 		"serving", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
 	}},
 	{"adapters", false, []string{
-		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "probe", "synthetic/dashboard",
+		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "probe", "synthetic/dashboard",
 		"controlplane/store", "controlplane/api", "controlplane/xds",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},

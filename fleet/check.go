@@ -241,7 +241,7 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
 	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
 	for i, on := range s.Retries.RetryOn {
-		if words := []string{"connect_failure", "reset", "timeout", "502", "503", "504"}; !contains(words, on) {
+		if words := []string{"connect_failure", "reset", "timeout", "502", "503", "504", "unavailable"}; !contains(words, on) {
 			c.errs.Addf(fmt.Sprintf("%s.retries.retry_on[%d]", at, i), "%q is unknown; expected one of %s", on, strings.Join(words, ", "))
 		}
 	}
@@ -319,6 +319,12 @@ func (c *checker) pools(s *Service, at string) {
 	ids := map[string]bool{}
 	for i := range s.Pools {
 		p, path := &s.Pools[i], fmt.Sprintf("%s.pools[%d]", at, i)
+		switch {
+		case p.Protocol == PoolH2 && (s.ClientIP == ClientIPProxyV1 || s.ClientIP == ClientIPProxyV2):
+			c.errs.Addf(path+".protocol", "h2 carries the requests of many clients on one connection, which client_ip: %s tells of one", s.ClientIP)
+		case p.Protocol != "" && !s.Protocol.Gateway():
+			c.errs.Addf(path+".protocol", "is for an http or https service, and this is %s", s.Protocol)
+		}
 		c.unique(ids, p.ID, path+".id")
 		if len(p.Endpoints) == 0 {
 			c.errs.Addf(path+".endpoints", "expected at least one endpoint")

@@ -77,6 +77,9 @@ func (s *Service) fillDefaults() {
 	def(&s.Timeouts.Drain, Duration(20*time.Second))
 	s.Steering.fillDefaults()
 	for i := range s.Pools {
+		if s.Protocol.Gateway() {
+			def(&s.Pools[i].Protocol, PoolHTTP1)
+		}
 		for j := range s.Pools[i].Endpoints {
 			def(&s.Pools[i].Endpoints[j].Weight, 100)
 			def(&s.Pools[i].Endpoints[j].State, Active)
@@ -117,6 +120,8 @@ func (s *Service) fillCheckDefaults() {
 		switch {
 		case !s.Protocol.Gateway():
 			h.Type = CheckTCP
+		case len(s.Pools) > 0 && s.Pools[0].Protocol == PoolH2:
+			h.Type = CheckTCP // such endpoints need not know HTTP/1.1
 		case len(s.Pools) > 0 && s.Pools[0].TLS != nil:
 			h.Type = CheckHTTPS
 		default:

@@ -40,6 +40,19 @@ func (Protocol) Values() []string { return []string{"http", "https", "tcp", "udp
 // Gateway says whether the protocol is served by the layer-7 gateway.
 func (p Protocol) Gateway() bool { return p == HTTP || p == HTTPS }
 
+// PoolProtocol is what a gateway speaks to the endpoints of a Pool.
+type PoolProtocol string
+
+// HTTP/1.1 has a connection for each request under way; HTTP/2 has many
+// requests on one.
+const (
+	PoolHTTP1 PoolProtocol = "http1"
+	PoolH2    PoolProtocol = "h2"
+)
+
+// Values lists the protocols.
+func (PoolProtocol) Values() []string { return []string{"http1", "h2"} }
+
 // SteeringPolicy is how DNS picks regions.
 type SteeringPolicy string
 

@@ -182,7 +182,7 @@ func (p *ServiceProbe) Kind(of Protocol) ProbeType {
 
 // Healthcheck is how endpoints of a service are checked.
 type Healthcheck struct {
-	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp; for a udp service also dns (a query for the SOA record of name, answered without an error) or udp (what send says, answered by anything, or by what expect.body says). A udp service without type or port is not checked." default:"https where the pool uses TLS, http for other http and https services, else tcp"`
+	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp; for a udp service also dns (a query for the SOA record of name, answered without an error) or udp (what send says, answered by anything, or by what expect.body says). A udp service without type or port is not checked." default:"tcp where the first pool has protocol h2, https where it uses TLS, http for other http and https services, else tcp"`
 	Path      string    `json:"path,omitempty" doc:"Path of an http or https check." default:"/health"`
 	ReadyPath string    `json:"ready_path,omitempty" doc:"Second path: while it fails the endpoint drains (keeps its connections, takes no new ones)." default:"none"`
 	Host      string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
@@ -207,7 +207,7 @@ type Retries struct {
 	Attempts      *int     `json:"attempts,omitempty" doc:"Further tries after the first (0 to 10)." default:"2"`
 	PerTryTimeout Duration `json:"per_try_timeout,omitempty" doc:"Limit for one try up to the response header; 0 for none but the request's." default:"0s"`
 	BudgetPercent *int     `json:"budget_percent,omitempty" doc:"Retries may add this share of requests, in percent (0 to 100), plus 10 a second." default:"20"`
-	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504. Only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
+	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504, unavailable (gRPC: an answer that is nothing but the status UNAVAILABLE, to any call). Else only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
 }
 
 // Timeouts are limits on time.
@@ -227,9 +227,10 @@ type Route struct {
 
 // Pool is a group of interchangeable endpoints.
 type Pool struct {
-	ID        string     `json:"id" doc:"Id, unique in the service."`
-	TLS       *PoolTLS   `json:"tls,omitempty" doc:"Speak TLS to the endpoints." default:"plain"`
-	Endpoints []Endpoint `json:"endpoints" doc:"The endpoints."`
+	ID        string       `json:"id" doc:"Id, unique in the service."`
+	TLS       *PoolTLS     `json:"tls,omitempty" doc:"Speak TLS to the endpoints." default:"plain"`
+	Protocol  PoolProtocol `json:"protocol,omitempty" doc:"What a gateway speaks to the endpoints: http1 (HTTP/1.1) or h2 (HTTP/2, which gRPC needs; without tls it is spoken at once, as h2c with prior knowledge)." default:"http1"`
+	Endpoints []Endpoint   `json:"endpoints" doc:"The endpoints."`
 }
 
 // PoolTLS is how the gateway verifies TLS endpoints.

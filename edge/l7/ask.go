@@ -18,6 +18,7 @@ type retryRules struct {
 	connect  bool
 	reset    bool
 	timeout  bool
+	turned   bool // calls of gRPC that are answered UNAVAILABLE
 	status   [600]bool
 }
 
@@ -91,7 +92,7 @@ func (x *exchange) mayRetry(f *failure) bool {
 	switch {
 	case f.paid:
 		return true
-	case !f.retry || x.deadline.passed(x.g.now()) || x.abort.Gone() || !x.body.fresh() || rules.attempts == 0:
+	case !f.retry || x.deadline.passed(x.g.now()) || x.abort.Gone() || rules.attempts == 0 || !x.recoverBody():
 		return false
 	case x.tries > rules.attempts:
 		f.flag = flagRetryLimit
@@ -181,6 +182,8 @@ func (x *exchange) call(ep *endpoint, fresh bool) error {
 // had closed it.
 func (x *exchange) stale(err error) bool {
 	switch err {
+	case ErrRefused:
+		return !x.abort.Gone() && x.recoverBody()
 	case errPerTry, errDeadline, errGone, errFlood:
 		return false
 	}
@@ -255,7 +258,8 @@ func (x *exchange) goOn() {
 // dropped: the client gets what the endpoint had to say.
 func (x *exchange) retryStatus() bool {
 	rules := x.service.retry
-	if !rules.status[x.ans.Status] || !x.again || !x.body.fresh() || x.tries > rules.attempts || x.deadline.passed(x.g.now()) {
+	wanted := x.again && rules.status[x.ans.Status] || x.grpc && rules.turned && x.unavailable()
+	if !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {
@@ -283,6 +287,9 @@ func (x *exchange) classify(ep *endpoint, err error) failure {
 		return failure{flag: flagConnect, status: http.StatusServiceUnavailable, text: "the endpoint cannot be reached", retry: rules.connect}
 	case x.body.failure() != nil:
 		return x.bodyFailure()
+	case err == ErrRefused:
+		// Nobody has acted on it: any method may be tried elsewhere.
+		return failure{flag: flagReset, status: http.StatusServiceUnavailable, text: "the endpoint refuses requests", retry: rules.connect || rules.reset}
 	case errors.As(err, &fault):
 		x.g.metrics.answers.WithLabelValues(x.service.spec.Service, fault.String()).Inc()
 		return failure{flag: flagReset, status: http.StatusBadGateway, text: "the endpoint's answer is malformed", retry: rules.reset && x.again}
@@ -301,6 +308,8 @@ func newRetryRules(on []string, attempts int, perTry time.Duration) *retryRules 
 			r.reset = true
 		case "timeout":
 			r.timeout = true
+		case "unavailable":
+			r.turned = true
 		default:
 			if code, err := strconv.Atoi(on); err == nil && code < len(r.status) {
 				r.status[code] = true

@@ -22,6 +22,8 @@ type body struct {
 	touched bool   // something was asked of the client that is not kept
 	early   bool   // the answer came before the end: who knows what the endpoint makes of the rest
 
+	replay replay
+
 	uploading chan struct{} // closed when the upload has ended; nil: there is none
 	ended     atomic.Bool   // and the endpoint has all of it
 	failed    atomic.Pointer[error]
@@ -64,6 +66,28 @@ func (x *exchange) takeBody() bool {
 		}
 	default:
 		b.kept = nil
+		return x.takeArrived()
+	}
+	return true
+}
+
+// takeArrived keeps a body that has arrived as a whole before it was asked for.
+// It can then be sent at once, and again, and its length is told.
+func (x *exchange) takeArrived() bool {
+	f, ok := x.f.(arrived)
+	if !ok {
+		return true
+	}
+	n, whole := f.Arrived()
+	if !whole || n > replayed {
+		return true
+	}
+	b := &x.body
+	b.kept, b.whole = make([]byte, n), true
+	x.h.Length = int64(n)
+	if err := x.readAll(b.kept); err != nil {
+		x.bodyFailed(err)
+		return false
 	}
 	return true
 }
@@ -103,6 +127,7 @@ func bodyFailure(err error) failure {
 // upload passes the body on to the endpoint while its answer is awaited.
 func (x *exchange) upload() {
 	x.body.touched = true
+	x.body.replay = replay{off: !x.pool.h2 || x.service.retry.attempts == 0}
 	done := make(chan struct{})
 	x.body.uploading = done
 	up := x.up
@@ -126,11 +151,18 @@ func (x *exchange) carry(up asked) {
 		n, err := x.f.Body(b.data)
 		if total += int64(n); total > x.g.cfg.MaxBody {
 			err = errTooLarge
-		} else if n > 0 && up.write(b.data[:n]) != nil {
-			return // the answer may be on its way nevertheless
+		} else if n > 0 {
+			x.body.replay.copyPiece(b.data[:n])
+			if up.write(b.data[:n]) != nil {
+				x.restLost()
+				return // the answer may be on its way nevertheless
+			}
 		}
 		switch {
 		case err == io.EOF:
+			if x.f.BodyTrailers() == nil {
+				x.body.replay.complete()
+			}
 			if up.endUpload(x.f.BodyTrailers()) == nil {
 				x.body.ended.Store(true)
 			}

@@ -3,6 +3,7 @@ package l7
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,12 +34,14 @@ type exchange struct {
 	id     []byte // X-Request-ID
 	idRoom [128]byte
 	again  bool // the request may be repeated
+	grpc   bool // it is a call of gRPC
 
 	start    moment
 	deadline moment // of all tries and the answer; 0 for none
 	body     body
 	request  []byte // the request's head as HTTP/1.1 sends it
 
+	muxed    muxed
 	up       asked // the endpoint's side of the try under way
 	live     *balance.Live
 	perTry   moment // when the try under way has taken too long; 0 for never
@@ -71,6 +74,7 @@ func (x *exchange) begin(s *session, f Front, h *wire.Head, a *Abort) {
 	}
 	x.gen = x.g.gen.Load()
 	x.method = view(h.Method)
+	x.grpc = isGRPC(h)
 	x.start = x.g.now()
 }
 
@@ -104,6 +108,9 @@ func (x *exchange) serve() {
 	}
 	if limit := x.service.spec.Timeouts.Request.D(); limit > 0 {
 		x.deadline = x.start.add(limit)
+	}
+	if x.grpc {
+		x.callLimit()
 	}
 	x.bound()
 	if !x.takeBody() {
@@ -176,6 +183,10 @@ func (x *exchange) refuse(status int, f flag, text string) {
 // say sends a short answer of the gateway's own, with the fields that are in
 // x.ans already.
 func (x *exchange) say(status int, text string) {
+	if x.grpc {
+		x.sayGRPC(status, strings.TrimSuffix(text, "\n"))
+		return
+	}
 	a := &x.ans
 	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
 	a.Length = int64(len(text))

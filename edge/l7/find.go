@@ -54,6 +54,13 @@ func (x *exchange) find() bool {
 	}
 	x.pool = x.service.pools[m.Pool]
 	x.again = x.service.retry.again(x.h)
+	if x.pool.h2 && x.websock {
+		x.refuse(http.StatusNotImplemented, flagBadRequest, "these endpoints take no WebSocket")
+		return false
+	}
+	if x.pool.h2 {
+		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
+	}
 	return true
 }
 

@@ -60,6 +60,7 @@ type Config struct {
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
 	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
 	// ListenPacket opens a UDP socket; default: plain UDP, bound although the
 	// address may not be there yet.
@@ -100,6 +101,7 @@ type Gateway struct {
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
+	parting   []*upstream // used no more, but by requests under way
 	stopped   bool
 }
 
@@ -183,9 +185,10 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
-			u.close()
+			g.parting = append(g.parting, u)
 		}
 	}
+	g.parting = slices.DeleteFunc(g.parting, (*upstream).close)
 	g.metrics.retire(old, gen)
 	return nil
 }
@@ -323,7 +326,11 @@ func (g *Gateway) close() {
 		p.serving.Close()
 	}
 	for _, u := range g.upstreams {
+		g.parting = append(g.parting, u)
+	}
+	for _, u := range g.parting {
 		u.close()
+		u.muxes.close()
 	}
 }
 

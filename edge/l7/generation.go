@@ -39,6 +39,7 @@ type service struct {
 type pool struct {
 	id        string
 	tls       *fleet.PoolTLS // nil: plain
+	h2        bool           // its endpoints speak HTTP/2
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
 }
@@ -154,7 +155,10 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS}
+	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2}
+	if out.h2 && b.g.cfg.Mux == nil {
+		return nil, errNoMux
+	}
 	trust, err := b.trust(p)
 	if err != nil {
 		return nil, err
@@ -169,7 +173,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		if e.State == fleet.Draining {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
-		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D(), proxy: proxyVersion(s)}
+		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D(), proxy: proxyVersion(s), h2: p.Protocol == fleet.PoolH2}
 		at := &endpoint{address: target.Endpoint, vital: vital}
 		if s.Protocol.Gateway() {
 			at.upstream = b.upstream(key, trust)
@@ -242,6 +246,7 @@ type upstreamKey struct {
 	trust   [sha256.Size]byte
 	connect time.Duration
 	proxy   byte
+	h2      bool
 }
 
 // addresses lists what to bind: the VIPs of the region and the anycast ones,

@@ -44,7 +44,9 @@ func (x *exchange) prepare() {
 	}
 	h.Fields = h.Fields[:n]
 	x.speak()
-	x.request = x.appendRequest(x.request[:0])
+	if !x.pool.h2 {
+		x.request = x.appendRequest(x.request[:0])
+	}
 }
 
 // crumb adds a further piece to the Cookie field.

@@ -112,6 +112,9 @@ func (x *exchange) breakOff(err error, client bool) {
 		x.flag = flagReset
 	}
 	x.up.stop()
+	if x.grpc && x.ans.Length < 0 && x.flag != flagClientGone && x.breakGRPC() {
+		return
+	}
 	x.f.Break()
 }
 

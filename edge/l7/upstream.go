@@ -64,6 +64,8 @@ type upstream struct {
 	proxy   byte          // version of the PROXY protocol that introduces clients; 0: none
 	dial    net.Dialer
 	shards  []shard
+	h2      bool
+	muxes   muxes // where h2
 }
 
 type shard struct {
@@ -78,7 +80,7 @@ func newUpstream(g *Gateway, key upstreamKey, trust trust) *upstream {
 	for n < runtime.GOMAXPROCS(0) && n < 16 {
 		n *= 2
 	}
-	u := &upstream{g: g, address: key.target.Endpoint, limit: key.connect, tls: trust.config, proxy: key.proxy, shards: make([]shard, n)}
+	u := &upstream{g: g, address: key.target.Endpoint, limit: key.connect, tls: trust.config, proxy: key.proxy, h2: key.h2, shards: make([]shard, n)}
 	// Without MPTCP, whose sockets cost more and which endpoints in a data
 	// centre gain nothing from.
 	u.dial.SetMultipathTCP(false)
@@ -87,7 +89,11 @@ func newUpstream(g *Gateway, key upstreamKey, trust trust) *upstream {
 
 // connect gives a connection for the exchange: an idle one that lives (used is
 // true), unless fresh, else a new one.
-func (u *upstream) connect(x *exchange, fresh bool) (l *link, used bool, err error) {
+func (u *upstream) connect(x *exchange, fresh bool) (up asked, used bool, err error) {
+	if u.h2 {
+		return u.call(x, fresh)
+	}
+	var l *link
 	name := x.serverName()
 	if u.proxy != 0 {
 		l = x.sess.ownLink(u, name, fresh)
@@ -165,8 +171,12 @@ func (u *upstream) sweep(now moment) {
 	}
 }
 
-// close closes what is idle, and what becomes so later.
-func (u *upstream) close() {
+// close closes what is idle, and what becomes so later. It says whether nothing
+// is left that somebody must wait for.
+func (u *upstream) close() bool {
+	if u.h2 {
+		return u.muxes.retire()
+	}
 	for i := range u.shards {
 		s := &u.shards[i]
 		s.mu.Lock()
@@ -177,6 +187,7 @@ func (u *upstream) close() {
 		s.links = nil
 		s.mu.Unlock()
 	}
+	return true
 }
 
 // open makes a new connection.

@@ -59,6 +59,9 @@ const (
 	idCount
 )
 
+// IDs is how many there are, Other among them.
+const IDs = int(idCount)
+
 // names are spelled as HTTP/1.1 writes them.
 var names = [idCount][]byte{
 	Connection: []byte("Connection"), KeepAlive: []byte("Keep-Alive"), ProxyConnection: []byte("Proxy-Connection"),
