@@ -46,7 +46,7 @@ func streamWalks(list []*origin, requests []garden.Stream) (walks []*walk) {
 	two := garden.Seen{Mark: "two", Method: "GET"}
 	for _, o := range list {
 		for _, r := range requests {
-			w := &walk{name: r.Name, want: r.Want, seen: append(slices.Clone(r.Seen), two), origin: o, id: fmt.Sprintf("%06d", len(walks))}
+			w := &walk{name: r.Name, want: r.Want, seen: append(slices.Clone(r.Seen), two), origin: o, streams: true, id: fmt.Sprintf("%06d", len(walks))}
 			if w.want == garden.Refuse {
 				w.want = garden.Either
 			}
