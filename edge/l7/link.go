@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -151,6 +152,9 @@ func (l *link) fill() error {
 	if err := l.x.waiting(); err != nil {
 		return err
 	}
+	// The endpoint needs a moment; who has something to do may go first. Else the
+	// first read is mostly in vain.
+	runtime.Gosched()
 	for {
 		now := l.x.g.now()
 		until := l.x.until()
