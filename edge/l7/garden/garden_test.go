@@ -41,6 +41,9 @@ var only = flag.String("garden", "", "send only requests whose names hold `WORD`
 // Nothing that a client sends makes an origin see two requests for one, another
 // body, or another client's request changed; and no answer goes to another.
 func TestHostileRequestsAreReadByAllAlikeOrRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand requests; the race detector has seen their like")
+	}
 	list := origins(t)
 	gw := startGateway(t, list)
 	var walks []*walk

@@ -22,6 +22,9 @@ import (
 // What a client says in HTTP/2 becomes nothing else in the HTTP/1.1 that origins
 // are asked in.
 func TestHostileStreamsAreReadByAllAlikeOrRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand requests; the race detector has seen their like")
+	}
 	list := origins(t)
 	gw := startGateway(t, list, func(c *l7.Config) { c.HTTP2, c.Mux = h2.New(), h2.NewUpstream })
 	requests := slices.DeleteFunc(garden.Streams(), func(s garden.Stream) bool { return !strings.Contains(s.Name, *only) })
