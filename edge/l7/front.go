@@ -99,7 +99,7 @@ type Limits struct {
 	Header        int           // octets of a request's head
 	Streams       int           // requests under way at a time, of HTTP/2 and HTTP/3
 	HeaderTimeout time.Duration // from a head's first octet to its last
-	Idle          time.Duration // without a request
+	Idle          time.Duration // without a request; 0 for no limit
 }
 
 // Session is one client's connection as the gateway sees it. A carrier is
