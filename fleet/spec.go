@@ -14,6 +14,7 @@ type Spec struct {
 	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
+	ECH          *ECH          `json:"ech,omitempty" doc:"Encrypted Client Hello: the gateways of https services hold its keys, and the HTTPS records of their steered names say them." default:"off"`
 	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
@@ -125,11 +126,14 @@ type Service struct {
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
-	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
+	Routes        []Route       `json:"routes,omitempty" doc:"What is done with which requests. Of those that match, the host that says more wins, then the path: exact, regular expressions in order, the longest prefix." default:"everything to the first pool"`
+	Filters       Filters       `json:"filters,omitzero" doc:"What gateways do with requests and answers on their way."`
+	RedirectHTTP  *bool         `json:"redirect_http,omitempty" doc:"An https service at port 443: gateways answer requests for its hosts at port 80 with a redirect to https, unless an http service has the host there." default:"true, unless another service than http has port 80"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
+	ClientAuth    *ClientAuth   `json:"client_auth,omitempty" doc:"Ask clients of an https service for certificates (mutual TLS), by the server name that they ask for." default:"no certificate is asked for"`
 	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy); none (with forwarding proxy)." default:"header for http and https, none with forwarding proxy, else preserved"`
 }
 
@@ -155,6 +159,10 @@ type Layer4 struct {
 // Gateway is what holds for all gateways.
 type Gateway struct {
 	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
+
+	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" doc:"Networks of proxies in front of the gateways, whose word about clients is believed: the rightmost address that is not among them is the client's." default:"none"`
+	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
+	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.
@@ -222,13 +230,6 @@ type Timeouts struct {
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
 }
 
-// Route sends matching requests to a pool.
-type Route struct {
-	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
-	Path  string   `json:"path,omitempty" doc:"Path prefix, on whole segments; the longest match wins." default:"/"`
-	Pool  string   `json:"pool" doc:"Id of the pool."`
-}
-
 // Pool is a group of interchangeable endpoints.
 type Pool struct {
 	ID        string       `json:"id" doc:"Id, unique in the service."`
@@ -242,6 +243,8 @@ type PoolTLS struct {
 	ServerName string `json:"server_name,omitempty" doc:"Name to ask for and verify." default:"the request's host"`
 	CA         string `json:"ca,omitempty" doc:"Certificate authorities to trust: file:PATH or PEM text." default:"the system's"`
 	Insecure   bool   `json:"insecure,omitempty" doc:"Accept any certificate. For trials."`
+
+	Certificate string `json:"certificate,omitempty" doc:"Id of the certificate that the gateways show to the endpoints (mutual TLS)." default:"none"`
 }
 
 // Endpoint is one address:port behind a pool.
@@ -255,11 +258,12 @@ type Endpoint struct {
 	Priority int    `json:"priority,omitempty" doc:"0 to 15. Endpoints get requests that those of lower numbers cannot bear (balancing.overprovision). A pool has at most 16 different pairs of zone and priority." default:"0"`
 }
 
-// Certificate is a TLS certificate of the gateways.
+// Certificate is a TLS certificate of the gateways, from files or issued.
 type Certificate struct {
 	ID   string `json:"id" doc:"Unique id."`
-	Cert string `json:"cert" doc:"Certificate chain in PEM, leaf first: file:PATH, relative to the Spec."`
-	Key  Secret `json:"key" doc:"Private key in PEM: file:PATH (relative to the Spec) or env:NAME."`
+	Cert string `json:"cert,omitempty" doc:"Certificate chain in PEM, leaf first: file:PATH, relative to the Spec."`
+	Key  Secret `json:"key,omitempty" doc:"Private key in PEM: file:PATH (relative to the Spec) or env:NAME."`
+	ACME *ACME  `json:"acme,omitempty" doc:"In place of cert and key: the control plane has certificates issued, and renews them."`
 }
 
 // Probes is how every region's prober watches the others.

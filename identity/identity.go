@@ -25,6 +25,7 @@ type Identity struct {
 	token    [32]byte
 	syn      []byte
 	affinity []byte
+	ticket   []byte
 	fleet    string
 	seal     cipher.AEAD
 	ca       *x509.Certificate
@@ -51,6 +52,7 @@ func New(k Key) (*Identity, error) {
 		token:    [32]byte(k.derive("quic-token", 32)),
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
+		ticket:   k.derive("ticket", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:     aead,
 		caKey:    ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -101,6 +103,18 @@ func (id *Identity) QUICTokenKey() [32]byte { return id.token }
 // AffinityKey gives the secret of the cookies by which gateways know which
 // endpoint a client is held to: 32 octets, the same on all of them.
 func (id *Identity) AffinityKey() []byte { return append([]byte(nil), id.affinity...) }
+
+// TicketKey gives the key of the TLS session tickets of an epoch, counted from
+// 1970 in units of the caller's, among handshakes of one scope: the same on all
+// gateways, so that a session begun at one resumes at another.
+func (id *Identity) TicketKey(scope string, epoch int64) [32]byte {
+	mac := hmac.New(sha256.New, id.ticket)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(epoch))
+	mac.Write(b[:])
+	mac.Write([]byte(scope))
+	return [32]byte(mac.Sum(nil))
+}
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

@@ -43,7 +43,8 @@ type flags struct {
 
 	admin   *admin
 	sockets *handover.Set
-	carrier atomic.Pointer[h3.Carrier] // nil without HTTP/3
+	carrier atomic.Pointer[h3.Carrier]                   // nil without HTTP/3
+	demand  func(ctx context.Context, name string) error // nil with --spec
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -69,6 +70,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	if !l4 && !l7role {
 		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
 	}
+	if err := f.issued(b.World.Snapshot.Spec); l7role && err != nil {
+		return nil, err
+	}
 	forwarded := f.Device != noDevice
 	if l7role && forwarded {
 		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
@@ -82,7 +86,8 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
-		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey()}
+		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
+		AffinityKey: b.Identity.AffinityKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand}
 	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
 		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
 	}
@@ -150,6 +155,16 @@ func (f *flags) http3(b *daemon.Base) (*h3.Carrier, error) {
 		Former: f.sockets.Take(quicWays)})
 	f.carrier.Store(c)
 	return c, err
+}
+
+// issued refuses what needs a control plane where there is none.
+func (f *flags) issued(spec *fleet.Spec) error {
+	for i := range spec.Certificates {
+		if c := &spec.Certificates[i]; f.Spec != "" && c.ACME != nil {
+			return fmt.Errorf("certificates[%d].acme: certificate %q is issued by a control plane, and --spec takes none; give it by cert and key", i, c.ID)
+		}
+	}
+	return nil
 }
 
 // leave takes off the program that an earlier process left, on a node that has no

@@ -83,6 +83,9 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c := d.Client(); c != nil {
+		f.demand = c.Demand
+	}
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,
 		Open: func(ctx context.Context, network, address string) (net.Listener, error) {

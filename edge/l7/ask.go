@@ -98,7 +98,7 @@ func (x *exchange) ask() bool {
 // mayRetry says whether another try follows the failed one, and takes it out
 // of the budget.
 func (x *exchange) mayRetry(f *failure) bool {
-	rules := x.service.retry
+	rules := x.way.retry
 	switch {
 	case f.paid:
 		return true
@@ -151,7 +151,7 @@ func pause(ctx context.Context, tries int) bool {
 func (x *exchange) try(ep *endpoint) (failure, bool) {
 	x.endpoint = ep.address
 	x.perTry = 0
-	if limit := x.service.retry.perTry; limit > 0 {
+	if limit := x.way.retry.perTry; limit > 0 {
 		x.perTry = x.g.now().add(limit)
 	}
 	x.began = x.g.now()
@@ -270,7 +270,7 @@ func (x *exchange) goOn() {
 // again, for which it takes the budget's token. The last answer is never
 // dropped: the client gets what the endpoint had to say.
 func (x *exchange) retryStatus() bool {
-	rules := x.service.retry
+	rules := x.way.retry
 	wanted := x.again && rules.status[x.ans.Status] || x.grpc && rules.turned && x.unavailable()
 	if !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
 		return false
@@ -284,7 +284,7 @@ func (x *exchange) retryStatus() bool {
 
 // classify says what the error of a try means.
 func (x *exchange) classify(ep *endpoint, err error) failure {
-	rules := x.service.retry
+	rules := x.way.retry
 	var connect *connectError
 	var fault wire.Fault
 	switch {

@@ -113,6 +113,7 @@ func rulesOf(w *fleet.World, s *fleet.Service, p *fleet.Pool, at netip.AddrPort)
 	if h.Type == fleet.CheckHTTPS && p.TLS != nil {
 		probe.TLSName, probe.Insecure = p.TLS.ServerName, p.TLS.Insecure
 		probe.CA = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: p.TLS.CA}].Data
+		probe.Certificate = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: p.TLS.Certificate}].Data
 	}
 	rules := checkRules{main: probe, interval: h.Interval.D()}
 	if h.ReadyPath != "" && h.Type != fleet.CheckTCP {

@@ -61,7 +61,8 @@ func (f *clientFront) request() bool {
 		f.cl.sess.Refuse(f, &f.h, fault)
 		return false
 	}
-	f.keep = !f.h.Close
+	// What follows a refused CONNECT may be meant for a tunnel (RFC 9931).
+	f.keep = !f.h.Close && !f.h.Is("CONNECT")
 	a := &f.cl.c.abort
 	a.Reset()
 	f.body.begin(f)

@@ -2,12 +2,15 @@ package l7
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -57,6 +60,15 @@ type Config struct {
 	// same on all gateways.
 	AffinityKey []byte
 
+	// TicketKey gives the key of session tickets of an epoch since 1970, the same
+	// on all gateways of the fleet; nil: sessions resume at this gateway alone.
+	TicketKey    func(scope string, epoch int64) [32]byte
+	TicketPeriod time.Duration // how long an epoch is; default 12h
+
+	// Demand has the control plane issue a certificate for a name that a client
+	// asks for, and returns once it is issued; nil: none are issued on demand.
+	Demand func(ctx context.Context, name string) error
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
@@ -97,7 +109,14 @@ type Gateway struct {
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
 	rates    *limit.Table
-	suspects chan struct{} // holds one sign that pools are to be judged
+	suspects chan struct{}                    // holds one sign that pools are to be judged
+	wall     func() time.Time                 // for ticket keys and demands
+	own      func() (*tls.Certificate, error) // see ownCertificate
+	demands  demands
+	salt     [32]byte                // of what is remembered of passwords
+	hashing  chan struct{}           // passwords that are being verified
+	mirrors  chan struct{}           // copies under way
+	coders   [len(codings)]sync.Pool // encoders that serve again
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -139,6 +158,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.header == 0 {
 		cfg.header = headerTimeout
 	}
+	if cfg.TicketPeriod == 0 {
+		cfg.TicketPeriod = ticketPeriod
+	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
 	}
@@ -157,8 +179,12 @@ func New(cfg Config) (*Gateway, error) {
 		rates:     limit.NewTable(0),
 		suspects:  make(chan struct{}, 1),
 		rateIDs:   map[string]uint32{},
+		hashing:   make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+		mirrors:   make(chan struct{}, maxMirrors),
 	}
+	g.wall, g.own = time.Now, ownCertificate(time.Now())
 	g.base, g.cut = context.WithCancel(context.Background())
+	rand.Read(g.salt[:])
 	g.metrics = newMetrics(g)
 	g.tasks.run(func() { g.judging(g.base) })
 	return g, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 )
@@ -19,9 +20,11 @@ import (
 type generation struct {
 	world    *fleet.World
 	table    *route.Table
-	certs    *route.Certificates
-	services []*service // by index in Spec.Services; nil where the gateway has no part in it
-	paused   bool       // the operator drains this node
+	tls      *secure
+	services []*service      // by index in Spec.Services; nil where the gateway has no part in it
+	proxies  *filter.Proxies // whose word about clients is believed; nil: nobody's
+	tells    bool            // endpoints are told by Forwarded too
+	paused   bool            // the operator drains this node
 	drain    time.Duration
 	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
 }
@@ -36,7 +39,10 @@ type service struct {
 
 	rates    []rate
 	hashOn   fleet.KeyKind
-	hashName string // of the header or cookie
+	hashName string      // of the header or cookie
+	ways     []*way      // by index in the service's Routes
+	set      *filter.Set // of requests without a route
+	stale    *staleStore // nil: none
 }
 
 // pool is one group of endpoints, those of this region.
@@ -81,7 +87,7 @@ func (gen *generation) live() bool {
 func (gen *generation) idle(port uint16) time.Duration {
 	var d time.Duration
 	for _, s := range gen.services {
-		if s != nil && s.spec.Protocol.Gateway() && slices.Contains(s.spec.Ports, port) {
+		if s != nil && s.spec.Protocol.Gateway() && (slices.Contains(s.spec.Ports, port) || s.spec.Twin() == port) {
 			d = max(d, s.spec.Timeouts.Idle.D())
 		}
 	}
@@ -111,17 +117,24 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, err := route.CompileCertificates(b.world)
+	var had *secure
+	if old := b.g.gen.Load(); old != nil {
+		had = old.tls
+	}
+	handshakes, err := b.g.secure(b.world, had)
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
+	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
+	if len(spec.Gateway.TrustedProxies) > 0 {
+		gen.proxies = filter.NewProxies(&spec.Gateway)
+	}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}
 	for i := range spec.Services {
 		if s := &spec.Services[i]; s.Gateway() {
-			if gen.services[i], err = b.service(s); err != nil {
+			if gen.services[i], err = b.service(s, gen, i); err != nil {
 				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
 			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
@@ -131,7 +144,7 @@ func (b *builder) generation() (*generation, error) {
 	return gen, nil
 }
 
-func (b *builder) service(s *fleet.Service) (*service, error) {
+func (b *builder) service(s *fleet.Service, gen *generation, index int) (*service, error) {
 	out := &service{spec: s, retry: newRetryRules(s.Retries.RetryOn, *s.Retries.Attempts, s.Retries.PerTryTimeout.D()), stats: b.g.metrics.service(s.Service)}
 	var err error
 	if out.hashOn, out.hashName, err = s.Balancing.HashOn.Parse(); err != nil {
@@ -151,7 +164,7 @@ func (b *builder) service(s *fleet.Service) (*service, error) {
 		}
 		out.pools = append(out.pools, p)
 	}
-	return out, nil
+	return out, b.ways(s, out, gen, index)
 }
 
 // service finds a service by name, nil where there is none.

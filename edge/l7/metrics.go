@@ -29,10 +29,11 @@ const (
 	flagBadRequest          // BR: a request that is not passed on
 	flagRate                // RL: a limit of requests over time
 	flagOverload            // UO: a limit of requests under way
+	flagDenied              // DN: refused by a filter
 	flagCount
 )
 
-var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO"}
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO", "DN"}
 
 func (f flag) String() string { return flagNames[f] }
 
@@ -62,6 +63,7 @@ type metrics struct {
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
 
+	filters  *filterMetrics
 	unrouted *serviceStats // requests for which there was no service
 
 	mu       sync.Mutex // guards services, which Apply and scrapes use
@@ -88,7 +90,7 @@ func newMetrics(g *Gateway) *metrics {
 		g:        g,
 		services: map[string]*serviceStats{},
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way."), []string{"service", "flag"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
 		abuse:    prometheus.NewCounterVec(opts("abuse_total", "Clients' connections that were ended because of what their clients did, by reason."), []string{"reason"}),
@@ -117,6 +119,7 @@ func newMetrics(g *Gateway) *metrics {
 	for f := wire.NoFault + 1; f < wire.FaultCount; f++ {
 		m.malformed[f] = m.faults.WithLabelValues(f.String())
 	}
+	m.filters = newFilterMetrics()
 	m.unrouted = m.service("")
 	return m
 }
@@ -165,7 +168,7 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.answers} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.answers, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -188,7 +191,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -223,7 +226,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	for _, c := range gen.certs.All() {
+	for _, c := range gen.tls.certs.All() {
 		ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(c.TLS.Leaf.NotAfter.Unix()), c.ID)
 	}
+}
+
+// endpoints says whether it was endpoints that did not answer.
+func (f flag) endpoints() bool {
+	switch f {
+	case flagNoEndpoint, flagConnect, flagReset, flagTimeout, flagRetryLimit, flagRetryOverflow:
+		return true
+	}
+	return false
 }

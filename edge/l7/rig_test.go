@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/health"
@@ -132,7 +133,7 @@ func (r *rig) addr(address string) string {
 
 func compile(t testing.TB, spec string) *fleet.Snapshot {
 	t.Helper()
-	s, err := fleet.Compile([]byte(spec), 1, route.Check)
+	s, err := fleet.Compile([]byte(spec), 1, route.Check, filter.Check)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ type server struct {
 func (g *Gateway) newServer(port uint16, p profile) *server {
 	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
 	if p.secure() {
-		s.config = g.tlsConfig(port)
+		s.config = g.tlsConfig(port, false)
 	}
 	return s
 }

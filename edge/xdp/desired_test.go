@@ -88,6 +88,8 @@ tcp/198.51.100.1:25 mail -> mail/25/v4
 tcp/[2001:db8::10]:25 mail -> mail/25/v6
 tcp/198.51.100.1:465 mail -> mail/465/v4
 tcp/[2001:db8::10]:465 mail -> mail/465/v6
+tcp/198.51.100.1:80 web -> gateways/ipip/v4
+tcp/[2001:db8::10]:80 web -> gateways/ipip/v6
 gateways/ipip/v4: [both 50 active tunnel4 10.0.0.2] [gw 100 draining tunnel4 10.0.0.3]
 gateways/ipip/v6: [both 50 active tunnel4 10.0.0.2] [gw 100 draining tunnel4 10.0.0.3]
 mail/25/v4: [10.0.0.7:25 100 active l2 10.0.0.7]
@@ -131,6 +133,8 @@ tcp/198.51.100.1:443 web -> gateways/ipip/v4
 tcp/[2001:db8::10]:443 web -> gateways/ipip/v6
 tcp/198.51.100.1:8443 api -> gateways/ipip/v4
 tcp/[2001:db8::10]:8443 api -> gateways/ipip/v6
+tcp/198.51.100.1:80 web -> gateways/ipip/v4
+tcp/[2001:db8::10]:80 web -> gateways/ipip/v6
 gateways/ipip/v4: [both 50 active tunnel4 10.0.0.2] [gw 100 draining local 10.0.0.3]
 gateways/ipip/v6: [both 50 active tunnel6 fd00::2] [gw 100 draining local fd00::3]
 `)
