@@ -39,13 +39,13 @@ func unit(t *testing.T, name string) map[string][]string {
 }
 
 func TestUnitsSayWhatTheProgramsNeed(t *testing.T) {
-	for name, tc := range map[string]struct{ start, state, caps string }{
-		"gslb.service": {"/usr/local/bin/gslb serve ", "gslb", "CAP_NET_BIND_SERVICE"},
-		"edge.service": {"/usr/local/bin/edge run ", "edge", "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW CAP_NET_BIND_SERVICE"},
+	for name, tc := range map[string]struct{ start, reload, state, caps string }{
+		"gslb.service": {"/usr/local/bin/gslb serve ", "/bin/kill -HUP $MAINPID", "gslb", "CAP_NET_BIND_SERVICE"},
+		"edge.service": {"/usr/local/bin/edge run ", "/usr/local/bin/edge upgrade --data /var/lib/edge", "edge", "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_RAW CAP_NET_BIND_SERVICE"},
 	} {
 		u := unit(t, name)
 		for key, want := range map[string]string{
-			"Service.Type": "notify", "Service.WatchdogSec": "30", "Service.ExecReload": "/bin/kill -HUP $MAINPID",
+			"Service.Type": "notify", "Service.WatchdogSec": "30", "Service.ExecReload": tc.reload,
 			"Service.Restart": "always", "Service.User": "meridian", "Service.StateDirectory": tc.state,
 			"Service.AmbientCapabilities": tc.caps, "Service.CapabilityBoundingSet": tc.caps,
 			"Service.NoNewPrivileges": "yes", "Service.ProtectSystem": "strict", "Install.WantedBy": "multi-user.target",
