@@ -73,6 +73,10 @@ type Config struct {
 	MaxBody   int64         // octets of a request's body; default 1 GiB
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
 
+	// HandedOver says of Run's context that it ended since another process of this
+	// node has the sockets too: no connection is accepted any more then. nil: it never does.
+	HandedOver func(ctx context.Context) bool
+
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
@@ -257,6 +261,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(g.sweep)
 	g.tasks.start()
 	<-ctx.Done()
+	if g.cfg.HandedOver != nil && g.cfg.HandedOver(ctx) {
+		g.stopAccepting()
+	}
 	limit := g.cfg.Grace
 	if gen := g.gen.Load(); gen != nil {
 		limit += gen.drain
@@ -303,6 +310,16 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, g.leave(ctx))...)
+}
+
+// stopAccepting leaves new connections to another process with the same sockets.
+func (g *Gateway) stopAccepting() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped = true
+	for _, l := range g.listeners {
+		l.closeSocket()
+	}
 }
 
 // leave waits for tunnels, which no server counts.

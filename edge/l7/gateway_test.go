@@ -422,7 +422,7 @@ func TestListenBeforeTheAddressIsThere(t *testing.T) {
 		address string
 		segment int
 	}{"tcp4": {"192.0.2.77:0", 1400}, "tcp6": {"[2001:db8::77]:0", 1380}} {
-		l, err := m.listen(t.Context(), network, tc.address)
+		l, err := m.Listen(t.Context(), network, tc.address)
 		if err != nil {
 			t.Errorf("%s: %v", tc.address, err)
 			continue
@@ -442,7 +442,7 @@ func TestListenBeforeTheAddressIsThere(t *testing.T) {
 }
 
 func TestSegmentsAreClamped(t *testing.T) {
-	l, err := MaxSegment{V4: 1000}.listen(t.Context(), "tcp4", "127.0.0.1:0")
+	l, err := MaxSegment{V4: 1000}.Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func (r *rig) listen(ctx context.Context, _, address string) (net.Listener, erro
 	if r.fail[address] {
 		return nil, &net.OpError{Op: "listen", Err: io.ErrUnexpectedEOF}
 	}
-	l, err := MaxSegment{}.listen(ctx, "tcp4", "127.0.0.1:0")
+	l, err := MaxSegment{}.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err == nil {
 		r.bound[address] = l.Addr()
 	}

@@ -44,7 +44,8 @@ type watch struct {
 	requested time.Time // when there was last a request
 	asked     time.Time // when the PING was sent
 	began     time.Time
-	told      time.Time // when the first GOAWAY was sent
+	leave     time.Time // when the first GOAWAY was wanted, while it is not sent
+	told      time.Time // when it was sent
 }
 
 // keep is the keeper of a client's connection.
@@ -66,18 +67,38 @@ func (s *server) keep() {
 			return
 		case <-s.kick:
 		case <-leaving:
-			leaving = nil
-			s.goAway(&w)
-			timer.Reset(farewellWait)
+			leaving, w.leave = nil, time.Now()
+			timer.Reset(s.leaveWhenDue(&w))
 		case <-timer.C:
 			s.look(&w, s.session.Limits())
-			timer.Reset(tick)
+			timer.Reset(min(tick, s.leaveWhenDue(&w)))
 		}
 		s.mu.Lock()
 		s.send()
 		s.depart(&w)
 		s.mu.Unlock()
 	}
+}
+
+// firstRequest is how long a client that has asked for nothing yet may take to,
+// before it hears that the gateway leaves: some take that for a failure.
+const firstRequest = time.Second
+
+// leaveWhenDue begins the farewell where that is wanted and due, and says when to
+// look again.
+func (s *server) leaveWhenDue(w *watch) time.Duration {
+	if w.leave.IsZero() {
+		return longTick
+	}
+	s.mu.Lock()
+	asked := s.newest > 0
+	s.mu.Unlock()
+	if !asked && time.Since(w.leave) < firstRequest {
+		return firstRequest / 100
+	}
+	w.leave = time.Time{}
+	s.goAway(w)
+	return farewellWait
 }
 
 // goAway begins the farewell. What the client has sent by the time that it

@@ -254,6 +254,7 @@ func (c *conn) leave() {
 	case <-c.q.Context().Done():
 		return
 	case <-c.session.Leaving():
+		c.awaitFirst()
 	case <-c.s.leaving:
 	}
 	if !c.goaway(noStream) || !c.pause(settleTrips, settleLeast) {
@@ -275,6 +276,34 @@ func (c *conn) leave() {
 	}
 	if c.pause(lingerTrips, lingerLeast) {
 		_ = c.q.CloseWithError(noError.conn(), "")
+	}
+}
+
+// firstRequest is how long a client that has asked for nothing yet may take to,
+// before it hears that the gateway leaves: some take that for a failure.
+const firstRequest = time.Second
+
+func (c *conn) awaitFirst() {
+	end := time.NewTimer(firstRequest)
+	defer end.Stop()
+	look := time.NewTicker(firstRequest / 100)
+	defer look.Stop()
+	for {
+		c.mu.Lock()
+		asked := c.next > 0
+		c.mu.Unlock()
+		if asked {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-end.C:
+			return
+		case <-c.s.leaving:
+			return
+		case <-c.q.Context().Done():
+			return
+		}
 	}
 }
 
