@@ -165,6 +165,9 @@ func (c *checker) bgp(r *Region, at string) {
 		c.errs.Addf(at+".asn", "expected the region's AS number, since it has neighbors")
 	}
 	c.within(at+".hold_time", b.HoldTime, 3*time.Second, 65535*time.Second)
+	if b.GracefulRestart != 0 {
+		c.within(at+".graceful_restart", b.GracefulRestart, 5*time.Second, time.Hour)
+	}
 	for i, n := range b.Neighbors {
 		path := fmt.Sprintf("%s.neighbors[%d]", at, i)
 		if !n.Address.IsValid() {

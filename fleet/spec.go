@@ -69,6 +69,8 @@ type BGP struct {
 	Neighbors   []Neighbor `json:"neighbors,omitempty" doc:"Routers that each node with the role bgp peers with."`
 	Communities []string   `json:"communities,omitempty" doc:"Communities on every announcement, as ASN:VALUE."`
 	HoldTime    Duration   `json:"hold_time,omitempty" doc:"BGP hold time (3s to 65535s)." default:"9s"`
+	// GracefulRestart is the restart time of RFC 4724; 0: neighbors are not asked.
+	GracefulRestart Duration `json:"graceful_restart,omitempty" doc:"How long neighbors keep the routes of a node whose session ends without a word (RFC 4724), as in an upgrade or a crash: 5s to 1h. Without it they take them back at once."`
 }
 
 // Neighbor is one BGP router.

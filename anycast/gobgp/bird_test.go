@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,20 +37,22 @@ func TestMain(m *testing.M) {
 }
 
 type command struct {
-	Spec string
-	Ads  []fleet.Advertisement
+	HandOver bool
+	Spec     string
+	Ads      []fleet.Advertisement
 }
 
 func speak() error {
 	s, err := New(Config{
 		Node: "edge-1", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Restarting: os.Getenv("MERIDIAN_TEST_SPEAKER") == "again", HandedOver: func(ctx context.Context) bool { return context.Cause(ctx) == errHandedOver },
 		Secret: func(fleet.Secret) (string, error) { return "sesame", nil },
 	})
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	lines := bufio.NewScanner(os.Stdin)
@@ -57,6 +60,10 @@ func speak() error {
 		var c command
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			return err
+		}
+		if c.HandOver {
+			cancel(errHandedOver)
+			return <-ended
 		}
 		if c.Spec != "" {
 			snap, err := fleet.Compile([]byte(c.Spec), 1)
@@ -72,9 +79,11 @@ func speak() error {
 			return err
 		}
 	}
-	cancel()
+	cancel(nil)
 	return <-ended
 }
+
+var errHandedOver = errors.New("handed over")
 
 const birdConf = `
 log stderr all;
@@ -99,6 +108,7 @@ type rig struct {
 	t      *testing.T
 	birdc  string
 	socket string
+	where  *netns.NS // the edge
 	in     io.WriteCloser
 	edge   *exec.Cmd
 }
@@ -118,8 +128,16 @@ func newRig(t *testing.T, asn int, password string) *rig {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, birdConf, asn, password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, birdc: birdc, socket: filepath.Join(dir, "bird.ctl")}
+	r := &rig{t: t, birdc: birdc, socket: filepath.Join(dir, "bird.ctl"), where: edge}
 	start(t, router, exec.Command(bird, "-f", "-c", conf, "-s", r.socket), nil)
+	r.speaker("1")
+	r.tell(command{Spec: fmt.Sprintf(specDoc, asn)})
+	return r
+}
+
+// speaker starts the edge's process.
+func (r *rig) speaker(kind string) {
+	t := r.t
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -129,12 +147,10 @@ func newRig(t *testing.T, asn int, password string) *rig {
 		t.Fatal(err)
 	}
 	r.in, r.edge = pw, exec.Command(self)
-	r.edge.Env = append(os.Environ(), "MERIDIAN_TEST_SPEAKER=1")
-	start(t, edge, r.edge, pr)
+	r.edge.Env = append(os.Environ(), "MERIDIAN_TEST_SPEAKER="+kind)
+	start(t, r.where, r.edge, pr)
 	pr.Close()
 	t.Cleanup(func() { pw.Close() })
-	r.tell(command{Spec: fmt.Sprintf(specDoc, asn)})
-	return r
 }
 
 func newNS(t *testing.T, name string) *netns.NS {
@@ -262,4 +278,46 @@ func TestBirdWithAnotherPasswordSeesNothing(t *testing.T) {
 	if s := r.route(any4); strings.Contains(s, "64501") {
 		t.Errorf("bird has a route although the password differs:\n%s", s)
 	}
+}
+
+// A process that takes over announces the same again before the neighbor has let
+// go of anything; a session that ends for good takes all back, as ever.
+func TestBirdKeepsRoutesWhileProcessesChange(t *testing.T) {
+	r := newRig(t, 64501, "sesame")
+	spec := strings.Replace(fmt.Sprintf(specDoc, 64501), "hold_time: 3s", "hold_time: 3s\n      graceful_restart: 30s", 1)
+	ads := command{Ads: []fleet.Advertisement{ad(any4, nil), ad(any6, nil)}}
+	r.tell(command{Spec: spec})
+	r.tell(ads)
+	r.shows(any4, "BGP.next_hop: 10.9.0.2")
+	r.shows(any6, "BGP.next_hop: fd09::2")
+	for range 2 {
+		r.tell(command{HandOver: true})
+		r.edge.Wait()
+		r.speaker("again")
+		r.tell(command{Spec: spec})
+		stale := time.Now().Add(1500 * time.Millisecond) // the time that a node is held back for
+		for time.Now().Before(stale) {
+			if s := r.route(any4) + r.route(any6); strings.Contains(s, "not ") {
+				t.Fatalf("bird has taken a route back:\n%s", s)
+			}
+		}
+		r.tell(ads)
+		r.until(any4, func(s string) bool {
+			if s += r.route(any6); strings.Contains(s, "not ") {
+				t.Fatalf("bird has taken a route back:\n%s", s)
+			}
+			out, _ := exec.Command(r.birdc, "-s", r.socket, "show", "protocols", "all", "edge").CombinedOutput()
+			return strings.Contains(string(out), "Established") && !strings.Contains(string(out), "Graceful restart active")
+		})
+		r.shows(any4, "BGP.next_hop: 10.9.0.2")
+		r.shows(any6, "BGP.next_hop: fd09::2")
+	}
+	out, err := exec.Command(r.birdc, "-s", r.socket, "show", "protocols", "all", "edge").CombinedOutput()
+	if err != nil || strings.Count(string(out), "Import withdraws:            0") != 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	r.in.Close()
+	r.edge.Wait()
+	r.gone(any4)
+	r.gone(any6)
 }

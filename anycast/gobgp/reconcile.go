@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -21,6 +22,25 @@ type bgpServer struct {
 	server *server.BgpServer
 	have   wanted
 	paths  map[netip.Prefix]fleet.Advertisement
+
+	restarting bool // neighbors may have routes of a process before this one
+	began      time.Time
+}
+
+// waits says that sessions are not to begin yet: neighbors that have routes of
+// the process before let them go when this one has said all of its own.
+func (b *bgpServer) waits(want wanted) bool {
+	for _, n := range want.neighbors {
+		b.restarting = b.restarting && (n.restart == 0 || time.Since(b.began) < n.restart/2)
+	}
+	return b.restarting && len(want.ads) == 0
+}
+
+// restartable are the neighbors that keep routes of a session that was cut.
+func (w wanted) restartable() map[netip.Addr]neighbor {
+	out := maps.Clone(w.neighbors)
+	maps.DeleteFunc(out, func(_ netip.Addr, n neighbor) bool { return n.restart == 0 })
+	return out
 }
 
 // reconcile brings the server to what is wanted: first what it is, then its
@@ -33,6 +53,15 @@ func (b *bgpServer) reconcile(ctx context.Context, want wanted) error {
 	}
 	if want.local.asn == 0 {
 		return nil
+	}
+	if b.waits(want) {
+		return nil
+	}
+	first := len(b.have.neighbors) == 0
+	if first { // what a session begins with is complete
+		if err := b.announcements(ctx, want); err != nil {
+			return err
+		}
 	}
 	return errors.Join(b.neighbors(ctx, want), b.announcements(ctx, want))
 }
@@ -101,7 +130,7 @@ func (b *bgpServer) neighbors(ctx context.Context, want wanted) error {
 		if _, ok := b.have.neighbors[a]; ok {
 			continue
 		}
-		if err := b.server.AddPeer(ctx, &api.AddPeerRequest{Peer: n.peer(want.local)}); err != nil {
+		if err := b.server.AddPeer(ctx, &api.AddPeerRequest{Peer: n.peer(want.local, b.restarting)}); err != nil {
 			errs = append(errs, fmt.Errorf("neighbor %s: add: %w", a, err))
 			continue
 		}
@@ -110,7 +139,7 @@ func (b *bgpServer) neighbors(ctx context.Context, want wanted) error {
 	return errors.Join(errs...)
 }
 
-func (n neighbor) peer(l local) *api.Peer {
+func (n neighbor) peer(l local, restarting bool) *api.Peer {
 	p := &api.Peer{
 		Conf: &api.PeerConf{NeighborAddress: n.address.String(), PeerAsn: n.asn, AuthPassword: n.password},
 		Timers: &api.Timers{Config: &api.TimersConfig{
@@ -125,6 +154,12 @@ func (n neighbor) peer(l local) *api.Peer {
 	}
 	if l.v6.IsValid() {
 		p.AfiSafis = append(p.AfiSafis, afiSafi(familyV6()))
+	}
+	if n.restart > 0 {
+		p.GracefulRestart = &api.GracefulRestart{Enabled: true, RestartTime: uint32(n.restart / time.Second), DeferralTime: 1, LocalRestarting: restarting}
+		for _, a := range p.AfiSafis {
+			a.MpGracefulRestart = &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}}
+		}
 	}
 	return p
 }

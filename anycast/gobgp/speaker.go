@@ -30,6 +30,13 @@ type Config struct {
 	// Secret gives the content that a reference in the Spec stands for.
 	Secret func(fleet.Secret) (string, error)
 	Logger *slog.Logger
+
+	// Restarting says that this process follows another of the node, whose routes
+	// the neighbors may have still: they are told the new ones before these go.
+	Restarting bool
+	// HandedOver says of Run's context that it ended since another process of the
+	// node goes on: sessions end without a word then. nil: it never does.
+	HandedOver func(ctx context.Context) bool
 }
 
 // Speaker is a BGP speaker. Apply, Announce, Sessions and Register may be
@@ -68,6 +75,7 @@ type neighbor struct {
 	port     uint16
 	password string
 	hold     time.Duration
+	restart  time.Duration // RFC 4724; 0: the neighbor is not asked
 }
 
 // Session is the state of one session, for people and for /health.
@@ -129,7 +137,7 @@ func (s *Speaker) fill(next *wanted, spec *fleet.Spec, r *fleet.Region, n *fleet
 		if len(nb.Nodes) > 0 && !slices.Contains(nb.Nodes, n.Name) {
 			continue
 		}
-		one := neighbor{address: nb.Address, asn: nb.ASN, port: nb.Port, hold: r.BGP.HoldTime.D()}
+		one := neighbor{address: nb.Address, asn: nb.ASN, port: nb.Port, hold: r.BGP.HoldTime.D(), restart: r.BGP.GracefulRestart.D()}
 		if nb.Password != "" {
 			var err error
 			if one.password, err = s.cfg.Secret(nb.Password); err != nil {
@@ -189,12 +197,13 @@ func (s *Speaker) wake() {
 const retryAfter = time.Second
 
 // Run keeps the BGP server in line with what is wanted until ctx ends, then
-// closes the sessions, which withdraws everything. gobgp's own event loop has
+// closes the sessions, which withdraws everything, unless another process goes on. gobgp's own event loop has
 // no end: its goroutine stays, idle, until the process ends.
 func (s *Speaker) Run(ctx context.Context) error {
 	b := &bgpServer{
-		have:   wanted{neighbors: map[netip.Addr]neighbor{}},
-		paths:  map[netip.Prefix]fleet.Advertisement{},
+		have:       wanted{neighbors: map[netip.Addr]neighbor{}},
+		paths:      map[netip.Prefix]fleet.Advertisement{},
+		restarting: s.cfg.Restarting, began: time.Now(),
 		server: server.NewBgpServer(server.LoggerOption(NewLogger(s.cfg.Logger))),
 	}
 	go b.server.Serve()
@@ -208,12 +217,18 @@ func (s *Speaker) Run(ctx context.Context) error {
 		s.mu.Lock()
 		want := s.want
 		s.mu.Unlock()
+		if b.waits(want) {
+			retry.Reset(retryAfter)
+		}
 		if err := b.reconcile(ctx, want); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Error("BGP speaker not as wanted", "err", err)
 			retry.Reset(retryAfter)
 		}
 		select {
 		case <-ctx.Done():
+			if s.cfg.HandedOver != nil && s.cfg.HandedOver(ctx) {
+				return cut(want.restartable())
+			}
 			return nil
 		case <-s.kick:
 		case <-retry.C:

@@ -138,7 +138,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 			}
 			return nil
 		}})
-		more, err := announce(b, ready)
+		more, err := f.announce(b, ready)
 		if err != nil {
 			return nil, err
 		}
@@ -242,8 +242,9 @@ func (f *flags) accessLog(log *slog.Logger) *slog.Logger {
 // announce makes the BGP speaker and what decides on its announcements. The
 // speaker starts first and stops last, so that a node that ends takes its
 // routes back before its sessions close.
-func announce(b *daemon.Base, ready func() error) ([]daemon.Part, error) {
-	speaker, err := gobgp.New(gobgp.Config{Node: b.Node, Secret: resolve, Logger: b.Log})
+func (f *flags) announce(b *daemon.Base, ready func() error) ([]daemon.Part, error) {
+	speaker, err := gobgp.New(gobgp.Config{Node: b.Node, Secret: resolve, Logger: b.Log,
+		Restarting: f.sockets.Former() != nil, HandedOver: daemon.HandedOver})
 	if err != nil {
 		return nil, err
 	}

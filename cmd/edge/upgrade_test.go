@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -348,4 +349,32 @@ func TestUpgradeToABrokenProgram(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The new process takes the sockets that its configuration has, and no others.
+func TestUpgradeWithAnotherConfiguration(t *testing.T) {
+	u := newUpgrading(t)
+	extra := testkit.FreePort(t, upgradingVIP)
+	u.configure(fmt.Sprintf("  - {service: extra, protocol: http, ports: [%d], hosts: [demo.test], POOLS}\n", extra))
+	u.run()
+	u.until("the extra port is served", func() bool { return u.get(u.client(false), "http", extra) == nil })
+	former, stop := u.pid, u.load()
+	u.more()
+	u.configure("")
+	if err := u.upgrade(); err != nil {
+		t.Fatal(err)
+	}
+	u.more()
+	u.until("the extra port is closed", func() bool {
+		c, err := net.Dial("tcp", u.at(extra))
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	u.configure(fmt.Sprintf("  - {service: extra, protocol: http, ports: [%d], hosts: [demo.test], POOLS}\n", extra))
+	u.until("the extra port is served again", func() bool { return u.get(u.client(false), "http", extra) == nil })
+	u.more()
+	stop()
+	u.gone(former)
 }
