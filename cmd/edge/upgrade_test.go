@@ -52,13 +52,18 @@ type upgrading struct {
 	endpoint    string
 	pid         int
 	done        atomic.Int64 // requests and echoes that went well
+
+	vip, own, device, pins, roles string
+	dial                          func(ctx context.Context, network, address string) (net.Conn, error)
+	start                         func(*exec.Cmd) error
 }
 
 const upgradingVIP = "127.77.7.1"
 
 func newUpgrading(t *testing.T) *upgrading {
 	t.Helper()
-	u := &upgrading{t: t, dir: shortDir(t), ca: testkit.NewAuthority(t), plain: testkit.FreePort(t, upgradingVIP), safe: testkit.FreePort(t, upgradingVIP)}
+	u := &upgrading{t: t, dir: shortDir(t), ca: testkit.NewAuthority(t), plain: testkit.FreePort(t, upgradingVIP), safe: testkit.FreePort(t, upgradingVIP),
+		vip: upgradingVIP, own: "127.0.0.1", device: noDevice, roles: "l7", dial: new(net.Dialer).DialContext, start: (*exec.Cmd).Start}
 	u.spec, u.program, u.good = filepath.Join(u.dir, "spec.yaml"), filepath.Join(u.dir, "edge"), filepath.Join(u.dir, "good")
 	if out, err := exec.Command(testkit.Program(t, "go"), "build", "-o", u.good, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -68,11 +73,23 @@ func newUpgrading(t *testing.T) *upgrading {
 	cut := strings.Index(string(pair), "-----END CERTIFICATE-----\n") + len("-----END CERTIFICATE-----\n")
 	u.write("c.pem", pair[:cut])
 	u.write("k.pem", pair[cut:])
-	endpoint := httptest.NewServer(http.HandlerFunc(answerOrEcho))
-	t.Cleanup(endpoint.Close)
-	u.endpoint = endpoint.Listener.Addr().String()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.serve(l)
 	u.configure("")
 	return u
+}
+
+// serve has the endpoint at l.
+func (u *upgrading) serve(l net.Listener) {
+	endpoint := httptest.NewUnstartedServer(http.HandlerFunc(answerOrEcho))
+	endpoint.Listener.Close()
+	endpoint.Listener = l
+	endpoint.Start()
+	u.t.Cleanup(endpoint.Close)
+	u.endpoint = l.Addr().String()
 }
 
 // answerOrEcho is the endpoint: whole bodies, and echoes where it is to upgrade.
@@ -104,12 +121,12 @@ func (u *upgrading) configure(more string) {
 	pools := fmt.Sprintf(`pools: [{id: main, endpoints: [{address: "%s"}]}]`, u.endpoint)
 	u.write("spec.yaml.new", []byte(fmt.Sprintf(`
 regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [%s]}}]
-nodes: [{name: n, region: fra, roles: [l7], addresses: {v4: 127.0.0.1}}]
+nodes: [{name: n, region: fra, roles: [%s], addresses: {v4: %s}}]
 certificates: [{id: c1, cert: "file:c.pem", key: "file:k.pem"}]
 services:
   - {service: plain, protocol: http, ports: [%d], hosts: [demo.test], timeouts: {drain: 60s}, %s}
   - {service: safe, protocol: https, http3: true, ports: [%d], hosts: [demo.test], timeouts: {drain: 60s}, %s}
-%s`, upgradingVIP, u.plain, pools, u.safe, pools, strings.ReplaceAll(more, "POOLS", pools))))
+%s`, u.vip, u.roles, u.own, u.plain, pools, u.safe, pools, strings.ReplaceAll(more, "POOLS", pools))))
 	if err := os.Rename(u.spec+".new", u.spec); err != nil {
 		u.t.Fatal(err)
 	}
@@ -138,9 +155,9 @@ func (u *upgrading) run(env ...string) {
 		u.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(u.program, "run", "--node", "n", "--data", u.dir, "--spec", u.spec, "--device", "none", "--gossip", "off", "--pins", "", "--health", "127.0.0.1:0")
+	cmd := exec.Command(u.program, "run", "--node", "n", "--data", u.dir, "--spec", u.spec, "--device", u.device, "--gossip", "off", "--pins", u.pins, "--health", "127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), env...)
-	if err := cmd.Start(); err != nil {
+	if err := u.start(cmd); err != nil {
 		u.t.Fatal(err)
 	}
 	u.pid = cmd.Process.Pid
@@ -186,14 +203,14 @@ func (u *upgrading) gone(pid int) {
 }
 
 func (u *upgrading) at(port uint16) string {
-	return net.JoinHostPort(upgradingVIP, strconv.Itoa(int(port)))
+	return net.JoinHostPort(u.vip, strconv.Itoa(int(port)))
 }
 
 // client speaks HTTP/1.1 or HTTP/2 to the node.
 func (u *upgrading) client(h2 bool) *http.Client {
 	t := &http.Transport{TLSClientConfig: u.tls(), ForceAttemptHTTP2: h2, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 		_, port, _ := net.SplitHostPort(addr)
-		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(upgradingVIP, port))
+		return u.dial(ctx, "tcp", net.JoinHostPort(u.vip, port))
 	}}
 	u.t.Cleanup(t.CloseIdleConnections)
 	return &http.Client{Transport: t, Timeout: 30 * time.Second}
@@ -222,11 +239,12 @@ func (u *upgrading) get(c *http.Client, scheme string, port uint16) error {
 
 // tunnel opens one, echoes until enough says so, and closes it.
 func (u *upgrading) tunnel(enough func(turns int) bool) error {
-	c, err := tls.Dial("tcp", u.at(u.safe), u.tls())
+	plain, err := u.dial(u.t.Context(), "tcp", u.at(u.safe))
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer plain.Close()
+	c := tls.Client(plain, u.tls())
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: demo.test\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
 	in := bufio.NewReader(c)
 	res, err := http.ReadResponse(in, nil)
@@ -270,7 +288,9 @@ func (u *upgrading) load() (stop func()) {
 		again("tunnels", func() error { return u.tunnel(func(n int) bool { return n > 300 }) })
 	}
 	again("a long tunnel", func() error { return u.tunnel(func(int) bool { return ctx.Err() != nil }) })
-	u.loadQUIC(ctx, again)
+	if u.device == noDevice { // its client dials in this network namespace
+		u.loadQUIC(ctx, again)
+	}
 	return func() {
 		cancel()
 		all.Wait()

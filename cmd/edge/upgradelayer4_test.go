@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"meridian/internal/testkit"
+	"meridian/internal/testkit/netns"
+)
+
+// A node with layer 4 at its device is upgraded under load by its VIP: the
+// program and its tables are the next process's, and no request fails.
+func TestUpgradeOfANodeWithLayer4(t *testing.T) {
+	testkit.Root(t)
+	u := newUpgrading(t)
+	edge, client := newNS(t, "edge"), newNS(t, "client")
+	err := netns.Veth(
+		netns.End{NS: client, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}},
+		netns.End{NS: edge, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")}}, 1500)
+	if err == nil {
+		err = client.AddRoute(netip.MustParsePrefix("198.51.100.1/32"), netip.MustParseAddr("10.9.0.2"))
+	}
+	if err == nil {
+		_, err = client.PassXDP("eth0")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins := filepath.Join(u.dir, "bpf")
+	if out, err := exec.Command("mkdir", pins).CombinedOutput(); err != nil {
+		t.Fatalf("%s", out)
+	}
+	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	endpoint, err := edge.Listen("tcp4", "10.9.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.serve(endpoint)
+	u.vip, u.dial, u.start = "198.51.100.1", client.Dial, edge.Start
+	u.device, u.pins, u.roles, u.own = "eth0", pins, "l4, l7", "10.9.0.2"
+	u.configure("")
+	u.run()
+	u.until("layer 4 is attached", func() bool {
+		found, err := filepath.Glob(pins + "/*/link")
+		return err == nil && len(found) == 1
+	})
+	before := bpfLink(t, pins)
+	stop := u.load()
+	for range 3 {
+		u.more()
+		if err := u.upgrade(); err != nil {
+			t.Fatal(err)
+		}
+		if got := bpfLink(t, pins); got != before {
+			t.Errorf("the program's place at the device was %s and is %s", before, got)
+		}
+	}
+	u.more()
+	stop()
+}
+
+// bpfLink lists what is pinned: the link by its inode, which a new one would change.
+func bpfLink(t *testing.T, pins string) string {
+	t.Helper()
+	var st unix.Stat_t
+	found, err := filepath.Glob(pins + "/*/link")
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("links: %s", strings.Join(found, " "))
+	}
+	if err == nil {
+		err = unix.Stat(found[0], &st)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(st.Ino)
+}
+
+func newNS(t *testing.T, name string) *netns.NS {
+	t.Helper()
+	n, err := netns.New(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
