@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"meridian/edge/xdp"
 	"meridian/internal/testkit"
 	"meridian/internal/testkit/netns"
 )
@@ -19,15 +22,15 @@ import (
 func TestUpgradeOfANodeWithLayer4(t *testing.T) {
 	testkit.Root(t)
 	u := newUpgrading(t)
-	edge, client := newNS(t, "edge"), newNS(t, "client")
+	node, user := newNS(t, "edge"), newNS(t, "client")
 	err := netns.Veth(
-		netns.End{NS: client, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}},
-		netns.End{NS: edge, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")}}, 1500)
+		netns.End{NS: user, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}},
+		netns.End{NS: node, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")}}, 1500)
 	if err == nil {
-		err = client.AddRoute(netip.MustParsePrefix("198.51.100.1/32"), netip.MustParseAddr("10.9.0.2"))
+		err = user.AddRoute(netip.MustParsePrefix("198.51.100.1/32"), netip.MustParseAddr("10.9.0.2"))
 	}
 	if err == nil {
-		_, err = client.PassXDP("eth0")
+		_, err = user.PassXDP("eth0")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -44,15 +47,15 @@ func TestUpgradeOfANodeWithLayer4(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	endpoint, err := edge.Listen("tcp4", "10.9.0.2:0")
+	endpoint, err := node.Listen("tcp4", "10.9.0.2:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.serve(endpoint)
-	u.vip, u.dial, u.start = "198.51.100.1", client.Dial, edge.Start
+	u.vip, u.dial, u.start = "198.51.100.1", user.Dial, node.Start
 	u.device, u.pins, u.roles, u.own = "eth0", pins, "l4, l7", "10.9.0.2"
 	u.configure("")
-	u.run()
+	u.run(nextFails + "=take")
 	u.until("layer 4 is attached", func() bool {
 		found, err := filepath.Glob(pins + "/*/link")
 		return err == nil && len(found) == 1
@@ -67,6 +70,21 @@ func TestUpgradeOfANodeWithLayer4(t *testing.T) {
 		if got := bpfLink(t, pins); got != before {
 			t.Errorf("the program's place at the device was %s and is %s", before, got)
 		}
+	}
+	// One that fails when it has layer 4 already: this process takes that back.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.install(self)
+	if err := u.upgrade(); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("to a broken program: %v", err)
+	}
+	u.more()
+	c := client{data: u.dir}
+	u.until("layer 4 works again", func() bool { return c.ask(t.Context(), http.MethodGet, "/members", nil, new([]xdp.Member)) == nil })
+	if got := bpfLink(t, pins); got != before {
+		t.Errorf("the program's place at the device was %s and is %s", before, got)
 	}
 	u.more()
 	stop()
