@@ -192,3 +192,22 @@ func TestSystemdHearsOfEverything(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// After another process has become the service systemd hears nothing of this one.
+func TestSystemdHearsOfTheNextProcess(t *testing.T) {
+	said := systemd(t)
+	s, err := New(Config{Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.HandOver(4711)
+	s.Stopping()
+	other, err := New(Config{Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Reload()
+	if heard := expect(t, said, "STATUS=reloading"); !slices.Equal(heard, []string{"MAINPID=4711", "STATUS=reloading"}) {
+		t.Errorf("systemd heard %q", heard)
+	}
+}

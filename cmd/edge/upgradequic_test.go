@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
+	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -55,4 +59,67 @@ func (u *upgrading) loadQUIC(ctx context.Context, again func(kind string, do fun
 		}
 		return nil
 	})
+}
+
+// A connection whose socket the new process wants no more goes on with the
+// process that has it, which was told by a signal this time.
+func TestUpgradeThatEndsHTTP3(t *testing.T) {
+	u := newUpgrading(t)
+	u.run()
+	former := u.pid
+	c := u.client3()
+	if err := u.get(c, "https", u.safe); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		res, err := c.Post(fmt.Sprintf("https://demo.test:%d/", u.safe), "text/plain", r)
+		if err == nil {
+			var b []byte
+			if b, err = io.ReadAll(res.Body); err == nil && !strings.HasPrefix(string(b), "whole 3 x") {
+				err = fmt.Errorf("%s %.20q", res.Status, b)
+			}
+			res.Body.Close()
+		}
+		ended <- err
+	}()
+	piece := func() {
+		if _, err := io.WriteString(w, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	piece()
+	b, err := os.ReadFile(u.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(u.pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(u.dir, "log")
+	u.until("another process serves", func() bool {
+		b, err := os.ReadFile(log)
+		return err == nil && strings.Contains(string(b), "another process serves")
+	})
+	piece()
+	u.write("spec.yaml.new", []byte(strings.Replace(string(b), "http3: true", "http3: false", 1)))
+	if err := os.Rename(u.spec+".new", u.spec); err != nil {
+		t.Fatal(err)
+	}
+	u.until("it serves no HTTP/3 any more", func() bool {
+		once := u.client3()
+		defer once.Transport.(io.Closer).Close()
+		once.Timeout = 200 * time.Millisecond
+		return u.get(once, "https", u.safe) != nil
+	})
+	piece()
+	w.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	u.gone(former)
+	if err := u.upgrade(); err != nil { // which tells whom to end
+		t.Error(err)
+	}
 }
