@@ -10,7 +10,10 @@ import (
 // of another; used is by protocol and port, 0 for all that are left.
 func (c *checker) ports(s *Service, at string, used map[string]string) {
 	protos, use := []string{"tcp"}, string(s.Protocol)
+	shares := s.Gateway() && s.Protocol != UDP // told apart by host or server name: see edge/l7/route
 	switch {
+	case s.Protocol == TCP && shares:
+		use = "tcp by server name"
 	case s.Protocol == UDP:
 		protos = []string{"udp"}
 	case s.HTTP3 && s.Protocol != HTTPS:
@@ -20,7 +23,7 @@ func (c *checker) ports(s *Service, at string, used map[string]string) {
 	}
 	take := func(path, proto string, port uint16) {
 		key := fmt.Sprintf("%s/%d", proto, port)
-		if had, ok := used[key]; ok && (had != use || !s.Protocol.Gateway()) {
+		if had, ok := used[key]; ok && (had != use || !shares) {
 			if port == 0 {
 				key = "all of " + proto
 			}

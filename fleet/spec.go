@@ -113,7 +113,7 @@ type Service struct {
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
 	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
 	HTTP3         bool          `json:"http3,omitempty" doc:"Layer 4 forwards UDP at an https service's ports to the gateways too, and QUIC by connection id: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
-	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
+	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN. Of a tcp service with forwarding proxy: the server names of TLS connections that are passed on to it undecrypted; such services may share a port, and one without hosts gets what is left, clients without a server name and without TLS among it." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
 	Probe         ServiceProbe  `json:"probe,omitzero" doc:"What probers ask the service at the VIPs."`

@@ -81,9 +81,10 @@ func (gen *generation) idle(port uint16) time.Duration {
 	return d
 }
 
-// stream gives the tcp service of a port, nil where there is none.
-func (gen *generation) stream(port uint16) *service {
-	if i, ok := gen.table.Stream(port); ok {
+// stream gives the tcp service of a port for a server name, nil where there is
+// none.
+func (gen *generation) stream(port uint16, name string) *service {
+	if i, ok := gen.table.Stream(port, name); ok {
 		return gen.services[i]
 	}
 	return nil

@@ -45,6 +45,7 @@ type metrics struct {
 	overflow     *prometheus.CounterVec
 	streams      *prometheus.CounterVec
 	octets       *prometheus.CounterVec
+	hellos       *prometheus.CounterVec
 	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
@@ -84,6 +85,7 @@ func newMetrics(g *Gateway) *metrics {
 		overflow: prometheus.NewCounterVec(opts("retry_overflow_total", "Retries that the budget refused."), []string{"service"}),
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
 		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
+		hellos:   prometheus.NewCounterVec(opts("stream_hellos_total", "Connections at ports where tcp services are told apart by server name: named (a service has the name), default (to the service without hosts), unknown (there is none: closed), malformed, too_large, none (in time; all three closed)."), []string{"result"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -168,7 +170,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

@@ -52,6 +52,8 @@ type stream struct {
 	flag    flag
 	tries   int
 	at      string // the endpoint tried last
+	name    string // the server name that the client asked for
+	ahead   []byte // what was read to know it
 }
 
 // pass carries one connection until it has ended.
@@ -59,9 +61,9 @@ func (s *server) pass(c *conn) {
 	defer s.g.connClosed()
 	defer s.forget(c)
 	defer c.Close()
-	x := &stream{g: s.g, service: s.g.gen.Load().stream(s.port), client: c}
-	if x.service == nil {
-		return // gone since the connection came
+	x := &stream{g: s.g, client: c}
+	if !x.find(s.port) {
+		return
 	}
 	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		x.from = at.AddrPort().Addr().Unmap()
@@ -81,7 +83,14 @@ func (x *stream) carry() (received, sent int64) {
 		x.flag = flagReset
 		return 0, 0
 	}
-	return join(x.g.base, x.client.Conn, x.client.Conn, to)
+	if len(x.ahead) > 0 {
+		if _, err := to.Write(x.ahead); err != nil {
+			x.flag = flagReset
+			return 0, 0
+		}
+	}
+	received, sent = join(x.g.base, x.client.Conn, x.client.Conn, to)
+	return received + int64(len(x.ahead)), sent
 }
 
 // connect tries endpoints until one takes the connection, as often as the
@@ -161,7 +170,7 @@ func (x *stream) finish(received, sent int64) {
 	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
-			slog.String("service", x.service.spec.Service), slog.String("client", x.client.RemoteAddr().String()),
+			slog.String("service", x.service.spec.Service), slog.String("client", x.client.RemoteAddr().String()), slog.String("server_name", x.name),
 			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
 			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 	}

@@ -11,7 +11,7 @@ import (
 // Table finds the service and pool of a request. It is immutable.
 type Table struct {
 	ports   map[uint16]*port
-	streams map[uint16]int // port to index in Spec.Services
+	streams map[uint16]*hosts[int] // of tcp services, by port: their indices in Spec.Services
 	list    []Port
 }
 
@@ -85,13 +85,12 @@ type entry struct {
 // ones whose connections end at the gateways. A Spec that
 // passed Check compiles.
 func Compile(spec *fleet.Spec) (*Table, error) {
-	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]int{}}
+	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]*hosts[int]{}}
 	for i := range spec.Services {
 		s := &spec.Services[i]
 		if s.Forwarding == fleet.Proxy {
-			for _, n := range s.Ports {
-				t.streams[n] = i
-				t.list = append(t.list, Port{n, s.Protocol})
+			if err := t.addStream(s, i); err != nil {
+				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
 		}
 		if !s.Protocol.Gateway() {
@@ -116,10 +115,36 @@ func Compile(spec *fleet.Spec) (*Table, error) {
 	return t, nil
 }
 
-// Stream gives the tcp service of a port, as its index in Spec.Services.
-func (t *Table) Stream(port uint16) (int, bool) {
-	i, ok := t.streams[port]
-	return i, ok
+func (t *Table) addStream(s *fleet.Service, index int) error {
+	for _, n := range s.Ports {
+		h := t.streams[n]
+		if h == nil {
+			h = &hosts[int]{}
+			t.streams[n] = h
+			t.list = append(t.list, Port{n, s.Protocol})
+		}
+		if err := addHosts(h, s.Hosts, index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stream gives the tcp service of a port for a server name in the form of Host,
+// as its index in Spec.Services; "" finds the one of any host alone.
+func (t *Table) Stream(port uint16, name string) (int, bool) {
+	h := t.streams[port]
+	if h == nil {
+		return 0, false
+	}
+	return h.find(name)
+}
+
+// StreamsByName says whether a tcp service of that port has hosts, so that the
+// server name is to be known.
+func (t *Table) StreamsByName(port uint16) bool {
+	h := t.streams[port]
+	return h != nil && len(h.exact)+len(h.wildcard) > 0
 }
 
 // addHosts lets v stand for the patterns, for every host where there are none.
