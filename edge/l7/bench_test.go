@@ -27,6 +27,16 @@ func BenchmarkProxy(b *testing.B) {
 	}
 }
 
+// BenchmarkExchange is what the gateway adds to a round trip: client and
+// endpoint allocate nothing and do next to nothing.
+func BenchmarkExchange(b *testing.B) {
+	end := answers(b, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello")
+	r := newRig(b, httpSpec(noChecks, end))
+	for _, tc := range []struct{ name, at string }{{"direct", end}, {"gateway", r.addr(webVIP)}} {
+		b.Run(tc.name, func(b *testing.B) { roundTrips(b, tc.at) })
+	}
+}
+
 // roundTrips sends requests on one connection by a client that allocates
 // nothing, so that what is counted is the servers'.
 func roundTrips(b *testing.B, at string) {

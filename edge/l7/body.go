@@ -1,14 +1,14 @@
 package l7
 
 import (
-	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
-	"time"
+
+	"meridian/edge/l7/wire"
 )
 
 // replayed is the largest body, in octets, that is kept for a second try.
@@ -16,148 +16,185 @@ const replayed = 64 << 10
 
 // body is a request's body over all its tries.
 type body struct {
-	length int64       // as in http.Request
-	kept   []byte      // the whole body, where it may be sent again
-	stream *streamBody // else, unless there is none
-	whole  bool        // there is none, or it is kept
+	kept    []byte // the whole body, where it may be sent again
+	lent    bool   // kept lies in the client's buffer
+	whole   bool   // there is none, or it is kept
+	touched bool   // something was asked of the client that is not kept
+
+	uploading chan struct{} // closed when the upload has ended; nil: there is none
+	ended     atomic.Bool   // and the endpoint has all of it
+	failed    atomic.Pointer[error]
 }
 
-// takeBody looks at the body before the first try. One that is small and may
-// have to be sent again is read and kept; false says that this failed and the
-// client was answered.
-func (x *exchange) takeBody() bool {
-	r := x.r
-	x.body.length = r.ContentLength
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		x.body.length, x.body.whole = 0, true
-		return true
+var errTooLarge = errors.New("body too large")
+
+// fresh says whether the whole body can still be sent.
+func (b *body) fresh() bool { return !b.touched }
+
+// failure is why reading from the client failed, nil where it did not.
+func (b *body) failure() error {
+	if e := b.failed.Load(); e != nil {
+		return *e
 	}
-	if x.service.retry.again(r) && 0 < r.ContentLength && r.ContentLength <= replayed && len(r.Header["Expect"]) == 0 {
-		kept := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, kept); err != nil {
+	return nil
+}
+
+// takeBody looks at the body before the first try. One that is here, or that
+// is small and may have to be sent again, is kept; false says that this failed
+// and the client was answered.
+func (x *exchange) takeBody() bool {
+	h := x.h
+	b := &x.body
+	switch kept := b.kept[:0]; {
+	case h.Length == 0 || x.websock:
+		b.kept, b.whole = nil, true
+	case h.Expect:
+		b.kept = nil
+	case x.fast != nil && x.fast.body.begunWhole():
+		b.kept, b.lent, b.whole = x.fast.body.whole(), true, true
+	case x.again && 0 < h.Length && h.Length <= replayed:
+		if cap(kept) < int(h.Length) {
+			kept = make([]byte, h.Length)
+		}
+		b.kept, b.whole = kept[:h.Length], true
+		if err := x.readAll(b.kept); err != nil {
 			x.bodyFailed(err)
 			return false
 		}
-		x.body.kept, x.body.whole = kept, true
-		return true
+	default:
+		b.kept = nil
 	}
-	x.body.stream = &streamBody{src: http.MaxBytesReader(nil, r.Body, x.g.cfg.MaxBody)}
 	return true
+}
+
+func (x *exchange) readAll(p []byte) error {
+	for len(p) > 0 {
+		n, err := x.f.Body(p)
+		p = p[n:]
+		if err != nil && (err != io.EOF || len(p) > 0) {
+			return err
+		}
+	}
+	return nil
 }
 
 // bodyFailed answers a client whose body could not be read.
 func (x *exchange) bodyFailed(err error) {
-	var tooLarge *http.MaxBytesError
+	f := bodyFailure(err)
+	x.refuse(f.status, f.flag, f.text)
+}
+
+func (x *exchange) bodyFailure() failure { return bodyFailure(x.body.failure()) }
+
+func bodyFailure(err error) failure {
+	var fault wire.Fault
 	switch {
-	case errors.As(err, &tooLarge):
-		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
+	case errors.Is(err, errTooLarge):
+		return failure{flag: flagBadRequest, status: http.StatusRequestEntityTooLarge, text: "body too large"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		x.refuse(http.StatusRequestTimeout, flagClientGone, "the body did not arrive in time")
-	default:
-		x.refuse(http.StatusBadRequest, flagClientGone, "the body is incomplete")
+		return failure{flag: flagClientGone, status: http.StatusRequestTimeout, text: "the body did not arrive in time"}
+	case errors.As(err, &fault):
+		return failure{flag: flagBadRequest, status: http.StatusBadRequest, text: "malformed body: " + fault.String()}
 	}
+	return failure{flag: flagClientGone, status: http.StatusBadRequest, text: "the body is incomplete"}
 }
 
-// next gives the body for one more try; call it only after fresh said yes.
-func (b *body) next() io.ReadCloser {
-	switch {
-	case b.kept != nil:
-		return io.NopCloser(bytes.NewReader(b.kept))
-	case b.stream != nil:
-		return b.stream
-	}
-	return nil
+// upload passes the body on to the endpoint while its answer is awaited.
+func (x *exchange) upload() {
+	x.body.touched = true
+	done := make(chan struct{})
+	x.body.uploading = done
+	up := x.up
+	go func() {
+		defer close(done)
+		x.carry(up)
+	}()
 }
 
-// fresh says whether the whole body can still be sent.
-func (b *body) fresh() bool { return b.stream == nil || !b.stream.touched.Load() }
-
-// linger is how long a client whose request was answered before its body ended
-// may go on sending, so that it sees the answer rather than a reset.
-const linger = 250 * time.Millisecond
-
-// linger ends an upload that nobody wants any more. The rest of an HTTP/1.1
-// body is read for a short time; where it does not end by then the connection
-// carries nothing after it. net/http must find nothing left to read when the
-// handler returns: it would wait without limit, and trip over the body's end.
-func (x *exchange) linger() {
-	if x.r.ContentLength == 0 || x.body.whole || x.body.stream != nil && x.body.stream.ended.Load() {
-		return
-	}
-	rc := http.NewResponseController(x.w)
-	c, ok := x.r.Context().Value(connKey{}).(*conn)
-	if !ok || x.r.ProtoMajor != 1 { // HTTP/2 resets the stream
-		rc.SetReadDeadline(past)
-		x.body.stop()
-		return
-	}
-	if len(x.r.Header["Expect"]) == 0 || !x.body.fresh() {
-		rc.EnableFullDuplex() // where bound did not: the answer must not wait for the body
-		rc.Flush()
-		rc.SetReadDeadline(time.Now().Add(linger))
-		x.body.stop()
-		if _, err := io.Copy(io.Discard, x.r.Body); err == nil {
+func (x *exchange) carry(up asked) {
+	if x.fast != nil && x.fast.body.splices() {
+		if to := up.bare(); to != nil {
+			x.carrySpliced(up, to)
 			return
 		}
 	}
-	c.spoiled.Store(true)
-	rc.SetReadDeadline(past)
-	x.body.stop()
-}
-
-// past is a deadline that ends reads at once.
-var past = time.Unix(1, 0)
-
-// err is why reading from the client failed, nil where it did not.
-func (b *body) err() error {
-	if b.stream != nil {
-		if e := b.stream.failed.Load(); e != nil {
-			return *e
+	b := takeBuffer()
+	defer b.free()
+	var total int64
+	for {
+		n, err := x.f.Body(b.data)
+		if total += int64(n); total > x.g.cfg.MaxBody {
+			err = errTooLarge
+		} else if n > 0 && up.write(b.data[:n]) != nil {
+			return // the answer may be on its way nevertheless
+		}
+		switch {
+		case err == io.EOF:
+			if up.endUpload(x.f.BodyTrailers()) == nil {
+				x.body.ended.Store(true)
+			}
+			return
+		case err != nil:
+			x.bodyBroke(up, err)
+			return
 		}
 	}
-	return nil
 }
 
-// streamBody passes a body on as it arrives. A transport closes the body of a
-// failed try; that must not close the client's, of which nothing may have been
-// read yet.
-type streamBody struct {
-	src     io.ReadCloser
-	touched atomic.Bool // something was asked of the client's
-	ended   atomic.Bool // and it was read to its end
-	failed  atomic.Pointer[error]
-
-	mu   sync.Mutex // held while the client's is read
-	over bool       // it must be read no more
-}
-
-var errAnswered = errors.New("the request is answered")
-
-func (s *streamBody) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return 0, errAnswered
+// carrySpliced has the kernel pass a body on.
+func (x *exchange) carrySpliced(up asked, to *net.TCPConn) {
+	b := &x.fast.body
+	if rest := b.spare(); len(rest) > 0 && up.write(rest) != nil {
+		return
 	}
-	s.touched.Store(true)
-	n, err := s.src.Read(p)
-	switch err {
-	case nil:
-	case io.EOF:
-		s.ended.Store(true)
+	from := io.LimitedReader{R: x.fast.cl.c.tcp, N: b.left}
+	_, err := to.ReadFrom(&from)
+	b.left = from.N
+	switch {
+	case b.left == 0:
+		b.ended = true
+		x.body.ended.Store(true)
+	case err == nil:
+		b.broken = true
+		x.bodyBroke(up, io.ErrUnexpectedEOF)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.bodyBroke(up, err)
+	}
+}
+
+// bodyBroke ends a request whose body will never be whole: the endpoint sees
+// it broken.
+func (x *exchange) bodyBroke(up asked, err error) {
+	x.body.failed.Store(&err)
+	up.stop()
+}
+
+// stopUpload waits for the upload under way and lets no other octet follow. It
+// says whether the endpoint has the whole body.
+func (x *exchange) stopUpload() bool {
+	done := x.body.uploading
+	if done == nil {
+		return x.body.whole
+	}
+	select {
+	case <-done:
 	default:
-		s.failed.Store(&err)
+		x.f.Deadlines(past, x.g.time(x.writeEnd()))
+		x.up.stop()
+		<-done
 	}
-	return n, err
+	x.body.uploading = nil
+	return x.body.ended.Load()
 }
 
-func (s *streamBody) Close() error { return nil }
+// bodyIsIn says whether nothing more of the request will be read.
+func (x *exchange) bodyIsIn() bool {
+	return x.body.ended.Load() || x.body.uploading == nil && x.h1.body.ended
+}
 
-// stop waits for the transport's read under way and lets no other follow.
-func (b *body) stop() {
-	if s := b.stream; s != nil {
-		s.mu.Lock()
-		s.over = true
-		s.mu.Unlock()
+func (x *exchange) writeEnd() moment {
+	if x.deadline == 0 {
+		return 0
 	}
+	return x.deadline.add(slack)
 }

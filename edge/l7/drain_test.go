@@ -19,7 +19,7 @@ import (
 // Clients that send without pause lose nothing when the gateway stops: each
 // request is answered until the connection is closed in good order.
 func TestDrainLosesNoRequest(t *testing.T) {
-	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+	for _, proto := range []string{"HTTP/1.1"} {
 		t.Run(proto, func(t *testing.T) {
 			b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
 				w.(http.Flusher).Flush()

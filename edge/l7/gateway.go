@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -59,6 +58,10 @@ type Config struct {
 
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
+
+	HTTP2 Carrier // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+
+	slow bool // no short cuts: for tests, which compare both ways
 }
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
@@ -74,19 +77,21 @@ type Gateway struct {
 	gen      atomic.Pointer[generation]
 	draining atomic.Bool
 	logTurn  atomic.Uint64
+	sessions atomic.Uint32 // so many there were
+	epoch    time.Time     // from which moments count
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
 
-	mu         sync.Mutex // guards below, and makes Apply and Drain take turns
-	listeners  map[netip.AddrPort]*listener
-	outlived   map[*server]bool // replaced, with connections left
-	checks     map[fleet.Target]*check
-	vitals     map[fleet.Target]*vital
-	transports map[upstreamKey]*http.Transport
-	stopped    bool
+	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
+	listeners map[netip.AddrPort]*listener
+	outlived  map[*server]bool // replaced, with connections left
+	checks    map[fleet.Target]*check
+	vitals    map[fleet.Target]*vital
+	upstreams map[upstreamKey]*upstream
+	stopped   bool
 }
 
 // New checks cfg and makes a Gateway. It opens nothing.
@@ -115,12 +120,13 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.AccessEvery = 1
 	}
 	g := &Gateway{
-		cfg:        cfg,
-		listeners:  map[netip.AddrPort]*listener{},
-		outlived:   map[*server]bool{},
-		checks:     map[fleet.Target]*check{},
-		vitals:     map[fleet.Target]*vital{},
-		transports: map[upstreamKey]*http.Transport{},
+		cfg:       cfg,
+		listeners: map[netip.AddrPort]*listener{},
+		outlived:  map[*server]bool{},
+		checks:    map[fleet.Target]*check{},
+		vitals:    map[fleet.Target]*vital{},
+		upstreams: map[upstreamKey]*upstream{},
+		epoch:     time.Now(),
 	}
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
@@ -137,7 +143,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if g.stopped {
 		return ErrStopped
 	}
-	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, transports: map[upstreamKey]*http.Transport{}}
+	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, upstreams: map[upstreamKey]*upstream{}}
 	gen, err := build.generation()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -147,13 +153,13 @@ func (g *Gateway) Apply(w *fleet.World) error {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	old := g.gen.Swap(gen)
-	retired := g.transports
-	g.vitals, g.transports = build.vitals, build.transports
+	retired := g.upstreams
+	g.vitals, g.upstreams = build.vitals, build.upstreams
 	g.relisten(old, gen, opened)
 	g.recheck(gen)
-	for key, t := range retired {
-		if g.transports[key] != t {
-			t.CloseIdleConnections() // and those that become idle later
+	for key, u := range retired {
+		if g.upstreams[key] != u {
+			u.close()
 		}
 	}
 	g.metrics.retire(old, gen)
@@ -181,6 +187,7 @@ func (g *Gateway) Ready() error {
 // drain timeout of the services, closes what is left and returns nil when all
 // its goroutines are gone. It is called once.
 func (g *Gateway) Run(ctx context.Context) error {
+	g.tasks.run(g.sweep)
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace
@@ -204,6 +211,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // ctx's where that ended first.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.draining.Store(true)
+	g.leaveAll()
 	grace := time.NewTimer(g.cfg.Grace)
 	defer grace.Stop()
 	select {
@@ -228,7 +236,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	return errors.Join(append(errs, g.leave(ctx))...)
 }
 
-// leave waits for tunnels, which http.Server does not count.
+// leave waits for tunnels, which no server counts.
 func (g *Gateway) leave(ctx context.Context) error {
 	gone := make(chan struct{})
 	go func() {
@@ -243,6 +251,31 @@ func (g *Gateway) leave(ctx context.Context) error {
 	}
 }
 
+// leaveAll asks the clients of every listener to go.
+func (g *Gateway) leaveAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.listeners {
+		l.current.Load().leave()
+	}
+	for s := range g.outlived {
+		s.leave()
+	}
+}
+
+// sweep closes connections to endpoints that were idle for too long, from time
+// to time.
+func (g *Gateway) sweep() {
+	for pauseFor(g.base, linkIdle/8) {
+		g.mu.Lock()
+		all := slices.Collect(maps.Values(g.upstreams))
+		g.mu.Unlock()
+		for _, u := range all {
+			u.sweep(g.now())
+		}
+	}
+}
+
 // close cuts what Drain left.
 func (g *Gateway) close() {
 	g.mu.Lock()
@@ -254,8 +287,11 @@ func (g *Gateway) close() {
 		c.stop()
 	}
 	g.cut()
-	for _, t := range g.transports {
-		t.CloseIdleConnections()
+	for s := range g.outlived {
+		s.close()
+	}
+	for _, u := range g.upstreams {
+		u.close()
 	}
 }
 

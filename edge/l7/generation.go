@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ type generation struct {
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
-	retry  retryRules
+	retry  *retryRules
 	budget *budget
 	stats  *serviceStats
 }
@@ -45,9 +44,9 @@ type pool struct {
 
 // endpoint is one endpoint as one generation uses it.
 type endpoint struct {
-	address   string // ADDRESS:PORT
-	vital     *vital
-	transport *http.Transport // nil: of a tcp service
+	address  string // ADDRESS:PORT
+	vital    *vital
+	upstream *upstream // nil: of a tcp service
 }
 
 // live says whether an endpoint of any service is up.
@@ -93,10 +92,10 @@ func (gen *generation) stream(port uint16, name string) *service {
 // builder compiles a generation. What endpoints of the old one may be used
 // again is taken from the Gateway; nothing there is changed.
 type builder struct {
-	g          *Gateway
-	world      *fleet.World
-	vitals     map[fleet.Target]*vital
-	transports map[upstreamKey]*http.Transport
+	g         *Gateway
+	world     *fleet.World
+	vitals    map[fleet.Target]*vital
+	upstreams map[upstreamKey]*upstream
 }
 
 func (b *builder) generation() (*generation, error) {
@@ -125,7 +124,7 @@ func (b *builder) generation() (*generation, error) {
 }
 
 func (b *builder) service(s *fleet.Service) (*service, error) {
-	out := &service{spec: s, retry: newRetryRules(s), stats: b.g.metrics.service(s.Service)}
+	out := &service{spec: s, retry: newRetryRules(s.Retries.RetryOn, *s.Retries.Attempts, s.Retries.PerTryTimeout.D()), stats: b.g.metrics.service(s.Service)}
 	out.budget = newBudget(*s.Retries.BudgetPercent)
 	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
 		out.budget = had.budget
@@ -169,10 +168,10 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		if e.State == fleet.Draining {
 			continue // checked, so that the operator sees it, but given nothing new
 		}
-		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D()}
+		key := upstreamKey{target: target, tls: p.TLS != nil, trust: trust.id, connect: s.Timeouts.Connect.D(), proxy: proxyVersion(s)}
 		at := &endpoint{address: target.Endpoint, vital: vital}
 		if s.Protocol.Gateway() {
-			at.transport = b.transport(key, trust)
+			at.upstream = b.upstream(key, trust)
 		}
 		out.endpoints = append(out.endpoints, at)
 		members = append(members, balance.Member{Name: target.Endpoint, Weight: e.Weight, Live: &vital.Live})
@@ -214,21 +213,34 @@ func (b *builder) vital(t fleet.Target) *vital {
 	return v
 }
 
-func (b *builder) transport(key upstreamKey, trust trust) *http.Transport {
-	t := cmp.Or(b.transports[key], b.g.transports[key])
-	if t == nil {
-		t = newTransport(key, trust)
+func (b *builder) upstream(key upstreamKey, trust trust) *upstream {
+	u := cmp.Or(b.upstreams[key], b.g.upstreams[key])
+	if u == nil {
+		u = newUpstream(b.g, key, trust)
 	}
-	b.transports[key] = t
-	return t
+	b.upstreams[key] = u
+	return u
 }
 
-// upstreamKey is all that makes two transports the same one.
+// proxyVersion is the version of the PROXY protocol that tells endpoints of
+// clients, 0 for none.
+func proxyVersion(s *fleet.Service) byte {
+	switch s.ClientIP {
+	case fleet.ClientIPProxyV1:
+		return 1
+	case fleet.ClientIPProxyV2:
+		return 2
+	}
+	return 0
+}
+
+// upstreamKey is all that makes two upstreams the same one.
 type upstreamKey struct {
 	target  fleet.Target
 	tls     bool
 	trust   [sha256.Size]byte
 	connect time.Duration
+	proxy   byte
 }
 
 // addresses lists what to bind: the VIPs of the region and the anycast ones,

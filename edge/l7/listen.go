@@ -127,7 +127,6 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 		}
 		s := g.newServer(at.Port(), p)
 		l.current.Store(s)
-		g.tasks.run(s.serve)
 		switch {
 		case had == nil:
 			g.tasks.run(l.accept)
@@ -143,7 +142,7 @@ func (g *Gateway) relisten(old, gen *generation, opened []*listener) {
 // alone is out of date; new ones go to its successor.
 func (g *Gateway) outlive(s *server) {
 	g.outlived[s] = true
-	s.Close()
+	s.refuse()
 	g.tasks.run(func() {
 		select {
 		case <-s.outlived():
@@ -160,7 +159,7 @@ func (g *Gateway) outlive(s *server) {
 // its socket is closed, after the last connection accepted; for at most limit,
 // or until the Gateway itself is closed.
 func (g *Gateway) retire(s *server, accepted <-chan struct{}, limit time.Duration) {
-	s.leaving.Store(true)
+	s.leave()
 	g.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(g.base, g.cfg.Grace+limit)
 		defer cancel()
@@ -169,7 +168,7 @@ func (g *Gateway) retire(s *server, accepted <-chan struct{}, limit time.Duratio
 			<-accepted
 		}
 		if err := s.shutdown(ctx); err != nil {
-			g.cfg.Logger.Warn("gateway: requests were cut off", "address", s.at, "err", err)
+			g.cfg.Logger.Warn("gateway: requests were cut off", "port", s.port, "err", err)
 		}
 		s.close()
 	})
@@ -200,7 +199,7 @@ func (l *listener) accept() {
 		}
 		pause = 5 * time.Millisecond
 		l.g.connOpened()
-		l.give(&conn{Conn: c, since: time.Now()})
+		l.give(newConn(c))
 	}
 }
 

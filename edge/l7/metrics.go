@@ -1,13 +1,12 @@
 package l7
 
 import (
-	"log/slog"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
 
@@ -50,6 +49,10 @@ type metrics struct {
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
 	acceptErrors prometheus.Counter
+	faults       *prometheus.CounterVec
+	answers      *prometheus.CounterVec
+	abuse        *prometheus.CounterVec
+	malformed    [wire.FaultCount]prometheus.Counter // faults, by fault
 	endpointUp   *prometheus.Desc
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
@@ -81,6 +84,9 @@ func newMetrics(g *Gateway) *metrics {
 		services: map[string]*serviceStats{},
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
 		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
+		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
+		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
+		abuse:    prometheus.NewCounterVec(opts("abuse_total", "Clients' connections that were ended because of what their clients did, by reason."), []string{"reason"}),
 		retries:  prometheus.NewCounterVec(opts("retries_total", "Tries after the first."), []string{"service"}),
 		overflow: prometheus.NewCounterVec(opts("retry_overflow_total", "Retries that the budget refused."), []string{"service"}),
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
@@ -100,6 +106,9 @@ func newMetrics(g *Gateway) *metrics {
 		endpointUp:   prometheus.NewDesc("meridian_l7_endpoint_up", "1 where the endpoint is up, by this gateway's checks.", []string{"service", "pool", "endpoint"}, nil),
 		active:       prometheus.NewDesc("meridian_l7_endpoint_requests", "Requests under way at the endpoint.", []string{"service", "pool", "endpoint"}, nil),
 		expiry:       prometheus.NewDesc("meridian_l7_certificate_not_after_seconds", "When the certificate expires, in seconds since 1970.", []string{"certificate"}, nil),
+	}
+	for f := wire.NoFault + 1; f < wire.FaultCount; f++ {
+		m.malformed[f] = m.faults.WithLabelValues(f.String())
 	}
 	m.unrouted = m.service("")
 	return m
@@ -149,7 +158,7 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.answers} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -170,7 +179,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -201,39 +210,4 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range gen.certs.All() {
 		ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(c.TLS.Leaf.NotAfter.Unix()), c.ID)
 	}
-}
-
-// finish counts the exchange and logs it, however it ended.
-func (x *exchange) finish() {
-	if !x.tunneled {
-		x.linger()
-	}
-	took := time.Since(x.start)
-	if x.host != fleet.GatewayHost {
-		stats := x.g.metrics.unrouted
-		if x.service != nil {
-			stats = x.service.stats
-		}
-		stats.classes[min(x.status/100, 5)].Inc()
-		stats.duration.Observe(took.Seconds())
-		if x.flag != flagNone && x.flag != flagUpstreamStatus {
-			stats.flags[x.flag].Inc()
-		}
-	}
-	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
-		x.log(log, took)
-	}
-}
-
-func (x *exchange) log(log *slog.Logger, took time.Duration) {
-	name := ""
-	if x.service != nil {
-		name = x.service.spec.Service
-	}
-	log.LogAttrs(x.r.Context(), slog.LevelInfo, "request",
-		slog.String("request_id", x.id), slog.String("service", name),
-		slog.String("client", x.r.RemoteAddr), slog.String("proto", x.r.Proto),
-		slog.String("method", x.r.Method), slog.String("host", x.r.Host), slog.String("path", x.r.URL.Path),
-		slog.Int("status", x.status), slog.Int64("sent", x.sent), slog.Duration("took", took),
-		slog.String("endpoint", x.endpoint), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 }

@@ -321,6 +321,18 @@ func (r *rig) metric(name string, labels ...string) float64 {
 	return 0
 }
 
+// counts waits until a metric has a value.
+func (r *rig) counts(want float64, name string, labels ...string) bool {
+	r.t.Helper()
+	for range 200 {
+		if r.metric(name, labels...) == want {
+			return true
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return false
+}
+
 // raw sends octets on one connection and gives all that comes back.
 func (r *rig) raw(address, request string) string {
 	r.t.Helper()

@@ -1,13 +1,8 @@
 package l7
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"log"
-	"net"
-	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,109 +10,79 @@ import (
 	"meridian/fleet"
 )
 
-// server is one http.Server, or what passes a port's streams on; its listener
-// side is a channel.
+// server is what serves the connections of a listener under one profile.
 type server struct {
 	profile
 	g       *Gateway
-	http    *http.Server // nil: for streams
 	port    uint16
-	arrived chan net.Conn
-	done    chan struct{}
+	config  *tls.Config   // nil: plain
+	leaving chan struct{} // closed: answers ask clients to go
 	once    sync.Once
-	at      net.Addr
-	leaving atomic.Bool // answers ask clients to close
+	left    atomic.Bool
 
-	mu    sync.Mutex // guards below
-	conns map[*conn]bool
-	empty chan struct{} // where not nil: closed with the last connection
-}
-
-// conn is a client's connection.
-type conn struct {
-	net.Conn
-	since   time.Time    // when it was accepted
-	state   atomic.Int32 // http.ConnState
-	http2   atomic.Bool
-	spoiled atomic.Bool // what follows on it may be the rest of a request's body
-}
-
-// CloseWrite passes on a half-close; tunnels use it.
-func (c *conn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return c.Conn.Close()
-}
-
-// connKey is the context key of a request's *conn.
-type connKey struct{}
-
-func withConn(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, bare(c))
-}
-
-// bare gives the connection below TLS.
-func bare(c net.Conn) *conn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	return c.(*conn)
+	mu     sync.Mutex // guards below
+	closed bool       // it takes no more connections
+	conns  map[*conn]bool
+	empty  chan struct{} // where not nil: closed with the last connection
 }
 
 func (g *Gateway) newServer(port uint16, p profile) *server {
-	s := &server{profile: p, g: g, port: port, at: &net.TCPAddr{Port: int(port)},
-		arrived: make(chan net.Conn), done: make(chan struct{}), conns: map[*conn]bool{}}
-	if p.protocol == fleet.TCP {
-		return s
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(p.secure())
-	s.http = &http.Server{
-		Handler:           &handler{g: g, server: s, port: port},
-		Protocols:         protocols,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       p.idle,
-		MaxHeaderBytes:    g.cfg.MaxHeader,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          128,
-			MaxReceiveBufferPerConnection: 4 << 20,
-			MaxReceiveBufferPerStream:     1 << 20,
-			SendPingTimeout:               30 * time.Second,
-			PingTimeout:                   15 * time.Second,
-		},
-		BaseContext: func(net.Listener) context.Context { return g.base },
-		ConnContext: withConn,
-		ConnState:   s.connState,
-		ErrorLog:    log.New(&strangers{g}, "", 0),
-	}
+	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
 	if p.secure() {
-		s.http.TLSConfig = g.tlsConfig(port)
+		s.config = g.tlsConfig(port)
 	}
 	return s
 }
 
-// connState follows a connection's life. A spoiled connection must not carry
-// another request: net/http would take the rest of the body for one.
-func (s *server) connState(nc net.Conn, state http.ConnState) {
-	c := bare(nc)
-	if was := http.ConnState(c.state.Swap(int32(state))); was == http.StateNew && state != http.StateNew {
-		if t, ok := nc.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == "h2" {
-			c.http2.Store(true)
-		}
+// take serves a connection; false where the server takes no more.
+func (s *server) take(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
 	}
-	switch state {
-	case http.StateIdle:
-		if c.spoiled.Load() {
-			nc.Close()
-		}
-	case http.StateClosed:
-		s.forget(c)
-		s.g.connClosed()
-	case http.StateHijacked: // and ends with its tunnel
-		s.forget(c)
+	s.conns[c] = true
+	if s.protocol == fleet.TCP {
+		go s.pass(c) // g.conns counts it
+	} else {
+		go s.serve(c)
 	}
+	return true
+}
+
+// serve carries one connection until it has ended.
+func (s *server) serve(c *conn) {
+	defer s.g.connClosed()
+	defer s.forget(c)
+	defer c.Close()
+	if s.config == nil {
+		newClient(s, c, c, nil).run()
+		return
+	}
+	t := tls.Server(c, s.config)
+	ctx, cancel := context.WithTimeout(s.g.base, headerTimeout)
+	err := t.HandshakeContext(ctx)
+	cancel()
+	if err != nil {
+		s.g.stranger(err)
+		return
+	}
+	state := t.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		s.mu.Lock()
+		c.carried = true
+		s.mu.Unlock()
+		s.g.cfg.HTTP2.Carry(t, newSession(s, c, &state))
+		return
+	}
+	newClient(s, c, t, &state).run()
+}
+
+// stranger counts a client's connection that broke, and tells of it only when
+// debugging: strangers must not fill the log.
+func (g *Gateway) stranger(err error) {
+	g.metrics.connErrors.Inc()
+	g.cfg.Logger.Debug("gateway: connection", "err", err)
 }
 
 func (s *server) forget(c *conn) {
@@ -155,115 +120,80 @@ func (g *Gateway) connClosed() {
 	g.conns.Done()
 }
 
-// serve runs until shutdown or close.
-func (s *server) serve() {
-	switch {
-	case s.http == nil:
-		s.serveStreams()
-	case s.secure():
-		s.http.ServeTLS(s, "", "")
-	default:
-		s.http.Serve(s)
-	}
-}
-
-// take gives the server a connection; false where it takes no more.
-func (s *server) take(c *conn) bool {
+// refuse takes no more connections.
+func (s *server) refuse() {
 	s.mu.Lock()
-	s.conns[c] = true
-	s.mu.Unlock()
-	select {
-	case s.arrived <- c:
-		return true
-	case <-s.done:
-		s.forget(c)
-		return false
-	}
+	defer s.mu.Unlock()
+	s.closed = true
 }
 
-// Accept, Close and Addr make the server its own net.Listener.
-func (s *server) Accept() (net.Conn, error) {
-	select {
-	case c := <-s.arrived:
-		return c, nil
-	case <-s.done:
-		return nil, net.ErrClosed
-	}
+// leave asks clients to go with their next answer.
+func (s *server) leave() {
+	s.once.Do(func() {
+		s.left.Store(true)
+		close(s.leaving)
+	})
 }
 
-// Close ends Accept; http.Server calls it, also more than once.
-func (s *server) Close() error {
-	s.once.Do(func() { close(s.done) })
-	return nil
-}
-
-// Addr is only shown in messages.
-func (s *server) Addr() net.Addr { return s.at }
-
-// shutdown lets every connection end in good order. HTTP/1.1 comes first, and
-// not by http.Server.Shutdown, which drops requests that it has just read:
-// what is idle is closed, what is active ends with its request, since answers
-// say Connection: close. HTTP/2 connections then get their GOAWAY.
+// shutdown lets every connection end in good order: what is idle is closed,
+// what is active ends with its request, since answers say Connection: close.
 func (s *server) shutdown(ctx context.Context) error {
-	s.leaving.Store(true)
-	s.Close()
-	if s.http == nil {
-		return s.streamsEnd(ctx)
+	s.leave()
+	s.refuse()
+	if s.protocol == fleet.TCP {
+		select {
+		case <-s.outlived():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	for s.closeIdle(time.Now()) > 0 && pauseFor(ctx, 10*time.Millisecond) {
+	for s.closeIdle(time.Now()) > 0 {
+		if !pauseFor(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
-	return s.http.Shutdown(ctx)
+	return nil
 }
 
 // firstRequest is how long a client that just connected may take, while the
 // server is leaving, to send its first request.
 const firstRequest = 2 * time.Second
 
-// closeIdle closes the idle HTTP/1.1 connections and counts those to wait for.
+// closeIdle ends the idle HTTP/1.1 connections and counts those to wait for.
+// Each ends itself, so that a request which has just come is still served.
 func (s *server) closeIdle(now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	busy := 0
 	for c := range s.conns {
-		state := http.ConnState(c.state.Load())
 		switch {
-		case c.http2.Load():
-			// net/http calls one idle before its first request, and
-			// Shutdown would cut it off.
-			if now.Sub(c.since) < firstRequest {
-				busy++
-			}
-		case state == http.StateIdle, state == http.StateNew && now.Sub(c.since) > firstRequest:
-			c.Close()
-			delete(s.conns, c)
-			s.tellEmpty()
-		default:
-			busy++
+		case c.carried:
+		case c.state.CompareAndSwap(stateIdle, stateKicked),
+			now.Sub(c.since) > firstRequest && c.state.CompareAndSwap(stateNew, stateKicked):
+			c.Conn.SetReadDeadline(past)
 		}
 	}
-	return busy
+	return len(s.conns)
 }
 
+// begun marks a connection active; where it was told to end at the same moment,
+// the deadline that said so is lifted.
+func (s *server) begun(c *conn) {
+	if c.state.Swap(stateActive) == stateKicked {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.readBy(time.Time{})
+	}
+}
+
+// close cuts all connections.
 func (s *server) close() {
-	s.Close()
-	if s.http == nil {
-		s.cutStreams()
-		return
+	s.leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.conns {
+		c.Conn.Close()
+		c.abort.Fire()
 	}
-	s.http.Close()
-}
-
-// strangers takes what net/http says about connections of clients: broken
-// handshakes and the like. They are counted, and told only when debugging:
-// strangers must not fill the log.
-type strangers struct{ g *Gateway }
-
-func (s *strangers) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("panic serving")) {
-		s.g.cfg.Logger.Error("gateway: handler", "err", string(b))
-		return len(b), nil
-	}
-	s.g.metrics.connErrors.Inc()
-	s.g.cfg.Logger.Debug("gateway: connection", "err", strings.TrimSpace(string(b)))
-	return len(b), nil
 }

@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,36 +11,6 @@ import (
 	"meridian/edge/l7/balance"
 	"meridian/fleet"
 )
-
-// serveStreams passes each connection of a tcp service on to an endpoint, unread,
-// until Accept ends.
-func (s *server) serveStreams() {
-	for {
-		c, err := s.Accept()
-		if err != nil {
-			return
-		}
-		go s.pass(c.(*conn)) // g.conns counts it
-	}
-}
-
-// streamsEnd waits for the connections there are.
-func (s *server) streamsEnd(ctx context.Context) error {
-	select {
-	case <-s.outlived():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *server) cutStreams() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.Close()
-	}
-}
 
 // stream is one connection on its way to an endpoint.
 type stream struct {
@@ -89,7 +58,7 @@ func (x *stream) carry() (received, sent int64) {
 			return 0, 0
 		}
 	}
-	received, sent = join(x.g.base, x.client.Conn, x.client.Conn, to)
+	received, sent = join(x.g.base, x.client.Conn, to)
 	return received + int64(len(x.ahead)), sent
 }
 
@@ -135,7 +104,7 @@ func (x *stream) connect() (net.Conn, *balance.Live) {
 
 // mayRetry gives the reason not to try another endpoint; none: it may.
 func (x *stream) mayRetry() flag {
-	rules := &x.service.retry
+	rules := x.service.retry
 	switch {
 	case !rules.connect || rules.attempts == 0 || x.g.base.Err() != nil:
 		return flagConnect
@@ -151,7 +120,7 @@ func (x *stream) mayRetry() flag {
 // introduce tells the endpoint the client's address, where it is to be told
 // (the PROXY protocol's specification, HAProxy 2.9).
 func (x *stream) introduce(to net.Conn) error {
-	version := map[fleet.ClientIP]byte{fleet.ClientIPProxyV1: 1, fleet.ClientIPProxyV2: 2}[x.service.spec.ClientIP]
+	version := proxyVersion(x.service.spec)
 	if version == 0 {
 		return nil
 	}

@@ -11,9 +11,13 @@ import (
 // tlsConfig asks the current generation for the certificate of each handshake,
 // so that a new one serves at once and connections stay.
 func (g *Gateway) tlsConfig(port uint16) *tls.Config {
+	protocols := []string{"http/1.1"}
+	if g.cfg.HTTP2 != nil {
+		protocols = []string{"h2", "http/1.1"}
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		NextProtos: protocols,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return g.certificate(port, hello)
 		},

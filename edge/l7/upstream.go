@@ -1,49 +1,44 @@
 package l7
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"net"
-	"net/http"
+	"runtime"
+	"strings"
+	"sync"
 	"time"
 
-	"meridian/fleet"
+	"crypto/tls"
+
+	"meridian/edge/l7/wire"
 )
 
-// trust is how the endpoints of a pool are verified. The zero trust is for
-// plain pools.
-type trust struct {
-	id     [sha256.Size]byte // equal for equal trust
-	config *tls.Config
-	pem    []byte // authorities, for checks
-}
-
-// trust reads what the pool's tls says.
-func (b *builder) trust(p *fleet.Pool) (trust, error) {
-	if p.TLS == nil {
-		return trust{}, nil
-	}
-	t := trust{config: &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: p.TLS.Insecure,
-		ClientSessionCache: tls.NewLRUClientSessionCache(64),
-	}}
-	if p.TLS.CA != "" {
-		obj, ok := b.world.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: p.TLS.CA}]
-		if !ok {
-			return trust{}, fmt.Errorf("the authorities %.60q are not among the objects", p.TLS.CA)
-		}
-		t.pem = bytes.Clone(obj.Data)
-		t.config.RootCAs = x509.NewCertPool()
-		if !t.config.RootCAs.AppendCertsFromPEM(t.pem) {
-			return trust{}, fmt.Errorf("the authorities %.60q hold no certificate in PEM", p.TLS.CA)
-		}
-	}
-	t.id = sha256.Sum256(fmt.Appendf(nil, "%t %x", p.TLS.Insecure, t.pem))
-	return t, nil
+// asked is a request under way at an endpoint, whatever version of HTTP it
+// goes by; link is HTTP/1.1's.
+type asked interface {
+	stopper
+	// send begins the request: its head as HTTP/1.1 writes it, and body, if any.
+	send(head, body []byte) error
+	// write sends octets of the body, endUpload its end; both while another
+	// goroutine waits for the answer.
+	write(p []byte) error
+	endUpload(trailers *wire.Head) error
+	// head waits for the next head of the answer: interim, or the final one.
+	head(h *wire.Head) error
+	// piece waits for octets of the answer's body; io.EOF: there are no more.
+	// They hold until the next call. Before it waits it calls exchange.waiting.
+	piece() ([]byte, error)
+	trailers() *wire.Head
+	// silent says whether nothing of an answer has come.
+	silent() bool
+	// discard takes the rest of a short answer away, so that release keeps the
+	// connection.
+	discard()
+	// bare gives the connection where octets pass on it as they are, else nil.
+	bare() *net.TCPConn
+	// release ends the request. The connection serves again where the answer is
+	// complete and whole says that so is the request; else it is closed.
+	release(whole bool)
 }
 
 // connectError says that no connection came about, so that nothing of the
@@ -53,67 +48,183 @@ type connectError struct{ err error }
 func (e *connectError) Error() string { return "connect: " + e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
-// newTransport makes the connection pool of one endpoint. Each endpoint has
-// its own: they share no lock, and one that goes takes its connections along.
-// Whatever host a request names, the connection goes to the endpoint.
-func newTransport(key upstreamKey, trust trust) *http.Transport {
-	d := &dialer{address: key.target.Endpoint, limit: key.connect, tls: trust.config}
-	// Without MPTCP, whose sockets cost more and which endpoints in a
-	// data centre gain nothing from.
-	d.net.SetMultipathTCP(false)
-	return &http.Transport{
-		DialContext:            d.plain,
-		DialTLSContext:         d.secure,
-		DisableCompression:     true, // bodies pass as they are
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    256,
-		IdleConnTimeout:        60 * time.Second,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 256 << 10,
-		WriteBufferSize:        4 << 10,
-		ReadBufferSize:         4 << 10,
-	}
-}
+const (
+	maxIdleLinks = 256              // connections kept for each endpoint
+	linkIdle     = 60 * time.Second // a connection without a request
+)
 
-// dialer connects to one endpoint.
-type dialer struct {
-	net     net.Dialer
+// upstream is one endpoint's idle connections, in shards that share no lock.
+// The last one used is the first one used again. Each endpoint has its own:
+// one that goes takes its connections along.
+type upstream struct {
+	g       *Gateway
 	address string
 	limit   time.Duration // for connecting, TLS included; 0 for none
-	tls     *tls.Config
+	tls     *tls.Config   // nil: plain
+	proxy   byte          // version of the PROXY protocol that introduces clients; 0: none
+	dial    net.Dialer
+	shards  []shard
 }
 
-func (d *dialer) plain(ctx context.Context, _, _ string) (net.Conn, error) {
-	ctx, cancel := d.bounded(ctx)
-	defer cancel()
-	c, err := d.net.DialContext(ctx, "tcp", d.address)
+type shard struct {
+	mu     sync.Mutex
+	links  []*link // oldest first
+	closed bool
+	_      [88]byte // keeps shards on cache lines of their own
+}
+
+func newUpstream(g *Gateway, key upstreamKey, trust trust) *upstream {
+	n := 1
+	for n < runtime.GOMAXPROCS(0) && n < 16 {
+		n *= 2
+	}
+	u := &upstream{g: g, address: key.target.Endpoint, limit: key.connect, tls: trust.config, proxy: key.proxy, shards: make([]shard, n)}
+	// Without MPTCP, whose sockets cost more and which endpoints in a data
+	// centre gain nothing from.
+	u.dial.SetMultipathTCP(false)
+	return u
+}
+
+// connect gives a connection for the exchange: an idle one that lives (used is
+// true), unless fresh, else a new one.
+func (u *upstream) connect(x *exchange, fresh bool) (l *link, used bool, err error) {
+	name := x.serverName()
+	if u.proxy != 0 {
+		l = x.sess.ownLink(u, name, fresh)
+		used = l != nil
+	} else if !fresh {
+		l = u.idle(x.sess.shard(len(u.shards)), name)
+		used = l != nil
+	}
+	if l == nil {
+		if l, err = u.open(x, name); err != nil {
+			return nil, false, err
+		}
+	}
+	x.connected = x.g.now()
+	l.begin(x)
+	return l, used, nil
+}
+
+// idle takes the last connection used, from the given shard before others.
+func (u *upstream) idle(at int, name string) *link {
+	for i := range u.shards {
+		s := &u.shards[(at+i)&(len(u.shards)-1)]
+		for {
+			l := s.pop(name)
+			if l == nil {
+				break
+			}
+			if l.alive() {
+				return l
+			}
+			l.Conn.Close()
+		}
+	}
+	return nil
+}
+
+func (s *shard) pop(name string) *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.links) - 1; i >= 0; i-- {
+		if l := s.links[i]; l.name == name {
+			copy(s.links[i:], s.links[i+1:])
+			s.links[len(s.links)-1] = nil
+			s.links = s.links[:len(s.links)-1]
+			return l
+		}
+	}
+	return nil
+}
+
+// keep takes a connection that carries no request any more.
+func (u *upstream) keep(at int, l *link) {
+	s := &u.shards[at]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.links) >= maxIdleLinks/len(u.shards) {
+		l.Conn.Close()
+		return
+	}
+	s.links = append(s.links, l)
+}
+
+// sweep closes connections that were idle for too long.
+func (u *upstream) sweep(now moment) {
+	for i := range u.shards {
+		s := &u.shards[i]
+		s.mu.Lock()
+		n := 0
+		for n < len(s.links) && s.links[n].since.add(linkIdle) < now {
+			s.links[n].Conn.Close()
+			n++
+		}
+		s.links = append(s.links[:0], s.links[n:]...)
+		s.mu.Unlock()
+	}
+}
+
+// close closes what is idle, and what becomes so later.
+func (u *upstream) close() {
+	for i := range u.shards {
+		s := &u.shards[i]
+		s.mu.Lock()
+		s.closed = true
+		for _, l := range s.links {
+			l.Conn.Close()
+		}
+		s.links = nil
+		s.mu.Unlock()
+	}
+}
+
+// open makes a new connection.
+func (u *upstream) open(x *exchange, name string) (*link, error) {
+	ctx, until := u.g.base, x.until()
+	if u.limit > 0 {
+		until = sooner(until, u.g.now().add(u.limit))
+	}
+	if until != 0 {
+		c, cancel := context.WithDeadline(ctx, u.g.time(until))
+		defer cancel()
+		ctx = c
+	}
+	raw, err := u.dial.DialContext(ctx, "tcp", u.address)
 	if err != nil {
 		return nil, &connectError{err}
 	}
-	return c, nil
+	l := newLink(u, raw.(*net.TCPConn), strings.Clone(name))
+	if u.proxy != 0 {
+		if err := x.introduce(u.proxy, raw); err != nil {
+			raw.Close()
+			return nil, &connectError{err}
+		}
+	}
+	if u.tls != nil {
+		config := u.tls.Clone()
+		config.ServerName = l.name
+		c := tls.Client(raw, config)
+		if err := c.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, &connectError{err}
+		}
+		l.Conn = c
+	}
+	return l, nil
 }
 
-// secure also makes the TLS handshake; the server name is the host in addr.
-func (d *dialer) secure(ctx context.Context, _, addr string) (net.Conn, error) {
-	ctx, cancel := d.bounded(ctx)
-	defer cancel()
-	raw, err := d.net.DialContext(ctx, "tcp", d.address)
-	if err != nil {
-		return nil, &connectError{err}
+// serverName is the name to ask a TLS endpoint for, by which connections are
+// kept apart; "" of a plain one.
+func (x *exchange) serverName() string {
+	switch {
+	case x.pool.tls == nil:
+		return ""
+	case x.pool.tls.ServerName != "":
+		return x.pool.tls.ServerName
+	case x.host == "":
+		host, _, _ := net.SplitHostPort(x.endpoint)
+		return host
 	}
-	config := d.tls.Clone()
-	config.ServerName, _, _ = net.SplitHostPort(addr)
-	c := tls.Client(raw, config)
-	if err := c.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, &connectError{err}
-	}
-	return c, nil
-}
-
-func (d *dialer) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if d.limit == 0 {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, d.limit)
+	return x.host
 }

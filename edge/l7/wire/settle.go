@@ -255,17 +255,27 @@ func (h *Head) Answer(method []byte) Fault {
 	return NoFault
 }
 
-// Hop says whether the i-th field belongs to the connection that it came by.
-func (h *Head) Hop(i int) bool {
-	f := &h.Fields[i]
-	if f.ID.HopByHop() {
-		return true
-	}
+// DropListed removes the fields that Connection names as belonging to the
+// connection, but for those that always do (ID.HopByHop).
+func (h *Head) DropListed() {
 	if !h.listed {
-		return false
+		return
 	}
+	n := 0
+	for i := range h.Fields {
+		f := h.Fields[i]
+		if !f.ID.HopByHop() && h.names(f.Name) {
+			continue
+		}
+		h.Fields[n] = f // Connection fields stay among them
+		n++
+	}
+	h.Fields = h.Fields[:n]
+}
+
+func (h *Head) names(field []byte) bool {
 	for j := range h.Fields {
-		if h.Fields[j].ID == Connection && HopByHop(h.Fields[j].Value, f.Name) {
+		if h.Fields[j].ID == Connection && HopByHop(h.Fields[j].Value, field) {
 			return true
 		}
 	}

@@ -271,16 +271,17 @@ func TestRequestsOfHTTP2(t *testing.T) {
 	}
 }
 
-func TestHop(t *testing.T) {
+func TestFieldsThatConnectionNames(t *testing.T) {
 	var h Head
-	in := "GET / HTTP/1.1\r\n" + host + "Connection: close, x-hop\r\nX-Hop: 1\r\nX-End: 2\r\nKeep-Alive: 1\r\nTE: x\r\nProxy-Connection: a\r\n\r\n"
+	in := "GET / HTTP/1.1\r\n" + host + "X-First: 0\r\nConnection: close, x-hop\r\nX-Hop: 1\r\nX-End: 2\r\nConnection: x-first\r\nx-hop: 3\r\nKeep-Alive: 1\r\nTE: x\r\nProxy-Connection: a\r\n\r\n"
 	if _, f := ParseRequest([]byte(in), &h, usual); f != NoFault {
 		t.Fatal(f)
 	}
 	var kept []string
-	for i := range h.Fields {
-		if !h.Hop(i) {
-			kept = append(kept, string(h.Fields[i].Name))
+	h.DropListed()
+	for _, f := range h.Fields {
+		if !f.ID.HopByHop() {
+			kept = append(kept, string(f.Name))
 		}
 	}
 	if fmt.Sprint(kept) != "[Host X-End]" {

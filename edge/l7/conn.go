@@ -1,0 +1,133 @@
+package l7
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a client's connection is at.
+const (
+	stateNew    int32 = iota // no request has come yet
+	stateIdle                // between requests
+	stateActive              // a request is under way
+	stateKicked              // was idle, and was told to end
+)
+
+// conn is a client's connection.
+type conn struct {
+	net.Conn
+	tcp     *net.TCPConn    // nil where it is none
+	raw     syscall.RawConn // of tcp
+	since   time.Time       // when it was accepted
+	state   atomic.Int32
+	carried bool // by HTTP/2; set before any other goroutine reads it
+	abort   Abort
+
+	reading, writing arm
+	look             func(fd uintptr) bool // methods as values, made once
+	glance           func(fd uintptr)
+	got              *buffer // what look read
+	err              error
+	seen             int // what glance saw: see peek
+}
+
+func newConn(nc net.Conn) *conn {
+	c := &conn{Conn: nc, since: time.Now()}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			c.tcp, c.raw = tcp, raw
+			c.look, c.glance = c.tryRead, c.tryPeek
+		}
+	}
+	return c
+}
+
+// CloseWrite passes on a half-close; tunnels use it.
+func (c *conn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// await waits for octets without holding a buffer meanwhile.
+func (c *conn) await() (*buffer, error) {
+	c.err = nil
+	if err := c.raw.Read(c.look); err != nil {
+		return nil, err
+	}
+	b := c.got
+	c.got = nil
+	return b, c.err
+}
+
+// tryRead must read whenever it is called: a wait without it could miss what
+// came before.
+func (c *conn) tryRead(fd uintptr) bool {
+	b := takeBuffer()
+	for {
+		n, err := unix.Read(int(fd), b.data)
+		switch {
+		case n > 0:
+			b.w = n
+			c.got = b
+			return true
+		case err == unix.EINTR:
+			continue
+		}
+		b.free()
+		if err == unix.EAGAIN {
+			return false
+		}
+		if c.err = err; err == nil {
+			c.err = io.EOF
+		}
+		return true
+	}
+}
+
+// peek says whether octets are there to be read (> 0), none (0), or never will
+// be (< 0).
+func (c *conn) peek() int {
+	if c.raw == nil {
+		return 0
+	}
+	if c.raw.Control(c.glance) != nil {
+		return -1
+	}
+	return c.seen
+}
+
+func (c *conn) tryPeek(fd uintptr) { c.seen = peek(int(fd)) }
+
+func peek(fd int) int {
+	var b [1]byte
+	for {
+		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		switch {
+		case n > 0:
+			return 1
+		case err == unix.EAGAIN:
+			return 0
+		case err != unix.EINTR:
+			return -1
+		}
+	}
+}
+
+// deadlines bounds reads and writes from now on.
+func (c *conn) deadlines(read, write time.Time) {
+	c.reading.set(read, c.Conn.SetReadDeadline)
+	c.writing.set(write, c.Conn.SetWriteDeadline)
+}
+
+// readBy sets the deadline of reads exactly.
+func (c *conn) readBy(t time.Time) {
+	c.reading.forget()
+	c.Conn.SetReadDeadline(t)
+}

@@ -1,0 +1,209 @@
+package l7
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"meridian/edge/l7/balance"
+	"meridian/edge/l7/wire"
+	"meridian/fleet"
+)
+
+// exchange is one request and its answer, whatever the versions of HTTP on
+// either side. It is used again for other requests.
+type exchange struct {
+	g       *Gateway
+	gen     *generation
+	sess    *session
+	service *service // nil where no service was found
+	pool    *pool
+	f       Front
+	h1      *clientFront // f, where it is HTTP/1.1's
+	fast    *clientFront // the same, where short cuts may be taken
+	h       *wire.Head   // the request; after prepare as endpoints get it
+	ans     wire.Head    // the answer; after present as the client gets it
+	abort   *Abort
+	unused  Abort // in the place of none
+
+	method string // as the client sent it; these hold as long as h
+	host   string // of the request, in the table's form
+	path   string
+	id     []byte // X-Request-ID
+	idRoom [128]byte
+	again  bool // the request may be repeated
+
+	start    moment
+	deadline moment // of all tries and the answer; 0 for none
+	body     body
+	request  []byte // the request's head as HTTP/1.1 sends it
+
+	up       asked // the endpoint's side of the try under way
+	live     *balance.Live
+	perTry   moment // when the try under way has taken too long; 0 for never
+	expect   moment // when the body is sent though the endpoint did not ask for it; 0 for never
+	glances  int
+	tried    balance.Tried
+	wsKey    [24]byte
+	websock  bool // an extended CONNECT, which endpoints get as an Upgrade
+	answered bool // the head of the final answer was given to f
+
+	status    int   // as sent; 0 while nothing was
+	sent      int64 // octets of body
+	tries     int
+	flag      flag
+	endpoint  string // last tried
+	connected moment // when the last try had its connection
+	first     moment // when the final answer's head had come
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func (x *exchange) begin(s *session, f Front, h *wire.Head, a *Abort) {
+	x.g, x.sess, x.f, x.h, x.abort = s.s.g, s, f, h, a
+	if x.h1, _ = f.(*clientFront); !x.g.cfg.slow {
+		x.fast = x.h1
+	}
+	if a == nil {
+		x.unused.Reset()
+		x.abort = &x.unused
+	}
+	x.gen = x.g.gen.Load()
+	x.method = view(h.Method)
+	x.start = x.g.now()
+}
+
+// free forgets everything, but for memory that serves again.
+func (x *exchange) free() {
+	x.ans.Reset()
+	kept := x.body.kept[:0]
+	if x.body.lent || cap(kept) > replayed {
+		kept = nil
+	}
+	ans, request := x.ans, x.request[:0]
+	*x = exchange{ans: ans, request: request, body: body{kept: kept}}
+	exchanges.Put(x)
+}
+
+// serve answers the request.
+func (x *exchange) serve() {
+	if x.g.cfg.Arrived != nil {
+		x.arrived()
+	}
+	if !x.named() {
+		return
+	}
+	if x.host == fleet.GatewayHost {
+		x.self()
+		return
+	}
+	x.identify()
+	if !x.find() {
+		return
+	}
+	if limit := x.service.spec.Timeouts.Request.D(); limit > 0 {
+		x.deadline = x.start.add(limit)
+	}
+	x.bound()
+	if !x.takeBody() {
+		return
+	}
+	x.prepare()
+	if x.ask() {
+		x.relay()
+	}
+	x.release()
+}
+
+// slack lets the request's own deadline pass first, so that a request out of
+// time is told from a client that is gone.
+const slack = time.Second
+
+// bound limits reads from and writes to a slow client.
+func (x *exchange) bound() {
+	var end time.Time
+	if x.deadline != 0 {
+		end = x.g.time(x.deadline.add(slack))
+	}
+	x.f.Deadlines(end, end)
+}
+
+// arrived measures how long the request was on its way from the device to here.
+func (x *exchange) arrived() {
+	if ago, ok := x.g.cfg.Arrived(x.sess.client, x.sess.vip); ok {
+		x.g.metrics.arrival.Observe(ago.Seconds())
+	}
+}
+
+// self answers layer 4's checks. Under any other host /health and /ready are
+// the service's own.
+func (x *exchange) self() {
+	status, text := http.StatusOK, ""
+	switch string(x.h.Path()) {
+	case "/health":
+		text = "ok\n"
+	case "/ready":
+		text = "ready\n"
+		if err := x.g.Ready(); err != nil {
+			status, text = http.StatusServiceUnavailable, err.Error()+"\n"
+		}
+	default:
+		status, text = http.StatusNotFound, "not found\n"
+	}
+	x.ans.Reset()
+	if takes := x.g.cfg.TakesCookies; takes != nil && takes() {
+		x.ans.Add(fleet.CookiesHeader, fleet.CookiesTaken)
+	}
+	x.say(status, text)
+}
+
+// key steers consistent hash: the client's address.
+func (x *exchange) key() uint64 {
+	if x.service.spec.RoutingPolicy != fleet.ConsistentHash || !x.sess.client.IsValid() {
+		return 0
+	}
+	return balance.Key(x.sess.client.Addr())
+}
+
+// refuse answers in place of an endpoint, and notes why.
+func (x *exchange) refuse(status int, f flag, text string) {
+	x.flag = f
+	x.ans.Reset()
+	x.say(status, strconv.Itoa(status)+" "+text+"\n")
+}
+
+// say sends a short answer of the gateway's own, with the fields that are in
+// x.ans already.
+func (x *exchange) say(status int, text string) {
+	a := &x.ans
+	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
+	a.Length = int64(len(text))
+	a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	a.AddID(wire.ContentType, "text/plain; charset=utf-8")
+	a.AddID(wire.ContentLength, strconv.Itoa(len(text)))
+	a.AddID(wire.CacheControl, "no-store")
+	if len(x.id) > 0 {
+		a.AddBytes(wire.XRequestID, x.id)
+	}
+	if status == http.StatusMethodNotAllowed {
+		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
+	}
+	x.status = status
+	bare := x.method == http.MethodHead
+	x.answered = true
+	if x.f.Answer(a, bare) != nil {
+		x.f.Break()
+		return
+	}
+	if !bare {
+		x.sent = int64(len(text))
+		if x.f.Write(octets(text)) != nil {
+			x.f.Break()
+			return
+		}
+	}
+	if x.f.End(nil) != nil {
+		x.f.Break()
+	}
+}

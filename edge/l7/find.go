@@ -1,0 +1,90 @@
+package l7
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+
+	"meridian/edge/l7/route"
+	"meridian/edge/l7/wire"
+)
+
+// named brings the host to the table's form; false: the client was told that
+// it has none.
+func (x *exchange) named() bool {
+	host, err := route.Host(view(x.h.Authority))
+	if err != nil {
+		x.g.metrics.malformed[wire.BadHost].Inc()
+		x.refuse(http.StatusBadRequest, flagBadRequest, "malformed host")
+		return false
+	}
+	x.host = host
+	return true
+}
+
+// find looks up service and pool; where there is none it answers.
+func (x *exchange) find() bool {
+	if x.method == http.MethodConnect {
+		if view(x.h.Protocol) != "websocket" {
+			x.refuse(http.StatusMethodNotAllowed, flagBadRequest, "CONNECT is not served")
+			return false
+		}
+		x.websock = true
+	}
+	path, err := route.Path(view(x.h.Path()))
+	if err != nil {
+		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
+		return false
+	}
+	x.path = path
+	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path)
+	if m.Service >= 0 {
+		x.service = x.gen.services[m.Service]
+	}
+	switch {
+	case outcome == route.NoHost:
+		x.refuse(http.StatusNotFound, flagNoRoute, "no service has this host")
+		return false
+	case outcome == route.NoRoute:
+		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
+		return false
+	case x.h.Length > x.g.cfg.MaxBody:
+		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
+		return false
+	}
+	x.pool = x.service.pools[m.Pool]
+	x.again = x.service.retry.again(x.h)
+	return true
+}
+
+// identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so
+// that a request can be followed from its origin on, and makes one of 128
+// random bits where there is none.
+func (x *exchange) identify() {
+	if v := x.h.Get(wire.XRequestID); validID(v) && x.h.Count(wire.XRequestID) == 1 {
+		x.id = x.idRoom[:copy(x.idRoom[:], v)]
+		return
+	}
+	var b [16]byte
+	hi, lo := rand.Uint64(), rand.Uint64()
+	for i := range 8 {
+		b[i], b[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
+	}
+	hex.Encode(x.idRoom[:], b[:])
+	x.id = x.idRoom[:32]
+}
+
+func validID(s []byte) bool {
+	if len(s) == 0 || len(s) > 128 {
+		return false
+	}
+	for _, c := range s {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '_', c == '.', c == ':', c == '/', c == '+', c == '=':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,181 @@
+package l7
+
+import (
+	"bytes"
+	"strconv"
+
+	"meridian/edge/l7/wire"
+)
+
+// prepare makes of the client's request what endpoints are asked: without what
+// belongs to its connection or speaks for the gateway, and with the gateway's
+// own words about the client.
+func (x *exchange) prepare() {
+	h := x.h
+	h.DropListed()
+	n, cookie := 0, -1
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		switch {
+		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f):
+			continue
+		case f.ID == wire.Trailer:
+			if h.Length >= 0 {
+				continue
+			}
+		case f.ID == wire.Cookie && cookie >= 0 && h.Version >= wire.HTTP2:
+			x.crumb(&h.Fields[cookie], f.Value) // RFC 9113 section 8.2.3
+			continue
+		case f.ID == wire.Cookie:
+			cookie = n
+		case wire.SecWebSocketKey <= f.ID && f.ID <= wire.SecWebSocketExtensions:
+			if x.websock && f.ID == wire.SecWebSocketKey {
+				continue
+			}
+			// Names are case-insensitive, but there are endpoints that look for
+			// RFC 6455's spelling.
+			f.Name = f.ID.Name()
+		}
+		if f.ID != wire.Trailer && f.ID.HopByHop() {
+			continue
+		}
+		h.Fields[n] = *f
+		n++
+	}
+	h.Fields = h.Fields[:n]
+	x.speak()
+	x.request = x.appendRequest(x.request[:0])
+}
+
+// crumb adds a further piece to the Cookie field.
+func (x *exchange) crumb(to *wire.Field, piece []byte) {
+	joined := make([]byte, 0, len(to.Value)+2+len(piece))
+	joined = append(append(append(joined, to.Value...), "; "...), piece...)
+	to.Value = joined
+}
+
+// speak adds what the gateway says of the client.
+func (x *exchange) speak() {
+	h := x.h
+	h.AddBytes(wire.XRequestID, x.id)
+	h.AddBytes(wire.XForwardedFor, x.sess.text)
+	if len(x.sess.text) == 0 {
+		h.Fields = h.Fields[:len(h.Fields)-1]
+	}
+	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
+	h.AddBytes(wire.XForwardedHost, h.Authority)
+	h.AddBytes(wire.XForwardedPort, x.publicPort())
+}
+
+func (x *exchange) scheme() string {
+	if x.sess.s.secure() {
+		return "https"
+	}
+	return "http"
+}
+
+// publicPort is the port that the client speaks of.
+func (x *exchange) publicPort() []byte {
+	a := x.h.Authority
+	if i := bytes.LastIndexByte(a, ':'); i >= 0 && i+1 < len(a) && a[len(a)-1] != ']' {
+		return a[i+1:]
+	}
+	if x.sess.s.secure() {
+		return octets("443")
+	}
+	return octets("80")
+}
+
+// forwards says whether a field speaks about the client in the place of the
+// gateway. Fields that differ from one of these only by underscores count as
+// well: a CGI endpoint could not tell them apart.
+func forwards(f *wire.Field) bool {
+	switch {
+	case wire.XRequestID <= f.ID && f.ID <= wire.Forwarded:
+		return true
+	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x':
+		return false
+	}
+	if bytes.IndexByte(f.Name, '_') < 0 {
+		return forwarded(f.Name)
+	}
+	var room [40]byte
+	if len(f.Name) > len(room) {
+		return forwarded(bytes.ReplaceAll(f.Name[:len(room)], []byte{'_'}, []byte{'-'}))
+	}
+	name := room[:copy(room[:], f.Name)]
+	for i, c := range name {
+		if c == '_' {
+			name[i] = '-'
+		}
+	}
+	id := wire.Lookup(name)
+	return wire.XRequestID <= id && id <= wire.Forwarded || forwarded(name)
+}
+
+func forwarded(name []byte) bool {
+	const prefix = "x-forwarded-"
+	return len(name) >= len(prefix) && wire.EqualFold(name[:len(prefix)], prefix)
+}
+
+// appendRequest writes the head as HTTP/1.1.
+func (x *exchange) appendRequest(b []byte) []byte {
+	h := x.h
+	method := h.Method
+	if x.websock {
+		method = octets("GET")
+	}
+	b = wire.AppendRequestLine(b, method, h.Target)
+	b = wire.AppendField(b, wire.Host.Name(), h.Authority)
+	b = wire.AppendFields(b, h)
+	switch {
+	case x.websock:
+		b = x.appendWebSocket(b)
+	case h.Upgrade != nil:
+		b = append(b, "Connection: Upgrade\r\n"...)
+		b = wire.AppendField(b, wire.Upgrade.Name(), h.Upgrade)
+	case h.Length < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case h.Length > 0 || x.method == "POST" || x.method == "PUT" || x.method == "PATCH":
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, h.Length, 10)
+		b = append(b, '\r', '\n')
+	}
+	if h.Trailers {
+		b = append(b, "TE: trailers\r\n"...)
+	}
+	if h.Expect {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	return append(b, '\r', '\n')
+}
+
+// present makes of the endpoint's answer what the client gets.
+func (x *exchange) present() {
+	a := &x.ans
+	a.DropListed()
+	n := 0
+	for i := range a.Fields {
+		f := &a.Fields[i]
+		switch {
+		case f.ID == wire.XRequestID:
+			continue
+		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
+			continue // RFC 9110 section 8.6
+		case f.ID == wire.Trailer && a.Length < 0:
+		case f.ID.HopByHop():
+			continue
+		case wire.SecWebSocketKey <= f.ID && f.ID <= wire.SecWebSocketExtensions:
+			if f.ID == wire.SecWebSocketAccept && x.websock {
+				continue
+			}
+			f.Name = f.ID.Name()
+		}
+		a.Fields[n] = *f
+		n++
+	}
+	a.Fields = a.Fields[:n]
+	if len(x.id) > 0 {
+		a.AddBytes(wire.XRequestID, x.id)
+	}
+}
