@@ -73,6 +73,9 @@ func (s *Service) fillDefaults() {
 	if s.Timeouts.Request == nil {
 		s.Timeouts.Request = ptr(Duration(30 * time.Second))
 	}
+	if s.Protocol == UDP {
+		def(&s.Timeouts.Idle, Duration(time.Minute))
+	}
 	def(&s.Timeouts.Idle, Duration(75*time.Second))
 	def(&s.Timeouts.Drain, Duration(20*time.Second))
 	s.Steering.fillDefaults()

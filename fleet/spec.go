@@ -122,7 +122,7 @@ type Service struct {
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
 	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
-	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp or udp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port; of udp, what comes from one address and port is taken for a connection." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
 	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); with forwarding proxy: proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect), or none." default:"header for http and https, none with forwarding proxy, else preserved"`
@@ -208,7 +208,7 @@ type Retries struct {
 type Timeouts struct {
 	Connect Duration  `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
 	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
-	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
+	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request; with forwarding proxy, a udp client without a datagram (100ms to 1h)." default:"75s, udp 1m"`
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
 }
 

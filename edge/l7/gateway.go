@@ -40,6 +40,9 @@ type Config struct {
 	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
 	// although the address may not be there yet.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// ListenPacket opens a UDP socket, a *net.UDPConn; default: bound although the
+	// address may not be there yet.
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// MaxSegment clamps the TCP segments that clients send, so that a full one
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
@@ -54,6 +57,7 @@ type Config struct {
 
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
+	MaxFlows  int           // clients by address and port of udp services; default 16384
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
 
 	AccessLog   *slog.Logger // one record a request; nil for none
@@ -78,6 +82,7 @@ type Gateway struct {
 	draining atomic.Bool
 	logTurn  atomic.Uint64
 	sessions atomic.Uint32 // so many there were
+	flows    atomic.Int64  // of udp services
 	epoch    time.Time     // from which moments count
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
@@ -88,6 +93,7 @@ type Gateway struct {
 	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners map[netip.AddrPort]*listener
 	outlived  map[*server]bool // replaced, with connections left
+	datagrams map[netip.AddrPort]*datagrams
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
@@ -101,11 +107,17 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: region is missing")
 	case cfg.Health == nil || cfg.Prober == nil || cfg.Logger == nil:
 		return nil, errors.New("gateway: health, prober and logger are needed")
-	case cfg.MaxSegment.V4 < 0 || cfg.MaxSegment.V6 < 0 || cfg.MaxHeader < 0 || cfg.MaxBody < 0 || cfg.Grace < 0:
+	case cfg.MaxSegment.V4 < 0 || cfg.MaxSegment.V6 < 0 || cfg.MaxHeader < 0 || cfg.MaxBody < 0 || cfg.MaxFlows < 0 || cfg.Grace < 0:
 		return nil, errors.New("gateway: a limit is negative")
 	}
 	if cfg.Listen == nil {
 		cfg.Listen = cfg.MaxSegment.listen
+	}
+	if cfg.ListenPacket == nil {
+		cfg.ListenPacket = listenDatagrams
+	}
+	if cfg.MaxFlows == 0 {
+		cfg.MaxFlows = 16384
 	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10
@@ -123,6 +135,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg:       cfg,
 		listeners: map[netip.AddrPort]*listener{},
 		outlived:  map[*server]bool{},
+		datagrams: map[netip.AddrPort]*datagrams{},
 		checks:    map[fleet.Target]*check{},
 		vitals:    map[fleet.Target]*vital{},
 		upstreams: map[upstreamKey]*upstream{},
@@ -152,10 +165,18 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	ports, err := g.openDatagrams(gen)
+	if err != nil {
+		for _, l := range opened {
+			l.socket.Close()
+		}
+		return fmt.Errorf("gateway: %w", err)
+	}
 	old := g.gen.Swap(gen)
 	retired := g.upstreams
 	g.vitals, g.upstreams = build.vitals, build.upstreams
 	g.relisten(old, gen, opened)
+	g.relay(gen, ports)
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
@@ -222,10 +243,14 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
+	ports := slices.Collect(maps.Values(g.datagrams))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old))
+	errs := make([]error, len(list)+len(old)+len(ports))
 	var wg sync.WaitGroup
+	for i, d := range ports {
+		wg.Go(func() { errs[len(list)+len(old)+i] = d.shutdown(ctx) })
+	}
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
@@ -282,6 +307,9 @@ func (g *Gateway) close() {
 	defer g.mu.Unlock()
 	for _, l := range g.listeners {
 		l.close()
+	}
+	for _, d := range g.datagrams {
+		d.close()
 	}
 	for _, c := range g.checks {
 		c.stop()

@@ -25,7 +25,7 @@ type generation struct {
 	drain    time.Duration
 }
 
-// service is one http or https service, or a tcp one with forwarding proxy.
+// service is one http or https service, or a tcp or udp one with forwarding proxy.
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
@@ -40,6 +40,7 @@ type pool struct {
 	tls       *fleet.PoolTLS // nil: plain
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
+	keeps     map[*vital]bool // those that draining leaves in place as well
 }
 
 // endpoint is one endpoint as one generation uses it.
@@ -53,7 +54,7 @@ type endpoint struct {
 func (gen *generation) live() bool {
 	services := 0
 	for _, s := range gen.services {
-		if s == nil {
+		if s == nil || !checked(s.spec) {
 			continue
 		}
 		services++
@@ -84,6 +85,14 @@ func (gen *generation) idle(port uint16) time.Duration {
 // none.
 func (gen *generation) stream(port uint16, name string) *service {
 	if i, ok := gen.table.Stream(port, name); ok {
+		return gen.services[i]
+	}
+	return nil
+}
+
+// datagrams gives the udp service of a port, nil where there is none.
+func (gen *generation) datagrams(port uint16) *service {
+	if i, ok := gen.table.Datagrams(port); ok {
 		return gen.services[i]
 	}
 	return nil
@@ -153,7 +162,7 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS}
+	out := &pool{id: p.ID, tls: p.TLS, keeps: map[*vital]bool{}}
 	trust, err := b.trust(p)
 	if err != nil {
 		return nil, err
@@ -165,6 +174,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue
 		}
 		vital := b.vital(target)
+		out.keeps[vital] = true
 		if e.State == fleet.Draining {
 			continue // checked, so that the operator sees it, but given nothing new
 		}

@@ -45,6 +45,7 @@ type metrics struct {
 	streams      *prometheus.CounterVec
 	octets       *prometheus.CounterVec
 	hellos       *prometheus.CounterVec
+	stress       *stressMetrics
 	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
@@ -65,14 +66,16 @@ type metrics struct {
 
 // serviceStats are one service's metrics, ready to add to.
 type serviceStats struct {
-	classes  [6]prometheus.Counter // by status / 100; 0 for none sent
-	flags    [flagCount]prometheus.Counter
-	duration prometheus.Observer
-	retries  prometheus.Counter
-	overflow prometheus.Counter
-	streams  prometheus.Counter
-	received prometheus.Counter // octets of streams, from clients
-	sent     prometheus.Counter
+	classes   [6]prometheus.Counter // by status / 100; 0 for none sent
+	flags     [flagCount]prometheus.Counter
+	duration  prometheus.Observer
+	retries   prometheus.Counter
+	overflow  prometheus.Counter
+	streams   prometheus.Counter
+	received  prometheus.Counter // octets of streams, from clients
+	sent      prometheus.Counter
+	flows     prometheus.Gauge
+	datagrams [2]prometheus.Counter // of udp services, from clients and to them
 }
 
 func newMetrics(g *Gateway) *metrics {
@@ -82,6 +85,7 @@ func newMetrics(g *Gateway) *metrics {
 	m := &metrics{
 		g:        g,
 		services: map[string]*serviceStats{},
+		stress:   newStressMetrics(),
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
 		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
@@ -141,6 +145,7 @@ func (m *metrics) service(name string) *serviceStats {
 			s.flags[f] = m.failures.WithLabelValues(name, f.String())
 		}
 	}
+	s.stress(m.stress, name)
 	m.services[name] = s
 	return s
 }
@@ -158,6 +163,9 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
+		for _, v := range m.stress.vectors() {
+			v.DeletePartialMatch(label)
+		}
 		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.answers} {
 			v.DeletePartialMatch(label)
 		}
@@ -179,7 +187,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse}
+	return append([]prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse}, m.stress.all()...)
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

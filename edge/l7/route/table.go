@@ -13,6 +13,9 @@ type Table struct {
 	ports   map[uint16]*port
 	streams map[uint16]*hosts[int] // of tcp services, by port: their indices in Spec.Services
 	list    []Port
+
+	datagrams     map[uint16]int // of udp services, by port
+	datagramPorts []uint16
 }
 
 // Port is one port that the gateways serve.
@@ -82,13 +85,19 @@ type entry struct {
 }
 
 // Compile builds the table of the Spec's http and https services, and of the tcp
-// ones whose connections end at the gateways. A Spec that
+// and udp ones whose connections end at the gateways. A Spec that
 // passed Check compiles.
 func Compile(spec *fleet.Spec) (*Table, error) {
-	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]*hosts[int]{}}
+	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]*hosts[int]{}, datagrams: map[uint16]int{}}
 	for i := range spec.Services {
 		s := &spec.Services[i]
-		if s.Forwarding == fleet.Proxy {
+		switch {
+		case s.Forwarding == fleet.Proxy && s.Protocol == fleet.UDP:
+			for _, n := range s.Ports {
+				t.datagrams[n] = i
+				t.datagramPorts = append(t.datagramPorts, n)
+			}
+		case s.Forwarding == fleet.Proxy:
 			if err := t.addStream(s, i); err != nil {
 				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
@@ -139,6 +148,15 @@ func (t *Table) Stream(port uint16, name string) (int, bool) {
 	}
 	return h.find(name)
 }
+
+// Datagrams gives the udp service of a port, as its index in Spec.Services.
+func (t *Table) Datagrams(port uint16) (int, bool) {
+	i, ok := t.datagrams[port]
+	return i, ok
+}
+
+// DatagramPorts lists the UDP ports to serve, in the Spec's order.
+func (t *Table) DatagramPorts() []uint16 { return t.datagramPorts }
 
 // StreamsByName says whether a tcp service of that port has hosts, so that the
 // server name is to be known.
