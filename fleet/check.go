@@ -56,6 +56,7 @@ func (s *Spec) check(errs *Errors) {
 		c.unique(maps, s.SubnetMaps[i].Map, fmt.Sprintf("subnet_maps[%d].map", i))
 	}
 	c.layer4()
+	c.gateway()
 	c.zones(services)
 	c.certificates()
 	c.probes()

@@ -76,7 +76,7 @@ func (c *checker) clientIP(s *Service, at string) {
 			c.errs.Addf(at+".pools[0].tls", "is for an http or https service: what goes through a %s service is passed on as it is", s.Protocol)
 		}
 	case s.Protocol.Gateway():
-		can = []string{string(ClientIPHeader)}
+		can = []string{string(ClientIPHeader), string(ClientIPProxyV1), string(ClientIPProxyV2)}
 	}
 	if !contains(can, string(s.ClientIP)) {
 		c.errs.Addf(at+".client_ip", "%s: expected %s, for a service of protocol %s with forwarding %s", s.ClientIP, strings.Join(can, ", "), s.Protocol, s.Forwarding)

@@ -17,6 +17,7 @@ type Spec struct {
 	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
+	Gateway      Gateway       `json:"gateway,omitzero" doc:"What holds for all gateways."`
 	DNS          DNS           `json:"dns" doc:"How the nameservers listen and answer."`
 }
 
@@ -125,7 +126,7 @@ type Service struct {
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp or udp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port; of udp, what comes from one address and port is taken for a connection." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
-	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); with forwarding proxy: proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect), or none." default:"header for http and https, none with forwarding proxy, else preserved"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy); none (with forwarding proxy)." default:"header for http and https, none with forwarding proxy, else preserved"`
 }
 
 // Gateway says whether clients' connections end at the gateways.
@@ -145,6 +146,11 @@ type Layer4 struct {
 	LatencyOf     int         `json:"latency_of,omitempty" doc:"Gateways measure of one connection in so many (1 to 1000000) how long requests are on their way from the device to them: meridian_l7_arrival_seconds." default:"none"`
 	StrangerLimit int         `json:"stranger_limit,omitempty" doc:"Packets a second, on each node, that one port of one VIP address gets under attack (defence.syn_cookies) of connections that layer 4 does not know, beside four times what is usual (1000 to 100000000): as many as its gateways bear of packets that they answer with resets." default:"100000"`
 	Ramp          Duration    `json:"ramp,omitempty" doc:"A gateway or endpoint that joins, or comes back, gets its share of new flows over this time, in five steps; 0 (up to 1h) at once." default:"0s"`
+}
+
+// Gateway is what holds for all gateways.
+type Gateway struct {
+	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.

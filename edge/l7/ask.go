@@ -223,6 +223,7 @@ func (x *exchange) await() error {
 		switch st := x.ans.Status; {
 		case st >= 200 || st == http.StatusSwitchingProtocols:
 			x.expect = 0
+			x.body.early = x.body.uploading != nil && !x.body.ended.Load()
 			return nil
 		case n == maxInterim:
 			return errFlood

@@ -20,6 +20,7 @@ type body struct {
 	lent    bool   // kept lies in the client's buffer
 	whole   bool   // there is none, or it is kept
 	touched bool   // something was asked of the client that is not kept
+	early   bool   // the answer came before the end: who knows what the endpoint makes of the rest
 
 	uploading chan struct{} // closed when the upload has ended; nil: there is none
 	ended     atomic.Bool   // and the endpoint has all of it
@@ -157,8 +158,11 @@ func (x *exchange) carrySpliced(up asked, to *net.TCPConn) {
 	case err == nil:
 		b.broken = true
 		x.bodyBroke(up, io.ErrUnexpectedEOF)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		x.bodyBroke(up, err)
+	default:
+		b.broken = true // octets that the endpoint did not take may be lost
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			x.bodyBroke(up, err)
+		}
 	}
 }
 
@@ -184,7 +188,7 @@ func (x *exchange) stopUpload() bool {
 		<-done
 	}
 	x.body.uploading = nil
-	return x.body.ended.Load()
+	return x.body.ended.Load() && !x.body.early
 }
 
 // bodyIsIn says whether nothing more of the request will be read.

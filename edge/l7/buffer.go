@@ -35,7 +35,7 @@ func (b *buffer) room(most int) bool {
 	switch {
 	case b.r == b.w:
 		b.r, b.w = 0, 0
-	case b.w < len(b.data):
+	case b.w < len(b.data)/4*3 || b.r == 0 && b.w < len(b.data):
 	case b.r > 0:
 		b.w = copy(b.data, b.data[b.r:b.w])
 		b.r = 0

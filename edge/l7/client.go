@@ -9,13 +9,9 @@ import (
 	"time"
 )
 
-const (
-	// headerTimeout is how long a handshake or a head may take.
-	headerTimeout = 10 * time.Second
-	// lastLook is how long a connection that is told to end waits for a request
-	// that has arrived at the same moment.
-	lastLook = 100 * time.Millisecond
-)
+// lastLook is how long a connection that is told to end waits for a request
+// that has arrived at the same moment.
+const lastLook = 100 * time.Millisecond
 
 // client serves HTTP/1.1 on one connection: one goroutine does all, request by
 // request. It is all that an idle connection keeps.
@@ -34,7 +30,7 @@ func newClient(s *server, c *conn, nc net.Conn, state *tls.ConnectionState) *cli
 // run serves until the connection has ended. Here the goroutine waits when it
 // is idle, with little on its stack.
 func (cl *client) run() {
-	defer cl.sess.end()
+	defer cl.end()
 	for {
 		b, err := cl.await()
 		if err != nil {
@@ -49,6 +45,13 @@ func (cl *client) run() {
 	}
 }
 
+func (cl *client) end() {
+	cl.sess.end()
+	if cl.nc != net.Conn(cl.c) {
+		cl.nc.Close() // which says so to the client
+	}
+}
+
 // left counts what is worth it: a client that goes between requests is not.
 func (cl *client) left(err error) {
 	if err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
@@ -60,7 +63,7 @@ func (cl *client) left(err error) {
 func (cl *client) await() (*buffer, error) {
 	wait := cl.s.idle
 	if cl.c.state.Load() == stateNew {
-		wait = max(headerTimeout, min(wait, 2*headerTimeout))
+		wait = min(wait, 2*headerTimeout)
 	}
 	if wait > 0 {
 		cl.c.reading.set(time.Now().Add(wait), cl.c.Conn.SetReadDeadline)
@@ -77,7 +80,7 @@ func (cl *client) await() (*buffer, error) {
 }
 
 func (cl *client) read() (*buffer, error) {
-	if cl.c.raw != nil && cl.nc == net.Conn(cl.c) && !cl.s.g.cfg.slow {
+	if cl.c.raw != nil && len(cl.c.ahead) == 0 && cl.nc == net.Conn(cl.c) && !cl.s.g.cfg.slow {
 		return cl.c.await()
 	}
 	// One octet makes TLS read a record; what else is in it is there at once.

@@ -25,7 +25,6 @@ type clientFront struct {
 	framed  bool // the answer's body is in chunks
 	endless bool // and ends with the connection
 	refused bool // what follows on the connection is of no meaning
-	begun   bool // octets of the answer were sent
 	over    bool // End or Break was called
 	failed  error
 }
@@ -48,12 +47,13 @@ func (f *clientFront) free() {
 // request reads one request and has it served; false: the connection is over.
 func (f *clientFront) request() bool {
 	f.h.Reset()
-	f.keep, f.framed, f.endless, f.refused, f.begun, f.over, f.failed = true, false, false, false, false, false, nil
+	f.keep, f.framed, f.endless, f.refused, f.over, f.failed = true, false, false, false, false, nil
 	f.out = f.out[:0]
 	fault, err := f.head()
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			f.cl.sess.Abuse("slow_head")
+			f.late()
 		}
 		f.cl.left(err)
 		return false
@@ -80,6 +80,12 @@ func (f *clientFront) request() bool {
 	return f.keep
 }
 
+// late answers a client whose head did not come in time.
+func (f *clientFront) late() {
+	f.out = append(f.out, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"...)
+	f.Flush()
+}
+
 // head reads until the head is whole.
 func (f *clientFront) head() (wire.Fault, error) {
 	limit := wire.Limit{Octets: f.cl.s.g.cfg.MaxHeader, Line: wire.MaxLine, Fields: wire.MaxFields}
@@ -93,7 +99,7 @@ func (f *clientFront) head() (wire.Fault, error) {
 			return fault, nil
 		}
 		if first {
-			f.cl.c.readBy(time.Now().Add(headerTimeout))
+			f.cl.c.readBy(time.Now().Add(f.cl.s.g.cfg.header))
 		}
 		if !f.in.room(limit.Octets + 1) {
 			return wire.TooLarge, nil
@@ -230,7 +236,6 @@ func (f *clientFront) send(p []byte) error {
 }
 
 func (f *clientFront) sent(err error) error {
-	f.begun = true
 	if err != nil {
 		f.failed = err
 	}
@@ -259,10 +264,8 @@ func (f *clientFront) End(trailers *wire.Head) error {
 // Break implements Front.
 func (f *clientFront) Break() {
 	f.over, f.keep, f.refused = true, false, false
+	f.Flush() // what an answer has begun with, so that nobody takes the end for a lost request
 	f.failed = errBroken
-	if f.begun {
-		f.Flush()
-	}
 	if f.endless && f.cl.c.tcp != nil {
 		f.cl.c.tcp.SetLinger(0) // a reset: an orderly end would pass for the answer's
 	}

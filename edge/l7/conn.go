@@ -3,9 +3,11 @@ package l7
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +29,9 @@ type conn struct {
 	state   atomic.Int32
 	carried bool // by HTTP/2; set before any other goroutine reads it
 	abort   Abort
+	client  netip.AddrPort // as a balancer before the gateway says, if any
+	vip     netip.AddrPort
+	ahead   []byte // was read, and comes before what else is read
 
 	reading, writing arm
 	look             func(fd uintptr) bool // methods as values, made once
@@ -45,6 +50,18 @@ func newConn(nc net.Conn) *conn {
 		}
 	}
 	return c
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 // CloseWrite passes on a half-close; tunnels use it.
@@ -108,14 +125,16 @@ func (c *conn) tryPeek(fd uintptr) { c.seen = peek(int(fd)) }
 func peek(fd int) int {
 	var b [1]byte
 	for {
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		// It never waits, so that the scheduler need not know of it.
+		n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 		switch {
-		case n > 0:
-			return 1
+		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return 0
-		case err != unix.EINTR:
+		case err != 0 || n == 0:
 			return -1
+		default:
+			return 1
 		}
 	}
 }

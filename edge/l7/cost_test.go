@@ -1,13 +1,26 @@
 package l7
 
 import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"meridian/internal/testkit"
 )
 
 // In its common forms an exchange over HTTP/1.1 allocates nothing.
 func TestExchangeAllocatesNothing(t *testing.T) {
+	if raced {
+		t.Skip("under the race detector pools forget at random")
+	}
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 	for name, tc := range map[string]struct{ answer, end, request string }{
 		"length":     {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello", "hello", plainGET},
@@ -35,4 +48,121 @@ func TestExchangeAllocatesNothing(t *testing.T) {
 			t.Errorf("%s: %d requests made %d allocations", name, requests, best)
 		}
 	}
+}
+
+// The gateway alone in a process, whose system calls the kernel counts.
+func TestGatewayProcess(t *testing.T) {
+	end := os.Getenv("GATEWAY_PROCESS_ENDPOINT")
+	if end == "" {
+		t.Skip("is run by TestExchangeTakesFewSystemCalls")
+	}
+	r := newRig(t, httpSpec(noChecks, end))
+	fmt.Println("at", r.addr(webVIP))
+	io.Copy(io.Discard, os.Stdin)
+}
+
+func TestExchangeTakesFewSystemCalls(t *testing.T) {
+	_, err := os.Stat("/proc/self/io")
+	testkit.Need(t, err == nil, "a kernel that counts reads and writes (/proc/PID/io)")
+	at, pid := gatewayProcess(t, answers(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello"))
+	nc, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := &rawClient{t, nc, make([]byte, 8192)}
+	request, hello := []byte(plainGET), []byte("hello")
+	c.do(request, hello)
+	const requests = 2000
+	reads, writes := calls(t, pid)
+	for range requests {
+		c.do(request, hello)
+	}
+	r, w := calls(t, pid)
+	perRead, perWrite := float64(r-reads)/requests, float64(w-writes)/requests
+	t.Logf("%.2f reads, %.2f writes a request", perRead, perWrite)
+	if perRead > 4.1 || perWrite > 2.1 {
+		t.Errorf("a request takes %.2f reads and %.2f writes, want 4 and 2 at most", perRead, perWrite)
+	}
+}
+
+// calls gives the reads and writes that a process has made.
+func calls(t *testing.T, pid int) (reads, writes int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		fmt.Sscanf(line, "syscr: %d", &reads)
+		fmt.Sscanf(line, "syscw: %d", &writes)
+	}
+	return reads, writes
+}
+
+// gatewayProcess starts a gateway in a process of its own, which ends with the
+// test.
+func gatewayProcess(t *testing.T, endpoint string) (at string, pid int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestGatewayProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), "GATEWAY_PROCESS_ENDPOINT="+endpoint)
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		io.Copy(io.Discard, out)
+		cmd.Wait()
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if at, ok := strings.CutPrefix(lines.Text(), "at "); ok {
+			return at, cmd.Process.Pid
+		}
+	}
+	t.Fatal("the gateway's process did not begin")
+	return "", 0
+}
+
+// Ten thousand clients between two requests take less than 10 KB each.
+func TestIdleConnectionsTakeLittle(t *testing.T) {
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
+	const clients = 10_000
+	var limit unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	testkit.Need(t, limit.Cur > clients+1000, "11,000 open files")
+	at, pid := gatewayProcess(t, answers(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
+	request, hello := []byte(plainGET), []byte("hello")
+	c := &rawClient{t, nil, make([]byte, 8192)}
+	before := resident(t, pid)
+	for range clients {
+		nc, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		c.Conn = nc
+		c.do(request, hello)
+	}
+	each := float64(resident(t, pid)-before) / clients
+	t.Logf("%.0f octets each", each*1024)
+	if each > 9.8 {
+		t.Errorf("an idle connection takes %.1f KiB", each)
+	}
+}
+
+// resident is the memory that a process has, in KiB.
+func resident(t *testing.T, pid int) (kib int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		fmt.Sscanf(line, "VmRSS: %d", &kib)
+	}
+	return kib
 }

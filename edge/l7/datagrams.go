@@ -7,13 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"meridian/edge/l7/balance"
 	"meridian/fleet"
@@ -29,22 +25,6 @@ const (
 	// quiet is how long a flow must have been silent to be let go when its port is.
 	quiet = time.Second
 )
-
-// listenDatagrams opens a UDP socket at an address that need not be there yet.
-func listenDatagrams(ctx context.Context, network, address string) (net.PacketConn, error) {
-	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
-		level, freebind := unix.IPPROTO_IP, unix.IP_FREEBIND
-		if strings.HasSuffix(network, "6") {
-			level, freebind = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
-		}
-		var err error
-		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, freebind, 1) }); e != nil {
-			return e
-		}
-		return err
-	}}
-	return lc.ListenPacket(ctx, network, address)
-}
 
 // datagrams is a UDP port of a VIP whose datagrams are passed on. A client's, from
 // one address and port, are a flow, which keeps its endpoint. One goroutine reads

@@ -25,7 +25,7 @@ func datagramRig(t *testing.T, spec string, change ...func(*Config)) (*rig, *net
 	var at *net.UDPAddr
 	r := newRig(t, spec, append(change, func(c *Config) {
 		c.ListenPacket = func(ctx context.Context, _, _ string) (net.PacketConn, error) {
-			c, err := listenDatagrams(ctx, "udp4", "127.0.0.1:0")
+			c, err := listenPacket(ctx, "udp4", "127.0.0.1:0")
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

@@ -63,10 +63,15 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
-	HTTP2 Carrier // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
+	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
 
-	slow bool // no short cuts: for tests, which compare both ways
+	slow   bool          // no short cuts: for tests, which compare both ways
+	header time.Duration // in the place of headerTimeout: for tests
 }
+
+// headerTimeout is how long a handshake or a head may take.
+const headerTimeout = 10 * time.Second
 
 // MaxSegment is the largest TCP segment by family, in octets of payload.
 type MaxSegment struct{ V4, V6 int }
@@ -92,6 +97,7 @@ type Gateway struct {
 
 	mu        sync.Mutex // guards below, and makes Apply and Drain take turns
 	listeners map[netip.AddrPort]*listener
+	packets   map[netip.AddrPort]*packets
 	outlived  map[*server]bool // replaced, with connections left
 	datagrams map[netip.AddrPort]*datagrams
 	checks    map[fleet.Target]*check
@@ -114,7 +120,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Listen = cfg.MaxSegment.listen
 	}
 	if cfg.ListenPacket == nil {
-		cfg.ListenPacket = listenDatagrams
+		cfg.ListenPacket = listenPacket
 	}
 	if cfg.MaxFlows == 0 {
 		cfg.MaxFlows = 16384
@@ -125,6 +131,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 30
 	}
+	if cfg.header == 0 {
+		cfg.header = headerTimeout
+	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
 	}
@@ -134,6 +143,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg:       cfg,
 		listeners: map[netip.AddrPort]*listener{},
+		packets:   map[netip.AddrPort]*packets{},
 		outlived:  map[*server]bool{},
 		datagrams: map[netip.AddrPort]*datagrams{},
 		checks:    map[fleet.Target]*check{},
@@ -161,22 +171,16 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	opened, err := g.open(gen)
+	opened, err := g.openAll(gen)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	ports, err := g.openDatagrams(gen)
-	if err != nil {
-		for _, l := range opened {
-			l.socket.Close()
-		}
 		return fmt.Errorf("gateway: %w", err)
 	}
 	old := g.gen.Swap(gen)
 	retired := g.upstreams
 	g.vitals, g.upstreams = build.vitals, build.upstreams
-	g.relisten(old, gen, opened)
-	g.relay(gen, ports)
+	g.relisten(old, gen, opened.listeners)
+	g.relistenPackets(gen, opened.packets)
+	g.relay(gen, opened.datagrams)
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
@@ -243,11 +247,13 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	g.stopped = true
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
+	datagrams := slices.Collect(maps.Values(g.packets))
 	ports := slices.Collect(maps.Values(g.datagrams))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old)+len(ports))
+	errs := make([]error, len(list)+len(old)+len(ports)+1)
 	var wg sync.WaitGroup
+	wg.Go(func() { errs[len(errs)-1] = g.shutdownPackets(ctx, datagrams) })
 	for i, d := range ports {
 		wg.Go(func() { errs[len(list)+len(old)+i] = d.shutdown(ctx) })
 	}
@@ -286,6 +292,9 @@ func (g *Gateway) leaveAll() {
 	for s := range g.outlived {
 		s.leave()
 	}
+	for _, p := range g.packets {
+		p.s.leave()
+	}
 }
 
 // sweep closes connections to endpoints that were idle for too long, from time
@@ -317,6 +326,9 @@ func (g *Gateway) close() {
 	g.cut()
 	for s := range g.outlived {
 		s.close()
+	}
+	for _, p := range g.packets {
+		p.serving.Close()
 	}
 	for _, u := range g.upstreams {
 		u.close()

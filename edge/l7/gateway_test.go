@@ -280,15 +280,15 @@ func openTunnel(t *testing.T, r *rig) (net.Conn, *bufio.Reader) {
 
 func TestTunnel(t *testing.T) {
 	b := echo(t)
-	// The tunnel outlives the request's limit, and Apply.
+	// The tunnel outlives the limits of requests and idle connections, and Apply.
 	const limit = 50 * time.Millisecond
-	r := newRig(t, httpSpec(fmt.Sprintf("timeouts: {request: %s}\n", limit), b))
+	r := newRig(t, httpSpec(fmt.Sprintf("timeouts: {request: %s, idle: 1s}\n", limit), b))
 	began := time.Now()
 	c, lines := openTunnel(t, r)
 	if err := r.apply(httpSpec("", backend(t, "other", nil))); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < 3 || time.Since(began) < 2*limit; i++ {
+	for i := 0; i < 3 || time.Since(began) < 1500*time.Millisecond; i++ {
 		fmt.Fprintf(c, "line %d\n", i)
 		if s, err := lines.ReadString('\n'); err != nil || s != fmt.Sprintf("LINE %d\n", i) {
 			t.Fatalf("%q, %v", s, err)

@@ -23,6 +23,7 @@ type generation struct {
 	services []*service // by index in Spec.Services; nil where the gateway has no part in it
 	paused   bool       // the operator drains this node
 	drain    time.Duration
+	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
 }
 
 // service is one http or https service, or a tcp or udp one with forwarding proxy.
@@ -117,7 +118,7 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services))}
+	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}
@@ -129,6 +130,7 @@ func (b *builder) generation() (*generation, error) {
 			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
 		}
 	}
+	gen.setAltSvc(gen.packetPorts(b.g.cfg.HTTP3 != nil))
 	return gen, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,7 +40,8 @@ type link struct {
 	spoke   bool  // something of an answer has come
 	closing bool  // the endpoint closes after the answer
 	failed  bool
-	out     [64]byte // sizes of chunks
+	stopped atomic.Bool // it must not be used again
+	out     [64]byte    // sizes of chunks
 	parts   [3][]byte
 	vec     net.Buffers
 }
@@ -71,16 +73,15 @@ func (l *link) alive() bool {
 func (l *link) begin(x *exchange) {
 	l.x, l.shard = x, x.sess.shard(len(l.u.shards))
 	l.framing, l.left, l.spoke, l.closing, l.failed = noHead, 0, false, false, false
-	if l.tcp != l.Conn {
-		// A write that ran into its deadline spoils TLS.
-		l.writing.forget()
-	}
 	l.writing.set(x.g.time(x.writeEnd()), l.Conn.SetWriteDeadline)
 }
 
 // stop implements stopper. It may be called by any goroutine as long as the
 // exchange has not released the link.
-func (l *link) stop() { l.tcp.SetDeadline(past) }
+func (l *link) stop() {
+	l.stopped.Store(true)
+	l.tcp.SetDeadline(past)
+}
 
 func (l *link) send(head, body []byte) error {
 	if len(body) == 0 {
@@ -304,10 +305,7 @@ func (l *link) bare() *net.TCPConn {
 }
 
 func (l *link) release(whole bool) {
-	if whole && l.framing == byClose {
-		l.failed = true
-	}
-	sound := whole && l.framing == complete && !l.closing && !l.failed && l.in.r == l.in.w
+	sound := whole && l.framing == complete && !l.closing && !l.failed && !l.stopped.Load() && l.in.r == l.in.w
 	x := l.x
 	if l.in != nil {
 		l.in.free()

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 
 	proxyproto "github.com/pires/go-proxyproto"
@@ -60,8 +61,7 @@ func (o *ownLinks) close() {
 
 // introduce tells an endpoint whose connection it is (the PROXY protocol's
 // specification, HAProxy 2.9).
-func (x *exchange) introduce(version byte, to net.Conn) error {
-	s := x.sess
-	_, err := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(s.client), net.TCPAddrFromAddrPort(s.vip)).WriteTo(to)
+func introduce(version byte, client, vip netip.AddrPort, to net.Conn) error {
+	_, err := proxyproto.HeaderProxyFromAddrs(version, net.TCPAddrFromAddrPort(client), net.TCPAddrFromAddrPort(vip)).WriteTo(to)
 	return err
 }

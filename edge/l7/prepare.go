@@ -178,4 +178,9 @@ func (x *exchange) present() {
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
+	if len(x.gen.altSvc) > 0 && x.h.Version < wire.HTTP3 && a.Status >= 200 && x.sess.s.secure() && !x.sess.s.left.Load() {
+		if alt := x.gen.altSvc[x.sess.s.port]; alt != nil && a.Get(wire.AltSvc) == nil {
+			a.AddBytes(wire.AltSvc, alt)
+		}
+	}
 }

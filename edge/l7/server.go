@@ -55,12 +55,15 @@ func (s *server) serve(c *conn) {
 	defer s.g.connClosed()
 	defer s.forget(c)
 	defer c.Close()
+	if !s.introduced(c) {
+		return
+	}
 	if s.config == nil {
 		newClient(s, c, c, nil).run()
 		return
 	}
 	t := tls.Server(c, s.config)
-	ctx, cancel := context.WithTimeout(s.g.base, headerTimeout)
+	ctx, cancel := context.WithTimeout(s.g.base, s.g.cfg.header)
 	err := t.HandshakeContext(ctx)
 	cancel()
 	if err != nil {
@@ -72,7 +75,9 @@ func (s *server) serve(c *conn) {
 		s.mu.Lock()
 		c.carried = true
 		s.mu.Unlock()
-		s.g.cfg.HTTP2.Carry(t, newSession(s, c, &state))
+		sess := newSession(s, c, &state)
+		s.g.cfg.HTTP2.Carry(t, sess)
+		sess.end()
 		return
 	}
 	newClient(s, c, t, &state).run()

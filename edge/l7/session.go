@@ -21,7 +21,7 @@ type session struct {
 
 func newSession(s *server, c *conn, state *tls.ConnectionState) *session {
 	x := &session{s: s, tls: state, id: s.g.sessions.Add(1)}
-	x.from(addressOf(c.RemoteAddr()), addressOf(c.LocalAddr()))
+	x.from(c.client, c.vip)
 	return x
 }
 
@@ -82,5 +82,5 @@ func (x *session) Leaving() <-chan struct{} { return x.s.leaving }
 
 // Limits implements Session.
 func (x *session) Limits() Limits {
-	return Limits{Header: x.s.g.cfg.MaxHeader, Streams: 128, HeaderTimeout: headerTimeout, Idle: x.s.idle}
+	return Limits{Header: x.s.g.cfg.MaxHeader, Streams: 128, HeaderTimeout: x.s.g.cfg.header, Idle: x.s.g.gen.Load().idle(x.s.port)}
 }

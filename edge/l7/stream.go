@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	proxyproto "github.com/pires/go-proxyproto"
-
 	"meridian/edge/l7/balance"
 	"meridian/fleet"
 )
@@ -22,7 +20,6 @@ type stream struct {
 	tries   int
 	at      string // the endpoint tried last
 	name    string // the server name that the client asked for
-	ahead   []byte // what was read to know it
 }
 
 // pass carries one connection until it has ended.
@@ -31,12 +28,10 @@ func (s *server) pass(c *conn) {
 	defer s.forget(c)
 	defer c.Close()
 	x := &stream{g: s.g, client: c}
-	if !x.find(s.port) {
+	if !s.introduced(c) || !x.find(s.port) {
 		return
 	}
-	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		x.from = at.AddrPort().Addr().Unmap()
-	}
+	x.from = c.client.Addr()
 	x.finish(x.carry())
 }
 
@@ -52,14 +47,15 @@ func (x *stream) carry() (received, sent int64) {
 		x.flag = flagReset
 		return 0, 0
 	}
-	if len(x.ahead) > 0 {
-		if _, err := to.Write(x.ahead); err != nil {
+	ahead := x.client.ahead
+	if len(ahead) > 0 {
+		if _, err := to.Write(ahead); err != nil {
 			x.flag = flagReset
 			return 0, 0
 		}
 	}
-	received, sent = join(x.g.base, x.client.Conn, to)
-	return received + int64(len(x.ahead)), sent
+	received, sent = join(x.g.base, x.client.Conn, to) // which the kernel may splice
+	return received + int64(len(ahead)), sent
 }
 
 // connect tries endpoints until one takes the connection, as often as the
@@ -124,8 +120,7 @@ func (x *stream) introduce(to net.Conn) error {
 	if version == 0 {
 		return nil
 	}
-	_, err := proxyproto.HeaderProxyFromAddrs(version, x.client.RemoteAddr(), x.client.LocalAddr()).WriteTo(to)
-	return err
+	return introduce(version, x.client.client, x.client.vip, to)
 }
 
 // finish counts the connection and logs it.
@@ -139,7 +134,7 @@ func (x *stream) finish(received, sent int64) {
 	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
-			slog.String("service", x.service.spec.Service), slog.String("client", x.client.RemoteAddr().String()), slog.String("server_name", x.name),
+			slog.String("service", x.service.spec.Service), slog.String("client", x.client.client.String()), slog.String("server_name", x.name),
 			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
 			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 	}

@@ -49,10 +49,10 @@ func (x *stream) find(port uint16) bool {
 func (x *stream) greet() (result string) {
 	buf := hellos.Get().(*[hello.MaxOctets]byte)
 	defer hellos.Put(buf)
-	x.client.Conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	x.client.readBy(time.Now().Add(helloTimeout))
 	var r hello.Reader
 	for n := 0; ; {
-		got, err := x.client.Conn.Read(buf[n:])
+		got, err := x.client.Read(buf[n:])
 		n += got
 		h, fault := r.Read(buf[:n])
 		switch {
@@ -70,8 +70,8 @@ func (x *stream) greet() (result string) {
 		default:
 			continue
 		}
-		x.ahead = append([]byte(nil), buf[:n]...)
-		x.client.Conn.SetReadDeadline(time.Time{})
+		x.client.ahead = append([]byte(nil), buf[:n]...)
+		x.client.readBy(time.Time{})
 		return ""
 	}
 }

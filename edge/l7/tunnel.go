@@ -43,6 +43,7 @@ func (x *exchange) tunnel() {
 	// The connection is the server's no more: another profile for its port does
 	// not end it.
 	cl := x.h1.cl
+	cl.c.readBy(time.Time{})
 	cl.s.forget(cl.c)
 	x.abort.during(nil)
 	x.sent = x.h1.tunnel(x.g.base, l)

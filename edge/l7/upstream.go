@@ -196,7 +196,7 @@ func (u *upstream) open(x *exchange, name string) (*link, error) {
 	}
 	l := newLink(u, raw.(*net.TCPConn), strings.Clone(name))
 	if u.proxy != 0 {
-		if err := x.introduce(u.proxy, raw); err != nil {
+		if err := introduce(u.proxy, x.sess.client, x.sess.vip, raw); err != nil {
 			raw.Close()
 			return nil, &connectError{err}
 		}

@@ -1,0 +1,15 @@
+package fleet
+
+import "fmt"
+
+func (c *checker) gateway() {
+	for i, p := range c.spec.Gateway.Proxies {
+		at := fmt.Sprintf("gateway.proxies[%d]", i)
+		switch {
+		case !p.IsValid():
+			c.errs.Addf(at, "expected a network as 192.0.2.0/28 or 2001:db8:1::/64")
+		case p.Masked() != p:
+			c.errs.Addf(at, "%s has bits beyond its length; expected %s", p, p.Masked())
+		}
+	}
+}
