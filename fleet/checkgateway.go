@@ -3,6 +3,7 @@ package fleet
 import "fmt"
 
 func (c *checker) gateway() {
+	c.between("gateway.max_connections", c.spec.Gateway.MaxConnections, 0, 10_000_000)
 	for i, p := range c.spec.Gateway.Proxies {
 		at := fmt.Sprintf("gateway.proxies[%d]", i)
 		switch {

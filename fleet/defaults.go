@@ -47,6 +47,7 @@ func (s *Spec) fillDefaults() {
 func (s *Service) fillDefaults() {
 	def(&s.RoutingPolicy, RoundRobin)
 	def(&s.Forwarding, IPIP)
+	def(&s.Priority, PriorityNormal)
 	def(&s.Affinity.By, ByFlow)
 	def(&s.Affinity.V4Prefix, 32)
 	def(&s.Affinity.V6Prefix, 128)

@@ -132,6 +132,19 @@ const (
 // Values lists the ways to forward.
 func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr", "proxy"} }
 
+// Priority is how long an overloaded gateway holds on to a service.
+type Priority string
+
+// The priorities: requests of low ones are refused first, of high ones never.
+const (
+	PriorityLow    Priority = "low"
+	PriorityNormal Priority = "normal"
+	PriorityHigh   Priority = "high"
+)
+
+// Values lists the priorities.
+func (Priority) Values() []string { return []string{"low", "normal", "high"} }
+
 // AffinityBy is what of a client layer 4 chooses by.
 type AffinityBy string
 

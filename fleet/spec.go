@@ -123,6 +123,7 @@ type Service struct {
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
 	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
+	Priority      Priority      `json:"priority,omitempty" doc:"Whose requests an overloaded gateway refuses first: low, then normal; never high." default:"normal"`
 	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp or udp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port; of udp, what comes from one address and port is taken for a connection." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
@@ -151,6 +152,8 @@ type Layer4 struct {
 // Gateway is what holds for all gateways.
 type Gateway struct {
 	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
+
+	MaxConnections int `json:"max_connections,omitempty" doc:"Clients' connections that each gateway is to have at most (0 to 10000000); near it the gateway sheds load, as near its limits of memory and files: docs/resilience.md." default:"as many as files allow"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.

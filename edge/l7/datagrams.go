@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/overload"
 	"meridian/fleet"
 )
 
@@ -207,6 +208,10 @@ func (d *datagrams) flow(gen *generation, from netip.AddrPort, was *flow, now mo
 	s := gen.datagrams(d.at.Port())
 	if s == nil || d.leaving.Load() && was == nil || !d.g.mayFlow() && !d.evict(now) {
 		d.g.metrics.stress.dropped.WithLabelValues(dropFull).Inc()
+		return nil
+	}
+	if d.g.sheds(overload.Refuse) || d.g.rejects(s.spec.Priority) {
+		d.g.metrics.stress.shed.WithLabelValues(shedFlow).Inc()
 		return nil
 	}
 	f, err := d.connect(gen, s, from, &tried)

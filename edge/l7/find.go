@@ -52,6 +52,10 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
+	if x.g.rejects(x.service.spec.Priority) {
+		x.reject()
+		return false
+	}
 	x.pool = x.service.pools[m.Pool]
 	x.again = x.service.retry.again(x.h)
 	return true

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meridian/edge/l7/overload"
 	"meridian/fleet"
 )
 
@@ -68,6 +69,8 @@ type Config struct {
 
 	slow   bool          // no short cuts: for tests, which compare both ways
 	header time.Duration // in the place of headerTimeout: for tests
+
+	measure func() overload.Measures // in the place of this process's: for tests
 }
 
 // headerTimeout is how long a handshake or a head may take.
@@ -88,6 +91,8 @@ type Gateway struct {
 	logTurn  atomic.Uint64
 	sessions atomic.Uint32 // so many there were
 	flows    atomic.Int64  // of udp services
+	clients  atomic.Int64  // connections of clients
+	level    atomic.Uint32 // overload.Level
 	epoch    time.Time     // from which moments count
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
@@ -213,6 +218,7 @@ func (g *Gateway) Ready() error {
 // its goroutines are gone. It is called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(g.sweep)
+	g.tasks.run(func() { g.watch(g.base) })
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace

@@ -23,7 +23,8 @@ type generation struct {
 	services []*service // by index in Spec.Services; nil where the gateway has no part in it
 	paused   bool       // the operator drains this node
 	drain    time.Duration
-	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
+	nodes    map[netip.Addr]bool // whose connections are taken whatever happens
+	altSvc   map[uint16][]byte   // by port; where HTTP/3 is served
 }
 
 // service is one http or https service, or a tcp or udp one with forwarding proxy.
@@ -118,7 +119,7 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
+	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), nodes: nodesOf(spec), altSvc: map[uint16][]byte{}}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}

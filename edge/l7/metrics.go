@@ -26,10 +26,11 @@ const (
 	flagUpstreamStatus      // US: dropped answer, for another try
 	flagClientGone          // DC: the client left
 	flagBadRequest          // BR: a request that is not passed on
+	flagOverload            // OL: the gateway is overloaded
 	flagCount
 )
 
-var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR"}
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "OL"}
 
 func (f flag) String() string { return flagNames[f] }
 
@@ -87,7 +88,7 @@ func newMetrics(g *Gateway) *metrics {
 		services: map[string]*serviceStats{},
 		stress:   newStressMetrics(),
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request."), []string{"service", "flag"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, OL overload."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
 		abuse:    prometheus.NewCounterVec(opts("abuse_total", "Clients' connections that were ended because of what their clients did, by reason."), []string{"reason"}),

@@ -31,6 +31,10 @@ func (s *server) pass(c *conn) {
 	if !s.introduced(c) || !x.find(s.port) {
 		return
 	}
+	if s.g.rejects(x.service.spec.Priority) {
+		s.g.metrics.stress.shed.WithLabelValues(shedStream).Inc()
+		return
+	}
 	x.from = c.client.Addr()
 	x.finish(x.carry())
 }

@@ -1,6 +1,10 @@
 package l7
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meridian/edge/l7/overload"
+)
 
 // Why datagrams were dropped.
 const (
@@ -15,6 +19,9 @@ type stressMetrics struct {
 	datagrams *prometheus.CounterVec
 	dropped   *prometheus.CounterVec
 	evicted   prometheus.Counter
+	level     prometheus.Gauge
+	pressure  *prometheus.GaugeVec
+	shed      *prometheus.CounterVec
 }
 
 func newStressMetrics() *stressMetrics {
@@ -25,12 +32,23 @@ func newStressMetrics() *stressMetrics {
 		flows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meridian_l7_udp_flows", Help: "Flows of udp services: clients by address and port that have an endpoint."}, []string{"service"}),
 		datagrams: prometheus.NewCounterVec(opts("udp_datagrams_total", "Datagrams of udp services that were passed on, from clients (received) and to them (sent)."), []string{"service", "direction"}),
 		dropped:   prometheus.NewCounterVec(opts("udp_dropped_total", "Datagrams of udp services that were dropped, by reason: full (no room for another flow, or the port is let go), no_endpoint, socket (an error of the listening socket)."), []string{"reason"}),
+		level:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "meridian_l7_overload_level", Help: "What the gateway does without, each with those before it: 0 nothing, 1 mirror, 2 compression, 3 idle connections, 4 new connections, 5 requests of low priority, 6 of normal priority."}),
+		pressure:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meridian_l7_overload_pressure_ratio", Help: "Share of its limit that is in use, by resource: memory, files, processor (99th percentile of the wait to run, of 100 ms), connections."}, []string{"resource"}),
+		shed:      prometheus.NewCounterVec(opts("overload_shed_total", "What was refused or closed for overload: idle (connection closed), connection, request, stream, flow (refused)."), []string{"what"}),
 		evicted:   prometheus.NewCounter(opts("udp_flows_evicted_total", "Flows that had to go for a new one.")),
 	}
 }
 
 func (m *stressMetrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.flows, m.datagrams, m.dropped, m.evicted}
+	return []prometheus.Collector{m.flows, m.datagrams, m.dropped, m.evicted, m.level, m.pressure, m.shed}
+}
+
+// overloaded notes what was measured and decided.
+func (m *stressMetrics) overloaded(l overload.Level, measured overload.Measures) {
+	m.level.Set(float64(l))
+	for r := range overload.Resources {
+		m.pressure.WithLabelValues(r.String()).Set(measured[r])
+	}
 }
 
 // vectors are those with a label service.
