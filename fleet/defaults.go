@@ -67,6 +67,9 @@ func (s *Service) fillDefaults() {
 	if s.Retries.BudgetPercent == nil {
 		s.Retries.BudgetPercent = ptr(20)
 	}
+	if s.Retries.NextRegion == nil {
+		s.Retries.NextRegion = ptr(true)
+	}
 	if len(s.Retries.RetryOn) == 0 {
 		s.Retries.RetryOn = []string{"connect_failure", "reset", "503"}
 	}

@@ -210,6 +210,7 @@ type Retries struct {
 	Attempts      *int     `json:"attempts,omitempty" doc:"Further tries after the first (0 to 10)." default:"2"`
 	PerTryTimeout Duration `json:"per_try_timeout,omitempty" doc:"Limit for one try up to the response header; 0 for none but the request's." default:"0s"`
 	BudgetPercent *int     `json:"budget_percent,omitempty" doc:"Retries may add this share of requests, in percent (0 to 100), plus 10 a second." default:"20"`
+	NextRegion    *bool    `json:"next_region,omitempty" doc:"A request of an http or https service that no endpoint of this region could answer, and that may be repeated, goes to the next region's gateways, once, within the same deadline and budget." default:"true"`
 	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504. Only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
 }
 

@@ -21,6 +21,7 @@ type Identity struct {
 	flow   []byte
 	cookie []byte
 	quic   [16]byte
+	hop    []byte
 	syn    []byte
 	fleet  string
 	seal   cipher.AEAD
@@ -43,6 +44,7 @@ func New(k Key) (*Identity, error) {
 		gossip: k.derive("gossip", 32),
 		flow:   k.derive("flow", 32),
 		cookie: k.derive("cookie", 32),
+		hop:    k.derive("hop", 32),
 		quic:   [16]byte(k.derive("quic", 16)),
 		syn:    k.derive("syn-cookie", 32),
 		fleet:  hex.EncodeToString(k.derive("fleet-id", 16)),
@@ -73,6 +75,9 @@ func (id *Identity) FlowKey(region string) [16]byte {
 	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))
 }
+
+// HopKey signs what one region's gateway passes on to another's: 32 octets.
+func (id *Identity) HopKey() []byte { return append([]byte(nil), id.hop...) }
 
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).

@@ -43,9 +43,18 @@ func (x *exchange) log(log *slog.Logger, took time.Duration) {
 	end := x.start.add(took)
 	log.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("request_id", string(x.id)), slog.String("service", name),
-		slog.String("client", x.sess.client.String()), slog.String("proto", x.h.Version.String()),
+		slog.String("client", x.caller()), slog.String("proto", x.h.Version.String()),
 		slog.String("method", string(x.method)), slog.String("host", string(x.h.Authority)), slog.String("path", string(x.h.Path())),
 		slog.Int("status", x.status), slog.Int64("sent", x.sent), slog.Duration("took", took),
 		slog.Duration("connect", since(x.start, x.connected)), slog.Duration("answer", since(x.connected, x.first)), slog.Duration("relay", since(x.first, end)),
 		slog.String("endpoint", x.endpoint), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
+}
+
+// caller is the client as the log has it, without a port where another region's
+// gateway has told of it.
+func (x *exchange) caller() string {
+	if x.foreign {
+		return x.from.String()
+	}
+	return x.sess.client.String()
 }

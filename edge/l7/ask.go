@@ -57,6 +57,16 @@ type failure struct {
 // All tries share one deadline.
 func (x *exchange) ask() bool {
 	x.service.budget.request()
+	if len(x.pool.next) > 0 && x.pool.lost() && x.mayHop() {
+		f, ok := x.elsewhere()
+		if ok {
+			return true
+		}
+		if x.hopped && !x.mayRetry(&f) {
+			x.giveUp(&f)
+			return false
+		}
+	}
 	key := x.key()
 	for last := -1; ; {
 		i := x.pool.balancer.Pick(key, &x.tried)
@@ -77,6 +87,12 @@ func (x *exchange) ask() bool {
 		}
 		x.release()
 		if !x.mayRetry(&f) {
+			if x.mayHopAfter(&f) {
+				var ok bool
+				if f, ok = x.elsewhere(); ok {
+					return true
+				}
+			}
 			x.giveUp(&f)
 			return false
 		}
@@ -255,7 +271,7 @@ func (x *exchange) goOn() {
 // dropped: the client gets what the endpoint had to say.
 func (x *exchange) retryStatus() bool {
 	rules := x.service.retry
-	if !rules.status[x.ans.Status] || !x.again || !x.body.fresh() || x.tries > rules.attempts || x.deadline.passed(x.g.now()) {
+	if x.hopped || !rules.status[x.ans.Status] || !x.again || !x.body.fresh() || x.tries > rules.attempts || x.deadline.passed(x.g.now()) {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -47,6 +48,11 @@ type exchange struct {
 	tried    balance.Tried
 	wsKey    [24]byte
 	websock  bool // an extended CONNECT, which endpoints get as an Upgrade
+	hopped   bool // another region's gateways were asked
+	foreign  bool // they have asked, for:
+	from     netip.Addr
+	text     []byte // of from
+	textRoom [48]byte
 	answered bool // the head of the final answer was given to f
 
 	status    int   // as sent; 0 while nothing was
@@ -105,6 +111,7 @@ func (x *exchange) serve() {
 	if limit := x.service.spec.Timeouts.Request.D(); limit > 0 {
 		x.deadline = x.start.add(limit)
 	}
+	x.believe()
 	x.bound()
 	if !x.takeBody() {
 		return
@@ -160,10 +167,10 @@ func (x *exchange) self() {
 
 // key steers consistent hash: the client's address.
 func (x *exchange) key() uint64 {
-	if x.service.spec.RoutingPolicy != fleet.ConsistentHash || !x.sess.client.IsValid() {
+	if x.service.spec.RoutingPolicy != fleet.ConsistentHash || !x.client().IsValid() {
 		return 0
 	}
-	return balance.Key(x.sess.client.Addr())
+	return balance.Key(x.client())
 }
 
 // refuse answers in place of an endpoint, and notes why.

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meridian/edge/l7/hop"
 	"meridian/edge/l7/overload"
 	"meridian/fleet"
 )
@@ -64,13 +65,16 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
+	HopKey hop.Key // signs what is passed on to other regions' gateways; nil: nothing is
+
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
 	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
 
 	slow   bool          // no short cuts: for tests, which compare both ways
 	header time.Duration // in the place of headerTimeout: for tests
 
-	measure func() overload.Measures // in the place of this process's: for tests
+	reach   func(vip netip.AddrPort) string // where another region's VIP is: for tests
+	measure func() overload.Measures        // in the place of this process's: for tests
 }
 
 // headerTimeout is how long a handshake or a head may take.

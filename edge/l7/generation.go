@@ -42,7 +42,8 @@ type pool struct {
 	tls       *fleet.PoolTLS // nil: plain
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
-	keeps     map[*vital]bool // those that draining leaves in place as well
+	next      map[uint16][]nextRegion // by port; those of other regions
+	keeps     map[*vital]bool         // those that draining leaves in place as well
 }
 
 // endpoint is one endpoint as one generation uses it.
@@ -170,6 +171,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	out.next = b.regions(s, p, s.Timeouts.Connect.D())
 	var members []balance.Member
 	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
 		target := b.g.target(s, p, e.Address)

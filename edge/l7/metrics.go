@@ -76,6 +76,7 @@ type serviceStats struct {
 	received  prometheus.Counter // octets of streams, from clients
 	sent      prometheus.Counter
 	flows     prometheus.Gauge
+	hops      [hopCount]prometheus.Counter
 	datagrams [2]prometheus.Counter // of udp services, from clients and to them
 }
 

@@ -58,8 +58,12 @@ func (x *exchange) crumb(to *wire.Field, piece []byte) {
 func (x *exchange) speak() {
 	h := x.h
 	h.AddBytes(wire.XRequestID, x.id)
-	h.AddBytes(wire.XForwardedFor, x.sess.text)
-	if len(x.sess.text) == 0 {
+	text := x.sess.text
+	if x.foreign {
+		text = x.text
+	}
+	h.AddBytes(wire.XForwardedFor, text)
+	if len(text) == 0 {
 		h.Fields = h.Fields[:len(h.Fields)-1]
 	}
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
@@ -92,6 +96,8 @@ func (x *exchange) publicPort() []byte {
 func forwards(f *wire.Field) bool {
 	switch {
 	case wire.XRequestID <= f.ID && f.ID <= wire.Forwarded:
+		return true
+	case f.ID == wire.Other && hopField(f):
 		return true
 	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x':
 		return false

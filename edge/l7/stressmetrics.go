@@ -13,12 +13,24 @@ const (
 	dropSocket     = "socket"
 )
 
+// What became of requests between regions' gateways.
+const (
+	hopAsked = iota
+	hopFailed
+	hopServed
+	hopDoubted
+	hopCount
+)
+
+var hopNames = [hopCount]string{"asked", "failed", "served", "doubted"}
+
 // stressMetrics are those of what docs/resilience.md describes.
 type stressMetrics struct {
 	flows     *prometheus.GaugeVec
 	datagrams *prometheus.CounterVec
 	dropped   *prometheus.CounterVec
 	evicted   prometheus.Counter
+	hops      *prometheus.CounterVec
 	level     prometheus.Gauge
 	pressure  *prometheus.GaugeVec
 	shed      *prometheus.CounterVec
@@ -35,12 +47,13 @@ func newStressMetrics() *stressMetrics {
 		level:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "meridian_l7_overload_level", Help: "What the gateway does without, each with those before it: 0 nothing, 1 mirror, 2 compression, 3 idle connections, 4 new connections, 5 requests of low priority, 6 of normal priority."}),
 		pressure:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meridian_l7_overload_pressure_ratio", Help: "Share of its limit that is in use, by resource: memory, files, processor (99th percentile of the wait to run, of 100 ms), connections."}, []string{"resource"}),
 		shed:      prometheus.NewCounterVec(opts("overload_shed_total", "What was refused or closed for overload: idle (connection closed), connection, request, stream, flow (refused)."), []string{"what"}),
+		hops:      prometheus.NewCounterVec(opts("next_region_total", "Requests between regions' gateways, by what: asked (the next region, since none here could answer), failed (and it did not answer), served (for another region), doubted (the mark of another region was not its own)."), []string{"service", "what"}),
 		evicted:   prometheus.NewCounter(opts("udp_flows_evicted_total", "Flows that had to go for a new one.")),
 	}
 }
 
 func (m *stressMetrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.flows, m.datagrams, m.dropped, m.evicted, m.level, m.pressure, m.shed}
+	return []prometheus.Collector{m.flows, m.datagrams, m.dropped, m.evicted, m.hops, m.level, m.pressure, m.shed}
 }
 
 // overloaded notes what was measured and decided.
@@ -57,10 +70,13 @@ func (m *stressMetrics) vectors() []interface {
 } {
 	return []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.flows, m.datagrams}
+	}{m.flows, m.datagrams, m.hops}
 }
 
 func (s *serviceStats) stress(m *stressMetrics, name string) {
 	s.flows = m.flows.WithLabelValues(name)
+	for i, what := range hopNames {
+		s.hops[i] = m.hops.WithLabelValues(name, what)
+	}
 	s.datagrams = [2]prometheus.Counter{m.datagrams.WithLabelValues(name, "received"), m.datagrams.WithLabelValues(name, "sent")}
 }
