@@ -21,6 +21,7 @@ type clientFront struct {
 	pair  [2][]byte // for writev
 	parts net.Buffers
 
+	size    int  // of the head
 	keep    bool // the connection may carry another request
 	framed  bool // the answer's body is in chunks
 	endless bool // and ends with the connection
@@ -66,6 +67,7 @@ func (f *clientFront) request() bool {
 	f.keep = !f.h.Close
 	a := &f.cl.c.abort
 	a.Reset()
+	f.second(f.in.data[f.in.r-f.size : f.in.r])
 	f.body.begin(f)
 	f.cl.sess.Serve(f, &f.h, a)
 	if !f.over || f.failed != nil {
@@ -93,6 +95,7 @@ func (f *clientFront) head() (wire.Fault, error) {
 		n, fault := wire.ParseRequest(f.in.rest(), &f.h, limit)
 		if n > 0 || fault != wire.NoFault {
 			f.in.r += n
+			f.size = n
 			if !first {
 				f.cl.c.readBy(time.Time{})
 			}

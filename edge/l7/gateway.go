@@ -65,6 +65,10 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
+	// SecondOpinion has the head of each n-th HTTP/1.1 request read by net/http too;
+	// where the two disagree the connection ends. 0: of none.
+	SecondOpinion uint64
+
 	HopKey hop.Key // signs what is passed on to other regions' gateways; nil: nothing is
 
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
@@ -73,8 +77,9 @@ type Config struct {
 	slow   bool          // no short cuts: for tests, which compare both ways
 	header time.Duration // in the place of headerTimeout: for tests
 
-	reach   func(vip netip.AddrPort) string // where another region's VIP is: for tests
-	measure func() overload.Measures        // in the place of this process's: for tests
+	reach   func(vip netip.AddrPort) string     // where another region's VIP is: for tests
+	theirs  func(octets []byte) (opinion, bool) // in the place of net/http's: for tests
+	measure func() overload.Measures            // in the place of this process's: for tests
 }
 
 // headerTimeout is how long a handshake or a head may take.
@@ -97,7 +102,9 @@ type Gateway struct {
 	flows    atomic.Int64  // of udp services
 	clients  atomic.Int64  // connections of clients
 	level    atomic.Uint32 // overload.Level
-	epoch    time.Time     // from which moments count
+	heads    atomic.Uint64 // of requests by HTTP/1.1
+	doubts   chan doubt
+	epoch    time.Time // from which moments count
 	tasks    tasks
 	conns    sync.WaitGroup // clients' connections; tunnels among them
 
@@ -159,6 +166,7 @@ func New(cfg Config) (*Gateway, error) {
 		vitals:    map[fleet.Target]*vital{},
 		upstreams: map[upstreamKey]*upstream{},
 		epoch:     time.Now(),
+		doubts:    make(chan doubt, waitingOpinions),
 	}
 	g.base, g.cut = context.WithCancel(context.Background())
 	g.metrics = newMetrics(g)
@@ -223,6 +231,7 @@ func (g *Gateway) Ready() error {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(g.sweep)
 	g.tasks.run(func() { g.watch(g.base) })
+	g.tasks.run(func() { g.compare(g.base) })
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace
