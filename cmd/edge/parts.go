@@ -70,7 +70,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), HopKey: b.Identity.HopKey(), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, SecondOpinion: f.Opinion}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})

@@ -49,6 +49,9 @@ type check struct {
 	rules  checkRules
 	vital  *vital
 	stop   context.CancelFunc
+
+	ownUntil time.Time // until when others' word does not count
+	forgot   bool      // others check, and this gateway has no word of its own
 }
 
 // recheck starts the checks that gen adds and stops those that it does not
@@ -136,11 +139,17 @@ func (c *check) run(ctx context.Context) {
 	wait := time.NewTimer(rand.N(min(firstCheck, c.rules.interval)))
 	defer wait.Stop()
 	for {
+		suspected := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-wait.C:
 		case <-c.vital.suspect:
+			suspected = true
+		}
+		if c.told(suspected) {
+			wait.Reset(conferEvery)
+			continue
 		}
 		began := time.Now()
 		state := c.once(ctx)

@@ -35,7 +35,10 @@ type Config struct {
 
 	Health observer
 	Prober prober
-	Logger *slog.Logger
+	// Colleagues are the region's other gateways, with which checks of endpoints are
+	// shared out; nil: this one makes all.
+	Colleagues colleagues
+	Logger     *slog.Logger
 
 	// Addresses are bound in place of the region's and the anycast VIPs.
 	Addresses []netip.Addr
@@ -102,6 +105,7 @@ type Gateway struct {
 	flows    atomic.Int64  // of udp services
 	clients  atomic.Int64  // connections of clients
 	level    atomic.Uint32 // overload.Level
+	shared   atomic.Pointer[shared]
 	heads    atomic.Uint64 // of requests by HTTP/1.1
 	doubts   chan doubt
 	epoch    time.Time // from which moments count
@@ -232,6 +236,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(g.sweep)
 	g.tasks.run(func() { g.watch(g.base) })
 	g.tasks.run(func() { g.compare(g.base) })
+	if g.cfg.Colleagues != nil {
+		g.tasks.run(func() { g.confer(g.base) })
+	}
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace
