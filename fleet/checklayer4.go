@@ -62,7 +62,7 @@ func (c *checker) clientIP(s *Service, at string) {
 		c.errs.Addf(at+".forwarding", "proxy is for a tcp or udp service, and this is %s", s.Protocol)
 		return
 	case s.Forwarding == Proxy:
-		can = []string{string(ClientIPNone)}
+		can = []string{string(ClientIPNone), string(ClientIPTransparent)}
 		if s.Protocol == UDP {
 			c.within(at+".timeouts.idle", s.Timeouts.Idle, 100*time.Millisecond, time.Hour)
 		}

@@ -181,11 +181,13 @@ const (
 	ClientIPProxyV1   ClientIP = "proxy_v1"
 	ClientIPProxyV2   ClientIP = "proxy_v2"
 	ClientIPNone      ClientIP = "none"
+
+	ClientIPTransparent ClientIP = "transparent" // the gateway connects from the client's address
 )
 
 // Values lists the ways to tell the client's address.
 func (ClientIP) Values() []string {
-	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none"}
+	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none", "transparent"}
 }
 
 // AdminState is what the operator wants of an Endpoint or Node.

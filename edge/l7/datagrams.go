@@ -253,12 +253,16 @@ func (d *datagrams) connect(gen *generation, s *service, from netip.AddrPort, tr
 	return nil, errors.New("no endpoint")
 }
 
-func (d *datagrams) dial(address string, _ *service, _ netip.AddrPort) (*net.UDPConn, error) {
-	at, err := netip.ParseAddrPort(address)
+func (d *datagrams) dial(address string, s *service, from netip.AddrPort) (*net.UDPConn, error) {
+	var dial net.Dialer
+	if s.spec.ClientIP == fleet.ClientIPTransparent {
+		transparent(&dial, "udp", from.Addr())
+	}
+	c, err := dial.DialContext(d.g.base, "udp", address)
 	if err != nil {
 		return nil, err
 	}
-	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	return c.(*net.UDPConn), nil
 }
 
 // mayFlow says whether there is room for one more flow.

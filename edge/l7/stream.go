@@ -72,6 +72,9 @@ func (x *stream) connect() (net.Conn, *balance.Live) {
 	}
 	dial := net.Dialer{Timeout: x.service.spec.Timeouts.Connect.D()}
 	dial.SetMultipathTCP(false)
+	if x.service.spec.ClientIP == fleet.ClientIPTransparent {
+		transparent(&dial, "tcp", x.from)
+	}
 	p := x.service.pools[0]
 	var tried balance.Tried
 	for last := -1; ; {
