@@ -2,17 +2,24 @@
 // routes by host and path, picks an endpoint, tries again where that is safe,
 // checks the endpoints' health, and drains without losing a request.
 //
-// One request's way: listen.go accepts its connection, server.go serves it and
-// lets it go in good order, proxy.go finds its service, try.go tries endpoints,
-// forward.go writes what an endpoint is asked and response.go what the client
-// is told; tunnel.go carries it on after an Upgrade. Connections of tcp services
-// with forwarding proxy stream.go passes on unread. What a request needs of
-// the Spec is one immutable generation (generation.go), swapped by Apply; a
-// request keeps the generation that it began with.
+// One request's way: listen.go accepts its connection, server.go keeps it and
+// lets it go in good order, client.go waits for its requests and clientfront.go
+// speaks HTTP/1.1 on it. exchange.go takes each from there, whatever version of
+// HTTP it came by (front.go): find.go finds its service, prepare.go makes of it
+// what endpoints are asked, ask.go tries them, by connections that upstream.go
+// keeps and link.go speaks HTTP/1.1 on; body.go passes its body on, relay.go the
+// answer; tunnel.go carries it on after an Upgrade; accesslog.go writes it down.
+// Connections of tcp services with forwarding proxy stream.go passes on unread.
+// What a request needs of the Spec is one immutable generation (generation.go),
+// swapped by Apply; a request keeps the generation that it began with.
 //
-// In this room net/http carries HTTP/1.1 and HTTP/2 to clients, and HTTP/1.1
-// to endpoints.
+// One goroutine does all of a request in turn, without another's help unless a
+// body comes while its answer goes, and in the common forms it allocates
+// nothing. A connection between two requests holds no buffer.
 //
-// Runtime floor: it imports fleet, edge/l7/route and edge/l7/balance; cmd and
-// lab wire it, no other room imports it.
+// Carriers of HTTP/2 and HTTP/3 are handed in; net/http lends names and no code
+// to the data path.
+//
+// Runtime floor: it imports fleet and edge/l7/{wire,route,balance}; cmd and lab
+// wire it, its carriers know front.go, no other room imports it.
 package l7

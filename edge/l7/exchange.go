@@ -180,6 +180,10 @@ func (x *exchange) refuse(status int, f flag, text string) {
 	x.say(status, strconv.Itoa(status)+" "+text+"\n")
 }
 
+// ownLimit is how long a client may take over an answer of the gateway's own,
+// where no service says.
+const ownLimit = 30 * time.Second
+
 // say sends a short answer of the gateway's own, with the fields that are in
 // x.ans already.
 func (x *exchange) say(status int, text string) {
@@ -197,6 +201,10 @@ func (x *exchange) say(status int, text string) {
 		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 	}
 	x.status = status
+	if x.deadline == 0 {
+		end := time.Now().Add(ownLimit)
+		x.f.Deadlines(end, end)
+	}
 	bare := x.method == http.MethodHead
 	x.answered = true
 	if x.f.Answer(a, bare) != nil {

@@ -1,10 +1,12 @@
 package l7
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,13 +21,14 @@ type script struct {
 	mu      sync.Mutex
 	got     bytes.Buffer
 	answers []string // one a request; the last one serves all others
-	close   bool     // the connection ends after an answer
+	turn    int
+	close   bool // the connection ends after an answer
 }
 
 func (s *script) serve(c net.Conn) {
 	var in bytes.Buffer
 	buf := make([]byte, 64<<10)
-	for turn := 0; ; turn++ {
+	for {
 		var n int
 		for n = requestLength(in.Bytes()); n < 0; n = requestLength(in.Bytes()) {
 			m, err := c.Read(buf)
@@ -35,10 +38,14 @@ func (s *script) serve(c net.Conn) {
 			}
 		}
 		s.mu.Lock()
-		if got := in.Next(n); !bytes.HasPrefix(got, []byte("GET /health ")) {
-			s.got.Write(got)
+		got := in.Next(n)
+		if bytes.HasPrefix(got, []byte("GET /health ")) {
+			s.mu.Unlock()
+			return
 		}
-		answer := s.answers[min(turn, len(s.answers)-1)]
+		s.got.Write(got)
+		answer := s.answers[min(s.turn, len(s.answers)-1)]
+		s.turn++
 		s.mu.Unlock()
 		io.WriteString(c, answer)
 		if s.close {
@@ -51,6 +58,7 @@ func (s *script) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.got.Reset()
+	s.turn = 0
 	return s.got.String()
 }
 
@@ -140,7 +148,7 @@ func lane(r *rig, s *script, request string) (client, endpoint string) {
 		io.WriteString(c, last)
 		client = <-done
 	}
-	return dates.ReplaceAllString(client, ""), s.take()
+	return together(dates.ReplaceAllString(client, "")), s.take()
 }
 
 func TestBothLanesLookTheSame(t *testing.T) {
@@ -165,6 +173,22 @@ func TestBothLanesLookTheSame(t *testing.T) {
 			}
 		})
 	}
+}
+
+// together joins the chunks of answers: where one ends and the next begins
+// says nothing.
+func together(s string) string {
+	head, body, _ := strings.Cut(s, "\r\n\r\n")
+	if !strings.Contains(head, "Transfer-Encoding: chunked") {
+		if next := strings.Index(body, "HTTP/1.1 "); next >= 0 {
+			return s[:len(head)+4+next] + together(body[next:])
+		}
+		return s
+	}
+	rd := bufio.NewReader(strings.NewReader(body))
+	whole, err := io.ReadAll(httputil.NewChunkedReader(rd))
+	rest, _ := io.ReadAll(rd)
+	return fmt.Sprintf("%s\r\n\r\n%s\r\n%v\r\n%s", head, whole, err, rest)
 }
 
 func shorten(s string) string {
