@@ -37,6 +37,7 @@ type flags struct {
 	Health    string
 	AccessLog uint64
 	HTTP3     bool
+	Opinion   uint64
 
 	admin  *admin
 	demand func(ctx context.Context, name string) error // nil with --spec
@@ -77,9 +78,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
-		AffinityKey: b.Identity.AffinityKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand}
+		AffinityKey: b.Identity.AffinityKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
