@@ -238,8 +238,8 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.affinity(s, at+".affinity")
 	c.clientIP(s, at)
 	for i, h := range s.Hosts {
-		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Protocol.Gateway() {
-			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service", h)
+		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Gateway() || s.Protocol == UDP {
+			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service, or a tcp one with forwarding proxy", h)
 		}
 	}
 	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")

@@ -6,6 +6,7 @@ import (
 )
 
 func (c *checker) gateway() {
+	c.between("gateway.max_connections", c.spec.Gateway.MaxConnections, 0, 10_000_000)
 	list := func(key string, prefixes []netip.Prefix) {
 		for i, p := range prefixes {
 			at := fmt.Sprintf("gateway.%s[%d]", key, i)

@@ -50,6 +50,7 @@ func (s *Spec) fillDefaults() {
 func (s *Service) fillDefaults() {
 	def(&s.RoutingPolicy, RoundRobin)
 	def(&s.Forwarding, IPIP)
+	def(&s.Priority, PriorityNormal)
 	def(&s.Affinity.By, ByFlow)
 	def(&s.Affinity.V4Prefix, 32)
 	def(&s.Affinity.V6Prefix, 128)
@@ -70,6 +71,9 @@ func (s *Service) fillDefaults() {
 	def(&s.Timeouts.Connect, Duration(time.Second))
 	if s.Timeouts.Request == nil {
 		s.Timeouts.Request = ptr(Duration(30 * time.Second))
+	}
+	if s.Protocol == UDP {
+		def(&s.Timeouts.Idle, Duration(time.Minute))
 	}
 	def(&s.Timeouts.Idle, Duration(75*time.Second))
 	def(&s.Timeouts.Drain, Duration(20*time.Second))

@@ -88,6 +88,9 @@ func (r *Retries) fillDefaults() {
 	if r.BudgetPercent == nil {
 		r.BudgetPercent = ptr(20)
 	}
+	if r.NextRegion == nil {
+		r.NextRegion = ptr(true)
+	}
 	if len(r.RetryOn) == 0 {
 		r.RetryOn = []string{"connect_failure", "reset", "503"}
 	}

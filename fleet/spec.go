@@ -118,7 +118,7 @@ type Service struct {
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
 	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
 	HTTP3         bool          `json:"http3,omitempty" doc:"Clients get an https service by HTTP/3 too: gateways serve it at the same ports of UDP and tell clients so (Alt-Svc), and layer 4 forwards it by QUIC's connection ids: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
-	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
+	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN. Of a tcp service with forwarding proxy: the server names of TLS connections that are passed on to it undecrypted; such services may share a port, and one without hosts gets what is left, clients without a server name and without TLS among it." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
 	Probe         ServiceProbe  `json:"probe,omitzero" doc:"What probers ask the service at the VIPs."`
@@ -132,11 +132,12 @@ type Service struct {
 	Filters       Filters       `json:"filters,omitzero" doc:"What gateways do with requests and answers on their way."`
 	RedirectHTTP  *bool         `json:"redirect_http,omitempty" doc:"An https service at port 443: gateways answer requests for its hosts at port 80 with a redirect to https, unless an http service has the host there." default:"true, unless another service than http has port 80"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
-	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
+	Priority      Priority      `json:"priority,omitempty" doc:"Whose requests an overloaded gateway refuses first: low, then normal; never high." default:"normal"`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp or udp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port; of udp, what comes from one address and port is taken for a connection." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
 	ClientAuth    *ClientAuth   `json:"client_auth,omitempty" doc:"Ask clients of an https service for certificates (mutual TLS), by the server name that they ask for." default:"no certificate is asked for"`
-	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy); none (with forwarding proxy)." default:"header for http and https, none with forwarding proxy, else preserved"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy, tcp); with forwarding proxy also transparent (the gateway connects from the client's address, and needs routes for that: docs/resilience.md) or none." default:"header for http and https, none with forwarding proxy, else preserved"`
 }
 
 // Gateway says whether clients' connections end at the gateways.
@@ -165,6 +166,7 @@ type Gateway struct {
 	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" doc:"Networks of proxies in front of the gateways, whose word about clients is believed: the rightmost address that is not among them is the client's." default:"none"`
 	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
 	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
+	MaxConnections int            `json:"max_connections,omitempty" doc:"Clients' connections that each gateway is to have at most (0 to 10000000); near it the gateway sheds load, as near its limits of memory and files: docs/resilience.md." default:"as many as files allow"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.
@@ -221,6 +223,7 @@ type Retries struct {
 	Attempts      *int     `json:"attempts,omitempty" doc:"Further tries after the first (0 to 10)." default:"2"`
 	PerTryTimeout Duration `json:"per_try_timeout,omitempty" doc:"Limit for one try up to the response header; 0 for none but the request's." default:"0s"`
 	BudgetPercent *int     `json:"budget_percent,omitempty" doc:"Retries may add this share of requests, in percent (0 to 100), plus 10 a second." default:"20"`
+	NextRegion    *bool    `json:"next_region,omitempty" doc:"A request of an http or https service that no endpoint of this region could answer, and that may be repeated, goes to the next region's gateways, once, within the same deadline and budget." default:"true"`
 	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504, unavailable (gRPC: an answer that is nothing but the status UNAVAILABLE, to any call). Else only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
 }
 
@@ -228,7 +231,7 @@ type Retries struct {
 type Timeouts struct {
 	Connect Duration  `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
 	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
-	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
+	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request; with forwarding proxy, a udp client without a datagram (100ms to 1h)." default:"75s, udp 1m"`
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
 }
 

@@ -26,6 +26,7 @@ type Identity struct {
 	syn      []byte
 	affinity []byte
 	ticket   []byte
+	hop      []byte
 	fleet    string
 	seal     cipher.AEAD
 	ca       *x509.Certificate
@@ -53,6 +54,7 @@ func New(k Key) (*Identity, error) {
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
 		ticket:   k.derive("ticket", 32),
+		hop:      k.derive("hop", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:     aead,
 		caKey:    ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -81,6 +83,9 @@ func (id *Identity) FlowKey(region string) [16]byte {
 	mac.Write([]byte(region))
 	return [16]byte(mac.Sum(nil))
 }
+
+// HopKey signs what one region's gateway passes on to another's: 32 octets.
+func (id *Identity) HopKey() []byte { return append([]byte(nil), id.hop...) }
 
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).

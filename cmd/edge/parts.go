@@ -40,6 +40,7 @@ type flags struct {
 	Health    string
 	AccessLog uint64
 	HTTP3     bool
+	Opinion   uint64
 
 	admin   *admin
 	sockets *handover.Set
@@ -85,9 +86,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
-		AffinityKey: b.Identity.AffinityKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, HandedOver: daemon.HandedOver}
+		AffinityKey: b.Identity.AffinityKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
+		HandedOver: daemon.HandedOver}
 	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
 		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
 	}

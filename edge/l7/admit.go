@@ -162,6 +162,9 @@ func (x *exchange) change() {
 			x.to.name, _ = route.Host(r.Host)
 		}
 	}
+	if x.foreign { // its own region's gateway has done the rest
+		return
+	}
 	if set.Basic != nil && !set.Basic.Keep || set.JWT != nil && !set.JWT.Keep {
 		h.Del("Authorization")
 	}

@@ -59,6 +59,16 @@ type failure struct {
 // All tries share one deadline.
 func (x *exchange) ask() bool {
 	x.service.budget.request()
+	if len(x.pool.next) > 0 && x.pool.lost() && x.mayHop() {
+		f, ok := x.elsewhere()
+		if ok {
+			return true
+		}
+		if x.hopped && !x.mayRetry(&f) {
+			x.giveUp(&f)
+			return false
+		}
+	}
 	a := balance.Ask{Key: x.key(), Held: x.pool.held(x.h)}
 	for last := -1; ; {
 		a.Draw, a.Now = rand.Uint64(), time.Duration(x.g.now())
@@ -88,6 +98,12 @@ func (x *exchange) ask() bool {
 		}
 		x.release()
 		if !x.mayRetry(&f) {
+			if x.mayHopAfter(&f) {
+				var ok bool
+				if f, ok = x.elsewhere(); ok {
+					return true
+				}
+			}
 			x.giveUp(&f)
 			return false
 		}
@@ -272,7 +288,7 @@ func (x *exchange) goOn() {
 func (x *exchange) retryStatus() bool {
 	rules := x.way.retry
 	wanted := x.again && rules.status[x.ans.Status] || x.grpc && rules.turned && x.unavailable()
-	if !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
+	if x.hopped || !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {

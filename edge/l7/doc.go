@@ -10,7 +10,14 @@
 // what endpoints are asked, ask.go tries them, by connections that upstream.go
 // keeps and link.go speaks HTTP/1.1 on; body.go passes its body on, relay.go the
 // answer, which shape.go changes on its way; tunnel.go carries it on after an Upgrade; accesslog.go writes it down.
-// Connections of tcp services with forwarding proxy stream.go passes on unread.
+// Connections of tcp services with forwarding proxy stream.go passes on unread,
+// by server name where streamname.go has to find it; datagrams of udp services
+// datagrams.go, as flows (flow.go).
+//
+// Under stress: shed.go does what edge/l7/overload decides by what measure.go
+// finds, nextregion.go asks another region's gateways, shared.go shares checks with
+// this region's, opinion.go has requests read a second time.
+//
 // What a request needs of the Spec is one immutable generation (generation.go),
 // swapped by Apply; a request keeps the generation that it began with.
 //
@@ -25,6 +32,6 @@
 // Carriers of HTTP/2 and HTTP/3 are handed in; net/http lends names and no code
 // to the data path.
 //
-// Runtime floor: it imports fleet and edge/l7/{wire,route,filter,balance}; cmd and lab
+// Runtime floor: it imports fleet and edge/l7/{wire,hello,hop,overload,route,filter,balance,outlier,limit}; cmd and lab
 // wire it, its carriers know front.go, no other room imports it.
 package l7

@@ -28,7 +28,7 @@ func (x *exchange) enter() bool {
 }
 
 func (x *exchange) overRate() (*rate, time.Duration) {
-	if len(x.service.rates) == 0 {
+	if len(x.service.rates) == 0 || x.foreign { // whose own region has counted it
 		return nil, 0
 	}
 	return x.g.overRate(x.service, x.client, x.text)

@@ -50,20 +50,23 @@ type exchange struct {
 	body     body
 	request  []byte // the request's head as HTTP/1.1 sends it
 
-	muxed    muxed
-	up       asked         // the endpoint's side of the try under way
-	vital    *vital        // of the endpoint under way
-	began    moment        // when its try began
-	took     time.Duration // of the last try, up to its answer's head
-	cookie   string        // Set-Cookie of the gateway's own; may be empty
-	retrying bool          // it counts among the pool's retries
-	perTry   moment        // when the try under way has taken too long; 0 for never
-	expect   moment        // when the body is sent though the endpoint did not ask for it; 0 for never
-	glances  int
-	tried    balance.Tried
-	wsKey    [24]byte
-	websock  bool // an extended CONNECT, which endpoints get as an Upgrade
-	answered bool // the head of the final answer was given to f
+	muxed             muxed
+	up                asked         // the endpoint's side of the try under way
+	vital             *vital        // of the endpoint under way
+	began             moment        // when its try began
+	took              time.Duration // of the last try, up to its answer's head
+	cookie            string        // Set-Cookie of the gateway's own; may be empty
+	retrying          bool          // it counts among the pool's retries
+	perTry            moment        // when the try under way has taken too long; 0 for never
+	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
+	glances           int
+	tried             balance.Tried
+	wsKey             [24]byte
+	websock           bool   // an extended CONNECT, which endpoints get as an Upgrade
+	hopped            bool   // another region's gateways were asked
+	foreign           bool   // they have asked
+	target, authority []byte // as the client has named them
+	answered          bool   // the head of the final answer was given to f
 
 	status    int   // as sent; 0 while nothing was
 	sent      int64 // octets of body
@@ -129,7 +132,7 @@ func (x *exchange) serve() {
 	}
 	defer x.over()
 	if limit := x.way.timeout; limit > 0 {
-		x.deadline = x.start.add(limit)
+		x.deadline = sooner(x.deadline, x.start.add(limit)) // another region's gateway may have set one
 	}
 	if x.grpc {
 		x.callLimit()

@@ -36,7 +36,7 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
 		return false
 	}
-	x.path = path
+	x.path, x.target, x.authority = path, x.h.Target, x.h.Authority
 	if x.gen.proxies != nil {
 		x.heed()
 	}
@@ -64,8 +64,13 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
+	if x.g.rejects(x.service.spec.Priority) {
+		x.reject()
+		return false
+	}
+	x.believe()
 	x.way, x.index = x.service.ways[m.Route], m.Service
-	if !x.way.plain && !x.admit() || x.way.Pool < 0 && !x.act() {
+	if !x.way.plain && !x.foreign && !x.admit() || x.way.Pool < 0 && !x.act() {
 		return false
 	}
 	if x.pool == nil {

@@ -26,10 +26,11 @@ type generation struct {
 	tells    bool            // endpoints are told by Forwarded too
 	paused   bool            // the operator drains this node
 	drain    time.Duration
-	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
+	nodes    map[netip.Addr]bool // whose connections are taken whatever happens
+	altSvc   map[uint16][]byte   // by port; where HTTP/3 is served
 }
 
-// service is one http or https service, or a tcp one with forwarding proxy.
+// service is one http or https service, or a tcp or udp one with forwarding proxy.
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
@@ -53,6 +54,8 @@ type pool struct {
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
 	guard
+	next  map[uint16][]nextRegion // by port; those of other regions
+	keeps map[*vital]bool         // those that draining leaves in place as well
 }
 
 // endpoint is one endpoint as one generation uses it.
@@ -67,7 +70,7 @@ type endpoint struct {
 func (gen *generation) live() bool {
 	services := 0
 	for _, s := range gen.services {
-		if s == nil {
+		if s == nil || !checked(s.spec) {
 			continue
 		}
 		services++
@@ -94,9 +97,18 @@ func (gen *generation) idle(port uint16) time.Duration {
 	return d
 }
 
-// stream gives the tcp service of a port, nil where there is none.
-func (gen *generation) stream(port uint16) *service {
-	if i, ok := gen.table.Stream(port); ok {
+// stream gives the tcp service of a port for a server name, nil where there is
+// none.
+func (gen *generation) stream(port uint16, name string) *service {
+	if i, ok := gen.table.Stream(port, name); ok {
+		return gen.services[i]
+	}
+	return nil
+}
+
+// datagrams gives the udp service of a port, nil where there is none.
+func (gen *generation) datagrams(port uint16) *service {
+	if i, ok := gen.table.Datagrams(port); ok {
 		return gen.services[i]
 	}
 	return nil
@@ -125,7 +137,7 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
+	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), nodes: nodesOf(spec), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
 	if len(spec.Gateway.TrustedProxies) > 0 {
 		gen.proxies = filter.NewProxies(&spec.Gateway)
 	}
@@ -181,7 +193,7 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2}
+	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, keeps: map[*vital]bool{}}
 	if out.h2 && b.g.cfg.Mux == nil {
 		return nil, errNoMux
 	}
@@ -190,6 +202,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		return nil, err
 	}
 	circuit := b.circuit(s.Service, p.ID)
+	out.next = b.regions(s, p, s.Timeouts.Connect.D())
 	var members []balance.Member
 	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
 		target := b.g.target(s, p, e.Address)
@@ -197,6 +210,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue
 		}
 		vital := b.vital(target)
+		out.keeps[vital] = true
 		if e.State == fleet.Draining && s.Balancing.Cookie == nil {
 			continue // checked, so that the operator sees it, but given nothing new
 		}

@@ -30,10 +30,11 @@ const (
 	flagRate                // RL: a limit of requests over time
 	flagOverload            // UO: a limit of requests under way
 	flagDenied              // DN: refused by a filter
+	flagShed                // OL: the gateway is overloaded
 	flagCount
 )
 
-var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO", "DN"}
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO", "DN", "OL"}
 
 func (f flag) String() string { return flagNames[f] }
 
@@ -48,6 +49,8 @@ type metrics struct {
 	overflow     *prometheus.CounterVec
 	streams      *prometheus.CounterVec
 	octets       *prometheus.CounterVec
+	hellos       *prometheus.CounterVec
+	stress       *stressMetrics
 	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
@@ -72,14 +75,17 @@ type metrics struct {
 
 // serviceStats are one service's metrics, ready to add to.
 type serviceStats struct {
-	classes  [6]prometheus.Counter // by status / 100; 0 for none sent
-	flags    [flagCount]prometheus.Counter
-	duration prometheus.Observer
-	retries  prometheus.Counter
-	overflow prometheus.Counter
-	streams  prometheus.Counter
-	received prometheus.Counter // octets of streams, from clients
-	sent     prometheus.Counter
+	classes   [6]prometheus.Counter // by status / 100; 0 for none sent
+	flags     [flagCount]prometheus.Counter
+	duration  prometheus.Observer
+	retries   prometheus.Counter
+	overflow  prometheus.Counter
+	streams   prometheus.Counter
+	received  prometheus.Counter // octets of streams, from clients
+	sent      prometheus.Counter
+	flows     prometheus.Gauge
+	hops      [hopCount]prometheus.Counter
+	datagrams [2]prometheus.Counter // of udp services, from clients and to them
 }
 
 func newMetrics(g *Gateway) *metrics {
@@ -89,8 +95,9 @@ func newMetrics(g *Gateway) *metrics {
 	m := &metrics{
 		g:        g,
 		services: map[string]*serviceStats{},
+		stress:   newStressMetrics(),
 		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter."), []string{"service", "flag"}),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter, OL the gateway is overloaded."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
 		abuse:    prometheus.NewCounterVec(opts("abuse_total", "Clients' connections that were ended because of what their clients did, by reason."), []string{"reason"}),
@@ -99,6 +106,7 @@ func newMetrics(g *Gateway) *metrics {
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
 		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
 		outliers: prometheus.NewCounterVec(opts("outliers_total", "Endpoints judged to be outliers, by reason: failures_in_a_row, share_of_failures, slow; spared where too many were ejected already; returned at an ejection's end."), []string{"service", "reason"}),
+		hellos:   prometheus.NewCounterVec(opts("stream_hellos_total", "Connections at ports where tcp services are told apart by server name: named (a service has the name), default (to the service without hosts), unknown (there is none: closed), malformed, too_large, none (in time; all three closed)."), []string{"result"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -151,6 +159,7 @@ func (m *metrics) service(name string) *serviceStats {
 			s.flags[f] = m.failures.WithLabelValues(name, f.String())
 		}
 	}
+	s.stress(m.stress, name)
 	m.services[name] = s
 	return s
 }
@@ -168,6 +177,9 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
+		for _, v := range m.stress.vectors() {
+			v.DeletePartialMatch(label)
+		}
 		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.answers, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed} {
 			v.DeletePartialMatch(label)
 		}
@@ -191,7 +203,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}
+	return append([]prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"meridian/edge/l7/overload"
 	"meridian/edge/l7/wire"
 )
 
@@ -27,6 +28,10 @@ func (x *exchange) mirror() {
 	}
 	counter, name := x.g.metrics.filters.mirrored, x.service.spec.Service // x is another's by then
 	count := func(outcome string) { counter.WithLabelValues(name, outcome).Inc() }
+	if x.g.sheds(overload.Mirror) {
+		count("dropped")
+		return
+	}
 	if !x.body.whole {
 		count("body")
 		return

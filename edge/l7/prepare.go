@@ -103,6 +103,8 @@ func forwards(f *wire.Field) bool {
 	switch {
 	case wire.XRequestID <= f.ID && f.ID <= wire.Forwarded:
 		return true
+	case f.ID == wire.Other && hopField(f):
+		return true
 	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x' && f.Name[0]|0x20 != 'c':
 		return false
 	}

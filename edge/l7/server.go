@@ -117,10 +117,12 @@ func (s *server) outlived() <-chan struct{} {
 
 func (g *Gateway) connOpened() {
 	g.conns.Add(1)
+	g.clients.Add(1)
 	g.metrics.connections.Inc()
 }
 
 func (g *Gateway) connClosed() {
+	g.clients.Add(-1)
 	g.metrics.connections.Dec()
 	g.conns.Done()
 }

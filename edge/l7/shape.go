@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"meridian/edge/l7/filter"
+	"meridian/edge/l7/overload"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -43,6 +44,9 @@ func (x *exchange) shape() {
 		x.begunKeeping()
 	}
 	x.dress()
+	if x.g.sheds(overload.Compress) {
+		return
+	}
 	if coding := set.Compression.Choose(x.h, &x.ans); coding != "" && x.ans.Length != 0 {
 		x.shaped.streams = x.ans.Length < 0
 		filter.Mark(&x.ans, coding)

@@ -407,6 +407,9 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 		own = p.d.own4
 	}
 	direct := !s.Gateway() && s.Healthcheck.Port != 0
+	if s.Gateway() && at.proto == protoUDP {
+		return // gateways are asked by TCP
+	}
 	if !direct && ((at.proto == protoUDP) != s.Healthcheck.Type.Datagram() || !own.IsValid()) {
 		return // udp may have no check; without an own address no reply finds back
 	}

@@ -120,6 +120,23 @@ func TestPlanOfANodeWithBothRoles(t *testing.T) {
 	}
 }
 
+// Datagrams of a udp service with forwarding proxy go to the gateways, which are
+// checked by TCP at other services' ports alone.
+func TestPlanOfDatagramsForGateways(t *testing.T) {
+	more := "  - {service: game, protocol: udp, forwarding: proxy, ports: [5000], healthcheck: {type: udp, send: ping}, pools: [{id: p, endpoints: [{address: \"10.9.0.1:6000\"}]}]}\n"
+	d, err := plan(worldOf(t, desiredSpec+more), "lb", Roles{L4: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.describe()
+	if want := "udp/198.51.100.1:5000 game -> gateways/ipip/v4\n"; !strings.Contains(got, want) {
+		t.Errorf("got:\n%s\nexpected in it: %s", got, want)
+	}
+	if strings.Contains(got, " 198.51.100.1:5000\n") || strings.Contains(got, "check endpoint/game") {
+		t.Errorf("datagrams of gateways are checked:\n%s", got)
+	}
+}
+
 // A gateway balances nothing and checks nobody, but knows the gateways' rings.
 func TestPlanOfAGatewayBalancesNothing(t *testing.T) {
 	d, err := plan(worldOf(t, desiredSpec), "gw", Roles{L7: true})

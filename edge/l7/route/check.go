@@ -14,7 +14,7 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 	owners := map[string]string{} // port and host pattern to the path of its first use
 	for i := range spec.Services {
 		s, at := &spec.Services[i], fmt.Sprintf("services[%d]", i)
-		if !s.Protocol.Gateway() {
+		if !s.Gateway() || s.Protocol == fleet.UDP {
 			continue
 		}
 		if s.Protocol == fleet.HTTPS && len(spec.Certificates) == 0 {

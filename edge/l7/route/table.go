@@ -13,9 +13,12 @@ import (
 // Table finds the service and pool of a request. It is immutable.
 type Table struct {
 	ports   map[uint16]*port
-	streams map[uint16]int // port to index in Spec.Services
-	routes  [][]*Route     // by index in Spec.Services, and in its Routes
+	streams map[uint16]*hosts[int] // of tcp services, by port: their indices in Spec.Services
+	routes  [][]*Route             // by index in Spec.Services, and in its Routes
 	list    []Port
+
+	datagrams     map[uint16]int // of udp services, by port
+	datagramPorts []uint16
 }
 
 // Port is one port that the gateways serve.
@@ -83,16 +86,21 @@ type service struct {
 }
 
 // Compile builds the table of the Spec's http and https services, and of the tcp
-// ones whose connections end at the gateways. A Spec that
+// and udp ones whose connections end at the gateways. A Spec that
 // passed Check compiles.
 func Compile(spec *fleet.Spec) (*Table, error) {
-	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]int{}, routes: make([][]*Route, len(spec.Services))}
+	t := &Table{ports: map[uint16]*port{}, streams: map[uint16]*hosts[int]{}, datagrams: map[uint16]int{}, routes: make([][]*Route, len(spec.Services))}
 	for i := range spec.Services {
 		s := &spec.Services[i]
-		if s.Forwarding == fleet.Proxy {
+		switch {
+		case s.Forwarding == fleet.Proxy && s.Protocol == fleet.UDP:
 			for _, n := range s.Ports {
-				t.streams[n] = i
-				t.list = append(t.list, Port{n, s.Protocol})
+				t.datagrams[n] = i
+				t.datagramPorts = append(t.datagramPorts, n)
+			}
+		case s.Forwarding == fleet.Proxy:
+			if err := t.addStream(s, i); err != nil {
+				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
 		}
 		if !s.Protocol.Gateway() {
@@ -143,10 +151,45 @@ func addTwin(h *hosts[*service], patterns []string, v *service) error {
 	return addHosts(h, free, v)
 }
 
-// Stream gives the tcp service of a port, as its index in Spec.Services.
-func (t *Table) Stream(port uint16) (int, bool) {
-	i, ok := t.streams[port]
+func (t *Table) addStream(s *fleet.Service, index int) error {
+	for _, n := range s.Ports {
+		h := t.streams[n]
+		if h == nil {
+			h = &hosts[int]{}
+			t.streams[n] = h
+			t.list = append(t.list, Port{n, s.Protocol})
+		}
+		if err := addHosts(h, s.Hosts, index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stream gives the tcp service of a port for a server name in the form of Host,
+// as its index in Spec.Services; "" finds the one of any host alone.
+func (t *Table) Stream(port uint16, name string) (int, bool) {
+	h := t.streams[port]
+	if h == nil {
+		return 0, false
+	}
+	return h.find(name)
+}
+
+// Datagrams gives the udp service of a port, as its index in Spec.Services.
+func (t *Table) Datagrams(port uint16) (int, bool) {
+	i, ok := t.datagrams[port]
 	return i, ok
+}
+
+// DatagramPorts lists the UDP ports to serve, in the Spec's order.
+func (t *Table) DatagramPorts() []uint16 { return t.datagramPorts }
+
+// StreamsByName says whether a tcp service of that port has hosts, so that the
+// server name is to be known.
+func (t *Table) StreamsByName(port uint16) bool {
+	h := t.streams[port]
+	return h != nil && len(h.exact)+len(h.wildcard) > 0
 }
 
 // addHosts lets v stand for the patterns, for every host where there are none.
