@@ -122,6 +122,7 @@ type Service struct {
 	Balancing     Balancing     `json:"balancing,omitzero" doc:"How gateways share requests among the endpoints of a pool."`
 	Outlier       Outlier       `json:"outlier,omitzero" doc:"When gateways leave an endpoint out because of how it has answered."`
 	Limits        Limits        `json:"limits,omitzero" doc:"How much gateways let through."`
+	ServerTiming  bool          `json:"server_timing,omitempty" doc:"Answers of an http or https service tell every client how long the gateway and the endpoint took (Server-Timing)." default:"false"`
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`

@@ -25,6 +25,7 @@ type Identity struct {
 	token    [32]byte
 	syn      []byte
 	affinity []byte
+	why      []byte
 	fleet    string
 	seal     cipher.AEAD
 	ca       *x509.Certificate
@@ -51,6 +52,7 @@ func New(k Key) (*Identity, error) {
 		token:    [32]byte(k.derive("quic-token", 32)),
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
+		why:      k.derive("edge-why", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:     aead,
 		caKey:    ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -101,6 +103,10 @@ func (id *Identity) QUICTokenKey() [32]byte { return id.token }
 // AffinityKey gives the secret of the cookies by which gateways know which
 // endpoint a client is held to: 32 octets, the same on all of them.
 func (id *Identity) AffinityKey() []byte { return append([]byte(nil), id.affinity...) }
+
+// WhyKey gives the key of the tokens by which callers ask gateways what became of
+// their requests (edge/l7/why): 32 octets, the same on all of them.
+func (id *Identity) WhyKey() []byte { return append([]byte(nil), id.why...) }
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

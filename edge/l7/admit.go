@@ -16,15 +16,21 @@ import (
 func (x *exchange) admit() bool {
 	if r, wait := x.overRate(); r != nil {
 		x.flag = flagRate
+		x.note("rates", "over ", r.spec.Name)
 		x.ans.Reset()
 		x.ans.Add("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 		x.say(http.StatusTooManyRequests, "429 over the limit "+r.spec.Name+"\n")
 		return false
 	}
+	if len(x.service.rates) > 0 {
+		x.note("rates", "within", "")
+	}
 	if !x.pool.enter() {
+		x.note("limits", "full", "")
 		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
 		return false
 	}
+	x.note("limits", "within", "")
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -47,6 +48,8 @@ type exchange struct {
 	began    moment        // when its try began
 	took     time.Duration // of the last try, up to its answer's head
 	cookie   string        // Set-Cookie of the gateway's own; may be empty
+	reused   bool          // the try under way has a connection that was there
+	tell     *why.Report   // nil: the caller does not ask
 	retrying bool          // it counts among the pool's retries
 	perTry   moment        // when the try under way has taken too long; 0 for never
 	expect   moment        // when the body is sent though the endpoint did not ask for it; 0 for never
@@ -201,6 +204,7 @@ func (x *exchange) say(status int, text string) {
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
+	x.footnotes(status)
 	if status == http.StatusMethodNotAllowed {
 		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 	}

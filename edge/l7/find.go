@@ -66,12 +66,31 @@ func (x *exchange) find() bool {
 
 // identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so
 // that a request can be followed from its origin on, and makes one of 128
-// random bits where there is none.
+// random bits where there is none. It also sees who asks for a report.
 func (x *exchange) identify() {
-	if v := x.h.Get(wire.XRequestID); validID(v) && x.h.Count(wire.XRequestID) == 1 {
-		x.id = x.idRoom[:copy(x.idRoom[:], v)]
-		return
+	var id, token []byte
+	ids := 0
+	for i := range x.h.Fields {
+		switch f := &x.h.Fields[i]; f.ID {
+		case wire.XRequestID:
+			id = f.Value
+			ids++
+		case wire.EdgeWhy:
+			token = f.Value
+		}
 	}
+	if ids == 1 && validID(id) {
+		x.id = x.idRoom[:copy(x.idRoom[:], id)]
+	} else {
+		x.draw()
+	}
+	if token != nil {
+		x.account(token)
+	}
+}
+
+// draw makes a new X-Request-ID.
+func (x *exchange) draw() {
 	var b [16]byte
 	hi, lo := rand.Uint64(), rand.Uint64()
 	for i := range 8 {

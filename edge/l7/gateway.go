@@ -53,6 +53,12 @@ type Config struct {
 	// came to the node's device, for those that are picked; nil: for none.
 	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
 
+	// WhyKey is the key of the tokens by which callers ask for reports on their
+	// requests (edge/l7/why), the same on all gateways; nil: nobody gets any.
+	WhyKey []byte
+	// Slot says where layer 4 has a client's flow, for reports; nil: nobody knows.
+	Slot slotter
+
 	// AffinityKey is the secret of the cookies that hold clients to endpoints, the
 	// same on all gateways.
 	AffinityKey []byte

@@ -62,6 +62,9 @@ type metrics struct {
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
 
+	why                 *prometheus.CounterVec
+	whyTold, whyRefused prometheus.Counter
+
 	unrouted *serviceStats // requests for which there was no service
 
 	mu       sync.Mutex // guards services, which Apply and scrapes use
@@ -117,6 +120,8 @@ func newMetrics(g *Gateway) *metrics {
 	for f := wire.NoFault + 1; f < wire.FaultCount; f++ {
 		m.malformed[f] = m.faults.WithLabelValues(f.String())
 	}
+	m.why = prometheus.NewCounterVec(opts("why_total", "Requests that ask what became of them (X-Edge-Why), by outcome: told, or refused for their token."), []string{"outcome"})
+	m.whyTold, m.whyRefused = m.why.WithLabelValues("told"), m.why.WithLabelValues("refused")
 	m.unrouted = m.service("")
 	return m
 }
@@ -188,7 +193,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse}
+	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

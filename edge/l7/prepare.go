@@ -2,6 +2,7 @@ package l7
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 
 	"meridian/edge/l7/wire"
@@ -160,7 +161,7 @@ func (x *exchange) present() {
 	for i := range a.Fields {
 		f := &a.Fields[i]
 		switch {
-		case f.ID == wire.XRequestID:
+		case f.ID == wire.XRequestID, f.ID == wire.EdgeWhy:
 			continue
 		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
 			continue // RFC 9110 section 8.6
@@ -179,6 +180,9 @@ func (x *exchange) present() {
 	a.Fields = a.Fields[:n]
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
+	}
+	if a.Status >= 200 || a.Status == http.StatusSwitchingProtocols {
+		x.footnotes(a.Status)
 	}
 	if x.cookie != "" && a.Status >= 200 {
 		a.Add("Set-Cookie", x.cookie)
