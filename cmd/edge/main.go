@@ -14,6 +14,7 @@ func main() {
 			{Name: "run", Summary: "run this node's layer 4, layer 7 and BGP", Run: run},
 			{Name: "packet", Summary: "run a capture's packets through layer 4, offline", Run: runPacket},
 			{Name: "explain", Summary: "say where a flow goes on this node, and why", Run: runExplain},
+			{Name: "why", Summary: "follow one request from its name to the endpoint that answered it, and say why", Run: runWhy},
 			{Name: "members", Summary: "list the gateways and endpoints of this node's layer 4, and how it is with each", Run: runMembers},
 			{Name: "plan", Summary: "say what a Spec would move and break, before it is applied", Run: runPlan},
 			{Name: "hostsetup", Summary: "print the commands that set up an endpoint's host where edge does not run", Run: hostsetup},

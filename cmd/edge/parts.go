@@ -74,7 +74,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	}
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
-		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey()}
+		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey()}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -82,6 +82,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		parts = append(parts, more...)
 		ready, gateway.TakesCookies, gateway.Arrived = x.Ready, x.TakesCookies, x.Arrived
+		gateway.Slot = slotOf(x)
 	}
 	if l7role {
 		before := func(*fleet.World) error { return nil }
