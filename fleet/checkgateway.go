@@ -1,6 +1,10 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 func (c *checker) gateway() {
 	for i, p := range c.spec.Gateway.Proxies {
@@ -11,5 +15,29 @@ func (c *checker) gateway() {
 		case p.Masked() != p:
 			c.errs.Addf(at, "%s has bits beyond its length; expected %s", p, p.Masked())
 		}
+	}
+	if t := c.spec.Gateway.Tracing; t != nil {
+		c.tracing(t)
+	}
+}
+
+// mostOneIn is the rarest that something may be asked for, one in so many.
+const mostOneIn = 1_000_000
+
+func (c *checker) tracing(t *Tracing) {
+	const at = "gateway.tracing"
+	if t.Endpoint != "" {
+		i := strings.LastIndexByte(t.Endpoint, ':')
+		if n, err := strconv.Atoi(t.Endpoint[i+1:]); i < 1 || err != nil || n < 1 || n > 65535 {
+			c.errs.Addf(at+".endpoint", "%q: expected HOST:PORT", t.Endpoint)
+		}
+	} else if t.Logs != 0 || t.TLS {
+		c.errs.Addf(at+".endpoint", "is needed where something is to be exported")
+	}
+	if t.Sample < 0 || t.Sample > mostOneIn {
+		c.errs.Addf(at+".sample", "%d: expected 1 to %d", t.Sample, mostOneIn)
+	}
+	if t.Logs < 0 || t.Logs > mostOneIn {
+		c.errs.Addf(at+".logs", "%d: expected 1 to %d", t.Logs, mostOneIn)
 	}
 }

@@ -156,6 +156,17 @@ type Layer4 struct {
 // Gateway is what holds for all gateways.
 type Gateway struct {
 	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
+	Tracing *Tracing       `json:"tracing,omitempty" doc:"How gateways take part in traces, and where they export spans and the access log." default:"traceparent passes as it came"`
+}
+
+// Tracing is how gateways take part in traces (W3C Trace Context), and where
+// spans and records of requests go, by OTLP over gRPC.
+type Tracing struct {
+	Endpoint string     `json:"endpoint,omitempty" doc:"HOST:PORT of the collector that takes OTLP over gRPC." default:"none: traces are passed on, and nothing is exported"`
+	TLS      bool       `json:"tls,omitempty" doc:"Speak TLS with the collector, verified by the system's authorities." default:"false"`
+	Sample   int        `json:"sample,omitempty" doc:"Of the traces that begin at a gateway, one in so many is sampled (1 to 1000000): its spans are exported, and endpoints are told so. Those that a client began, who is trusted, go on as they are." default:"none"`
+	Trust    TraceTrust `json:"trust,omitempty" doc:"Whose traceparent is continued, with its word on sampling: none, proxies (who speaks through one of gateway.proxies), or all. All others' are replaced." default:"proxies"`
+	Logs     int        `json:"logs,omitempty" doc:"Export a record of the access log for each request in so many (1 to 1000000)." default:"none"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.

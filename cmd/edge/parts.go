@@ -18,6 +18,7 @@ import (
 	"meridian/edge/l7"
 	"meridian/edge/l7/h2"
 	"meridian/edge/l7/h3"
+	"meridian/edge/l7/otlp"
 	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
@@ -93,6 +94,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 			}
 			gateway.HTTP3, before = c, c.Apply
 		}
+		export := otlp.New(otlp.Config{Node: b.Node, Region: b.Region, Logger: b.Log})
+		gateway.Telemetry = export
+		parts = append(parts, daemon.Part{Name: "telemetry", Apply: export.Apply, Run: export.Run, Register: export.Register})
 		g, err := l7.New(gateway)
 		if err != nil {
 			return nil, err

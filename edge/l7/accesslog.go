@@ -22,6 +22,9 @@ func (x *exchange) finish() {
 			stats.flags[x.flag].Inc()
 		}
 	}
+	if x.gen.tracing != nil && x.host != fleet.GatewayHost {
+		x.export(x.start.add(took))
+	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		x.log(log, took)
 	}

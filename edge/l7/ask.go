@@ -86,6 +86,9 @@ func (x *exchange) ask() bool {
 		if x.tell != nil {
 			x.tellTry(&f, ok)
 		}
+		if x.span.trace.Sampled {
+			x.seeTry(&f, ok)
+		}
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())

@@ -8,7 +8,8 @@
 // HTTP it came by (front.go): find.go finds its service, prepare.go makes of it
 // what endpoints are asked, ask.go tries them, by connections that upstream.go
 // keeps and link.go speaks HTTP/1.1 on; body.go passes its body on, relay.go the
-// answer; tunnel.go carries it on after an Upgrade; accesslog.go writes it down.
+// answer; tunnel.go carries it on after an Upgrade; accesslog.go writes it down,
+// account.go tells callers who may know, telemetry.go gives it away for export.
 // Connections of tcp services with forwarding proxy stream.go passes on unread.
 // What a request needs of the Spec is one immutable generation (generation.go),
 // swapped by Apply; a request keeps the generation that it began with.
@@ -20,6 +21,6 @@
 // Carriers of HTTP/2 and HTTP/3 are handed in; net/http lends names and no code
 // to the data path.
 //
-// Runtime floor: it imports fleet and edge/l7/{wire,route,balance}; cmd and lab
+// Runtime floor: it imports fleet and edge/l7/{wire,route,balance,why}; cmd and lab
 // wire it, its carriers know front.go, no other room imports it.
 package l7

@@ -59,6 +59,8 @@ type exchange struct {
 	websock  bool // an extended CONNECT, which endpoints get as an Upgrade
 	answered bool // the head of the final answer was given to f
 
+	span span // where the generation has tracing
+
 	status    int   // as sent; 0 while nothing was
 	sent      int64 // octets of body
 	tries     int

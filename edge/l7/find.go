@@ -66,10 +66,11 @@ func (x *exchange) find() bool {
 
 // identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so
 // that a request can be followed from its origin on, and makes one of 128
-// random bits where there is none. It also sees who asks for a report.
+// random bits where there is none. It also sees who asks for a
+// report, and to which trace the request belongs.
 func (x *exchange) identify() {
-	var id, token []byte
-	ids := 0
+	var id, token, parent []byte
+	ids, parents := 0, 0
 	for i := range x.h.Fields {
 		switch f := &x.h.Fields[i]; f.ID {
 		case wire.XRequestID:
@@ -77,12 +78,18 @@ func (x *exchange) identify() {
 			ids++
 		case wire.EdgeWhy:
 			token = f.Value
+		case wire.Traceparent:
+			parent = f.Value
+			parents++
 		}
 	}
 	if ids == 1 && validID(id) {
 		x.id = x.idRoom[:copy(x.idRoom[:], id)]
 	} else {
 		x.draw()
+	}
+	if x.gen.tracing != nil {
+		x.beginTrace(parent, parents)
 	}
 	if token != nil {
 		x.account(token)

@@ -70,6 +70,8 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
+	Telemetry Telemetry // takes spans and records for export, as the Spec's gateway.tracing says; nil: nobody does
+
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
 	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
 	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
@@ -92,15 +94,16 @@ var ErrStopped = errors.New("gateway is stopped")
 
 // Gateway is one node's layer 7. Apply may be called before and during Run.
 type Gateway struct {
-	cfg      Config
-	metrics  *metrics
-	gen      atomic.Pointer[generation]
-	draining atomic.Bool
-	logTurn  atomic.Uint64
-	sessions atomic.Uint32 // so many there were
-	epoch    time.Time     // from which moments count
-	tasks    tasks
-	conns    sync.WaitGroup // clients' connections; tunnels among them
+	cfg        Config
+	metrics    *metrics
+	gen        atomic.Pointer[generation]
+	draining   atomic.Bool
+	logTurn    atomic.Uint64
+	recordTurn atomic.Uint64
+	sessions   atomic.Uint32 // so many there were
+	epoch      time.Time     // from which moments count
+	tasks      tasks
+	conns      sync.WaitGroup // clients' connections; tunnels among them
 
 	rates    *limit.Table
 	suspects chan struct{} // holds one sign that pools are to be judged

@@ -23,6 +23,7 @@ type generation struct {
 	services []*service // by index in Spec.Services; nil where the gateway has no part in it
 	paused   bool       // the operator drains this node
 	drain    time.Duration
+	tracing  *tracing          // nil: none
 	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
 }
 
@@ -116,6 +117,9 @@ func (b *builder) generation() (*generation, error) {
 		return nil, err
 	}
 	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
+	if t := spec.Gateway.Tracing; t != nil {
+		gen.tracing = &tracing{t}
+	}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}

@@ -18,7 +18,7 @@ func (x *exchange) prepare() {
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		switch {
-		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f):
+		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f), x.dropsTrace(f):
 			continue
 		case f.ID == wire.Trailer:
 			if h.Length >= 0 {
@@ -68,6 +68,7 @@ func (x *exchange) speak() {
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
 	h.AddBytes(wire.XForwardedHost, h.Authority)
 	h.AddBytes(wire.XForwardedPort, x.publicPort())
+	x.speakTrace()
 }
 
 func (x *exchange) scheme() string {
