@@ -16,8 +16,9 @@ func (x *exchange) finish() {
 		if x.service != nil {
 			stats = x.service.stats
 		}
-		stats.classes[min(x.status/100, 5)].Inc()
-		stats.duration.Observe(took.Seconds())
+		shard := x.sess.shard(spread)
+		stats.classes.add(shard, x.status)
+		stats.duration.observe(shard, took)
 		if x.flag != flagNone && x.flag != flagUpstreamStatus {
 			stats.flags[x.flag].Inc()
 		}

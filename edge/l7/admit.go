@@ -63,10 +63,12 @@ func (x *exchange) observe(ep *endpoint, err error) {
 		return
 	}
 	x.took = time.Duration(x.g.now() - x.began)
-	status := 0
+	status, shard := 0, x.sess.shard(spread)
 	if err == nil {
 		status = x.ans.Status
+		x.pool.stats.answers.observe(shard, x.first.since(x.connected))
 	}
+	ep.vital.answers.add(shard, status)
 	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
 }
 

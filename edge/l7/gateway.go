@@ -99,6 +99,7 @@ type Gateway struct {
 	gen        atomic.Pointer[generation]
 	draining   atomic.Bool
 	logTurn    atomic.Uint64
+	pathTurn   atomic.Uint64
 	recordTurn atomic.Uint64
 	sessions   atomic.Uint32 // so many there were
 	epoch      time.Time     // from which moments count

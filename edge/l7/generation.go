@@ -47,6 +47,7 @@ type pool struct {
 	h2        bool           // its endpoints speak HTTP/2
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
+	stats     *poolStats
 	guard
 }
 
@@ -172,7 +173,7 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2}
+	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, stats: b.poolStats(s.Service, p.ID)}
 	if out.h2 && b.g.cfg.Mux == nil {
 		return nil, errNoMux
 	}

@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"strconv"
 	"sync"
 	"time"
 
@@ -40,8 +39,8 @@ func (f flag) String() string { return flagNames[f] }
 // that a request only adds to them.
 type metrics struct {
 	g            *Gateway
-	requests     *prometheus.CounterVec
-	duration     *prometheus.HistogramVec
+	pools        poolDescs
+	clientRTT    prometheus.Histogram
 	failures     *prometheus.CounterVec
 	retries      *prometheus.CounterVec
 	overflow     *prometheus.CounterVec
@@ -73,9 +72,9 @@ type metrics struct {
 
 // serviceStats are one service's metrics, ready to add to.
 type serviceStats struct {
-	classes  [6]prometheus.Counter // by status / 100; 0 for none sent
+	classes  classes
 	flags    [flagCount]prometheus.Counter
-	duration prometheus.Observer
+	duration histogram
 	retries  prometheus.Counter
 	overflow prometheus.Counter
 	streams  prometheus.Counter
@@ -90,7 +89,7 @@ func newMetrics(g *Gateway) *metrics {
 	m := &metrics{
 		g:        g,
 		services: map[string]*serviceStats{},
-		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
+		pools:    newPoolDescs(),
 		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
@@ -100,10 +99,10 @@ func newMetrics(g *Gateway) *metrics {
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
 		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
 		outliers: prometheus.NewCounterVec(opts("outliers_total", "Endpoints judged to be outliers, by reason: failures_in_a_row, share_of_failures, slow; spared where too many were ejected already; returned at an ejection's end."), []string{"service", "reason"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"service"}),
+		clientRTT: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "meridian_l7_client_rtt_seconds", Help: "Round trip between client and gateway as TCP has found it, by the handshake, of one connection in 16.",
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
 		arrival: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "meridian_l7_arrival_seconds", Help: "From the arrival of a request's last packet at the device until the gateway begins with it, for the connections that layer4.latency_of picks.",
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, .001, .0025, .005, .01, .025, .1, 1},
@@ -134,19 +133,11 @@ func (m *metrics) service(name string) *serviceStats {
 		return s
 	}
 	s := &serviceStats{
-		duration: m.duration.WithLabelValues(name),
 		retries:  m.retries.WithLabelValues(name),
 		overflow: m.overflow.WithLabelValues(name),
 		streams:  m.streams.WithLabelValues(name),
 		received: m.octets.WithLabelValues(name, "received"),
 		sent:     m.octets.WithLabelValues(name, "sent"),
-	}
-	for i := range s.classes {
-		class := "none"
-		if i > 0 {
-			class = strconv.Itoa(i) + "xx"
-		}
-		s.classes[i] = m.requests.WithLabelValues(name, class)
 	}
 	for f := flagNone + 1; f < flagCount; f++ {
 		if f != flagUpstreamStatus {
@@ -170,7 +161,7 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.answers} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.answers} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -185,6 +176,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.all() {
 		c.Describe(ch)
 	}
+	m.pools.describe(ch)
 	ch <- m.endpointUp
 	ch <- m.active
 	ch <- m.ejected
@@ -193,7 +185,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why}
+	return []prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.arrival, m.clientRTT, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why}
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -201,15 +193,18 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}
+	m.collectServices(ch)
 	gen := m.g.gen.Load()
 	if gen == nil {
 		return
 	}
+	m.collectListeners(ch)
 	for _, s := range gen.services {
 		if s == nil {
 			continue
 		}
 		for _, p := range s.pools {
+			m.collectPool(ch, s.spec.Service, p)
 			if p.adaptive != nil {
 				ch <- prometheus.MustNewConstMetric(m.bound, prometheus.GaugeValue, float64(p.adaptive.Limit()), s.spec.Service, p.id)
 			}
