@@ -28,11 +28,11 @@ type floor struct {
 // house lists every room that holds Go code. A room ending in /... stands for
 // all packages below it as well.
 var house = []floor{
-	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns", "dns/conformance"}},
+	{"cellar", true, []string{"internal/testkit", "internal/testkit/netns", "dns/conformance", "edge/l7/garden"}},
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
 		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/sign", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "dns/imports", "edge/maglev", "edge/defence", "edge/quiclb", "edge/pcap", "edge/sflow",
-		"edge/l7/wire", "edge/l7/route", "edge/l7/balance", "edge/l7/outlier", "edge/l7/limit", "edge/l7/why", "anycast/plan", "rules",
+		"edge/l7/wire", "edge/l7/route", "edge/l7/filter", "edge/l7/balance", "edge/l7/outlier", "edge/l7/limit", "anycast/plan", "rules", "edge/l7/hello", "edge/l7/hop", "edge/l7/overload", "edge/l7/why",
 	}},
 	{"runtimes", false, []string{
 		"serving", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
@@ -40,6 +40,8 @@ var house = []floor{
 	{"adapters", false, []string{
 		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "probe", "synthetic/dashboard", "edge/l7/h3", "edge/l7/otlp",
 		"controlplane/store", "controlplane/api", "controlplane/xds",
+		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "probe", "synthetic/dashboard",
+		"controlplane/store", "controlplane/api", "controlplane/xds", "controlplane/acme",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},
 }

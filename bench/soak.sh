@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fuzzes every target for a while, two at a time, and repeats the tests that
 # race with time. Each target of what a nameserver reads gets SECONDS_DNS (default
-# 60); the rest, and what is found soon since there is little to it, SECONDS_EACH
+# 50); the rest, and what is found soon since there is little to it, SECONDS_EACH
 # (default 20). All of it
 # takes at most 25 minutes on two processors; the sum is printed first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dns=${SECONDS_DNS:-60}
+dns=${SECONDS_DNS:-50}
 each=${SECONDS_EACH:-20}
 lanes=2
 

@@ -32,7 +32,7 @@ type Disk interface {
 // Event is something that operators want to know of.
 type Event struct {
 	Time     time.Time `json:"time"`
-	Kind     string    `json:"kind"` // config, nack, shift, store
+	Kind     string    `json:"kind"` // config, nack, shift, store, zone, certificate
 	Text     string    `json:"text"`
 	Node     string    `json:"node,omitempty"`
 	Region   string    `json:"region,omitempty"`
@@ -47,6 +47,8 @@ type Config struct {
 	Disk        Disk                             // nil: nothing is kept across restarts
 	Deriver     Deriver                          // nil: zones are served as they are written
 	Problems    func() map[fleet.Name]string     // why zones could not be made anew by the Deriver, or are bogus; nil: not told
+	Leading     []func(context.Context)          // what the leader does besides; each ends with its context
+	RotateECH   time.Duration                    // in place of the Spec's ech.rotate, which is of minutes; 0: the Spec's
 	Woken       <-chan struct{}                  // the Deriver wants to be called before its time; nil: never
 	DeriveFirst bool                             // derive zones before a new revision is served: for a Store whose revisions are not submitted here
 	Impact      func(old, next *fleet.World) any // how much traffic would move, for previews; old may be nil; nil: not told
@@ -68,16 +70,18 @@ type ControlPlane struct {
 	told     toldZones
 	turns    [256]chan struct{} // of writers of zones, by the hash of the name; each holds one
 
-	mu      sync.Mutex // guards what follows
-	world   *fleet.World
-	since   time.Time // when world was installed
-	source  string    // store or disk
-	stored  Stored
-	shown   Stored // the newest state that is published
-	seen    bool   // the store's state is known
-	problem string // why the newest stored revision is not served
-	refused bool   // because it could not be derived: to be tried again
-	changed chan struct{}
+	mu          sync.Mutex // guards what follows
+	world       *fleet.World
+	since       time.Time // when world was installed
+	source      string    // store or disk
+	stored      Stored
+	shown       Stored       // the newest state that is published
+	seen        bool         // the store's state is known
+	derivedLive *fleet.Zones // that zones were derived with last, here
+	derivedOnce bool         // they were
+	problem     string       // why the newest stored revision is not served
+	refused     bool         // because it could not be derived: to be tried again
+	changed     chan struct{}
 }
 
 // New checks the configuration.
@@ -111,8 +115,8 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	if c.cfg.DeriveFirst {
 		g.Go(func() error { return c.retryRefused(ctx) })
 	}
-	if c.cfg.Deriver != nil {
-		g.Go(func() error { return c.cfg.Store.Lead(ctx, c.cfg.Node, c.keepDerived) })
+	if c.cfg.Deriver != nil || len(c.cfg.Leading) > 0 {
+		g.Go(func() error { return c.cfg.Store.Lead(ctx, c.cfg.Node, c.lead) })
 	}
 	return g.Wait()
 }
@@ -208,6 +212,7 @@ func (c *ControlPlane) follow(old *fleet.World, before, st Stored) (*fleet.World
 	case st.Revision == have:
 		w := rules.WithShifts(old, st.Shifts)
 		w.Zones = nextServed(old, before, st)
+		w.Live = unchanged(old.Live, st.Live)
 		return w, nil
 	}
 	s, err := rules.Compile(st.Doc, st.Revision)
@@ -216,7 +221,10 @@ func (c *ControlPlane) follow(old *fleet.World, before, st Stored) (*fleet.World
 	}
 	w, err := rules.World(s, st.Objects, st.Shifts)
 	if err == nil {
-		w.Zones = unchanged(old, served(s, st.Zones, st.Derived))
+		w.Zones, w.Live = served(s, st.Zones, st.Derived), st.Live
+		if old != nil {
+			w.Zones, w.Live = unchanged(old.Zones, w.Zones), unchanged(old.Live, w.Live)
+		}
 	}
 	return w, err
 }
@@ -251,7 +259,7 @@ func (c *ControlPlane) installLocked(w *fleet.World, source string) {
 	c.mu.Lock()
 	old := c.world
 	if old != nil && (w.Snapshot.Revision < old.Snapshot.Revision ||
-		w.Snapshot.Revision == old.Snapshot.Revision && sameShifts(old.Shifts, w.Shifts) && old.Zones == w.Zones) {
+		w.Snapshot.Revision == old.Snapshot.Revision && sameShifts(old.Shifts, w.Shifts) && old.Zones == w.Zones && old.Live == w.Live) {
 		c.source = source
 		c.mu.Unlock()
 		return

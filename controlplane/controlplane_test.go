@@ -103,6 +103,8 @@ func (m *memory) set(k ItemKind) **fleet.Zones {
 		return &m.st.Derived
 	case ProblemItem:
 		return &m.st.Problems
+	case LiveItem:
+		return &m.st.Live
 	}
 	return &m.keys
 }
@@ -126,7 +128,7 @@ func (m *memory) write(items []ItemWrite) error {
 		if it.Data == nil {
 			*z = (*z).With(nil, []fleet.Name{it.Name})
 		} else {
-			*z = (*z).With([]fleet.Object{rules.ZoneObject(it.Name, it.Data)}, nil)
+			*z = (*z).With([]fleet.Object{it.Kind.Object(it.Name, it.Data)}, nil)
 		}
 	}
 	return nil
@@ -134,6 +136,12 @@ func (m *memory) write(items []ItemWrite) error {
 
 func (m *memory) WriteItems(_ context.Context, items []ItemWrite) error {
 	return m.change(func() error { return m.write(items) })
+}
+
+func (m *memory) ItemNames(context.Context, ItemKind, string) ([]fleet.Name, error) { return nil, nil }
+
+func (m *memory) Lock(context.Context, string) (func(), <-chan struct{}, error) {
+	return func() {}, nil, nil
 }
 
 func (m *memory) Lead(ctx context.Context, _ string, lead func(context.Context)) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"meridian/fleet"
@@ -96,7 +97,20 @@ func (c *ControlPlane) overtaken(ctx context.Context, err error) bool {
 	return true
 }
 
-// keepDerived is the leader's work: it derives whenever something has changed
+// lead is all that the leader does, until ctx ends.
+func (c *ControlPlane) lead(ctx context.Context) {
+	var g sync.WaitGroup
+	for _, work := range c.cfg.Leading {
+		g.Go(func() { work(ctx) })
+	}
+	if c.cfg.Deriver != nil {
+		g.Go(func() { c.keepDerived(ctx) })
+		g.Go(func() { c.keepECH(ctx) })
+	}
+	g.Wait()
+}
+
+// keepDerived is the leader's work on zones: it derives whenever something has changed
 // and whenever something is about to expire, until ctx ends. What the others
 // have derived with their changes is not made again.
 func (c *ControlPlane) keepDerived(ctx context.Context) {
@@ -122,6 +136,7 @@ func (c *ControlPlane) keepDerived(ctx context.Context) {
 				next = again
 			}
 			failing = err != nil
+			c.noteDerived(w)
 			if due = time.Now().Add(deriveAtLeast); !next.IsZero() && next.Before(due) {
 				due = next
 			}
@@ -145,7 +160,7 @@ type inputs struct {
 }
 
 func (a inputs) differ(b inputs) bool {
-	return b.world == nil || a.world.Snapshot != b.world.Snapshot || a.contents != b.contents || a.derived != b.derived
+	return b.world == nil || a.world.Snapshot != b.world.Snapshot || a.contents != b.contents || a.derived != b.derived || a.world.Live != b.world.Live
 }
 
 func sleep(ctx context.Context, d time.Duration) {

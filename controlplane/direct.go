@@ -55,6 +55,9 @@ func (d *Direct) Run(ctx context.Context, apply func(*fleet.World) error) error 
 		if d.ledger != nil { // it logs what is refused
 			d.ledger.Connected(d.node, 0)
 			d.ledger.Answered(d.node, w.Snapshot.Revision, err)
+			if err == nil {
+				d.ledger.HasLive(d.node, w.Live)
+			}
 			continue
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sort"
 	"sync"
 	"time"
@@ -29,6 +30,18 @@ func (l *Ledger) Sent(node string, revision uint64) { l.l.sent(node, revision) }
 // Answered notes a node's ACK, or with an error its NACK.
 func (l *Ledger) Answered(node string, revision uint64, nack error) {
 	l.l.answered(node, revision, nack)
+}
+
+// HasLive notes which live objects a node has.
+func (l *Ledger) HasLive(node string, live *fleet.Zones) {
+	versions := awaited(live)
+	l.l.mu.Lock()
+	same := maps.Equal(l.l.own[node].Live, versions)
+	l.l.mu.Unlock()
+	if same {
+		return
+	}
+	l.l.change(node, func(a *Ack) { a.Live = versions })
 }
 
 const (

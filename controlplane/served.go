@@ -32,7 +32,7 @@ func written(spec *fleet.Zone) bool { return spec == nil || spec.Dynamic }
 // before is of that revision too, at the cost of what has changed since.
 func nextServed(old *fleet.World, before, st Stored) *fleet.Zones {
 	if before.Revision != st.Revision {
-		return unchanged(old, served(old.Snapshot, st.Zones, st.Derived))
+		return unchanged(old.Zones, served(old.Snapshot, st.Zones, st.Derived))
 	}
 	names := map[fleet.Name]bool{}
 	for _, pair := range [...][2]*fleet.Zones{{before.Zones, st.Zones}, {before.Derived, st.Derived}} {
@@ -67,15 +67,12 @@ func nextServed(old *fleet.World, before, st Stored) *fleet.Zones {
 	return old.Zones.With(put, gone)
 }
 
-// unchanged gives the old World's zones in place of equal ones, so that equal
-// Worlds are told by identity.
-func unchanged(old *fleet.World, z *fleet.Zones) *fleet.Zones {
-	if old == nil {
-		return z
-	}
-	put, gone := z.Since(old.Zones)
+// unchanged gives the old set in place of an equal one, so that equal Worlds are
+// told by identity.
+func unchanged(old, z *fleet.Zones) *fleet.Zones {
+	put, gone := z.Since(old)
 	if len(put)+len(gone) == 0 {
-		return old.Zones
+		return old
 	}
-	return old.Zones.With(put, gone)
+	return old.With(put, gone)
 }

@@ -73,6 +73,7 @@ type Stored struct {
 	Zones    *fleet.Zones // zone items; versions are rules.ContentVersion's
 	Derived  *fleet.Zones // derived items, likewise
 	Problems *fleet.Zones // problem items, likewise
+	Live     *fleet.Zones // live items, likewise
 }
 
 // StoreHealth is how a replica's connection to the store is.
@@ -106,4 +107,7 @@ type Ack struct {
 	Replica  string    `json:"replica"`          // the control node that serves it
 	Online   bool      `json:"online"`           // whether it is connected to that replica
 	Seen     time.Time `json:"seen,omitzero"`    // when the replica last said so
+	// Live are the versions of the live objects that it has, of the kinds that
+	// are awaited.
+	Live map[string]string `json:"live,omitempty"`
 }

@@ -80,6 +80,7 @@ func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, err
 	if err != nil {
 		return nil, err
 	}
+	w.Live = st.Live
 	if err := rules.CheckZones(w, st.Zones); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,11 @@ func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, err
 	// The nodes of this replica need not wait for the store's watch.
 	numbered := *s
 	numbered.Revision = n
-	c.installNewer(&fleet.World{Snapshot: &numbered, Objects: w.Objects, Zones: unchanged(old, served(&numbered, st.Zones, derived))})
+	next := &fleet.World{Snapshot: &numbered, Objects: w.Objects, Zones: served(&numbered, st.Zones, derived), Live: w.Live}
+	if old != nil {
+		next.Zones = unchanged(old.Zones, next.Zones)
+	}
+	c.installNewer(next)
 	return r, nil
 }
 
@@ -215,6 +220,7 @@ func (c *ControlPlane) deriveRevision(ctx context.Context, kept, current uint64,
 	if err != nil {
 		return nil, fmt.Errorf("revision %d: %w", kept, err)
 	}
+	w.Live = st.Live
 	if err := rules.CheckZones(w, st.Zones); err != nil {
 		return nil, fmt.Errorf("revision %d: %w", kept, err)
 	}
@@ -275,7 +281,7 @@ func (c *ControlPlane) AddShift(ctx context.Context, sh fleet.Shift, dryRun bool
 		_, _ = rand.Read(b)
 		sh.ID = "shift-" + hex.EncodeToString(b)
 	}
-	next := &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Shifts: replaceShift(old.Shifts, sh.ID, &sh)}
+	next := &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Live: old.Live, Shifts: replaceShift(old.Shifts, sh.ID, &sh)}
 	if err := checkShift(&sh, next, now); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}

@@ -8,10 +8,11 @@ import (
 
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/rules"
 )
 
-// ItemKind is a kind of item: data of one zone that has a version of its own,
-// apart from the revisions of the Spec.
+// ItemKind is a kind of item: data of one zone, or a live object, that has a
+// version of its own, apart from the revisions of the Spec.
 type ItemKind string
 
 // The kinds of item.
@@ -20,6 +21,8 @@ const (
 	DerivedItem ItemKind = "derived" // what nameservers get of a zone in its place: as the Deriver gives it
 	ProblemItem ItemKind = "problem" // why what nameservers get of a zone could not be made anew, as the Deriver tells; kept by the leader
 	KeysItem    ItemKind = "keys"    // the keys of a zone and how far their roll-over is; never sent to nodes
+	LiveItem    ItemKind = "live"    // a live object; its name is fleet.LiveID's
+	ACMEItem    ItemKind = "acme"    // what the writer of certificates keeps: accounts, certificates, keys; never sent to nodes
 )
 
 // ItemWrite replaces one item by compare-and-swap.
@@ -28,6 +31,19 @@ type ItemWrite struct {
 	Name   fleet.Name
 	Data   []byte // nil: the item is removed
 	Expect string // version of the content that it replaces; "" where there is to be none; AnyVersion
+}
+
+// ItemKinds lists all kinds.
+func ItemKinds() []ItemKind {
+	return []ItemKind{ZoneItem, DerivedItem, ProblemItem, KeysItem, LiveItem, ACMEItem}
+}
+
+// Object gives an item's content as an object of a fleet.Zones.
+func (k ItemKind) Object(name fleet.Name, data []byte) fleet.Object {
+	if k == LiveItem {
+		return rules.LiveObject(name, data)
+	}
+	return rules.ZoneObject(name, data)
 }
 
 // AnyVersion as ItemWrite.Expect replaces whatever is there.
@@ -54,6 +70,13 @@ type ItemStore interface {
 	// MaxTogether; more go in batches of that size, in order. An
 	// ItemConflictError names one whose version is another than expected.
 	WriteItems(ctx context.Context, items []ItemWrite) error
+	// ItemNames lists the items of a kind whose names begin with prefix, in
+	// order.
+	ItemNames(ctx context.Context, kind ItemKind, prefix string) ([]fleet.Name, error)
+	// Lock waits until nobody else, on any replica, holds the lock of that name;
+	// who dies without a word loses it within 15 seconds. unlock gives it back;
+	// lost is closed where it is lost before.
+	Lock(ctx context.Context, name string) (unlock func(), lost <-chan struct{}, err error)
 	// Lead calls lead whenever this replica is the one that keeps the timers,
 	// with a context that ends as soon as it no longer is. It returns when ctx
 	// ends.

@@ -235,21 +235,16 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.affinity(s, at+".affinity")
 	c.clientIP(s, at)
 	for i, h := range s.Hosts {
-		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Protocol.Gateway() {
-			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service", h)
+		if _, err := ParseName(strings.TrimPrefix(h, "*.")); err != nil || !s.Gateway() || s.Protocol == UDP {
+			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service, or a tcp one with forwarding proxy", h)
 		}
 	}
 	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")
 	c.probe(s, at+".probe")
 	c.balance(s, at)
-	c.between(at+".retries.attempts", *s.Retries.Attempts, 0, 10)
-	c.between(at+".retries.budget_percent", *s.Retries.BudgetPercent, 0, 100)
-	for i, on := range s.Retries.RetryOn {
-		if words := []string{"connect_failure", "reset", "timeout", "502", "503", "504", "unavailable"}; !contains(words, on) {
-			c.errs.Addf(fmt.Sprintf("%s.retries.retry_on[%d]", at, i), "%q is unknown; expected one of %s", on, strings.Join(words, ", "))
-		}
-	}
+	c.retries(&s.Retries, at+".retries")
 	c.pools(s, at)
+	c.routes(s, at)
 	c.steering(&s.Steering, at+".steering")
 }
 
@@ -358,13 +353,6 @@ func (c *checker) pools(s *Service, at string) {
 			c.errs.Addf(path+".endpoints", "%d different pairs of zone and priority; expected at most %d", len(groups), MaxGroups)
 		}
 	}
-	for i, r := range s.Routes {
-		path := fmt.Sprintf("%s.routes[%d]", at, i)
-		if !ids[r.Pool] {
-			c.errs.Addf(path+".pool", "pool %q does not exist in the service", r.Pool)
-		}
-		c.path(path+".path", r.Path)
-	}
 }
 
 // steering checks ranges, and that candidates exist; the rest is for the room
@@ -392,20 +380,6 @@ func (c *checker) steering(st *Steering, at string) {
 	for i := range st.Groups {
 		exist(st.Groups[i].Regions, fmt.Sprintf("%s.groups[%d].regions", at, i))
 		exist(st.Groups[i].Fallback, fmt.Sprintf("%s.groups[%d].fallback", at, i))
-	}
-}
-
-func (c *checker) certificates() {
-	ids := map[string]bool{}
-	for i, cert := range c.spec.Certificates {
-		at := fmt.Sprintf("certificates[%d]", i)
-		c.unique(ids, cert.ID, at+".id")
-		if !strings.HasPrefix(cert.Cert, "file:") {
-			c.errs.Addf(at+".cert", "expected file:PATH")
-		}
-		if cert.Key == "" {
-			c.errs.Addf(at+".key", "expected file:PATH or env:NAME")
-		}
 	}
 }
 

@@ -10,7 +10,10 @@ import (
 // of another; used is by protocol and port, 0 for all that are left.
 func (c *checker) ports(s *Service, at string, used map[string]string) {
 	protos, use := []string{"tcp"}, string(s.Protocol)
+	shares := s.Gateway() && s.Protocol != UDP // told apart by host or server name: see edge/l7/route
 	switch {
+	case s.Protocol == TCP && shares:
+		use = "tcp by server name"
 	case s.Protocol == UDP:
 		protos = []string{"udp"}
 	case s.HTTP3 && s.Protocol != HTTPS:
@@ -23,7 +26,7 @@ func (c *checker) ports(s *Service, at string, used map[string]string) {
 	}
 	take := func(path, proto string, port uint16) {
 		key := fmt.Sprintf("%s/%d", proto, port)
-		if had, ok := used[key]; ok && (had != use || !s.Protocol.Gateway()) {
+		if had, ok := used[key]; ok && (had != use || !shares) {
 			if port == 0 {
 				key = "all of " + proto
 			}
@@ -58,16 +61,22 @@ func (c *checker) ports(s *Service, at string, used map[string]string) {
 func (c *checker) clientIP(s *Service, at string) {
 	can := []string{string(ClientIPPreserved)}
 	switch {
-	case s.Forwarding == Proxy && s.Protocol != TCP:
-		c.errs.Addf(at+".forwarding", "proxy is for a tcp service, and this is %s", s.Protocol)
+	case s.Forwarding == Proxy && s.Protocol.Gateway():
+		c.errs.Addf(at+".forwarding", "proxy is for a tcp or udp service, and this is %s", s.Protocol)
 		return
 	case s.Forwarding == Proxy:
-		can = []string{string(ClientIPNone), string(ClientIPProxyV1), string(ClientIPProxyV2)}
+		can = []string{string(ClientIPNone), string(ClientIPTransparent)}
+		if s.Protocol == UDP {
+			c.within(at+".timeouts.idle", s.Timeouts.Idle, 100*time.Millisecond, time.Hour)
+		}
+		if s.Protocol == TCP {
+			can = append(can, string(ClientIPProxyV1), string(ClientIPProxyV2))
+		}
 		if len(s.Pools) > 1 {
 			c.errs.Addf(at+".pools", "expected one pool, since forwarding is proxy")
 		}
 		if len(s.Pools) > 0 && s.Pools[0].TLS != nil {
-			c.errs.Addf(at+".pools[0].tls", "is for an http or https service: a tcp connection is passed on as it is")
+			c.errs.Addf(at+".pools[0].tls", "is for an http or https service: what goes through a %s service is passed on as it is", s.Protocol)
 		}
 	case s.Protocol.Gateway():
 		can = []string{string(ClientIPHeader), string(ClientIPProxyV1), string(ClientIPProxyV2)}

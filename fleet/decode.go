@@ -253,7 +253,7 @@ func sortedKeys(m map[string]reflect.StructField) []string {
 	return out
 }
 
-func contains(list []string, s string) bool {
+func contains[T comparable](list []T, s T) bool {
 	for _, v := range list {
 		if v == s {
 			return true

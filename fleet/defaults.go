@@ -23,6 +23,8 @@ func (s *Spec) fillDefaults() {
 	for i := range s.Services {
 		s.Services[i].fillDefaults()
 	}
+	s.fillTwins()
+	def(&s.Gateway.TrustedField, TrustXForwardedFor)
 	p := &s.Probes
 	def(&p.Interval, Duration(time.Second))
 	def(&p.FastInterval, Duration(250*time.Millisecond))
@@ -42,6 +44,7 @@ func (s *Spec) fillDefaults() {
 		s.Defence.fillDefaults()
 	}
 	s.DNS.fillDefaults()
+	s.fillTLSDefaults()
 	for i := range s.Zones {
 		s.Zones[i].fillDefaults(&s.DNS)
 	}
@@ -50,6 +53,7 @@ func (s *Spec) fillDefaults() {
 func (s *Service) fillDefaults() {
 	def(&s.RoutingPolicy, RoundRobin)
 	def(&s.Forwarding, IPIP)
+	def(&s.Priority, PriorityNormal)
 	def(&s.Affinity.By, ByFlow)
 	def(&s.Affinity.V4Prefix, 32)
 	def(&s.Affinity.V6Prefix, 128)
@@ -66,18 +70,13 @@ func (s *Service) fillDefaults() {
 	if s.Gateway() {
 		s.fillBalanceDefaults()
 	}
-	if s.Retries.Attempts == nil {
-		s.Retries.Attempts = ptr(2)
-	}
-	if s.Retries.BudgetPercent == nil {
-		s.Retries.BudgetPercent = ptr(20)
-	}
-	if len(s.Retries.RetryOn) == 0 {
-		s.Retries.RetryOn = []string{"connect_failure", "reset", "503"}
-	}
+	s.Retries.fillDefaults()
 	def(&s.Timeouts.Connect, Duration(time.Second))
 	if s.Timeouts.Request == nil {
 		s.Timeouts.Request = ptr(Duration(30 * time.Second))
+	}
+	if s.Protocol == UDP {
+		def(&s.Timeouts.Idle, Duration(time.Minute))
 	}
 	def(&s.Timeouts.Idle, Duration(75*time.Second))
 	def(&s.Timeouts.Drain, Duration(20*time.Second))
@@ -91,12 +90,7 @@ func (s *Service) fillDefaults() {
 			def(&s.Pools[i].Endpoints[j].State, Active)
 		}
 	}
-	if len(s.Routes) == 0 && len(s.Pools) > 0 && s.Protocol.Gateway() {
-		s.Routes = []Route{{Pool: s.Pools[0].ID}}
-	}
-	for i := range s.Routes {
-		def(&s.Routes[i].Path, "/")
-	}
+	s.fillRouteDefaults()
 }
 
 func (st *Steering) fillDefaults() {

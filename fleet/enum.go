@@ -147,6 +147,19 @@ const (
 // Values lists the ways to forward.
 func (Forwarding) Values() []string { return []string{"ipip", "gue", "l2_dsr", "proxy"} }
 
+// Priority is how long an overloaded gateway holds on to a service.
+type Priority string
+
+// The priorities: requests of low ones are refused first, of high ones never.
+const (
+	PriorityLow    Priority = "low"
+	PriorityNormal Priority = "normal"
+	PriorityHigh   Priority = "high"
+)
+
+// Values lists the priorities.
+func (Priority) Values() []string { return []string{"low", "normal", "high"} }
+
 // AffinityBy is what of a client layer 4 chooses by.
 type AffinityBy string
 
@@ -183,11 +196,13 @@ const (
 	ClientIPProxyV1   ClientIP = "proxy_v1"
 	ClientIPProxyV2   ClientIP = "proxy_v2"
 	ClientIPNone      ClientIP = "none"
+
+	ClientIPTransparent ClientIP = "transparent" // the gateway connects from the client's address
 )
 
 // Values lists the ways to tell the client's address.
 func (ClientIP) Values() []string {
-	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none"}
+	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none", "transparent"}
 }
 
 // TraceTrust is whose traces gateways continue.

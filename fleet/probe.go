@@ -22,17 +22,19 @@ const (
 // layer 4's health checks ask of the rooms under probe. It is complete: the
 // rooms that run it add nothing of their own.
 type Probe struct {
-	Check    string         // rtt (TCP connect), tcp, http, https, grpc, grpcs or dns; also the name in the Observation
-	Address  netip.AddrPort // where to connect
-	Host     string         // http, https, grpc, grpcs: Host header and TLS server name
-	TLSName  string         // https, grpcs: TLS server name, where it is not Host
-	Path     string         // http, https; grpc, grpcs: the name whose health is asked for
-	Expect   Expect         // http, https
-	CA       []byte         // https, grpcs: authorities in PEM; empty for the system's
-	Insecure bool           // https, grpcs: accept any certificate
-	Name     Name           // dns: the name asked; its SOA is asked where Want is empty
-	Want     []netip.Addr   // dns: the answer must hold at least one of these
-	Timeout  time.Duration  // more than 0
+	Check       string         // rtt (TCP connect), tcp, http, https, grpc, grpcs, dns or udp; also the name in the Observation
+	Address     netip.AddrPort // where to connect
+	Host        string         // http, https, grpc, grpcs: Host header and TLS server name
+	TLSName     string         // https, grpcs: TLS server name, where it is not Host
+	Path        string         // http, https; grpc, grpcs: the name whose health is asked for
+	Expect      Expect         // http, https; udp: Body alone
+	CA          []byte         // https, grpcs: authorities in PEM; empty for the system's
+	Certificate []byte         // https, grpcs: chain and key in PEM to show; empty for none
+	Insecure    bool           // https, grpcs: accept any certificate
+	Name        Name           // dns: the name asked; its SOA is asked where Want is empty
+	Want        []netip.Addr   // dns: the answer must hold at least one of these
+	Send        string         // udp: the datagram
+	Timeout     time.Duration  // more than 0
 }
 
 // ProbeResult is what came of one Probe.

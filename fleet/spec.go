@@ -14,6 +14,7 @@ type Spec struct {
 	SubnetMaps   []SubnetMap   `json:"subnet_maps,omitempty" doc:"Lists of client networks that services share, for steering policy subnet."`
 	Zones        []Zone        `json:"zones,omitempty" doc:"DNS zones that the fleet is authoritative for."`
 	Certificates []Certificate `json:"certificates,omitempty" doc:"TLS certificates: those of the gateways, chosen by server name, and those that dns.tls, quic, https and transfers name."`
+	ECH          *ECH          `json:"ech,omitempty" doc:"Encrypted Client Hello: the gateways of https services hold its keys, and the HTTPS records of their steered names say them." default:"off"`
 	Defence      *Defence      `json:"defence,omitempty" doc:"What layer 4 does against floods, in the order of the keys. It is about packets for VIPs; what is for the node itself passes." default:"nothing"`
 	Probes       Probes        `json:"probes" doc:"How every region's prober watches the others."`
 	Layer4       Layer4        `json:"layer4" doc:"How layer 4 keeps flows."`
@@ -115,7 +116,7 @@ type Service struct {
 	Ports         []uint16      `json:"ports" doc:"Ports at the VIPs."`
 	AllPorts      bool          `json:"all_ports,omitempty" doc:"A tcp or udp service gets all ports of the VIPs that no other service has. ports then names one, which checks and probes ask." default:"false"`
 	HTTP3         bool          `json:"http3,omitempty" doc:"Clients get an https service by HTTP/3 too: gateways serve it at the same ports of UDP and tell clients so (Alt-Svc), and layer 4 forwards it by QUIC's connection ids: a connection stays with its gateway whatever address and port its client moves to." default:"false"`
-	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN." default:"any host"`
+	Hosts         []string      `json:"hosts,omitempty" doc:"Host names of an http or https service: exact, or *.DOMAIN. Of a tcp service with forwarding proxy: the server names of TLS connections that are passed on to it undecrypted; such services may share a port, and one without hosts gets what is left, clients without a server name and without TLS among it." default:"any host"`
 	RoutingPolicy RoutingPolicy `json:"routing_policy,omitempty" doc:"How a gateway picks an endpoint." default:"round_robin"`
 	Healthcheck   Healthcheck   `json:"healthcheck" doc:"How endpoints are checked."`
 	Probe         ServiceProbe  `json:"probe,omitzero" doc:"What probers ask the service at the VIPs."`
@@ -126,12 +127,16 @@ type Service struct {
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
-	Routes        []Route       `json:"routes,omitempty" doc:"Which pool serves which requests; of those that match, the longest path wins, then the host that says more." default:"everything to the first pool"`
+	Routes        []Route       `json:"routes,omitempty" doc:"What is done with which requests. Of those that match, the host that says more wins, then the path: exact, regular expressions in order, the longest prefix." default:"everything to the first pool"`
+	Filters       Filters       `json:"filters,omitzero" doc:"What gateways do with requests and answers on their way."`
+	RedirectHTTP  *bool         `json:"redirect_http,omitempty" doc:"An https service at port 443: gateways answer requests for its hosts at port 80 with a redirect to https, unless an http service has the host there." default:"true, unless another service than http has port 80"`
 	Pools         []Pool        `json:"pools" doc:"Groups of interchangeable endpoints. At least one."`
-	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port." default:"ipip"`
+	Priority      Priority      `json:"priority,omitempty" doc:"Whose requests an overloaded gateway refuses first: low, then normal; never high." default:"normal"`
+	Forwarding    Forwarding    `json:"forwarding,omitempty" doc:"How layer 4 forwards: ipip (in a tunnel, IPv4 or IPv6 in either), gue (the same with UDP between, port 6080, so that routers spread the flows) l2_dsr (to the MAC address, on one link), or for a tcp or udp service proxy: to a gateway, which ends the connection and makes one of its own to an endpoint of the first pool, at any port; of udp, what comes from one address and port is taken for a connection." default:"ipip"`
 	Affinity      Affinity      `json:"affinity,omitzero" doc:"What of a client layer 4 chooses a gateway or endpoint by."`
 	Ring          RingSize      `json:"ring,omitempty" doc:"Slots of the service's Maglev ring: normal (65537) or large (655373), for more than 600 or so gateways or endpoints, or weights that differ by more than 1 to 100." default:"normal"`
-	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy); none (with forwarding proxy)." default:"header for http and https, none with forwarding proxy, else preserved"`
+	ClientAuth    *ClientAuth   `json:"client_auth,omitempty" doc:"Ask clients of an https service for certificates (mutual TLS), by the server name that they ask for." default:"no certificate is asked for"`
+	ClientIP      ClientIP      `json:"client_ip,omitempty" doc:"How an endpoint learns the client's address: preserved (packets keep it); header (X-Forwarded-For); proxy_v1 or proxy_v2 (the PROXY protocol, which the endpoint has to expect: for http and https, beside the header, and each client then has connections of its own to endpoints; or with forwarding proxy, tcp); with forwarding proxy also transparent (the gateway connects from the client's address, and needs routes for that: docs/resilience.md) or none." default:"header for http and https, none with forwarding proxy, else preserved"`
 }
 
 // Gateway says whether clients' connections end at the gateways.
@@ -156,7 +161,12 @@ type Layer4 struct {
 // Gateway is what holds for all gateways.
 type Gateway struct {
 	Proxies []netip.Prefix `json:"proxies,omitempty" doc:"Networks of balancers before the gateways: what one of their connections begins with is taken for the PROXY protocol (version 1 or 2) where it looks so, and its word on the client's address is believed. From all others it is refused." default:"none"`
-	Tracing *Tracing       `json:"tracing,omitempty" doc:"How gateways take part in traces, and where they export spans and the access log." default:"traceparent passes as it came"`
+
+	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty" doc:"Networks of proxies in front of the gateways, whose word about clients is believed: the rightmost address that is not among them is the client's." default:"none"`
+	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
+	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
+	MaxConnections int            `json:"max_connections,omitempty" doc:"Clients' connections that each gateway is to have at most (0 to 10000000); near it the gateway sheds load, as near its limits of memory and files: docs/resilience.md." default:"as many as files allow"`
+	Tracing        *Tracing       `json:"tracing,omitempty" doc:"How gateways take part in traces, and where they export spans and the access log." default:"traceparent passes as it came"`
 }
 
 // Tracing is how gateways take part in traces (W3C Trace Context), and where
@@ -223,6 +233,7 @@ type Retries struct {
 	Attempts      *int     `json:"attempts,omitempty" doc:"Further tries after the first (0 to 10)." default:"2"`
 	PerTryTimeout Duration `json:"per_try_timeout,omitempty" doc:"Limit for one try up to the response header; 0 for none but the request's." default:"0s"`
 	BudgetPercent *int     `json:"budget_percent,omitempty" doc:"Retries may add this share of requests, in percent (0 to 100), plus 10 a second." default:"20"`
+	NextRegion    *bool    `json:"next_region,omitempty" doc:"A request of an http or https service that no endpoint of this region could answer, and that may be repeated, goes to the next region's gateways, once, within the same deadline and budget." default:"true"`
 	RetryOn       []string `json:"retry_on,omitempty" doc:"connect_failure, reset, timeout, 502, 503, 504, unavailable (gRPC: an answer that is nothing but the status UNAVAILABLE, to any call). Else only GET, HEAD, OPTIONS, TRACE, PUT and DELETE, or with an Idempotency-Key, are tried again once sent." default:"[connect_failure, reset, 503]"`
 }
 
@@ -230,15 +241,8 @@ type Retries struct {
 type Timeouts struct {
 	Connect Duration  `json:"connect,omitempty" doc:"To connect to an endpoint." default:"1s"`
 	Request *Duration `json:"request,omitempty" doc:"From the request's header to the response's end; 0 for no limit." default:"30s"`
-	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request." default:"75s"`
+	Idle    Duration  `json:"idle,omitempty" doc:"A client's connection without a request; with forwarding proxy, a udp client without a datagram (100ms to 1h)." default:"75s, udp 1m"`
 	Drain   Duration  `json:"drain,omitempty" doc:"Requests in flight may take this long when the node stops." default:"20s"`
-}
-
-// Route sends matching requests to a pool.
-type Route struct {
-	Hosts []string `json:"hosts,omitempty" doc:"Only requests for these of the service's hosts." default:"all"`
-	Path  string   `json:"path,omitempty" doc:"Path prefix, on whole segments; the longest match wins." default:"/"`
-	Pool  string   `json:"pool" doc:"Id of the pool."`
 }
 
 // Pool is a group of interchangeable endpoints.
@@ -254,6 +258,8 @@ type PoolTLS struct {
 	ServerName string `json:"server_name,omitempty" doc:"Name to ask for and verify." default:"the request's host"`
 	CA         string `json:"ca,omitempty" doc:"Certificate authorities to trust: file:PATH or PEM text." default:"the system's"`
 	Insecure   bool   `json:"insecure,omitempty" doc:"Accept any certificate. For trials."`
+
+	Certificate string `json:"certificate,omitempty" doc:"Id of the certificate that the gateways show to the endpoints (mutual TLS)." default:"none"`
 }
 
 // Endpoint is one address:port behind a pool.
@@ -267,11 +273,12 @@ type Endpoint struct {
 	Priority int    `json:"priority,omitempty" doc:"0 to 15. Endpoints get requests that those of lower numbers cannot bear (balancing.overprovision). A pool has at most 16 different pairs of zone and priority." default:"0"`
 }
 
-// Certificate is a TLS certificate of the gateways.
+// Certificate is a TLS certificate of the gateways, from files or issued.
 type Certificate struct {
 	ID   string `json:"id" doc:"Unique id."`
-	Cert string `json:"cert" doc:"Certificate chain in PEM, leaf first: file:PATH, relative to the Spec."`
-	Key  Secret `json:"key" doc:"Private key in PEM: file:PATH (relative to the Spec) or env:NAME."`
+	Cert string `json:"cert,omitempty" doc:"Certificate chain in PEM, leaf first: file:PATH, relative to the Spec."`
+	Key  Secret `json:"key,omitempty" doc:"Private key in PEM: file:PATH (relative to the Spec) or env:NAME."`
+	ACME *ACME  `json:"acme,omitempty" doc:"In place of cert and key: the control plane has certificates issued, and renews them."`
 }
 
 // Probes is how every region's prober watches the others.

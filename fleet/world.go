@@ -1,6 +1,9 @@
 package fleet
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // ObjectKind is a kind of object: data that the Snapshot names and does not
 // hold, each object versioned alone with one writer.
@@ -11,8 +14,10 @@ const (
 	ObjectZone        ObjectKind = "zone"        // a zone in master-file format; ID is its Name
 	ObjectCertificate ObjectKind = "certificate" // chain and private key in PEM, one after the other; ID is the Certificate's
 	ObjectCA          ObjectKind = "ca"          // authorities in PEM; ID is the reference that the Spec uses
-	ObjectSecret      ObjectKind = "secret"      // a secret of the nameservers; ID is the reference that the Spec uses
+	ObjectSecret      ObjectKind = "secret"      // a secret of nameservers or gateways; ID is the reference that the Spec uses
+	ObjectPage        ObjectKind = "page"        // a body of gateways' own answers; ID is the reference that the Spec uses
 	ObjectLatency     ObjectKind = "latency"     // the latency map; ID is the file's name in the Spec
+	ObjectLive        ObjectKind = "live"        // a live object; ID is LiveID's
 )
 
 // ObjectKey names one object.
@@ -48,11 +53,12 @@ type World struct {
 	Objects  map[ObjectKey]Object
 	Shifts   []Shift // in order of ID
 	Zones    *Zones  // zones with versions of their own; one that Objects has too goes before it
+	Live     *Zones  // live objects, by LiveID
 }
 
 // Wanted lists the objects that the Snapshot names, in the Spec's order: the
-// zones, the certificates, and the authorities that pools and probes trust by
-// reference.
+// zones, the certificates that are not issued, and the authorities that are
+// trusted by reference.
 func (s *Snapshot) Wanted() []ObjectKey {
 	var out []ObjectKey
 	seen := map[ObjectKey]bool{}
@@ -68,9 +74,21 @@ func (s *Snapshot) Wanted() []ObjectKey {
 		}
 	}
 	for _, c := range s.Spec.Certificates {
-		add(ObjectCertificate, c.ID)
+		if c.ACME == nil {
+			add(ObjectCertificate, c.ID)
+			continue
+		}
+		if c.ACME.CA != "" {
+			add(ObjectCA, c.ACME.CA)
+		}
+		if c.ACME.EAB != nil {
+			add(ObjectSecret, string(c.ACME.EAB.Key))
+		}
 	}
 	for _, svc := range s.Spec.Services {
+		if svc.ClientAuth != nil {
+			add(ObjectCA, svc.ClientAuth.CA)
+		}
 		for _, p := range svc.Pools {
 			if p.TLS != nil && p.TLS.CA != "" {
 				add(ObjectCA, p.TLS.CA)
@@ -79,6 +97,9 @@ func (s *Snapshot) Wanted() []ObjectKey {
 	}
 	if s.Spec.Probes.CA != "" {
 		add(ObjectCA, s.Spec.Probes.CA)
+	}
+	for _, k := range s.Spec.gatewayObjects() {
+		add(k.Kind, k.ID)
 	}
 	for _, k := range s.Spec.dnsObjects() {
 		if k.Kind != ObjectCertificate {
@@ -94,6 +115,54 @@ func (s *Snapshot) DNSObjects() map[ObjectKey]bool {
 	out := map[ObjectKey]bool{}
 	for _, k := range s.Spec.dnsObjects() {
 		out[k] = true
+	}
+	return out
+}
+
+// MaxPage bounds a page, in octets.
+const MaxPage = 1 << 20
+
+// GatewayObjects says which secrets and pages gateways need.
+func (s *Snapshot) GatewayObjects() map[ObjectKey]bool {
+	out := map[ObjectKey]bool{}
+	for _, k := range s.Spec.gatewayObjects() {
+		out[k] = true
+	}
+	return out
+}
+
+func (s *Spec) gatewayObjects() []ObjectKey {
+	var out []ObjectKey
+	page := func(text string) {
+		if strings.HasPrefix(text, "file:") {
+			out = append(out, ObjectKey{ObjectPage, text})
+		}
+	}
+	filters := func(f *Filters) {
+		if f.Maintenance != nil {
+			page(f.Maintenance.Body)
+		}
+		for _, p := range f.ErrorPages {
+			page(p.Body)
+		}
+		if f.BasicAuth != nil && f.BasicAuth.Users != "" {
+			out = append(out, ObjectKey{ObjectSecret, string(f.BasicAuth.Users)})
+		}
+		if f.JWT != nil && f.JWT.Keys != "" {
+			out = append(out, ObjectKey{ObjectSecret, string(f.JWT.Keys)})
+		}
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		filters(&svc.Filters)
+		for j := range svc.Routes {
+			if a := svc.Routes[j].Answer; a != nil {
+				page(a.Body)
+			}
+			if f := svc.Routes[j].Filters; f != nil {
+				filters(f)
+			}
+		}
 	}
 	return out
 }

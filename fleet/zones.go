@@ -8,7 +8,8 @@ import (
 
 // Zones is a set of zone objects that have versions of their own, apart from
 // the Snapshot's: zones that the admin API or dynamic updates write, and
-// zones that the control plane has signed. It is immutable and safe for
+// zones that the control plane has signed; or a set of live objects, which
+// stand under their ids in place of names. It is immutable and safe for
 // concurrent use; a changed set shares all but a small part with the one it
 // came from. A nil *Zones is empty.
 type Zones struct {

@@ -26,6 +26,8 @@ type Identity struct {
 	syn      []byte
 	affinity []byte
 	why      []byte
+	ticket   []byte
+	hop      []byte
 	fleet    string
 	seal     cipher.AEAD
 	ca       *x509.Certificate
@@ -53,6 +55,8 @@ func New(k Key) (*Identity, error) {
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
 		why:      k.derive("edge-why", 32),
+		ticket:   k.derive("ticket", 32),
+		hop:      k.derive("hop", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
 		seal:     aead,
 		caKey:    ed25519.NewKeyFromSeed(k.derive("authority", ed25519.SeedSize)),
@@ -82,6 +86,9 @@ func (id *Identity) FlowKey(region string) [16]byte {
 	return [16]byte(mac.Sum(nil))
 }
 
+// HopKey signs what one region's gateway passes on to another's: 32 octets.
+func (id *Identity) HopKey() []byte { return append([]byte(nil), id.hop...) }
+
 // QUICKey gives the key of the connection ids that the fleet's gateways give
 // out: 16 octets (AES-128).
 func (id *Identity) QUICKey() [16]byte { return id.quic }
@@ -107,6 +114,18 @@ func (id *Identity) AffinityKey() []byte { return append([]byte(nil), id.affinit
 // WhyKey gives the key of the tokens by which callers ask gateways what became of
 // their requests (edge/l7/why): 32 octets, the same on all of them.
 func (id *Identity) WhyKey() []byte { return append([]byte(nil), id.why...) }
+
+// TicketKey gives the key of the TLS session tickets of an epoch, counted from
+// 1970 in units of the caller's, among handshakes of one scope: the same on all
+// gateways, so that a session begun at one resumes at another.
+func (id *Identity) TicketKey(scope string, epoch int64) [32]byte {
+	mac := hmac.New(sha256.New, id.ticket)
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(epoch))
+	mac.Write(b[:])
+	mac.Write([]byte(scope))
+	return [32]byte(mac.Sum(nil))
+}
 
 // ErrSealed is returned for sealed octets that were changed, cut, bound to
 // something else or sealed under another fleet key.

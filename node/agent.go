@@ -140,7 +140,7 @@ func (a *Agent) loadDisk() {
 		}
 	}
 	if n := a.cfg.Disk.Damaged(); n > 0 {
-		a.log.Error("zones on disk are damaged; waiting for the "+a.cfg.SourceName, "zones", n)
+		a.log.Error("zones or live objects on disk are damaged; waiting for the "+a.cfg.SourceName, "files", n)
 	}
 	switch {
 	case err != nil:
@@ -227,7 +227,7 @@ func active(w *fleet.World, now time.Time) *fleet.World {
 	if !ended {
 		return w
 	}
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones, Live: w.Live}
 	for _, sh := range w.Shifts {
 		if sh.Active(now) {
 			next.Shifts = append(next.Shifts, sh)
@@ -276,7 +276,7 @@ func (a *Agent) dropEnded() {
 	}
 	if err := ApplyAll(a.cfg.Appliers, old, next); err != nil {
 		a.log.Error("ended shifts could not be taken back", "error", err)
-		next = &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Shifts: next.Shifts} // not tried in a loop
+		next = &fleet.World{Snapshot: old.Snapshot, Objects: old.Objects, Zones: old.Zones, Live: old.Live, Shifts: next.Shifts} // not tried in a loop
 	}
 	a.mu.Lock()
 	a.world = next
@@ -302,6 +302,9 @@ func same(a, b *fleet.World) bool {
 		return false
 	}
 	if put, gone := b.Zones.Since(a.Zones); len(put)+len(gone) > 0 || !sameObjects(a, b) {
+		return false
+	}
+	if put, gone := b.Live.Since(a.Live); len(put)+len(gone) > 0 {
 		return false
 	}
 	x, errx := rules.EncodeShifts(a.Shifts)

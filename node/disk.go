@@ -16,8 +16,8 @@ import (
 	"meridian/rules"
 )
 
-// Disk keeps one World: in a file but for its Zones, and these in a file each
-// in a folder beside it. Each file is written beside and renamed, so that a
+// Disk keeps one World: in a file but for its Zones and live objects, and
+// these in a file each in folders beside it. Each file is written beside and renamed, so that a
 // crash leaves the old or the new one, with a checksum, sealed where there is a
 // fleet key, and only when its content has changed. They hold private keys and
 // are 0600. Its methods are not for concurrent use.
@@ -26,13 +26,15 @@ type Disk struct {
 	seal  sealer
 	saved *fleet.World // whose file there is; nil: not known
 	zones *Folder
+	live  *Folder
 }
 
-// NewDisk keeps the World at path, and its Zones in zones-NAME beside it; the
-// directories are made when needed.
+// NewDisk keeps the World at path, its Zones in zones-NAME beside it and its
+// live objects in live-NAME; the directories are made when needed.
 func NewDisk(path string, id *identity.Identity) *Disk {
 	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-	return &Disk{path: path, seal: sealer{id}, zones: NewFolder(filepath.Join(filepath.Dir(path), "zones-"+name), "node/zone", id)}
+	beside := func(what string) string { return filepath.Join(filepath.Dir(path), what+"-"+name) }
+	return &Disk{path: path, seal: sealer{id}, zones: NewFolder(beside("zones"), "node/zone", id), live: NewLiveFolder(beside("live"), "node/live", id)}
 }
 
 // magic begins every file; what stands for says of what.
@@ -90,6 +92,9 @@ func (d *Disk) Save(w *fleet.World) error {
 	if err := d.zones.Save(w.Zones); err != nil {
 		return fmt.Errorf("zones: %w", err)
 	}
+	if err := d.live.Save(w.Live); err != nil {
+		return fmt.Errorf("live objects: %w", err)
+	}
 	if d.saved != nil && d.saved.Snapshot == w.Snapshot && sameObjects(d.saved, w) && sameShifts(d.saved.Shifts, w.Shifts) {
 		return nil
 	}
@@ -136,16 +141,19 @@ func (d *Disk) Load() (*fleet.World, error) {
 	if w.Zones, err = d.zones.Load(); err != nil {
 		return nil, fmt.Errorf("zones: %w", err)
 	}
+	if w.Live, err = d.live.Load(); err != nil {
+		return nil, fmt.Errorf("live objects: %w", err)
+	}
 	d.saved = w
 	return w, nil
 }
 
-// Damaged says how many zones could not be read.
+// Damaged says how many zones and live objects could not be read.
 func (d *Disk) Damaged() int {
 	if d == nil {
 		return 0
 	}
-	return d.zones.damaged
+	return d.zones.damaged + d.live.damaged
 }
 
 // writeFile replaces a file; durably, the new content is on disk before the

@@ -45,11 +45,13 @@ func readFile(path string) (doc []byte, objects []fleet.Object, files []string, 
 		}
 	}
 	for _, c := range s.Spec.Certificates {
-		r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
+		if c.ACME == nil {
+			r.object(fleet.ObjectCertificate, c.ID, c.Cert, string(c.Key))
+		}
 	}
 	for _, k := range s.Wanted() {
 		switch {
-		case k.Kind == fleet.ObjectCA && strings.HasPrefix(k.ID, "file:"), k.Kind == fleet.ObjectSecret:
+		case k.Kind == fleet.ObjectCA && strings.HasPrefix(k.ID, "file:"), k.Kind == fleet.ObjectSecret, k.Kind == fleet.ObjectPage:
 			r.object(k.Kind, k.ID, k.ID)
 		case k.Kind == fleet.ObjectLatency:
 			r.object(k.Kind, k.ID, "file:"+k.ID)

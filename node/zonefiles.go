@@ -21,7 +21,7 @@ import (
 	"meridian/rules"
 )
 
-// Folder keeps data of zones on disk: a file each, named by the hash of the
+// Folder keeps data of zones, or live objects, on disk: a file each, named by the hash of the
 // zone's name in one of 256 folders, written beside and renamed, with a
 // checksum, sealed where there is a fleet key, 0600. Its methods are not for
 // concurrent use.
@@ -29,7 +29,8 @@ type Folder struct {
 	dir     string
 	seal    sealer
 	as      string // what files are sealed as, before their own name
-	known   bool   // zones is what is in the folder
+	object  func(fleet.Name, []byte) fleet.Object
+	known   bool // zones is what is in the folder
 	zones   *fleet.Zones
 	damaged int
 }
@@ -37,7 +38,14 @@ type Folder struct {
 // NewFolder keeps data in dir, which is made when needed; as says what they
 // are, so that one kind is never taken for another.
 func NewFolder(dir, as string, id *identity.Identity) *Folder {
-	return &Folder{dir: dir, seal: sealer{id}, as: as}
+	return &Folder{dir: dir, seal: sealer{id}, as: as, object: rules.ZoneObject}
+}
+
+// NewLiveFolder is NewFolder for live objects.
+func NewLiveFolder(dir, as string, id *identity.Identity) *Folder {
+	f := NewFolder(dir, as, id)
+	f.object = rules.LiveObject
+	return f
 }
 
 // durable is up to how many files written at once each is waited for until it
@@ -154,5 +162,5 @@ func (f *Folder) read(path string) (fleet.Object, error) {
 	if !ok || filepath.Base(zonePath(string(name))) != filepath.Base(path) {
 		return fleet.Object{}, fmt.Errorf("zone: %s is not in its place: %w", path, errDamaged)
 	}
-	return rules.ZoneObject(fleet.Name(name), data), nil
+	return f.object(fleet.Name(name), data), nil
 }

@@ -200,3 +200,30 @@ func BenchmarkLoad100000Zones(b *testing.B) {
 		}
 	}
 }
+
+// Live objects are kept as zones are, sealed, in a folder of their own.
+func TestLiveObjectsAreKeptInAFileEach(t *testing.T) {
+	k, _ := identity.NewKey(rand.Reader)
+	id, err := identity.New(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "edge.world")
+	w := *testWorld(t, 3)
+	w.Live = w.Live.With([]fleet.Object{rules.LiveObject("certificate/c/www.a.test", []byte("SECRET")), rules.LiveObject("token/x", []byte("{}"))}, nil)
+	if err := NewDisk(path, id).Save(&w); err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewDisk(path, id).Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if put, gone := again.Live.Since(w.Live); len(put)+len(gone) != 0 || again.Zones.Len() != 0 {
+		t.Errorf("came back otherwise: %v %v", put, gone)
+	}
+	for name := range files(t, filepath.Dir(path)) {
+		if b, _ := os.ReadFile(name); strings.Contains(string(b), "SECRET") {
+			t.Errorf("%s is in plain", name)
+		}
+	}
+}

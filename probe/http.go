@@ -126,8 +126,17 @@ func (p *Prober) tlsConfig(pr *fleet.Probe, alpn string, expiry *time.Time) (*tl
 			return nil, err
 		}
 	}
+	var own []tls.Certificate
+	if len(pr.Certificate) > 0 {
+		pair, err := tls.X509KeyPair(pr.Certificate, pr.Certificate)
+		if err != nil {
+			return nil, failf(fleet.CauseTLS, "own certificate: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		}
+		own = append(own, pair)
+	}
 	return &tls.Config{
-		ServerName: name, MinVersion: tls.VersionTLS12, NextProtos: []string{alpn},
+		Certificates: own,
+		ServerName:   name, MinVersion: tls.VersionTLS12, NextProtos: []string{alpn},
 		InsecureSkipVerify: true, // VerifyConnection does it
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			*expiry = earliest(cs.PeerCertificates)

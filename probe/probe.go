@@ -1,6 +1,6 @@
 // Package probe runs one fleet.Probe and says what came of it: a TCP
 // handshake (rtt, tcp), an HTTP request (http, https), a gRPC health check
-// (grpc, grpcs) or a DNS query (dns).
+// (grpc, grpcs), a DNS query (dns) or any datagram (udp).
 // The synthetic prober, the gateway's and layer 4's health checks all use it,
 // through an interface of their own.
 //
@@ -63,6 +63,8 @@ func (p *Prober) Probe(ctx context.Context, pr fleet.Probe) fleet.ProbeResult {
 		out.Expiry, err = p.serving(ctx, &pr)
 	case "dns":
 		err = p.query(ctx, &pr)
+	case "udp":
+		err = p.exchange(ctx, &pr)
 	default:
 		err = failf(fleet.CauseOther, "no check is called %q", pr.Check)
 	}

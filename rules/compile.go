@@ -12,6 +12,7 @@ import (
 	"meridian/dns/update"
 	"meridian/dns/zone"
 	"meridian/edge/defence"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/edge/maglev"
 	"meridian/edge/quiclb"
@@ -23,5 +24,5 @@ import (
 // errors of one stage are given at once; fleet.FieldErrors lists them. The
 // revision is the store's, 0 for a Spec from a file.
 func Compile(doc []byte, revision uint64) (*fleet.Snapshot, error) {
-	return fleet.Compile(doc, revision, steer.Check, zone.Check, sign.Check, update.Check, route.Check, maglev.Check, quiclb.Check, defence.Check, plan.Check)
+	return fleet.Compile(doc, revision, steer.Check, zone.Check, sign.Check, update.Check, route.Check, filter.Check, maglev.Check, quiclb.Check, defence.Check, plan.Check)
 }

@@ -13,6 +13,7 @@ import (
 
 	"meridian/dns/tsig"
 	"meridian/dns/zone"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/steer"
@@ -73,7 +74,7 @@ func NodeWorld(s *fleet.Snapshot, node string, objects []fleet.Object, shifts []
 
 // WantedBy lists the objects that the node's roles need, in order: zones,
 // secrets, authorities and the certificates that they show for nameservers,
-// certificates and the pools' authorities for gateways, the probes' authority
+// certificates, secrets, pages and the pools' authorities for gateways, the probes' authority
 // for probers. A node that the Spec does not name needs none.
 func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 	n := s.Node(node)
@@ -81,9 +82,9 @@ func WantedBy(s *fleet.Snapshot, node string) []fleet.ObjectKey {
 		return nil
 	}
 	var out []fleet.ObjectKey
-	nameserver := s.DNSObjects()
+	nameserver, gateway := s.DNSObjects(), s.GatewayObjects()
 	for _, k := range s.Wanted() {
-		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k])
+		need := n.Has(fleet.RoleDNS) && (k.Kind == fleet.ObjectZone || nameserver[k]) || n.Has(fleet.RoleL7) && gateway[k]
 		switch k.Kind {
 		case fleet.ObjectCertificate:
 			need = need || n.Has(fleet.RoleL7)
@@ -140,7 +141,7 @@ func assemble(s *fleet.Snapshot, wanted []fleet.ObjectKey, objects []fleet.Objec
 // WithShifts gives the same World with other shifts; those that the fleet has
 // no region or service for are left out.
 func WithShifts(w *fleet.World, shifts []fleet.Shift) *fleet.World {
-	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones}
+	next := &fleet.World{Snapshot: w.Snapshot, Objects: w.Objects, Zones: w.Zones, Live: w.Live}
 	for _, sh := range shifts {
 		if sh.Check(w.Snapshot) == nil {
 			next.Shifts = append(next.Shifts, sh)
@@ -170,15 +171,23 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
-	zones, certificates := false, false
+	zones := false
+	filters := filter.Objects(w.Snapshot.Spec)
 	for _, k := range wanted {
 		o := w.Objects[k]
 		var err error
 		switch k.Kind {
+		case fleet.ObjectPage:
+			if len(o.Data) > fleet.MaxPage {
+				err = fmt.Errorf("is longer than %d octets", fleet.MaxPage)
+			}
+		case fleet.ObjectSecret:
+			if parse := filters[k]; parse != nil {
+				err = parse(o.Data)
+			}
 		case fleet.ObjectZone:
 			zones = true
 		case fleet.ObjectCertificate:
-			certificates = true
 			err = checkCertificate(o.Data)
 		case fleet.ObjectCA:
 			err = checkAuthorities(o.Data)
@@ -197,7 +206,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 			}
 		}
 	}
-	if certificates && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
+	if len(w.Snapshot.Spec.Certificates) > 0 && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
 		if _, err := route.CompileCertificates(w); err != nil {
 			errs = append(errs, err)
 		}
@@ -230,7 +239,7 @@ func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 // whole says whether the World has every certificate of the Spec.
 func whole(w *fleet.World) bool {
 	for _, c := range w.Snapshot.Spec.Certificates {
-		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok {
+		if _, ok := w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: c.ID}]; !ok && c.ACME == nil {
 			return false
 		}
 	}

@@ -24,6 +24,31 @@ func ZoneObject(name fleet.Name, data []byte) fleet.Object {
 	return fleet.Object{Key: fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(name)}, Data: data, Version: ContentVersion(data)}
 }
 
+// LiveObject gives a live object of fleet.World.Live.
+func LiveObject(id fleet.Name, data []byte) fleet.Object {
+	return fleet.Object{Key: fleet.ObjectKey{Kind: fleet.ObjectLive, ID: string(id)}, Data: data, Version: ContentVersion(data)}
+}
+
+// LiveFor gives the live objects that a node's roles need: gateways what they
+// show and answer with, nameservers what their records say.
+func LiveFor(n *fleet.Node, all *fleet.Zones) *fleet.Zones {
+	var put []fleet.Object
+	for o := range all.All() {
+		need := false
+		switch k, _ := fleet.ParseLiveID(o.Key.ID); k {
+		case fleet.LiveCertificate, fleet.LiveToken, fleet.LiveALPN, fleet.LiveECHKeys:
+			need = n.Has(fleet.RoleL7)
+		case fleet.LiveECHList, fleet.LiveMark:
+			need = n.Has(fleet.RoleDNS)
+		}
+		if need {
+			put = append(put, o)
+		}
+	}
+	var none *fleet.Zones
+	return none.With(put, nil)
+}
+
 // CheckZones holds the contents of the dynamic zones against the names that
 // the Spec steers in them. Zones that steer none have been checked when they
 // were written.

@@ -17,6 +17,7 @@ func main() {
 			{Name: "why", Summary: "follow one request from its name to the endpoint that answered it, and say why", Run: runWhy},
 			{Name: "members", Summary: "list the gateways and endpoints of this node's layer 4, and how it is with each", Run: runMembers},
 			{Name: "plan", Summary: "say what a Spec would move and break, before it is applied", Run: runPlan},
+			{Name: "route", Summary: "say which route a request takes by a Spec, and why no other", Run: runRoute},
 			{Name: "hostsetup", Summary: "print the commands that set up an endpoint's host where edge does not run", Run: hostsetup},
 			{Name: "rule", Summary: "add, list and delete rules of layer 4's defence on this node", Run: runRule},
 			{Name: "top", Summary: "show what this node's layer 4 gets, from whom, and what becomes of it", Run: runTop},

@@ -38,8 +38,10 @@ type flags struct {
 	Health    string
 	AccessLog uint64
 	HTTP3     bool
+	Opinion   uint64
 
-	admin *admin
+	admin  *admin
+	demand func(ctx context.Context, name string) error // nil with --spec
 }
 
 // noDevice leaves layer 4 out: the gateway alone, on addresses that this
@@ -65,6 +67,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	if !l4 && !l7role {
 		return nil, fmt.Errorf("node %q has neither role l4 nor role l7 for this program", b.Node)
 	}
+	if err := f.issued(b.World.Snapshot.Spec); l7role && err != nil {
+		return nil, err
+	}
 	forwarded := f.Device != noDevice
 	if l7role && forwarded {
 		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
@@ -74,8 +79,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
-		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream, AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey()}
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
+		AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion}
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -132,6 +138,16 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 func http3(b *daemon.Base) (*h3.Carrier, error) {
 	return h3.New(h3.Config{Node: b.Node, Key: b.Identity.QUICKey(), ResetKey: b.Identity.QUICResetKey(b.Node),
 		TokenKey: b.Identity.QUICTokenKey(), Generation: uint32(os.Getpid()), Random: rand.Reader})
+}
+
+// issued refuses what needs a control plane where there is none.
+func (f *flags) issued(spec *fleet.Spec) error {
+	for i := range spec.Certificates {
+		if c := &spec.Certificates[i]; f.Spec != "" && c.ACME != nil {
+			return fmt.Errorf("certificates[%d].acme: certificate %q is issued by a control plane, and --spec takes none; give it by cert and key", i, c.ID)
+		}
+	}
+	return nil
 }
 
 // leave takes off the program that an earlier process left, on a node that has no

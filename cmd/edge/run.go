@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&f.SFlow, "sflow", "", "`ADDR:PORT` of a collector that gets the packets sampled by the Spec's defence.sampling, as sFlow version 5")
 	fs.Uint64Var(&f.AccessLog, "access-log", 0, "log each `N`-th request; 0 for none")
 	fs.BoolVar(&f.HTTP3, "http3", true, "serve HTTP/3 for services that have http3 in the Spec; false: no UDP socket is opened")
+	fs.Uint64Var(&f.Opinion, "second-opinion", 1024, "have the head of each `N`-th HTTP/1.1 request read by net/http too, and close the connection where the two disagree; 0 for none")
 	rest, err := cli.Parse(fs, args)
 	if err != nil {
 		return err
@@ -77,6 +78,9 @@ func (f *flags) run(ctx context.Context) error {
 	d, err := daemon.New(daemon.Config{Program: "edge", Flags: &f.Flags, Log: log, Identity: id, Registry: registry, Build: f.build})
 	if err != nil {
 		return err
+	}
+	if c := d.Client(); c != nil {
+		f.demand = c.Demand
 	}
 	s, err := serving.New(serving.Config{
 		Listen: []string{f.Health}, Logger: log,

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"meridian/controlplane"
+	"meridian/controlplane/acme"
 	"meridian/controlplane/store"
 	"meridian/controlplane/xds"
 	"meridian/daemon"
@@ -57,19 +58,25 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: client, Publisher: server,
+	leading := []func(context.Context){func(ctx context.Context) { s.certs.Lead(ctx) }}
+	s.control, err = controlplane.New(controlplane.Config{Node: s.flags.Node, Store: client, Publisher: server, Leading: leading,
 		Disk:    node.NewDisk(filepath.Join(s.flags.Data, "control.world"), s.id),
 		Deriver: s.deriver, Problems: s.deriver.Problems, Woken: s.deriver.Woken(), Impact: s.impact, Notify: s.notify, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
+	if s.certs, err = acme.New(acme.Config{Control: s.control, Store: client, Logger: s.log, Notify: s.notifyCertificate}); err != nil {
+		return nil, err
+	}
 	server.SetUpdates(s.control)
+	server.SetDemands(s.certs)
 	replica := func(ctx context.Context) error {
 		defer client.Close()
 		return s.control.Run(ctx)
 	}
 	return append(parts, keeping,
 		daemon.Part{Name: "control plane", Run: replica, Register: s.control.Register},
+		daemon.Part{Name: "certificates", Register: s.certs.Register},
 		daemon.Part{Name: "xDS server", Register: server.Register, Run: listening(s.flags.XDS, "--xds", func(ctx context.Context, l net.Listener) error {
 			return server.Run(ctx, l, s.control.Ledger())
 		})}), nil
@@ -187,13 +194,18 @@ func (s *gslbNode) supervisor(creds *identity.Credentials) (*child, error) {
 	return c, nil
 }
 
+// notifyCertificate hands on what operators want to know of certificates.
+func (s *gslbNode) notifyCertificate(text string) {
+	s.notify(controlplane.Event{Time: time.Now(), Kind: "certificate", Text: text})
+}
+
 // notify hands what the control plane notes on to the admin API's events and
 // the dashboard's timeline. What the timeline sees for itself, revisions and
 // shifts, is left out there.
 func (s *gslbNode) notify(e controlplane.Event) {
 	s.feed.Add("control", e)
 	switch e.Kind {
-	case "nack", "store":
+	case "nack", "store", "certificate":
 		s.board.Add(dashboard.Event{Kind: "config", Time: e.Time, Region: e.Region, Text: e.Text})
 	}
 	s.board.Touch()

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/controlplane"
+	"meridian/controlplane/acme"
 	"meridian/controlplane/api"
 	"meridian/daemon"
 	dnsserver "meridian/dns/server"
@@ -35,6 +36,7 @@ type gslbNode struct {
 	registry *prometheus.Registry
 	control  *controlplane.ControlPlane // nil where this process runs none
 	deriver  *deriver                   // of the control plane
+	certs    *acme.Manager              // likewise; nil with a Spec from a file
 	keys     http.Handler               // zones' keys, where this process keeps them
 	feed     *api.Feed                  // the admin API's events
 	board    *dashboard.Feed

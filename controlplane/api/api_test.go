@@ -250,7 +250,7 @@ func TestRequests(t *testing.T) {
 		"dry run of a kind":     {"POST", "/config?dry_run=yes", spec, nil, 400, `dry_run: \"yes\" is not 0 or 1`, ""},
 		"bundle unknown key":    {"POST", "/config", `{"spec": "", "object": []}`, nil, 400, `bundle: unknown field \"object\"`, ""},
 		"bundle of two":         {"POST", "/config", bundle(zone) + "{}", nil, 422, "the Spec has", "submit base=any dry=false reuse=true objects=0"},
-		"bundle wrong kind":     {"POST", "/config", bundle(`{"kind": "key", "id": "x"}`), nil, 400, `bundle: objects[0].kind: \"key\" is not zone, certificate, ca, secret or latency`, ""},
+		"bundle wrong kind":     {"POST", "/config", bundle(`{"kind": "key", "id": "x"}`), nil, 400, `bundle: objects[0].kind: \"key\" is not zone, certificate, ca, secret, page or latency`, ""},
 		"bundle data no base64": {"POST", "/config", bundle(`{"kind": "zone", "id": "x", "data": "%"}`), nil, 400, `bundle: `, ""},
 		"Spec with errors": {"POST", "/config", "regions:\n- id: FRA\n  colour: red\n", nil, 422,
 			"{\n  \"error\": \"the Spec has one error\",\n  \"errors\": [\n    {\n      \"path\": \"regions[0].colour\",\n      \"line\": 3,\n", "submit base=any dry=false reuse=true objects=0"},

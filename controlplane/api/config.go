@@ -32,7 +32,7 @@ type Bundle struct {
 
 // BundleObject is one object; Data is base64 in JSON.
 type BundleObject struct {
-	Kind fleet.ObjectKind `json:"kind"` // zone, certificate, ca, secret or latency
+	Kind fleet.ObjectKind `json:"kind"` // zone, certificate, ca, secret, page or latency
 	ID   string           `json:"id"`   // zone: its name; certificate: its id; else the reference
 	File string           `json:"file,omitempty"`
 	Data []byte           `json:"data"`
@@ -140,9 +140,9 @@ func parseConfig(body []byte) (controlplane.Submission, error) {
 	sub := controlplane.Submission{Doc: []byte(b.Spec)}
 	for i, o := range b.Objects {
 		switch o.Kind {
-		case fleet.ObjectZone, fleet.ObjectCertificate, fleet.ObjectCA, fleet.ObjectSecret, fleet.ObjectLatency:
+		case fleet.ObjectZone, fleet.ObjectCertificate, fleet.ObjectCA, fleet.ObjectSecret, fleet.ObjectPage, fleet.ObjectLatency:
 		default:
-			return sub, fmt.Errorf("bundle: objects[%d].kind: %q is not zone, certificate, ca, secret or latency", i, o.Kind)
+			return sub, fmt.Errorf("bundle: objects[%d].kind: %q is not zone, certificate, ca, secret, page or latency", i, o.Kind)
 		}
 		sub.Objects = append(sub.Objects, fleet.Object{Key: fleet.ObjectKey{Kind: o.Kind, ID: o.ID}, Data: o.Data, File: o.File})
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,7 +15,6 @@ import (
 	"meridian/fleet"
 	"meridian/identity"
 	"meridian/node"
-	"meridian/rules"
 )
 
 // FileConfig is where a File has what it keeps.
@@ -36,6 +37,7 @@ type File struct {
 	sets  map[controlplane.ItemKind]*fleet.Zones
 	spec  controlplane.Stored // Revision, Doc and Objects
 	dirty chan struct{}       // holds one element when something changed
+	locks map[string]chan struct{}
 }
 
 // ErrFile says that the Spec is not changed here.
@@ -46,9 +48,13 @@ func NewFile(cfg FileConfig) (*File, error) {
 	if cfg.Spec == nil || cfg.Dir == "" || cfg.Logger == nil {
 		return nil, errors.New("file store: expected a Spec file, a folder and a logger")
 	}
-	f := &File{cfg: cfg, folders: map[controlplane.ItemKind]*node.Folder{}, sets: map[controlplane.ItemKind]*fleet.Zones{}, dirty: make(chan struct{}, 1)}
-	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem, controlplane.KeysItem} {
-		f.folders[k] = node.NewFolder(filepath.Join(cfg.Dir, string(k)), "file/"+string(k), cfg.Identity)
+	f := &File{cfg: cfg, folders: map[controlplane.ItemKind]*node.Folder{}, sets: map[controlplane.ItemKind]*fleet.Zones{}, dirty: make(chan struct{}, 1), locks: map[string]chan struct{}{}}
+	for _, k := range controlplane.ItemKinds() {
+		folder := node.NewFolder
+		if k == controlplane.LiveItem {
+			folder = node.NewLiveFolder
+		}
+		f.folders[k] = folder(filepath.Join(cfg.Dir, string(k)), "file/"+string(k), cfg.Identity)
 		var err error
 		if f.sets[k], err = f.folders[k].Load(); err != nil {
 			return nil, fmt.Errorf("%s items: %w", k, err)
@@ -87,7 +93,7 @@ func (f *File) Watch(ctx context.Context, update func(controlplane.Stored)) erro
 		case <-f.dirty:
 			f.mu.Lock()
 			st := f.spec
-			st.Zones, st.Derived, st.Problems = f.sets[controlplane.ZoneItem], f.sets[controlplane.DerivedItem], f.sets[controlplane.ProblemItem]
+			(&itemSets{f.sets}).fill(&st)
 			f.mu.Unlock()
 			update(st)
 		}
@@ -119,7 +125,7 @@ func (f *File) WriteItems(_ context.Context, items []controlplane.ItemWrite) err
 		if it.Data == nil {
 			next[it.Kind] = next[it.Kind].With(nil, []fleet.Name{it.Name})
 		} else {
-			next[it.Kind] = next[it.Kind].With([]fleet.Object{rules.ZoneObject(it.Name, it.Data)}, nil)
+			next[it.Kind] = next[it.Kind].With([]fleet.Object{it.Kind.Object(it.Name, it.Data)}, nil)
 		}
 	}
 	for k, z := range next {
@@ -130,6 +136,37 @@ func (f *File) WriteItems(_ context.Context, items []controlplane.ItemWrite) err
 	f.sets = next
 	f.mark()
 	return nil
+}
+
+// ItemNames implements controlplane.ItemStore.
+func (f *File) ItemNames(_ context.Context, kind controlplane.ItemKind, under string) ([]fleet.Name, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []fleet.Name
+	for o := range f.sets[kind].All() {
+		if strings.HasPrefix(o.Key.ID, under) {
+			out = append(out, fleet.Name(o.Key.ID))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Lock implements controlplane.ItemStore: there is no other process.
+func (f *File) Lock(ctx context.Context, name string) (func(), <-chan struct{}, error) {
+	f.mu.Lock()
+	turn := f.locks[name]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		f.locks[name] = turn
+	}
+	f.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return sync.OnceFunc(func() { <-turn }), nil, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 }
 
 // Lead implements controlplane.ItemStore: there is nobody else.

@@ -16,17 +16,20 @@ import (
 )
 
 // Items are data of single zones with a version of their own: zone contents,
-// derived zones, their problems and keys (controlplane.ItemKind). Each has one key, which
+// derived zones, their problems and keys, and live objects (controlplane.ItemKind). Each has one key, which
 // writes compare and swap; what is larger than inlineMax has its content in
 // parts beside, written before.
 //
-//	/meridian/v1/zone/NAME, derived/NAME, problem/NAME, keys/NAME   sealed: a line of itemHead, then the content if it is small
+//	/meridian/v1/KIND/NAME                            sealed: a line of itemHead, then the content if it is small
 //	/meridian/v1/part/KIND/NAME/HASH/0000             a chunk of a large one, sealed; HASH is of the whole content
 //	/meridian/v1/leader/                              the election of the replica that keeps the timers
+//	/meridian/v1/lock/NAME/                           who holds or awaits a lock
 const (
 	partPrefix = prefix + "part/"
 	keysPrefix = prefix + "keys/"
+	acmePrefix = prefix + "acme/"
 	leaderKey  = prefix + "leader"
+	lockPrefix = prefix + "lock/"
 	inlineMax  = 48 << 10 // octets; MaxTogether of them fit into one request
 )
 
@@ -36,7 +39,7 @@ func itemKey(k controlplane.ItemKind, n fleet.Name) string { return itemPrefix(k
 
 // parseItemKey is the reverse of itemKey. A zone's name may hold slashes.
 func parseItemKey(key string) (controlplane.ItemKind, fleet.Name, bool) {
-	for _, k := range [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem, controlplane.KeysItem} {
+	for _, k := range controlplane.ItemKinds() {
 		if n, ok := strings.CutPrefix(key, itemPrefix(k)); ok && n != "" {
 			return k, fleet.Name(n), true
 		}
@@ -247,7 +250,7 @@ func (c *Client) standing(ctx context.Context, items []controlplane.ItemWrite, f
 	c.mu.Lock()
 	for i, it := range items {
 		at, known := c.standings[itemKey(it.Kind, it.Name)]
-		if fresh || it.Kind == controlplane.KeysItem || !known && it.Expect != "" || known && it.Expect != controlplane.AnyVersion && at.version != it.Expect {
+		if fresh || !isWatched(itemKey(it.Kind, it.Name)) || !known && it.Expect != "" || known && it.Expect != controlplane.AnyVersion && at.version != it.Expect {
 			ops, which = append(ops, clientv3.OpGet(itemKey(it.Kind, it.Name))), append(which, i)
 			continue
 		}

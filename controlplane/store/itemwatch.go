@@ -11,11 +11,10 @@ import (
 
 	"meridian/controlplane"
 	"meridian/fleet"
-	"meridian/rules"
 )
 
 // watched are the kinds of item that replicas follow.
-var watched = [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem}
+var watched = [...]controlplane.ItemKind{controlplane.ZoneItem, controlplane.DerivedItem, controlplane.ProblemItem, controlplane.LiveItem}
 
 func isWatched(key string) bool {
 	for _, k := range watched {
@@ -110,6 +109,12 @@ type itemSets struct {
 	sets map[controlplane.ItemKind]*fleet.Zones
 }
 
+// fill hands the sets on.
+func (s *itemSets) fill(st *controlplane.Stored) {
+	st.Zones, st.Derived = s.sets[controlplane.ZoneItem], s.sets[controlplane.DerivedItem]
+	st.Problems, st.Live = s.sets[controlplane.ProblemItem], s.sets[controlplane.LiveItem]
+}
+
 // take works off changed items. What is large and cannot be read stays in the
 // mirror for another try; what does not open is logged and stays as it was.
 func (c *Client) takeItems(ctx context.Context, m *mirror, chunks map[string][]byte, s *itemSets) error {
@@ -145,7 +150,7 @@ func (c *Client) takeItems(ctx context.Context, m *mirror, chunks map[string][]b
 		case err != nil:
 			c.log.Error("item in the store not usable; what was there before stays", "error", err)
 		default:
-			put[kind] = append(put[kind], rules.ZoneObject(name, data))
+			put[kind] = append(put[kind], kind.Object(name, data))
 			standings[key] = &itemMod{kv.ModRevision, h.version()}
 		}
 	}

@@ -180,7 +180,7 @@ func (m *mirror) apply(events []*clientv3.Event, rev int64) {
 				delete(m.known, key)
 			}
 			continue
-		case strings.HasPrefix(key, keysPrefix), strings.HasPrefix(key, leaderKey):
+		case strings.HasPrefix(key, keysPrefix), strings.HasPrefix(key, acmePrefix), strings.HasPrefix(key, leaderKey), strings.HasPrefix(key, lockPrefix):
 			continue
 		case strings.HasPrefix(key, blobPrefix), strings.HasPrefix(key, partPrefix):
 			at = m.chunks
@@ -223,7 +223,7 @@ func (c *Client) build(ctx context.Context, m *mirror, update func(controlplane.
 			continue
 		}
 		m.drop(chunks)
-		st.Zones, st.Derived, st.Problems = items.sets[controlplane.ZoneItem], items.sets[controlplane.DerivedItem], items.sets[controlplane.ProblemItem]
+		items.fill(&st)
 		update(st)
 	}
 }

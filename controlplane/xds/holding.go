@@ -27,6 +27,7 @@ type holding struct {
 	apply   func(*fleet.World) error
 	objects map[string]resource // received, by name
 	zones   *fleet.Zones        // received; applied, or about to be with the first Snapshot
+	live    *fleet.Zones        // likewise
 	shifts  resource            // received; applied, or about to be with the first Snapshot
 	snap    resource            // applied
 	world   *fleet.World        // applied; nil before the first
@@ -63,7 +64,7 @@ func (h *holding) adopt(w *fleet.World) {
 	for _, r := range all[typeObject] {
 		h.objects[r.name] = r
 	}
-	h.zones, h.shifts, h.snap, h.world, h.adopted = w.Zones, p.shifts, all[typeSnapshot][0], w, true
+	h.zones, h.live, h.shifts, h.snap, h.world, h.adopted = w.Zones, w.Live, p.shifts, all[typeSnapshot][0], w, true
 }
 
 // subscribe gives the requests that open a stream: all of each type, but for
@@ -78,12 +79,15 @@ func (h *holding) subscribe() []*discovery.DeltaDiscoveryRequest {
 	node := &core.Node{Id: h.node, UserAgentName: "meridian", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 		revisionKey: structpb.NewStringValue(strconv.FormatUint(revision, 10)),
 	}}}
-	have := map[string]map[string]string{typeObject: {}, typeZone: {}, typeShifts: {}, typeSnapshot: {}}
+	have := map[string]map[string]string{typeObject: {}, typeZone: {}, typeLive: {}, typeShifts: {}, typeSnapshot: {}}
 	for name, r := range h.objects {
 		have[typeObject][name] = r.version
 	}
 	for o := range h.zones.All() {
 		have[typeZone][o.Key.ID] = o.Version
+	}
+	for o := range h.live.All() {
+		have[typeLive][o.Key.ID] = o.Version
 	}
 	if h.world != nil {
 		have[typeShifts][shiftsName] = h.shifts.version
@@ -108,6 +112,8 @@ func (h *holding) take(r *discovery.DeltaDiscoveryResponse) []*discovery.DeltaDi
 		err = h.takeObjects(r)
 	case typeZone:
 		err = h.takeZones(r)
+	case typeLive:
+		err = h.takeLive(r)
 	case typeShifts:
 		err = h.takeShifts(r)
 	case typeSnapshot:
@@ -319,7 +325,7 @@ func (h *holding) takeSnapshot(r *discovery.DeltaDiscoveryResponse) error {
 // then held no longer; or without them where that alone is taken: a zone that
 // is no good keeps nothing else out.
 func (h *holding) applyHeld(w *fleet.World) (*fleet.World, error) {
-	w.Zones = h.zones
+	w.Zones, w.Live = h.zones, h.live
 	if len(h.held) == 0 {
 		return w, h.apply(w)
 	}

@@ -22,6 +22,7 @@ import (
 const (
 	typeObject   = "type.googleapis.com/meridian.v1.Object"
 	typeZone     = "type.googleapis.com/meridian.v1.Zone"
+	typeLive     = "type.googleapis.com/meridian.v1.Live"
 	typeShifts   = "type.googleapis.com/meridian.v1.Shifts"
 	typeSnapshot = "type.googleapis.com/meridian.v1.Snapshot"
 
@@ -37,10 +38,10 @@ const (
 )
 
 // types in the order in which they are sent.
-var types = [...]string{typeObject, typeZone, typeShifts, typeSnapshot}
+var types = [...]string{typeObject, typeZone, typeLive, typeShifts, typeSnapshot}
 
 // resource is one named, versioned piece of data; version is the SHA-256 of
-// data in hex, of a zone rules.ContentVersion.
+// data in hex, of a zone or live object rules.ContentVersion.
 type resource struct {
 	name    string
 	version string
@@ -71,7 +72,7 @@ func unwire(typeURL string, w *discovery.Resource) (resource, error) {
 		return resource{}, fmt.Errorf("resource %s: %w", w.GetName(), err)
 	}
 	r := newResource(w.GetName(), v.GetValue())
-	if typeURL == typeZone {
+	if typeURL == typeZone || typeURL == typeLive {
 		r.version = rules.ContentVersion(r.data)
 	}
 	if r.version != w.GetVersion() {
@@ -143,7 +144,16 @@ func (p *published) zonesFor(node string) *fleet.Zones {
 	return p.world.Zones
 }
 
-// forNode gives what a node is sent besides zones. One that the Spec does not name gets the
+// liveFor gives the live objects that a node is sent.
+func (p *published) liveFor(node string) *fleet.Zones {
+	n := p.world.Snapshot.Node(node)
+	if n == nil {
+		return nil
+	}
+	return rules.LiveFor(n, p.world.Live)
+}
+
+// forNode gives what a node is sent besides zones and live objects. One that the Spec does not name gets the
 // Snapshot alone, so that it knows that it is to serve no more.
 func (p *published) forNode(node string) map[string][]resource {
 	s := snapshot{Revision: p.world.Snapshot.Revision, Spec: p.spec, Objects: []objectRef{}}

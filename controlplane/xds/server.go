@@ -31,6 +31,7 @@ type Ledger interface {
 	Disconnected(node string)
 	Sent(node string, revision uint64)
 	Answered(node string, revision uint64, nack error)
+	HasLive(node string, live *fleet.Zones)
 }
 
 // ServerConfig is what a Server works with.
@@ -47,6 +48,8 @@ type Server struct {
 	ledger Ledger
 	// updates takes the nodes' dynamic updates; nil: none are taken.
 	updates UpdateServer
+	// demands has certificates issued on demand; nil: none are.
+	demands DemandServer
 
 	mu      sync.Mutex // guards what follows
 	current *published
@@ -106,6 +109,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, ledger Ledger) error {
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(g, s)
 	g.RegisterService(&updates, s)
+	g.RegisterService(&demands, s)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
 	select {
@@ -128,8 +132,10 @@ type serverStream struct {
 	subs   map[string]*subscription
 	nonce  uint64
 	warned bool
-	pushed *published   // what the node was sent last; nil: nothing yet
-	zones  *fleet.Zones // zones that it was sent or has
+	pushed *published              // what the node was sent last; nil: nothing yet
+	zones  *fleet.Zones            // zones that it was sent or has
+	live   *fleet.Zones            // live objects, likewise
+	told   map[string]*fleet.Zones // live objects that the node has once it has acknowledged a nonce
 }
 
 // subscription is what the node wants and has of one type.
@@ -145,7 +151,7 @@ func (s *Server) DeltaAggregatedResources(g discovery.AggregatedDiscoveryService
 		return err
 	}
 	st := &serverStream{AggregatedDiscoveryService_DeltaAggregatedResourcesServer: g, s: s, node: node,
-		news: make(chan struct{}, 1), subs: map[string]*subscription{}}
+		news: make(chan struct{}, 1), subs: map[string]*subscription{}, told: map[string]*fleet.Zones{}}
 	// Answers must not wait for what is being sent: the node waits with its
 	// next one for them to be taken.
 	requests := make(chan *discovery.DeltaDiscoveryRequest, 1024)
@@ -237,10 +243,16 @@ func (st *serverStream) request(r *discovery.DeltaDiscoveryRequest) error {
 			sub.known[name] = v
 		}
 		st.subs[url] = sub
-		if len(st.subs) == len(types) {
+		if url == types[len(types)-1] {
 			return st.push()
 		}
 		return nil
+	}
+	if live, ok := st.told[r.GetResponseNonce()]; ok && url == typeLive {
+		delete(st.told, r.GetResponseNonce())
+		if r.GetErrorDetail() == nil {
+			st.s.ledger.HasLive(st.node, live)
+		}
 	}
 	if rev, ok := sub.waiting[r.GetResponseNonce()]; ok {
 		delete(sub.waiting, r.GetResponseNonce())
@@ -258,7 +270,7 @@ func (st *serverStream) request(r *discovery.DeltaDiscoveryRequest) error {
 // push sends what the node lacks of the published World, once it has asked for
 // all types.
 func (st *serverStream) push() error {
-	if len(st.subs) < len(types) {
+	if st.subs[types[len(types)-1]] == nil {
 		return nil
 	}
 	st.s.mu.Lock()
@@ -273,16 +285,28 @@ func (st *serverStream) push() error {
 	}
 	old := st.pushed
 	st.pushed = p
-	zones, gone := st.zonesLacking(p)
-	if old != nil && old.world.Snapshot == p.world.Snapshot && old.shifts.version == p.shifts.version {
-		return st.pushZones(zones, gone, p.world.Snapshot.Revision)
+	fresh := old == nil || old.world.Snapshot != p.world.Snapshot
+	zones, gone := st.lacking(typeZone, &st.zones, p.zonesFor(st.node))
+	var live []fleet.Object
+	var ended []fleet.Name
+	if fresh || old.world.Live != p.world.Live {
+		live, ended = st.lacking(typeLive, &st.live, p.liveFor(st.node))
+	}
+	if !fresh && old.shifts.version == p.shifts.version {
+		if err := st.pushZones(zones, gone, p.world.Snapshot.Revision); err != nil {
+			return err
+		}
+		return st.pushLive(live, ended, p.world.Snapshot.Revision)
 	}
 	all := p.forNode(st.node)
 	for _, url := range types {
 		var err error
-		if url == typeZone {
+		switch url {
+		case typeZone:
 			err = st.pushZones(zones, nil, p.world.Snapshot.Revision)
-		} else {
+		case typeLive:
+			err = st.pushLive(live, ended, p.world.Snapshot.Revision)
+		default:
 			err = st.pushType(url, all[url], p.world.Snapshot.Revision)
 		}
 		if err != nil {
@@ -293,12 +317,15 @@ func (st *serverStream) push() error {
 	return st.pushZones(nil, gone, p.world.Snapshot.Revision)
 }
 
-// zonesLacking gives what differs from the zones that the node has.
-func (st *serverStream) zonesLacking(p *published) (put []fleet.Object, gone []fleet.Name) {
-	next := p.zonesFor(st.node)
-	sub := st.subs[typeZone]
+// lacking gives what differs from what the node has of a type whose resources
+// are kept as a set, and notes that it is sent that.
+func (st *serverStream) lacking(url string, has **fleet.Zones, next *fleet.Zones) (put []fleet.Object, gone []fleet.Name) {
+	sub := st.subs[url]
+	if sub == nil { // a node of before the type
+		return nil, nil
+	}
 	if sub.known == nil {
-		put, gone = next.Since(st.zones)
+		put, gone = next.Since(*has)
 	} else { // the first time: compared with what the node has said
 		for o := range next.All() {
 			if sub.known[o.Key.ID] != o.Version {
@@ -311,19 +338,38 @@ func (st *serverStream) zonesLacking(p *published) (put []fleet.Object, gone []f
 			}
 		}
 		sub.known = nil
+		if url == typeLive && len(put)+len(gone) == 0 {
+			st.s.ledger.HasLive(st.node, next)
+		}
 	}
-	st.zones = next
+	*has = next
 	return put, gone
+}
+
+// pushLive sends live objects, and notes by which answer the node has them all.
+func (st *serverStream) pushLive(put []fleet.Object, gone []fleet.Name, revision uint64) error {
+	if len(put)+len(gone) == 0 {
+		return nil
+	}
+	if err := st.pushSet(typeLive, put, gone, revision); err != nil {
+		return err
+	}
+	st.told[strconv.FormatUint(st.nonce, 10)] = st.live
+	return nil
 }
 
 // pushZones sends zones, and the names of those that are gone.
 func (st *serverStream) pushZones(put []fleet.Object, gone []fleet.Name, revision uint64) error {
+	return st.pushSet(typeZone, put, gone, revision)
+}
+
+func (st *serverStream) pushSet(url string, put []fleet.Object, gone []fleet.Name, revision uint64) error {
 	for len(put) > 0 || len(gone) > 0 {
 		st.nonce++
-		out := &discovery.DeltaDiscoveryResponse{TypeUrl: typeZone, Nonce: strconv.FormatUint(st.nonce, 10), SystemVersionInfo: strconv.FormatUint(revision, 10)}
+		out := &discovery.DeltaDiscoveryResponse{TypeUrl: url, Nonce: strconv.FormatUint(st.nonce, 10), SystemVersionInfo: strconv.FormatUint(revision, 10)}
 		for size := 0; len(put) > 0 && (size == 0 || size+len(put[0].Data) <= batchSize); put = put[1:] {
 			o := put[0]
-			w, err := resource{o.Key.ID, o.Version, o.Data}.wire(typeZone)
+			w, err := resource{o.Key.ID, o.Version, o.Data}.wire(url)
 			if err != nil {
 				return status.Error(codes.Internal, err.Error())
 			}

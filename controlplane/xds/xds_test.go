@@ -85,6 +85,9 @@ func (b *book) note(format string, args ...any) {
 func (b *book) Connected(node string, applied uint64) { b.note("%s connected with %d", node, applied) }
 func (b *book) Disconnected(node string)              { b.note("%s disconnected", node) }
 func (b *book) Sent(node string, revision uint64)     { b.note("%s sent %d", node, revision) }
+func (b *book) HasLive(node string, live *fleet.Zones) {
+	b.note("%s has live %s", node, liveNames(live))
+}
 func (b *book) Answered(node string, revision uint64, nack error) {
 	if nack != nil {
 		b.note("%s refused %d: %v", node, revision, nack)
@@ -392,4 +395,5 @@ type ackChan chan uint64
 func (ackChan) Connected(string, uint64)                 {}
 func (ackChan) Disconnected(string)                      {}
 func (ackChan) Sent(string, uint64)                      {}
+func (ackChan) HasLive(string, *fleet.Zones)             {}
 func (a ackChan) Answered(_ string, rev uint64, _ error) { a <- rev }

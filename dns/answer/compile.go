@@ -31,6 +31,7 @@ func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now 
 	if p.settings, err = compileSettings(id, w); err != nil {
 		return nil, err
 	}
+	p.ech, _ = echLists(w)
 	same := old.world != nil && old.world.Snapshot == w.Snapshot && sameObjects(old.world.Objects, w.Objects)
 	if !same {
 		p.index()
@@ -146,7 +147,13 @@ func (p *Plan) compileZones(old *Plan, same bool) error {
 			look(z)
 		}
 	}
-	return p.read(e, jobs)
+	if err := p.read(e, jobs); err != nil {
+		return err
+	}
+	if p.ech != old.ech {
+		p.reech(e)
+	}
+	return nil
 }
 
 // index notes where the Spec has its zones and services.
@@ -228,7 +235,7 @@ func (p *Plan) read(e *zoneEdit, jobs []job) error {
 			}
 		}
 	}
-	each(len(jobs), func(i int) { jobs[i].read(p.world.Snapshot) })
+	each(len(jobs), func(i int) { jobs[i].read(p.world) })
 	var errs []error
 	for i := range jobs {
 		if jobs[i].err != nil {
@@ -251,7 +258,7 @@ func (z *served) same(o *served) bool {
 	return z.Zone == o.Zone && z.from == o.from && z.object.Same(o.object) && slices.Equal(z.steered, o.steered)
 }
 
-func (j *job) read(s *fleet.Snapshot) {
+func (j *job) read(w *fleet.World) {
 	if j.obj.Data == nil {
 		j.err = fmt.Errorf("zone %s: its object is missing", j.spec.Zone)
 		return
@@ -266,7 +273,7 @@ func (j *job) read(s *fleet.Snapshot) {
 		j.out, j.err = zone.Reload(had, j.spec, j.obj.Data, j.obj.File)
 	}
 	if j.err == nil {
-		j.err = checkSigned(s, j.spec, j.out)
+		j.err = checkSigned(w, j.spec, j.out)
 	}
 	switch {
 	case j.err != nil:
@@ -287,6 +294,7 @@ func (p *Plan) serve(z *zone.Zone, from origin) *served {
 		t := target{service: p.service(st.Service), ttl: uint32(st.TTL.D() / time.Second), https: st.HTTPS}
 		if t.service >= 0 {
 			t.rotate = p.world.Snapshot.Spec.Services[t.service].Steering.Rotate
+			t.ech = echFor(p.world.Snapshot.Spec, t.service, p.ech)
 		}
 		s.steered = append(s.steered, t)
 	}
@@ -302,7 +310,7 @@ func (p *Plan) accept(z *zone.Zone) *served {
 	}
 	can := func(steered []fleet.Steered) bool {
 		_, err := z.Marked(steered)
-		return err == nil && checkSigned(p.world.Snapshot, &fleet.Zone{Zone: spec.Zone, Steered: steered}, z) == nil
+		return err == nil && checkSigned(p.world, &fleet.Zone{Zone: spec.Zone, Steered: steered}, z) == nil
 	}
 	marks := spec.Steered
 	if !can(marks) {

@@ -19,6 +19,7 @@ type Exports struct {
 // NewExports reads a World.
 func NewExports(w *fleet.World) (*Exports, error) {
 	p := &Plan{world: w}
+	p.ech, _ = echLists(w)
 	p.index()
 	latency, err := p.latencyMap()
 	if err != nil {
@@ -56,7 +57,7 @@ func (e *Exports) Set(st *fleet.Steered, rtype uint16) zone.RRset {
 	}
 	o, _ := p.choose(service, kind, p.classes.Rank(service, geo.Place{}), 0)
 	if rtype == zone.TypeHTTPS {
-		set.Data, set.Count = p.appendHTTPS(nil, st.HTTPS, &o)
+		set.Data, set.Count = p.appendHTTPS(nil, st.HTTPS, echFor(p.world.Snapshot.Spec, service, p.ech), &o)
 	} else {
 		set.Data, set.Count = p.records(nil, kind, &o)
 	}
@@ -71,7 +72,7 @@ func (e *Exports) Variants(z *fleet.Zone, signed bool) ([]NameVariants, error) {
 	var out []NameVariants
 	if signed {
 		var err error
-		if out, err = Variants(e.plan.world.Snapshot, z); err != nil {
+		if out, err = Variants(e.plan.world, z); err != nil {
 			return nil, err
 		}
 	}

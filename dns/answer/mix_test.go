@@ -67,7 +67,7 @@ func signedZones(t testing.TB, s *fleet.Snapshot, name fleet.Name, policyName st
 		t.Fatal(err)
 	}
 	o := sign.Options{State: &state, Policy: policy, Serial: 2, Now: now}
-	list, err := Variants(s, spec)
+	list, err := Variants(&fleet.World{Snapshot: s}, spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -263,7 +263,7 @@ func newPartitioned(t testing.TB, r *rand.Rand) *partitioned {
 	if err != nil {
 		t.Fatal(err)
 	}
-	variants, err := Variants(w.Snapshot, w.Snapshot.Spec.Zone("p.test."))
+	variants, err := Variants(w, w.Snapshot.Spec.Zone("p.test."))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,7 @@ type Plan struct {
 	named    map[fleet.Name]*fleet.Zone // the Spec's zones
 	services map[string]int             // index of each service in the Spec
 	source   geo.Source
+	ech      string       // what HTTPS records say of keys of Encrypted Client Hello
 	world    *fleet.World // nil for zones without a fleet
 	classes  *steer.Classes
 	table    *geo.Table
@@ -111,7 +112,7 @@ func (p *Plan) AtRest() *Plan {
 		return p
 	}
 	out := *p
-	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects, Zones: p.world.Zones}
+	out.world = &fleet.World{Snapshot: p.world.Snapshot, Objects: p.world.Objects, Zones: p.world.Zones, Live: p.world.Live}
 	out.steer(nil, time.Time{})
 	return &out
 }

@@ -13,11 +13,12 @@ import (
 // checkSigned says what of all that a signed zone's steered names can answer
 // has no signature: served, it would be taken for a forgery. Nothing is
 // signed later.
-func checkSigned(s *fleet.Snapshot, spec *fleet.Zone, z *zone.Zone) error {
+func checkSigned(w *fleet.World, spec *fleet.Zone, z *zone.Zone) error {
 	if !z.Signed || len(spec.Steered) == 0 {
 		return nil
 	}
-	all, err := Variants(s, spec)
+	now, _ := echLists(w) // what comes next, a zone that is older need not have
+	all, err := variants(w.Snapshot, spec, now)
 	if err != nil {
 		return err
 	}

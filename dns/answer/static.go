@@ -7,10 +7,12 @@ import (
 	"meridian/fleet"
 )
 
-// static is a zone as transfers show it, for one content and one Snapshot.
+// static is a zone as transfers show it, for one content, one Snapshot and one
+// list of keys of Encrypted Client Hello.
 type static struct {
 	content *zone.Zone
 	of      *fleet.Snapshot
+	ech     string
 	zone    *zone.Zone
 }
 
@@ -26,7 +28,7 @@ func (p *Plan) Static(name fleet.Name) *zone.Zone {
 		return p.Zone(name)
 	}
 	had := z.static.Load()
-	if had != nil && had.content == z.Zone && (z.Exports || had.of == p.world.Snapshot) {
+	if had != nil && had.content == z.Zone && (z.Exports || had.of == p.world.Snapshot && had.ech == p.ech) {
 		return had.zone
 	}
 	made, err := p.freeze(z)
@@ -36,7 +38,7 @@ func (p *Plan) Static(name fleet.Name) *zone.Zone {
 	if had != nil && len(zone.Diff(had.zone, made)) == 0 {
 		made = had.zone
 	}
-	z.static.Store(&static{z.Zone, p.world.Snapshot, made})
+	z.static.Store(&static{z.Zone, p.world.Snapshot, p.ech, made})
 	return made
 }
 

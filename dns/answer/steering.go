@@ -296,7 +296,7 @@ func (p *Plan) pick(w *scratch, t *target, qtype uint16, client netip.Addr) (set
 	set.Type, set.TTL, set.Sigs = qtype, t.ttl, nil
 	switch {
 	case kind >= kindHTTPS:
-		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, o)
+		w.data, set.Count = p.appendHTTPS(w.data[:0], t.https, t.ech, o)
 		set.Data = w.data
 		return set, scope, true
 	case index >= 0:
@@ -337,7 +337,7 @@ func (w *scratch) turned(set *zone.RRset, n uint32) {
 }
 
 // appendHTTPS appends the HTTPS records of an outcome.
-func (p *Plan) appendHTTPS(data []byte, h *fleet.SteeredHTTPS, o *outcome) (_ []byte, count int) {
+func (p *Plan) appendHTTPS(data []byte, h *fleet.SteeredHTTPS, ech string, o *outcome) (_ []byte, count int) {
 	var hints [2][]byte
 	var room [2][256]byte
 	hints[0] = p.appendRecords(room[0][:0], 0, &o.v4)
@@ -345,10 +345,10 @@ func (p *Plan) appendHTTPS(data []byte, h *fleet.SteeredHTTPS, o *outcome) (_ []
 	if len(hints[0])+len(hints[1]) == 0 {
 		return data, 0
 	}
-	data, count = appendHTTPS(data, 1, h, hints[0], hints[1]), 1
+	data, count = appendHTTPS(data, 1, h, ech, hints[0], hints[1]), 1
 	if o.second != steer.None {
 		v4, v6 := p.steering.data[0][o.second], p.steering.data[1][o.second]
-		data, count = appendHTTPS(data, 2, h, v4, v6), 2
+		data, count = appendHTTPS(data, 2, h, ech, v4, v6), 2
 	}
 	return data, count
 }

@@ -26,7 +26,16 @@ type NameVariants struct {
 // Variants gives what the steered names of a zone can answer with, for the
 // signer: for each name its A, AAAA and, where it has one, HTTPS. The error
 // names the steered name that can answer in too many ways to sign them all.
-func Variants(s *fleet.Snapshot, z *fleet.Zone) ([]NameVariants, error) {
+func Variants(w *fleet.World, z *fleet.Zone) ([]NameVariants, error) {
+	now, next := echLists(w)
+	if next == "" {
+		return variants(w.Snapshot, z, now)
+	}
+	return variants(w.Snapshot, z, now, next)
+}
+
+// variants is Variants with the lists that HTTPS records may have.
+func variants(s *fleet.Snapshot, z *fleet.Zone, ech ...string) ([]NameVariants, error) {
 	var out []NameVariants
 	for i := range z.Steered {
 		st := &z.Steered[i]
@@ -34,7 +43,7 @@ func Variants(s *fleet.Snapshot, z *fleet.Zone) ([]NameVariants, error) {
 		if err != nil {
 			return nil, fmt.Errorf("steered name %q: %w", st.Name, err)
 		}
-		sets, err := variantsOf(s, st)
+		sets, err := variantsOf(s, st, ech)
 		if err != nil {
 			return nil, fmt.Errorf("steered name %s: %w", name, err)
 		}
@@ -46,7 +55,7 @@ func Variants(s *fleet.Snapshot, z *fleet.Zone) ([]NameVariants, error) {
 	return out, nil
 }
 
-func variantsOf(s *fleet.Snapshot, st *fleet.Steered) ([]NameVariants, error) {
+func variantsOf(s *fleet.Snapshot, st *fleet.Steered, ech []string) ([]NameVariants, error) {
 	service := slices.IndexFunc(s.Spec.Services, func(svc fleet.Service) bool { return svc.Service == st.Service })
 	if service < 0 {
 		return nil, fmt.Errorf("service %q does not exist", st.Service)
@@ -73,7 +82,9 @@ func variantsOf(s *fleet.Snapshot, st *fleet.Steered) ([]NameVariants, error) {
 	}
 	v := NameVariants{Type: zone.TypeHTTPS}
 	for _, o := range list {
-		v.add(httpsSet(s.Spec, st.HTTPS, &o), ttl)
+		for _, list := range ech {
+			v.add(httpsSet(s.Spec, st.HTTPS, echFor(s.Spec, service, list), &o), ttl)
+		}
 	}
 	return append(out, v), nil
 }
@@ -174,17 +185,18 @@ const (
 	svcALPN     = 1
 	svcPort     = 3
 	svcIPv4Hint = 4
+	svcECH      = 5 // RFC 9848
 	svcIPv6Hint = 6
 )
 
 // httpsSet gives the HTTPS records of an outcome (RFC 9460): one whose hints
 // are the addresses that A and AAAA answer, and one of lower priority with
 // those of the second-best region. Without any address there is none.
-func httpsSet(spec *fleet.Spec, h *fleet.SteeredHTTPS, o *steer.HTTPSOutcome) zone.RRset {
+func httpsSet(spec *fleet.Spec, h *fleet.SteeredHTTPS, ech string, o *steer.HTTPSOutcome) zone.RRset {
 	set := zone.RRset{Type: zone.TypeHTTPS}
 	add := func(priority uint16, v4, v6 zone.RRset) {
 		if v4.Count+v6.Count > 0 {
-			set.Data = appendHTTPS(set.Data, priority, h, v4.Data, v6.Data)
+			set.Data = appendHTTPS(set.Data, priority, h, ech, v4.Data, v6.Data)
 			set.Count++
 		}
 	}
@@ -199,7 +211,7 @@ func httpsSet(spec *fleet.Spec, h *fleet.SteeredHTTPS, o *steer.HTTPSOutcome) zo
 // appendHTTPS appends one record in the form of zone.RRset.Data: priority, the
 // owner itself as target, and parameters in ascending order of key (RFC 9460
 // section 2.2). The hints are given as records of addresses.
-func appendHTTPS(data []byte, priority uint16, h *fleet.SteeredHTTPS, v4, v6 []byte) []byte {
+func appendHTTPS(data []byte, priority uint16, h *fleet.SteeredHTTPS, ech string, v4, v6 []byte) []byte {
 	start := len(data)
 	data = append(data, 0, 0, byte(priority>>8), byte(priority), 0)
 	if len(h.ALPN) > 0 {
@@ -216,6 +228,9 @@ func appendHTTPS(data []byte, priority uint16, h *fleet.SteeredHTTPS, v4, v6 []b
 		data = binary.BigEndian.AppendUint16(appendParam(data, svcPort, 2), h.Port)
 	}
 	data = appendHints(data, svcIPv4Hint, v4, 4)
+	if ech != "" {
+		data = append(appendParam(data, svcECH, len(ech)), ech...)
+	}
 	data = appendHints(data, svcIPv6Hint, v6, 16)
 	binary.BigEndian.PutUint16(data[start:], uint16(len(data)-start-2))
 	return data

@@ -37,6 +37,7 @@ type target struct {
 	service int // index in the Spec; -1 for none
 	ttl     uint32
 	rotate  fleet.Rotate
+	ech     string              // ECHConfigList of its HTTPS record; empty for none
 	https   *fleet.SteeredHTTPS // nil: the name has no steered HTTPS record
 }
 

@@ -58,6 +58,7 @@ type run struct {
 
 	exports func() (*answer.Exports, error) // of w, read once
 	guard   guard
+	live    []sign.Record // that live objects add to zones
 }
 
 // workers bounds how many zones are made at a time. Each uses all cores to
@@ -68,6 +69,7 @@ func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 	k := r.k
 	r.hold, r.again, r.at = map[fleet.Name]bool{}, map[fleet.Name]bool{}, map[fleet.ObjectKey]int{}
 	r.exports = sync.OnceValues(func() (*answer.Exports, error) { return answer.NewExports(r.w) })
+	r.readLive()
 	full := r.prepare()
 	if full {
 		r.resetSignals()
@@ -87,7 +89,7 @@ func (r *run) derive() ([]fleet.Object, []fleet.Name, time.Time, error) {
 	slices.Sort(r.left)
 	k.mu.Lock()
 	k.world = r.w
-	k.contents = r.contents
+	k.contents, k.live = r.contents, r.w.Live
 	var next time.Time
 	for _, z := range k.timed {
 		if next.IsZero() || z.next.Before(next) {
@@ -157,6 +159,7 @@ func (r *run) candidates(full bool) []fleet.Name {
 		for _, n := range gone {
 			add(n)
 		}
+		r.relive(add)
 	}
 	for n, reload := range k.stale {
 		add(n)

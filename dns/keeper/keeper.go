@@ -76,6 +76,7 @@ type Keeper struct {
 	signals  signals
 	world    *fleet.World          // of the last Derive
 	contents *fleet.Zones          // of the last Derive
+	live     *fleet.Zones          // likewise
 	listed   bool                  // the store's list has been read
 	versions map[fleet.Name]string // of the key states that zones were made with
 	polled   fleet.Name            // the last zone whose version was looked at

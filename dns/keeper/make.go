@@ -213,6 +213,7 @@ func (j *job) collect() error {
 		j.records = append(j.records, rec)
 		j.drop = append(j.drop, sign.Drop{Owner: string(rec.Owner), Type: rec.Type})
 	}
+	j.records = append(j.records, j.texts(j.name)...)
 	signed := j.policy != nil || j.z.state != nil
 	var now []sign.Variants
 	if len(j.spec.Steered) > 0 {

@@ -72,7 +72,7 @@ func shapesWorld(t testing.TB, dnsSettings, denial string) *fleet.World {
 	state, _, _, err := sign.Step(sign.State{}, spec.Zone, policy, now, sign.Facts{}, rand.NewChaCha8([32]byte{1}))
 	must(err)
 	o := sign.Options{State: &state, Policy: policy, Serial: 8, Now: now}
-	list, err := answer.Variants(w.Snapshot, spec)
+	list, err := answer.Variants(w, spec)
 	must(err)
 	for _, v := range list {
 		o.Variants = append(o.Variants, sign.Variants{Owner: zone.Wire(v.Name), Type: v.Type, Empty: v.Empty, Sets: v.Sets})

@@ -84,7 +84,7 @@ func (h *history) resigned() fleet.Object {
 	h.serial++
 	spec := &h.world.Snapshot.Spec.Zones[1]
 	o := sign.Options{State: &h.state, Policy: h.world.Snapshot.Spec.DNSSECPolicy(h.policy), Serial: h.serial, Now: now}
-	list, err := answer.Variants(h.world.Snapshot, spec)
+	list, err := answer.Variants(h.world, spec)
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func signWorld(t testing.TB, w *fleet.World, policy string) {
 		t.Fatal(err)
 	}
 	o := sign.Options{State: &state, Policy: p, Serial: 8, Now: now}
-	list, err := answer.Variants(w.Snapshot, spec)
+	list, err := answer.Variants(w, spec)
 	if err != nil {
 		t.Fatal(err)
 	}

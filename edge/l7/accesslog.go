@@ -34,9 +34,12 @@ func (x *exchange) finish() {
 // log writes the record. Its four timers say whose time it was: until a try had
 // its connection, from then until the answer's head, and to the end; took is all.
 func (x *exchange) log(log *slog.Logger, took time.Duration) {
-	name := ""
+	name, way := "", ""
 	if x.service != nil {
 		name = x.service.spec.Service
+	}
+	if x.way != nil {
+		way = x.way.Name
 	}
 	since := func(a, b moment) time.Duration {
 		if a == 0 || b == 0 {
@@ -46,10 +49,19 @@ func (x *exchange) log(log *slog.Logger, took time.Duration) {
 	}
 	end := x.start.add(took)
 	log.LogAttrs(context.Background(), slog.LevelInfo, "request",
-		slog.String("request_id", string(x.id)), slog.String("service", name),
-		slog.String("client", x.sess.client.String()), slog.String("proto", x.h.Version.String()),
+		slog.String("request_id", string(x.id)), slog.String("service", name), slog.String("route", way),
+		slog.String("client", x.clientName()), slog.String("proto", x.h.Version.String()),
 		slog.String("method", string(x.method)), slog.String("host", string(x.h.Authority)), slog.String("path", string(x.h.Path())),
 		slog.Int("status", x.status), slog.Int64("sent", x.sent), slog.Duration("took", took),
 		slog.Duration("connect", since(x.start, x.connected)), slog.Duration("answer", since(x.connected, x.first)), slog.Duration("relay", since(x.first, end)),
 		slog.String("endpoint", x.endpoint), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
+}
+
+// clientName is the client's address and port; without port where a trusted
+// proxy has told it.
+func (x *exchange) clientName() string {
+	if x.clientText != nil {
+		return string(x.clientText)
+	}
+	return x.sess.client.String()
 }

@@ -26,21 +26,21 @@ func (x *exchange) account(token []byte) {
 	if f := x.g.cfg.Slot; f != nil {
 		r.Slot = f(x.h.Version == wire.HTTP3, x.sess.client, x.sess.vip)
 	}
-	x.tell = r
+	x.report = r
 }
 
 // note puts down what a filter decided, where somebody wants to know.
 func (x *exchange) note(name, decision, of string) {
-	if x.tell != nil {
-		x.tell.Filters = append(x.tell.Filters, why.Filter{Name: name, Decision: decision + of})
+	if x.report != nil {
+		x.report.Filters = append(x.report.Filters, why.Filter{Name: name, Decision: decision + of})
 	}
 }
 
 // candidates puts down between whom the first pick is.
 func (x *exchange) candidates(a balance.Ask) {
 	if x.tries == 0 {
-		x.tell.Policy = string(x.service.spec.RoutingPolicy)
-		x.tell.Candidates = x.pool.balancer.Explain(a, &x.tried)
+		x.report.Policy = string(x.service.spec.RoutingPolicy)
+		x.report.Candidates = x.pool.balancer.Explain(a, &x.tried)
 	}
 }
 
@@ -62,7 +62,7 @@ func (x *exchange) tellTry(f *failure, answered bool) {
 		t.Connect = x.connected.since(x.began).Microseconds()
 		t.Answer = now.since(x.connected).Microseconds()
 	}
-	x.tell.Tries = append(x.tell.Tries, t)
+	x.report.Tries = append(x.report.Tries, t)
 }
 
 // times are a request's, up to the head of its answer.
@@ -88,12 +88,12 @@ func (x *exchange) times() why.Timers {
 // the report, and Server-Timing.
 func (x *exchange) footnotes(status int) {
 	timing := x.service != nil && x.service.spec.ServerTiming
-	if x.tell == nil && !timing {
+	if x.report == nil && !timing {
 		return
 	}
 	t := x.times()
 	x.serverTiming(&t)
-	r := x.tell
+	r := x.report
 	if r == nil {
 		return
 	}

@@ -1,106 +1,177 @@
 package l7
 
 import (
-	"errors"
 	"net/http"
-	"net/netip"
-	"strconv"
-	"time"
+	"slices"
+	"strings"
 
-	"meridian/edge/l7/balance"
-	"meridian/fleet"
+	"meridian/edge/l7/route"
+	"meridian/edge/l7/wire"
 )
 
-// admit says whether the limits let the request through; where they do not it
-// answers. Else over must follow.
+// httpsPort is the port that a service which redirects from plain HTTP has.
+const httpsPort = 443
+
+// heed takes a trusted proxy's word about the client.
+func (x *exchange) heed() {
+	client, scheme := x.gen.proxies.Client(x.client, x.h)
+	x.told = scheme
+	if client != x.client {
+		x.client = client
+		x.clientText = client.AppendTo(x.shaped.address[:0])
+	}
+}
+
+// addressText gives the client's address as text.
+func (x *exchange) addressText() []byte {
+	if x.clientText != nil {
+		return x.clientText
+	}
+	return x.sess.text
+}
+
+// admit asks the route's filters whether the request may go on; false: the
+// client was answered.
 func (x *exchange) admit() bool {
-	if r, wait := x.overRate(); r != nil {
-		x.flag = flagRate
-		x.note("rates", "over ", r.spec.Name)
+	set := x.way.set
+	switch {
+	case set.Maintenance.Holds(x.client):
+		x.maintain()
+		return false
+	case !set.Access.Allows(x.client):
+		return x.deny("access", http.StatusForbidden, "not allowed from this address")
+	case len(set.Bounds.Methods) > 0 && !slices.Contains(set.Bounds.Methods, x.method) && !(set.CORS != nil && set.CORS.Preflight(x.h)):
+		x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "bounds").Inc()
+		x.flag = flagDenied
 		x.ans.Reset()
-		x.ans.Add("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
-		x.say(http.StatusTooManyRequests, "429 over the limit "+r.spec.Name+"\n")
+		x.ans.Add("Allow", strings.Join(set.Bounds.Methods, ", "))
+		x.say(http.StatusMethodNotAllowed, "405 method not allowed\n")
+		return false
+	case set.Bounds.Header > 0 && headerSize(x.h) > set.Bounds.Header:
+		return x.deny("bounds", http.StatusRequestHeaderFieldsTooLarge, "header too large")
+	case x.h.Length > x.maxBody():
+		return x.deny("bounds", http.StatusRequestEntityTooLarge, "body too large")
+	case set.CORS != nil && set.CORS.Preflight(x.h):
+		x.ans.Reset()
+		x.sayAs(http.StatusNoContent, "", "")
 		return false
 	}
-	if len(x.service.rates) > 0 {
-		x.note("rates", "within", "")
-	}
-	if !x.pool.enter() {
-		x.note("limits", "full", "")
-		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
-		return false
-	}
-	x.note("limits", "within", "")
-	return true
+	return (set.Basic == nil || x.basic()) && (set.JWT == nil || x.token()) && (x.way.forward == nil || x.forwardAuth())
 }
 
-func (x *exchange) overRate() (*rate, time.Duration) {
-	if len(x.service.rates) == 0 {
-		return nil, 0
+// deny refuses what a filter does not let pass, and counts it.
+func (x *exchange) deny(by string, status int, text string) bool {
+	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
+	x.note(by, "refused", "")
+	x.refuse(status, flagDenied, text)
+	return false
+}
+
+func headerSize(h *wire.Head) int {
+	n := 0
+	for i := range h.Fields {
+		n += len(h.Fields[i].Name) + len(h.Fields[i].Value)
 	}
-	return x.g.overRate(x.service, x.from(), x.text)
+	return n
 }
 
-// over gives back what admit took.
-func (x *exchange) over() {
-	x.pool.leave(x.took)
-	if x.retrying {
-		x.pool.circuit.Retries.Leave()
+func (x *exchange) maintain() {
+	m := x.way.set.Maintenance
+	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "maintenance").Inc()
+	x.flag = flagDenied
+	x.ans.Reset()
+	if m.RetryAfter != "" {
+		x.ans.AddID(wire.RetryAfter, m.RetryAfter)
 	}
-}
-
-// mayBeAgain counts the request among the pool's retries under way, until it
-// is over.
-func (x *exchange) mayBeAgain() bool {
-	x.retrying = x.retrying || x.pool.circuit.Retries.Enter()
-	return x.retrying
-}
-
-// observe notes what became of a try. A client that goes says nothing of the
-// endpoint.
-func (x *exchange) observe(ep *endpoint, err error) {
-	if err != nil && (errors.Is(err, errFull) || err == errGone || x.abort.Gone() || x.body.failure() != nil) {
+	if m.Page.Body == nil {
+		x.say(m.Status, "down for maintenance\n")
 		return
 	}
-	x.took = time.Duration(x.g.now() - x.began)
-	status, shard := 0, x.sess.shard(spread)
-	if err == nil {
-		status = x.ans.Status
-		x.pool.stats.answers.observe(shard, x.first.since(x.connected))
-	}
-	ep.vital.answers.add(shard, status)
-	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
+	x.sayAs(m.Status, m.Page.Type, string(m.Page.Body))
 }
 
-func (x *exchange) from() netip.Addr { return x.sess.client.Addr() }
-
-// key steers consistent hash: by what hash_on says, or the client's address.
-func (x *exchange) key() uint64 {
-	s := x.service
-	if s.spec.RoutingPolicy != fleet.ConsistentHash {
-		return 0
-	}
-	if v, ok := x.text(s.hashOn, s.hashName); ok {
-		return balance.KeyOf(v)
-	}
-	if !x.sess.client.IsValid() {
-		return 0
-	}
-	return balance.Key(x.from())
-}
-
-// text gives what of the request a key goes by.
-func (x *exchange) text(kind fleet.KeyKind, name string) (string, bool) {
-	var v []byte
-	switch kind {
-	case fleet.KeyPath:
-		return x.path, true
-	case fleet.KeyHeader:
-		if i := x.h.Find(name, 0); i >= 0 {
-			v = x.h.Fields[i].Value
+// act does what a route says that has no single pool; false: the client was
+// answered.
+func (x *exchange) act() bool {
+	switch w := x.way; {
+	case w.Split != nil:
+		drawn := randomBits()
+		n, set := w.Split.Draw(x.h, x.client, drawn)
+		if set {
+			x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], drawn)
 		}
-	case fleet.KeyCookie:
-		v = x.h.Cookie(name)
+		x.pool = x.service.pools[w.Split.Pick(n)]
+		return true
+	case w.Redirect != nil:
+		x.redirect(w.Redirect)
+	default:
+		x.ans.Reset()
+		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
 	}
-	return string(v), len(v) > 0
+	return false
+}
+
+func typeOf(body []byte, kind string) string {
+	if len(body) == 0 {
+		return ""
+	}
+	return kind
+}
+
+// redirect sends the client elsewhere.
+func (x *exchange) redirect(r *route.Redirect) {
+	if x.host == "" {
+		x.refuse(http.StatusBadRequest, flagBadRequest, "no host")
+		return
+	}
+	room := make([]byte, 0, 256)
+	x.ans.Reset()
+	x.ans.AddID(wire.Location, string(r.Location(room, x.scheme(), view(x.h.Authority), x.path, x.h.Query())))
+	x.sayAs(r.Status, "", "")
+}
+
+// ask is what endpoints are asked in place of what the client asks.
+type ask struct {
+	target []byte // nil: the client's
+	host   []byte // likewise
+	name   string // of TLS, where the host is another; "": the client's
+	adds   []wire.Field
+}
+
+func (a *ask) targetOr(client []byte) []byte {
+	if a.target != nil {
+		return a.target
+	}
+	return client
+}
+
+func (a *ask) hostOr(client []byte) []byte {
+	if a.host != nil {
+		return a.host
+	}
+	return client
+}
+
+// change makes of the prepared request what the route's rewrite and filters
+// say.
+func (x *exchange) change() {
+	h, set := x.h, x.way.set
+	if r := x.way.Rewrite; r != nil && x.method != http.MethodConnect && len(h.Target) > 0 && h.Target[0] == '/' {
+		x.to.target = r.Target(x.to.target[:0], x.path, h.Query())
+		if r.Host != "" {
+			x.to.host = octets(r.Host)
+			x.to.name, _ = route.Host(r.Host)
+		}
+	}
+	if x.foreign { // its own region's gateway has done the rest
+		return
+	}
+	if set.Basic != nil && !set.Basic.Keep || set.JWT != nil && !set.JWT.Keep {
+		h.Del("Authorization")
+	}
+	if x.gen.tells {
+		h.AddBytes(wire.Forwarded, forwardedElement(x))
+	}
+	h.Fields = append(h.Fields, x.to.adds...)
+	set.Request.Apply(h, x.vars(0))
 }

@@ -59,10 +59,20 @@ type failure struct {
 // All tries share one deadline.
 func (x *exchange) ask() bool {
 	x.service.budget.request()
+	if len(x.pool.next) > 0 && x.pool.lost() && x.mayHop() {
+		f, ok := x.elsewhere()
+		if ok {
+			return true
+		}
+		if x.hopped && !x.mayRetry(&f) {
+			x.giveUp(&f)
+			return false
+		}
+	}
 	a := balance.Ask{Key: x.key(), Held: x.pool.held(x.h)}
 	for last := -1; ; {
 		a.Draw, a.Now = rand.Uint64(), time.Duration(x.g.now())
-		if x.tell != nil {
+		if x.report != nil {
 			x.candidates(a)
 		}
 		i := x.pool.pick(a, &x.tried)
@@ -83,7 +93,7 @@ func (x *exchange) ask() bool {
 		x.tried.Add(i)
 		x.tries++
 		f, ok := x.try(x.pool.endpoints[i])
-		if x.tell != nil {
+		if x.report != nil {
 			x.tellTry(&f, ok)
 		}
 		if x.span.trace.Sampled {
@@ -98,6 +108,12 @@ func (x *exchange) ask() bool {
 		x.release()
 		if !x.mayRetry(&f) {
 			x.note("retry", "no: ", f.flag.String())
+			if x.mayHopAfter(&f) {
+				var ok bool
+				if f, ok = x.elsewhere(); ok {
+					return true
+				}
+			}
 			x.giveUp(&f)
 			return false
 		}
@@ -108,7 +124,7 @@ func (x *exchange) ask() bool {
 // mayRetry says whether another try follows the failed one, and takes it out
 // of the budget.
 func (x *exchange) mayRetry(f *failure) bool {
-	rules := x.service.retry
+	rules := x.way.retry
 	switch {
 	case f.paid:
 		return true
@@ -161,7 +177,7 @@ func pause(ctx context.Context, tries int) bool {
 func (x *exchange) try(ep *endpoint) (failure, bool) {
 	x.endpoint = ep.address
 	x.perTry = 0
-	if limit := x.service.retry.perTry; limit > 0 {
+	if limit := x.way.retry.perTry; limit > 0 {
 		x.perTry = x.g.now().add(limit)
 	}
 	x.began, x.connected, x.first = x.g.now(), 0, 0
@@ -280,9 +296,9 @@ func (x *exchange) goOn() {
 // again, for which it takes the budget's token. The last answer is never
 // dropped: the client gets what the endpoint had to say.
 func (x *exchange) retryStatus() bool {
-	rules := x.service.retry
+	rules := x.way.retry
 	wanted := x.again && rules.status[x.ans.Status] || x.grpc && rules.turned && x.unavailable()
-	if !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
+	if x.hopped || !wanted || x.tries > rules.attempts || x.deadline.passed(x.g.now()) || !x.recoverBody() {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {
@@ -294,7 +310,7 @@ func (x *exchange) retryStatus() bool {
 
 // classify says what the error of a try means.
 func (x *exchange) classify(ep *endpoint, err error) failure {
-	rules := x.service.retry
+	rules := x.way.retry
 	var connect *connectError
 	var fault wire.Fault
 	switch {

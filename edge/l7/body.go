@@ -55,15 +55,17 @@ func (x *exchange) takeBody() bool {
 		b.kept = nil
 	case x.fast != nil && x.fast.body.begunWhole():
 		b.kept, b.lent, b.whole = x.fast.body.whole(), true, true
-	case x.again && 0 < h.Length && h.Length <= replayed:
+	case (x.again || x.way.mirror != nil) && 0 < h.Length && h.Length <= replayed:
 		if cap(kept) < int(h.Length) {
 			kept = make([]byte, h.Length)
 		}
 		b.kept, b.whole = kept[:h.Length], true
+		x.boundBody(h.Length)
 		if err := x.readAll(b.kept); err != nil {
 			x.bodyFailed(err)
 			return false
 		}
+		x.boundBody(-1)
 	default:
 		b.kept = nil
 		return x.takeArrived()
@@ -116,7 +118,7 @@ func bodyFailure(err error) failure {
 	switch {
 	case errors.Is(err, errTooLarge):
 		return failure{flag: flagBadRequest, status: http.StatusRequestEntityTooLarge, text: "body too large"}
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errSlow):
 		return failure{flag: flagClientGone, status: http.StatusRequestTimeout, text: "the body did not arrive in time"}
 	case errors.As(err, &fault):
 		return failure{flag: flagBadRequest, status: http.StatusBadRequest, text: "malformed body: " + fault.String()}
@@ -138,7 +140,8 @@ func (x *exchange) upload() {
 }
 
 func (x *exchange) carry(up asked) {
-	if x.fast != nil && x.fast.body.splices() {
+	rate := x.minRate()
+	if x.fast != nil && x.fast.body.splices() && rate == 0 {
 		if to := up.bare(); to != nil {
 			x.carrySpliced(up, to)
 			return
@@ -147,9 +150,12 @@ func (x *exchange) carry(up asked) {
 	b := takeBuffer()
 	defer b.free()
 	var total int64
+	w := x.watch(up, rate)
+	defer w.stop()
 	for {
 		n, err := x.f.Body(b.data)
-		if total += int64(n); total > x.g.cfg.MaxBody {
+		w.received(n)
+		if total += int64(n); total > x.maxBody() {
 			err = errTooLarge
 		} else if n > 0 {
 			x.body.replay.copyPiece(b.data[:n])

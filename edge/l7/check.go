@@ -54,6 +54,9 @@ type check struct {
 	rules  checkRules
 	vital  *vital
 	stop   context.CancelFunc
+
+	ownUntil time.Time // until when others' word does not count
+	forgot   bool      // others check, and this gateway has no word of its own
 }
 
 // recheck starts the checks that gen adds and stops those that it does not
@@ -61,7 +64,7 @@ type check struct {
 func (g *Gateway) recheck(gen *generation) {
 	wanted := map[fleet.Target]bool{}
 	for _, s := range gen.services {
-		if s == nil {
+		if s == nil || !checked(s.spec) {
 			continue
 		}
 		for i := range s.spec.Pools {
@@ -101,6 +104,12 @@ func (g *Gateway) ensureCheck(t fleet.Target, rules checkRules) {
 // that name.
 const checkReady = "ready"
 
+// checked says whether there is a check for the service's endpoints: where none is
+// configured, a udp service has none.
+func checked(s *fleet.Service) bool {
+	return s.Protocol != fleet.UDP || s.Healthcheck.Type.Datagram() || s.Healthcheck.Port != 0
+}
+
 // rulesOf makes the probes of one endpoint.
 func rulesOf(w *fleet.World, s *fleet.Service, p *fleet.Pool, at netip.AddrPort) checkRules {
 	h := &s.Healthcheck
@@ -108,12 +117,19 @@ func rulesOf(w *fleet.World, s *fleet.Service, p *fleet.Pool, at netip.AddrPort)
 	if h.Port != 0 {
 		probe.Address = netip.AddrPortFrom(at.Addr(), h.Port)
 	}
-	if h.Type != fleet.CheckTCP {
+	switch h.Type {
+	case fleet.CheckDNS:
+		probe.Name, _ = fleet.ParseName(h.Name) // checked
+	case fleet.CheckUDP:
+		probe.Send, probe.Expect = h.Send, h.Expect
+	}
+	if h.Type.Web() {
 		probe.Host, probe.Path, probe.Expect = h.Host, h.Path, h.Expect
 	}
 	if h.Type == fleet.CheckHTTPS && p.TLS != nil {
 		probe.TLSName, probe.Insecure = p.TLS.ServerName, p.TLS.Insecure
 		probe.CA = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: p.TLS.CA}].Data
+		probe.Certificate = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: p.TLS.Certificate}].Data
 	}
 	rules := checkRules{main: probe, interval: h.Interval.D()}
 	if h.ReadyPath != "" && h.Type != fleet.CheckTCP {
@@ -129,11 +145,17 @@ func (c *check) run(ctx context.Context) {
 	wait := time.NewTimer(rand.N(min(firstCheck, c.rules.interval)))
 	defer wait.Stop()
 	for {
+		suspected := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-wait.C:
 		case <-c.vital.suspect:
+			suspected = true
+		}
+		if c.told(suspected) {
+			wait.Reset(conferEvery)
+			continue
 		}
 		began := time.Now()
 		state := c.once(ctx)

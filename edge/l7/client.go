@@ -41,6 +41,7 @@ func (cl *client) run() {
 		if !cl.requests(b) {
 			return
 		}
+		cl.c.rested.Store(int64(cl.s.g.now()))
 		cl.c.state.Store(stateIdle)
 	}
 }

@@ -19,6 +19,7 @@ type clientFront struct {
 	body clientBody
 	out  []byte
 
+	size    int  // of the head
 	keep    bool // the connection may carry another request
 	framed  bool // the answer's body is in chunks
 	endless bool // and ends with the connection
@@ -61,9 +62,11 @@ func (f *clientFront) request() bool {
 		f.cl.sess.Refuse(f, &f.h, fault)
 		return false
 	}
-	f.keep = !f.h.Close
+	// What follows a refused CONNECT may be meant for a tunnel (RFC 9931).
+	f.keep = !f.h.Close && !f.h.Is("CONNECT")
 	a := &f.cl.c.abort
 	a.Reset()
+	f.second(f.in.data[f.in.r-f.size : f.in.r])
 	f.body.begin(f)
 	f.cl.sess.Serve(f, &f.h, a)
 	if !f.over || f.failed != nil {
@@ -91,6 +94,7 @@ func (f *clientFront) head() (wire.Fault, error) {
 		n, fault := wire.ParseRequest(f.in.rest(), &f.h, limit)
 		if n > 0 || fault != wire.NoFault {
 			f.in.r += n
+			f.size = n
 			if !first {
 				f.cl.c.readBy(time.Time{})
 			}

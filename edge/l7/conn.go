@@ -26,7 +26,8 @@ type conn struct {
 	raw     syscall.RawConn // of tcp
 	since   time.Time       // when it was accepted
 	state   atomic.Int32
-	carried bool // by HTTP/2; set before any other goroutine reads it
+	rested  atomic.Int64 // the moment since when state is stateIdle
+	carried bool         // by HTTP/2; set before any other goroutine reads it
 	abort   Abort
 	client  netip.AddrPort // as a balancer before the gateway says, if any
 	vip     netip.AddrPort

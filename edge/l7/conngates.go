@@ -50,16 +50,16 @@ func (g connGates) dial(ctx context.Context, d *net.Dialer, address string) (net
 	if err != nil {
 		return nil, err
 	}
-	return &counted{TCPConn: c, leave: sync.OnceFunc(leave)}, nil
+	return &countedConn{TCPConn: c, leave: sync.OnceFunc(leave)}, nil
 }
 
-// counted is a connection that counts until it is closed.
-type counted struct {
+// countedConn is a connection that counts until it is closed.
+type countedConn struct {
 	*net.TCPConn
 	leave func()
 }
 
-func (c *counted) Close() error {
+func (c *countedConn) Close() error {
 	defer c.leave()
 	return c.TCPConn.Close()
 }

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +21,9 @@ type exchange struct {
 	gen     *generation
 	sess    *session
 	service *service // nil where no service was found
+	index   int      // of the service in the Spec
 	pool    *pool
+	way     *way // nil: no route was found
 	f       Front
 	h1      *clientFront // f, where it is HTTP/1.1's
 	fast    *clientFront // the same, where short cuts may be taken
@@ -37,27 +40,36 @@ type exchange struct {
 	again  bool // the request may be repeated
 	grpc   bool // it is a call of gRPC
 
+	client     netip.Addr // as trusted proxies tell, else the connection's
+	clientText []byte     // the same as text; nil: the session's
+	told       string     // scheme that a trusted proxy tells; "": none
+	to         ask        // what of the request endpoints are asked otherwise
+	shaped     shaping    // what the answer gets on its way
+
 	start    moment
 	deadline moment // of all tries and the answer; 0 for none
 	body     body
 	request  []byte // the request's head as HTTP/1.1 sends it
 
-	muxed    muxed
-	up       asked         // the endpoint's side of the try under way
-	vital    *vital        // of the endpoint under way
-	began    moment        // when its try began
-	took     time.Duration // of the last try, up to its answer's head
-	cookie   string        // Set-Cookie of the gateway's own; may be empty
-	reused   bool          // the try under way has a connection that was there
-	tell     *why.Report   // nil: the caller does not ask
-	retrying bool          // it counts among the pool's retries
-	perTry   moment        // when the try under way has taken too long; 0 for never
-	expect   moment        // when the body is sent though the endpoint did not ask for it; 0 for never
-	glances  int
-	tried    balance.Tried
-	wsKey    [24]byte
-	websock  bool // an extended CONNECT, which endpoints get as an Upgrade
-	answered bool // the head of the final answer was given to f
+	muxed             muxed
+	up                asked         // the endpoint's side of the try under way
+	vital             *vital        // of the endpoint under way
+	began             moment        // when its try began
+	took              time.Duration // of the last try, up to its answer's head
+	cookie            string        // Set-Cookie of the gateway's own; may be empty
+	reused            bool          // the try under way has a connection that was there
+	report            *why.Report   // nil: the caller does not ask
+	retrying          bool          // it counts among the pool's retries
+	perTry            moment        // when the try under way has taken too long; 0 for never
+	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
+	glances           int
+	tried             balance.Tried
+	wsKey             [24]byte
+	websock           bool   // an extended CONNECT, which endpoints get as an Upgrade
+	hopped            bool   // another region's gateways were asked
+	foreign           bool   // they have asked
+	target, authority []byte // as the client has named them
+	answered          bool   // the head of the final answer was given to f
 
 	span span // where the generation has tracing
 
@@ -84,6 +96,7 @@ func (x *exchange) begin(s *session, f Front, h *wire.Head, a *Abort) {
 	x.gen = x.g.gen.Load()
 	x.method = view(h.Method)
 	x.grpc = isGRPC(h)
+	x.client = s.client.Addr()
 	x.start = x.g.now()
 }
 
@@ -95,7 +108,8 @@ func (x *exchange) free() {
 		kept = nil
 	}
 	ans, request := x.ans, x.request[:0]
-	*x = exchange{ans: ans, request: request, body: body{kept: kept}}
+	x.shaped.vars.Reset()
+	*x = exchange{ans: ans, request: request, body: body{kept: kept}, shaped: shaping{vars: x.shaped.vars}}
 	exchanges.Put(x)
 }
 
@@ -111,16 +125,19 @@ func (x *exchange) serve() {
 		x.self()
 		return
 	}
+	if x.sess.s.port == 80 && x.challenged() {
+		return
+	}
 	x.identify()
 	if !x.find() {
 		return
 	}
-	if !x.admit() {
+	if !x.enter() {
 		return
 	}
 	defer x.over()
-	if limit := x.service.spec.Timeouts.Request.D(); limit > 0 {
-		x.deadline = x.start.add(limit)
+	if limit := x.way.timeout; limit > 0 {
+		x.deadline = sooner(x.deadline, x.start.add(limit)) // another region's gateway may have set one
 	}
 	if x.grpc {
 		x.callLimit()
@@ -130,6 +147,9 @@ func (x *exchange) serve() {
 		return
 	}
 	x.prepare()
+	if x.way.mirror != nil {
+		x.mirror()
+	}
 	if x.ask() {
 		x.relay()
 	}
@@ -182,6 +202,9 @@ func (x *exchange) self() {
 func (x *exchange) refuse(status int, f flag, text string) {
 	x.flag = f
 	x.ans.Reset()
+	if f.endpoints() && x.answerStale() {
+		return
+	}
 	x.say(status, strconv.Itoa(status)+" "+text+"\n")
 }
 
@@ -196,26 +219,44 @@ func (x *exchange) say(status int, text string) {
 		x.sayGRPC(status, strings.TrimSuffix(text, "\n"))
 		return
 	}
+	kind := "text/plain; charset=utf-8"
+	if p := x.set().Page(status, false); p != nil {
+		kind, text = p.Type, string(p.Body(nil, x.vars(status)))
+	}
+	x.sayAs(status, kind, text)
+}
+
+// sayAs is say of a body of some type; without one where that is empty.
+func (x *exchange) sayAs(status int, kind, text string) {
 	a := &x.ans
 	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
 	a.Length = int64(len(text))
-	a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
-	a.AddID(wire.ContentType, "text/plain; charset=utf-8")
-	a.AddID(wire.ContentLength, strconv.Itoa(len(text)))
-	a.AddID(wire.CacheControl, "no-store")
+	if a.Get(wire.Date) == nil {
+		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	}
+	if kind != "" {
+		a.AddID(wire.ContentType, kind)
+	}
+	if status != http.StatusNoContent && status != http.StatusNotModified {
+		a.AddID(wire.ContentLength, strconv.Itoa(len(text)))
+	}
+	if a.Get(wire.CacheControl) == nil {
+		a.AddID(wire.CacheControl, "no-store")
+	}
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
 	x.footnotes(status)
-	if status == http.StatusMethodNotAllowed {
+	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
 		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 	}
+	x.dress()
 	x.status = status
 	if x.deadline == 0 {
 		end := time.Now().Add(ownLimit)
 		x.f.Deadlines(end, end)
 	}
-	bare := x.method == http.MethodHead
+	bare := x.method == http.MethodHead || text == ""
 	x.answered = true
 	if x.f.Answer(a, bare) != nil {
 		x.f.Break()

@@ -36,24 +36,47 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
 		return false
 	}
-	x.path = path
-	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path)
+	x.path, x.target, x.authority = path, x.h.Target, x.h.Authority
+	if x.gen.proxies != nil {
+		x.heed()
+	}
+	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path, x.h)
+	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
+		m, outcome = x.gen.table.Find(httpsPort, x.host, path, x.h)
+	}
 	if m.Service >= 0 {
 		x.service = x.gen.services[m.Service]
 	}
 	switch {
+	case outcome == route.ToHTTPS:
+		x.redirect(x.gen.table.Redirect())
+		return false
 	case outcome == route.NoHost:
 		x.refuse(http.StatusNotFound, flagNoRoute, "no service has this host")
 		return false
 	case outcome == route.NoRoute:
 		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
 		return false
+	case !x.gen.admits(m.Service, x.sess.tls):
+		x.refuse(http.StatusMisdirectedRequest, flagBadRequest, "the connection was not made for this host")
+		return false
 	case x.h.Length > x.g.cfg.MaxBody:
 		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
-	x.pool = x.service.pools[m.Pool]
-	x.again = x.service.retry.again(x.h)
+	if x.g.rejects(x.service.spec.Priority) {
+		x.reject()
+		return false
+	}
+	x.believe()
+	x.way, x.index = x.service.ways[m.Route], m.Service
+	if !x.way.plain && !x.foreign && !x.admit() || x.way.Pool < 0 && !x.act() {
+		return false
+	}
+	if x.pool == nil {
+		x.pool = x.service.pools[m.Pool]
+	}
+	x.again = x.way.retry.again(x.h)
 	if x.pool.h2 && x.websock {
 		x.refuse(http.StatusNotImplemented, flagBadRequest, "these endpoints take no WebSocket")
 		return false
@@ -62,6 +85,16 @@ func (x *exchange) find() bool {
 		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
 	}
 	return true
+}
+
+// challenged answers a certificate authority's question whether a host is the
+// fleet's (RFC 8555 section 8.3).
+func (x *exchange) challenged() bool {
+	body, ok := x.gen.challenge(x.host, view(x.h.Path()))
+	if ok {
+		x.say(http.StatusOK, string(body))
+	}
+	return ok
 }
 
 // identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so

@@ -99,7 +99,7 @@ type Limits struct {
 	Header        int           // octets of a request's head
 	Streams       int           // requests under way at a time, of HTTP/2 and HTTP/3
 	HeaderTimeout time.Duration // from a head's first octet to its last
-	Idle          time.Duration // without a request
+	Idle          time.Duration // without a request; 0 for no limit
 }
 
 // Session is one client's connection as the gateway sees it. A carrier is
@@ -133,7 +133,8 @@ type Carrier interface {
 // PacketCarrier carries requests over a UDP socket; edge/l7/h3 is one.
 type PacketCarrier interface {
 	// Listen makes what serves the socket, which is then the PacketServer's to
-	// close. It starts nothing.
+	// close. Handshakes by config, and by what it chooses for a client, agree on
+	// "h3" and TLS 1.3 alone. It starts nothing.
 	Listen(socket net.PacketConn, config *tls.Config, admit Admit) (PacketServer, error)
 }
 

@@ -2,18 +2,23 @@ package l7
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"meridian/edge/l7/hop"
 	"meridian/edge/l7/limit"
+	"meridian/edge/l7/overload"
 	"meridian/fleet"
 )
 
@@ -34,13 +39,19 @@ type Config struct {
 
 	Health observer
 	Prober prober
-	Logger *slog.Logger
+	// Colleagues are the region's other gateways, with which checks of endpoints are
+	// shared out; nil: this one makes all.
+	Colleagues colleagues
+	Logger     *slog.Logger
 
 	// Addresses are bound in place of the region's and the anycast VIPs.
 	Addresses []netip.Addr
 	// Listen opens a listening TCP socket; default: plain TCP (no MPTCP), bound
 	// although the address may not be there yet.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	// ListenPacket opens a UDP socket, a *net.UDPConn; default: bound although the
+	// address may not be there yet.
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	// MaxSegment clamps the TCP segments that clients send, so that a full one
 	// still fits the path after layer 4 has encapsulated it; 0 leaves it.
 	MaxSegment MaxSegment
@@ -63,24 +74,40 @@ type Config struct {
 	// same on all gateways.
 	AffinityKey []byte
 
+	// TicketKey gives the key of session tickets of an epoch since 1970, the same
+	// on all gateways of the fleet; nil: sessions resume at this gateway alone.
+	TicketKey    func(scope string, epoch int64) [32]byte
+	TicketPeriod time.Duration // how long an epoch is; default 12h
+
+	// Demand has the control plane issue a certificate for a name that a client
+	// asks for, and returns once it is issued; nil: none are issued on demand.
+	Demand func(ctx context.Context, name string) error
+
 	MaxHeader int           // octets of a request's header; default 64 KiB
 	MaxBody   int64         // octets of a request's body; default 1 GiB
+	MaxFlows  int           // clients by address and port of udp services; default 16384
 	Grace     time.Duration // from not ready to the first connection closed; default 1s
 
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
 	Telemetry Telemetry // takes spans and records for export, as the Spec's gateway.tracing says; nil: nobody does
+	// SecondOpinion has the head of each n-th HTTP/1.1 request read by net/http too;
+	// where the two disagree the connection ends. 0: of none.
+	SecondOpinion uint64
+
+	HopKey hop.Key // signs what is passed on to other regions' gateways; nil: nothing is
 
 	HTTP2 Carrier       // of HTTP/2 over TLS; nil: clients get HTTP/1.1
 	Mux   MuxMaker      // of HTTP/2 to endpoints; nil: pools with that protocol are refused
 	HTTP3 PacketCarrier // of HTTP/3; nil: no UDP socket is opened
-	// ListenPacket opens a UDP socket; default: plain UDP, bound although the
-	// address may not be there yet.
-	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 
 	slow   bool          // no short cuts: for tests, which compare both ways
 	header time.Duration // in the place of headerTimeout: for tests
+
+	reach   func(vip netip.AddrPort) string     // where another region's VIP is: for tests
+	theirs  func(octets []byte) (opinion, bool) // in the place of net/http's: for tests
+	measure func() overload.Measures            // in the place of this process's: for tests
 }
 
 // headerTimeout is how long a handshake or a head may take.
@@ -102,12 +129,25 @@ type Gateway struct {
 	pathTurn   atomic.Uint64
 	recordTurn atomic.Uint64
 	sessions   atomic.Uint32 // so many there were
-	epoch      time.Time     // from which moments count
+	flows      atomic.Int64  // of udp services
+	clients    atomic.Int64  // connections of clients
+	level      atomic.Uint32 // overload.Level
+	shared     atomic.Pointer[shared]
+	heads      atomic.Uint64 // of requests by HTTP/1.1
+	doubts     chan doubt
+	epoch      time.Time // from which moments count
 	tasks      tasks
 	conns      sync.WaitGroup // clients' connections; tunnels among them
 
 	rates    *limit.Table
-	suspects chan struct{} // holds one sign that pools are to be judged
+	suspects chan struct{}                    // holds one sign that pools are to be judged
+	wall     func() time.Time                 // for ticket keys and demands
+	own      func() (*tls.Certificate, error) // see ownCertificate
+	demands  demands
+	salt     [32]byte                // of what is remembered of passwords
+	hashing  chan struct{}           // passwords that are being verified
+	mirrors  chan struct{}           // copies under way
+	coders   [len(codings)]sync.Pool // encoders that serve again
 
 	base context.Context // of every request and tunnel
 	cut  context.CancelFunc
@@ -116,6 +156,7 @@ type Gateway struct {
 	listeners map[netip.AddrPort]*listener
 	packets   map[netip.AddrPort]*packets
 	outlived  map[*server]bool // replaced, with connections left
+	datagrams map[netip.AddrPort]*datagrams
 	checks    map[fleet.Target]*check
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
@@ -131,7 +172,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: region is missing")
 	case cfg.Health == nil || cfg.Prober == nil || cfg.Logger == nil:
 		return nil, errors.New("gateway: health, prober and logger are needed")
-	case cfg.MaxSegment.V4 < 0 || cfg.MaxSegment.V6 < 0 || cfg.MaxHeader < 0 || cfg.MaxBody < 0 || cfg.Grace < 0:
+	case cfg.MaxSegment.V4 < 0 || cfg.MaxSegment.V6 < 0 || cfg.MaxHeader < 0 || cfg.MaxBody < 0 || cfg.MaxFlows < 0 || cfg.Grace < 0:
 		return nil, errors.New("gateway: a limit is negative")
 	}
 	if cfg.Listen == nil {
@@ -139,6 +180,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.ListenPacket == nil {
 		cfg.ListenPacket = listenPacket
+	}
+	if cfg.MaxFlows == 0 {
+		cfg.MaxFlows = 16384
 	}
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 64 << 10
@@ -148,6 +192,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.header == 0 {
 		cfg.header = headerTimeout
+	}
+	if cfg.TicketPeriod == 0 {
+		cfg.TicketPeriod = ticketPeriod
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = time.Second
@@ -160,6 +207,7 @@ func New(cfg Config) (*Gateway, error) {
 		listeners: map[netip.AddrPort]*listener{},
 		packets:   map[netip.AddrPort]*packets{},
 		outlived:  map[*server]bool{},
+		datagrams: map[netip.AddrPort]*datagrams{},
 		checks:    map[fleet.Target]*check{},
 		vitals:    map[fleet.Target]*vital{},
 		upstreams: map[upstreamKey]*upstream{},
@@ -167,8 +215,13 @@ func New(cfg Config) (*Gateway, error) {
 		rates:     limit.NewTable(0),
 		suspects:  make(chan struct{}, 1),
 		rateIDs:   map[string]uint32{},
+		hashing:   make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+		mirrors:   make(chan struct{}, maxMirrors),
+		doubts:    make(chan doubt, waitingOpinions),
 	}
+	g.wall, g.own = time.Now, ownCertificate(time.Now())
 	g.base, g.cut = context.WithCancel(context.Background())
+	rand.Read(g.salt[:])
 	g.metrics = newMetrics(g)
 	g.tasks.run(func() { g.judging(g.base) })
 	return g, nil
@@ -189,23 +242,17 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	opened, err := g.open(gen)
+	opened, err := g.openAll(gen)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	datagrams, err := g.openPackets(gen)
-	if err != nil {
-		for _, l := range opened {
-			l.socket.Close()
-		}
 		return fmt.Errorf("gateway: %w", err)
 	}
 	old := g.gen.Swap(gen)
 	gen.bound()
 	retired := g.upstreams
 	g.vitals, g.upstreams = build.vitals, build.upstreams
-	g.relisten(old, gen, opened)
-	g.relistenPackets(gen, datagrams)
+	g.relisten(old, gen, opened.listeners)
+	g.relistenPackets(gen, opened.packets)
+	g.relay(gen, opened.datagrams)
 	g.recheck(gen)
 	for key, u := range retired {
 		if g.upstreams[key] != u {
@@ -239,6 +286,11 @@ func (g *Gateway) Ready() error {
 // its goroutines are gone. It is called once.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(g.sweep)
+	g.tasks.run(func() { g.watch(g.base) })
+	g.tasks.run(func() { g.compare(g.base) })
+	if g.cfg.Colleagues != nil {
+		g.tasks.run(func() { g.confer(g.base) })
+	}
 	g.tasks.start()
 	<-ctx.Done()
 	limit := g.cfg.Grace
@@ -274,11 +326,15 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	list := slices.Collect(maps.Values(g.listeners))
 	old := slices.Collect(maps.Keys(g.outlived))
 	datagrams := slices.Collect(maps.Values(g.packets))
+	ports := slices.Collect(maps.Values(g.datagrams))
 	g.mu.Unlock()
 
-	errs := make([]error, len(list)+len(old)+1)
+	errs := make([]error, len(list)+len(old)+len(ports)+1)
 	var wg sync.WaitGroup
 	wg.Go(func() { errs[len(errs)-1] = g.shutdownPackets(ctx, datagrams) })
+	for i, d := range ports {
+		wg.Go(func() { errs[len(list)+len(old)+i] = d.shutdown(ctx) })
+	}
 	for i, l := range list {
 		wg.Go(func() { errs[i] = l.shutdown(ctx) })
 	}
@@ -338,6 +394,9 @@ func (g *Gateway) close() {
 	defer g.mu.Unlock()
 	for _, l := range g.listeners {
 		l.close()
+	}
+	for _, d := range g.datagrams {
+		d.close()
 	}
 	for _, c := range g.checks {
 		c.stop()

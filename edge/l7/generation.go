@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 )
@@ -19,15 +20,18 @@ import (
 type generation struct {
 	world    *fleet.World
 	table    *route.Table
-	certs    *route.Certificates
-	services []*service // by index in Spec.Services; nil where the gateway has no part in it
-	paused   bool       // the operator drains this node
+	tls      *secure
+	services []*service      // by index in Spec.Services; nil where the gateway has no part in it
+	proxies  *filter.Proxies // whose word about clients is believed; nil: nobody's
+	tells    bool            // endpoints are told by Forwarded too
+	paused   bool            // the operator drains this node
 	drain    time.Duration
-	tracing  *tracing          // nil: none
-	altSvc   map[uint16][]byte // by port; where HTTP/3 is served
+	tracing  *tracing            // nil: none
+	nodes    map[netip.Addr]bool // whose connections are taken whatever happens
+	altSvc   map[uint16][]byte   // by port; where HTTP/3 is served
 }
 
-// service is one http or https service, or a tcp one with forwarding proxy.
+// service is one http or https service, or a tcp or udp one with forwarding proxy.
 type service struct {
 	spec   *fleet.Service
 	pools  []*pool // by index in the Spec
@@ -37,7 +41,10 @@ type service struct {
 
 	rates    []rate
 	hashOn   fleet.KeyKind
-	hashName string // of the header or cookie
+	hashName string      // of the header or cookie
+	ways     []*way      // by index in the service's Routes
+	set      *filter.Set // of requests without a route
+	stale    *staleStore // nil: none
 }
 
 // pool is one group of endpoints, those of this region.
@@ -49,6 +56,8 @@ type pool struct {
 	balancer  *balance.Balancer
 	stats     *poolStats
 	guard
+	next  map[uint16][]nextRegion // by port; those of other regions
+	keeps map[*vital]bool         // those that draining leaves in place as well
 }
 
 // endpoint is one endpoint as one generation uses it.
@@ -63,7 +72,7 @@ type endpoint struct {
 func (gen *generation) live() bool {
 	services := 0
 	for _, s := range gen.services {
-		if s == nil {
+		if s == nil || !checked(s.spec) {
 			continue
 		}
 		services++
@@ -83,16 +92,25 @@ func (gen *generation) live() bool {
 func (gen *generation) idle(port uint16) time.Duration {
 	var d time.Duration
 	for _, s := range gen.services {
-		if s != nil && s.spec.Protocol.Gateway() && slices.Contains(s.spec.Ports, port) {
+		if s != nil && s.spec.Protocol.Gateway() && (slices.Contains(s.spec.Ports, port) || s.spec.Twin() == port) {
 			d = max(d, s.spec.Timeouts.Idle.D())
 		}
 	}
 	return d
 }
 
-// stream gives the tcp service of a port, nil where there is none.
-func (gen *generation) stream(port uint16) *service {
-	if i, ok := gen.table.Stream(port); ok {
+// stream gives the tcp service of a port for a server name, nil where there is
+// none.
+func (gen *generation) stream(port uint16, name string) *service {
+	if i, ok := gen.table.Stream(port, name); ok {
+		return gen.services[i]
+	}
+	return nil
+}
+
+// datagrams gives the udp service of a port, nil where there is none.
+func (gen *generation) datagrams(port uint16) *service {
+	if i, ok := gen.table.Datagrams(port); ok {
 		return gen.services[i]
 	}
 	return nil
@@ -113,20 +131,27 @@ func (b *builder) generation() (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, err := route.CompileCertificates(b.world)
+	var had *secure
+	if old := b.g.gen.Load(); old != nil {
+		had = old.tls
+	}
+	handshakes, err := b.g.secure(b.world, had)
 	if err != nil {
 		return nil, err
 	}
-	gen := &generation{world: b.world, table: table, certs: certs, services: make([]*service, len(spec.Services)), altSvc: map[uint16][]byte{}}
+	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), nodes: nodesOf(spec), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
 	if t := spec.Gateway.Tracing; t != nil {
 		gen.tracing = &tracing{t}
+	}
+	if len(spec.Gateway.TrustedProxies) > 0 {
+		gen.proxies = filter.NewProxies(&spec.Gateway)
 	}
 	if n := b.world.Snapshot.Node(b.g.cfg.Node); n != nil {
 		gen.paused = n.State != fleet.Active
 	}
 	for i := range spec.Services {
 		if s := &spec.Services[i]; s.Gateway() {
-			if gen.services[i], err = b.service(s); err != nil {
+			if gen.services[i], err = b.service(s, gen, i); err != nil {
 				return nil, fmt.Errorf("service %q: %w", s.Service, err)
 			}
 			gen.drain = max(gen.drain, s.Timeouts.Drain.D())
@@ -136,7 +161,7 @@ func (b *builder) generation() (*generation, error) {
 	return gen, nil
 }
 
-func (b *builder) service(s *fleet.Service) (*service, error) {
+func (b *builder) service(s *fleet.Service, gen *generation, index int) (*service, error) {
 	out := &service{spec: s, retry: newRetryRules(s.Retries.RetryOn, *s.Retries.Attempts, s.Retries.PerTryTimeout.D()), stats: b.g.metrics.service(s.Service)}
 	var err error
 	if out.hashOn, out.hashName, err = s.Balancing.HashOn.Parse(); err != nil {
@@ -156,7 +181,7 @@ func (b *builder) service(s *fleet.Service) (*service, error) {
 		}
 		out.pools = append(out.pools, p)
 	}
-	return out, nil
+	return out, b.ways(s, out, gen, index)
 }
 
 // service finds a service by name, nil where there is none.
@@ -173,7 +198,7 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, stats: b.poolStats(s.Service, p.ID)}
+	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, stats: b.poolStats(s.Service, p.ID), keeps: map[*vital]bool{}}
 	if out.h2 && b.g.cfg.Mux == nil {
 		return nil, errNoMux
 	}
@@ -182,6 +207,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 		return nil, err
 	}
 	circuit := b.circuit(s.Service, p.ID)
+	out.next = b.regions(s, p, s.Timeouts.Connect.D())
 	var members []balance.Member
 	for _, e := range inRegion(p.Endpoints, b.g.cfg.Region) {
 		target := b.g.target(s, p, e.Address)
@@ -189,6 +215,7 @@ func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
 			continue
 		}
 		vital := b.vital(target)
+		out.keeps[vital] = true
 		if e.State == fleet.Draining && s.Balancing.Cookie == nil {
 			continue // checked, so that the operator sees it, but given nothing new
 		}

@@ -198,6 +198,9 @@ func (l *listener) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
+		if l.g.turnsAway(c) {
+			continue
+		}
 		l.g.connOpened()
 		l.give(newConn(c))
 	}

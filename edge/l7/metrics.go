@@ -28,10 +28,12 @@ const (
 	flagBadRequest          // BR: a request that is not passed on
 	flagRate                // RL: a limit of requests over time
 	flagOverload            // UO: a limit of requests under way
+	flagDenied              // DN: refused by a filter
+	flagShed                // OL: the gateway is overloaded
 	flagCount
 )
 
-var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO"}
+var flagNames = [flagCount]string{"", "NR", "UH", "UF", "UC", "UT", "URX", "RO", "US", "DC", "BR", "RL", "UO", "DN", "OL"}
 
 func (f flag) String() string { return flagNames[f] }
 
@@ -46,6 +48,8 @@ type metrics struct {
 	overflow     *prometheus.CounterVec
 	streams      *prometheus.CounterVec
 	octets       *prometheus.CounterVec
+	hellos       *prometheus.CounterVec
+	stress       *stressMetrics
 	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
 	connErrors   prometheus.Counter
@@ -64,6 +68,7 @@ type metrics struct {
 	why                 *prometheus.CounterVec
 	whyTold, whyRefused prometheus.Counter
 
+	filters  *filterMetrics
 	unrouted *serviceStats // requests for which there was no service
 
 	mu       sync.Mutex // guards services, which Apply and scrapes use
@@ -72,14 +77,17 @@ type metrics struct {
 
 // serviceStats are one service's metrics, ready to add to.
 type serviceStats struct {
-	classes  classes
-	flags    [flagCount]prometheus.Counter
-	duration histogram
-	retries  prometheus.Counter
-	overflow prometheus.Counter
-	streams  prometheus.Counter
-	received prometheus.Counter // octets of streams, from clients
-	sent     prometheus.Counter
+	classes   classes
+	flags     [flagCount]prometheus.Counter
+	duration  histogram
+	retries   prometheus.Counter
+	overflow  prometheus.Counter
+	streams   prometheus.Counter
+	received  prometheus.Counter // octets of streams, from clients
+	sent      prometheus.Counter
+	flows     prometheus.Gauge
+	hops      [hopCount]prometheus.Counter
+	datagrams [2]prometheus.Counter // of udp services, from clients and to them
 }
 
 func newMetrics(g *Gateway) *metrics {
@@ -89,8 +97,8 @@ func newMetrics(g *Gateway) *metrics {
 	m := &metrics{
 		g:        g,
 		services: map[string]*serviceStats{},
-		pools:    newPoolDescs(),
-		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way."), []string{"service", "flag"}),
+		stress:   newStressMetrics(),
+		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter, OL the gateway is overloaded."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
 		abuse:    prometheus.NewCounterVec(opts("abuse_total", "Clients' connections that were ended because of what their clients did, by reason."), []string{"reason"}),
@@ -103,6 +111,7 @@ func newMetrics(g *Gateway) *metrics {
 			Name: "meridian_l7_client_rtt_seconds", Help: "Round trip between client and gateway as TCP has found it, by the handshake, of one connection in 16.",
 			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 		}),
+		hellos: prometheus.NewCounterVec(opts("stream_hellos_total", "Connections at ports where tcp services are told apart by server name: named (a service has the name), default (to the service without hosts), unknown (there is none: closed), malformed, too_large, none (in time; all three closed)."), []string{"result"}),
 		arrival: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "meridian_l7_arrival_seconds", Help: "From the arrival of a request's last packet at the device until the gateway begins with it, for the connections that layer4.latency_of picks.",
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, .001, .0025, .005, .01, .025, .1, 1},
@@ -121,6 +130,7 @@ func newMetrics(g *Gateway) *metrics {
 	}
 	m.why = prometheus.NewCounterVec(opts("why_total", "Requests that ask what became of them (X-Edge-Why), by outcome: told, or refused for their token."), []string{"outcome"})
 	m.whyTold, m.whyRefused = m.why.WithLabelValues("told"), m.why.WithLabelValues("refused")
+	m.filters = newFilterMetrics()
 	m.unrouted = m.service("")
 	return m
 }
@@ -144,6 +154,7 @@ func (m *metrics) service(name string) *serviceStats {
 			s.flags[f] = m.failures.WithLabelValues(name, f.String())
 		}
 	}
+	s.stress(m.stress, name)
 	m.services[name] = s
 	return s
 }
@@ -161,7 +172,10 @@ func (m *metrics) retire(old, now *generation) {
 			continue
 		}
 		label := prometheus.Labels{"service": s.spec.Service}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.answers} {
+		for _, v := range m.stress.vectors() {
+			v.DeletePartialMatch(label)
+		}
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.answers, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -185,7 +199,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.arrival, m.clientRTT, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why}
+	return append([]prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.hellos, m.arrival, m.clientRTT, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -223,7 +237,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
-	for _, c := range gen.certs.All() {
+	for _, c := range gen.tls.certs.All() {
 		ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(c.TLS.Leaf.NotAfter.Unix()), c.ID)
 	}
+}
+
+// endpoints says whether it was endpoints that did not answer.
+func (f flag) endpoints() bool {
+	switch f {
+	case flagNoEndpoint, flagConnect, flagReset, flagTimeout, flagRetryLimit, flagRetryOverflow:
+		return true
+	}
+	return false
 }

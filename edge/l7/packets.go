@@ -107,10 +107,7 @@ func (g *Gateway) openPacket(at netip.AddrPort) (*packets, error) {
 		return nil, err
 	}
 	p := &packets{g: g, at: at, s: g.newServer(at.Port(), profile{protocol: fleet.HTTPS}), ended: make(chan struct{})}
-	config := p.s.config.Clone()
-	config.NextProtos = []string{"h3"}
-	config.MinVersion = tls.VersionTLS13
-	if p.serving, err = g.cfg.HTTP3.Listen(socket, config, p.admit); err != nil {
+	if p.serving, err = g.cfg.HTTP3.Listen(socket, g.tlsConfig(at.Port(), true), p.admit); err != nil {
 		socket.Close()
 		return nil, err
 	}

@@ -45,9 +45,14 @@ func (x *exchange) prepare() {
 	}
 	h.Fields = h.Fields[:n]
 	x.speak()
-	if !x.pool.h2 {
-		x.request = x.appendRequest(x.request[:0])
+	if x.way.changes {
+		x.change()
 	}
+	if x.pool.h2 {
+		h.Target, h.Authority = x.to.targetOr(h.Target), x.to.hostOr(h.Authority)
+		return
+	}
+	x.request = x.appendRequest(x.request[:0])
 }
 
 // crumb adds a further piece to the Cookie field.
@@ -61,17 +66,20 @@ func (x *exchange) crumb(to *wire.Field, piece []byte) {
 func (x *exchange) speak() {
 	h := x.h
 	h.AddBytes(wire.XRequestID, x.id)
-	h.AddBytes(wire.XForwardedFor, x.sess.text)
-	if len(x.sess.text) == 0 {
-		h.Fields = h.Fields[:len(h.Fields)-1]
+	if text := x.addressText(); len(text) > 0 {
+		h.AddBytes(wire.XForwardedFor, text)
 	}
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
 	h.AddBytes(wire.XForwardedHost, h.Authority)
 	h.AddBytes(wire.XForwardedPort, x.publicPort())
 	x.speakTrace()
+	x.gen.tellClientCert(h, x.index, x.sess.tls)
 }
 
 func (x *exchange) scheme() string {
+	if x.told != "" {
+		return x.told
+	}
 	if x.sess.s.secure() {
 		return "https"
 	}
@@ -84,7 +92,7 @@ func (x *exchange) publicPort() []byte {
 	if i := bytes.LastIndexByte(a, ':'); i >= 0 && i+1 < len(a) && a[len(a)-1] != ']' {
 		return a[i+1:]
 	}
-	if x.sess.s.secure() {
+	if x.scheme() == "https" {
 		return octets("443")
 	}
 	return octets("80")
@@ -97,7 +105,9 @@ func forwards(f *wire.Field) bool {
 	switch {
 	case wire.XRequestID <= f.ID && f.ID <= wire.Forwarded:
 		return true
-	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x':
+	case f.ID == wire.Other && hopField(f):
+		return true
+	case f.ID != wire.Other || len(f.Name) == 0 || f.Name[0]|0x20 != 'x' && f.Name[0]|0x20 != 'c':
 		return false
 	}
 	if bytes.IndexByte(f.Name, '_') < 0 {
@@ -118,7 +128,10 @@ func forwards(f *wire.Field) bool {
 }
 
 func forwarded(name []byte) bool {
-	const prefix = "x-forwarded-"
+	return begins(name, "x-forwarded-") || begins(name, "x-client-cert") || begins(name, "client-cert") // RFC 9440 section 4
+}
+
+func begins(name []byte, prefix string) bool {
 	return len(name) >= len(prefix) && wire.EqualFold(name[:len(prefix)], prefix)
 }
 
@@ -129,8 +142,8 @@ func (x *exchange) appendRequest(b []byte) []byte {
 	if x.websock {
 		method = octets("GET")
 	}
-	b = wire.AppendRequestLine(b, method, h.Target)
-	b = wire.AppendField(b, wire.Host.Name(), h.Authority)
+	b = wire.AppendRequestLine(b, method, x.to.targetOr(h.Target))
+	b = wire.AppendField(b, wire.Host.Name(), x.to.hostOr(h.Authority))
 	b = wire.AppendFields(b, h)
 	switch {
 	case x.websock:

@@ -18,7 +18,13 @@ func (x *exchange) relay() {
 		x.refuse(http.StatusBadGateway, flagReset, "the endpoint did not switch to the protocol")
 		return
 	}
+	if x.way.shapes && x.replaced() {
+		return
+	}
 	x.present()
+	if x.way.shapes {
+		x.shape()
+	}
 	x.status = x.ans.Status
 	length := x.ans.Length
 	end := length == 0
@@ -38,11 +44,11 @@ func (x *exchange) relay() {
 			return
 		}
 		x.sent += int64(len(p))
-		if err := x.f.Write(p); err != nil {
+		if err := x.write(p); err != nil {
 			x.breakOff(err, true)
 			return
 		}
-		if length-x.sent >= spliceFrom {
+		if !x.shaped.any() && length-x.sent >= spliceFrom {
 			if done, err, client := x.splice(length - x.sent); done {
 				if err != nil {
 					x.breakOff(err, client)
@@ -52,6 +58,10 @@ func (x *exchange) relay() {
 			}
 		}
 	}
+	if x.shaped.any() && x.shapeEnd() != nil {
+		x.breakOff(errGone, true)
+		return
+	}
 	if err := x.f.End(x.up.trailers()); err != nil {
 		x.breakOff(err, true)
 	}
@@ -60,6 +70,9 @@ func (x *exchange) relay() {
 // waiting is called before a wait for more of the answer: what is kept is sent,
 // but for the head alone of an answer whose body should be close behind it.
 func (x *exchange) waiting() error {
+	if x.answered && x.shaped.flush() != nil {
+		return errGone
+	}
 	if x.answered && (x.ans.Length < 0 || x.sent > 0) && x.f.Flush() != nil {
 		return errGone
 	}

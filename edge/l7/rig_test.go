@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meridian/edge/l7/filter"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/health"
@@ -43,6 +44,7 @@ type rig struct {
 	fail  map[string]bool     // addresses that cannot be bound
 
 	health *health.Health
+	others bool // another rig runs, whose goroutines cannot be told from this one's
 }
 
 // newRig starts a Gateway on the Spec and ends it with the test.
@@ -51,17 +53,18 @@ func newRig(t testing.TB, spec string, change ...func(*Config)) *rig {
 	before := runtime.NumGoroutine()
 	r := &rig{t: t, objects: map[fleet.ObjectKey]fleet.Object{}, bound: map[string]net.Addr{}, fail: map[string]bool{}, ended: make(chan error, 1)}
 	logger := slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	var err error
-	if r.health, err = health.New(health.Config{Node: "n1", Region: "fra", Roles: []fleet.Role{fleet.RoleL7}, Logger: logger}); err != nil {
-		t.Fatal(err)
-	}
 	cfg := Config{
-		Node: "n1", Region: "fra", Health: r.health, Prober: probe.New(probe.Config{}), Grace: time.Millisecond,
+		Node: "n1", Region: "fra", Prober: probe.New(probe.Config{}), Grace: time.Millisecond,
 		Logger: logger, Listen: r.listen,
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
+	var err error
+	if r.health, err = health.New(health.Config{Node: cfg.Node, Region: cfg.Region, Roles: []fleet.Role{fleet.RoleL7}, Logger: logger}); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Health = r.health
 	g, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +91,7 @@ func (r *rig) end(before int) {
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	for range 500 {
-		if runtime.NumGoroutine() <= before {
+		if r.others || runtime.NumGoroutine() <= before {
 			return
 		}
 		<-time.After(10 * time.Millisecond)
@@ -132,7 +135,7 @@ func (r *rig) addr(address string) string {
 
 func compile(t testing.TB, spec string) *fleet.Snapshot {
 	t.Helper()
-	s, err := fleet.Compile([]byte(spec), 1, route.Check)
+	s, err := fleet.Compile([]byte(spec), 1, route.Check, filter.Check)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ type server struct {
 func (g *Gateway) newServer(port uint16, p profile) *server {
 	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
 	if p.secure() {
-		s.config = g.tlsConfig(port)
+		s.config = g.tlsConfig(port, false)
 	}
 	return s
 }
@@ -118,10 +118,12 @@ func (s *server) outlived() <-chan struct{} {
 
 func (g *Gateway) connOpened() {
 	g.conns.Add(1)
+	g.clients.Add(1)
 	g.metrics.connections.Inc()
 }
 
 func (g *Gateway) connClosed() {
+	g.clients.Add(-1)
 	g.metrics.connections.Dec()
 	g.conns.Done()
 }

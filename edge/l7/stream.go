@@ -21,6 +21,7 @@ type stream struct {
 	tries   int
 	leave   func() // of the endpoint's connection
 	at      string // the endpoint tried last
+	name    string // the server name that the client asked for
 }
 
 // pass carries one connection until it has ended.
@@ -28,11 +29,12 @@ func (s *server) pass(c *conn) {
 	defer s.g.connClosed()
 	defer s.forget(c)
 	defer c.Close()
-	x := &stream{g: s.g, service: s.g.gen.Load().stream(s.port), client: c}
-	if x.service == nil {
-		return // gone since the connection came
+	x := &stream{g: s.g, client: c}
+	if !s.introduced(c) || !x.find(s.port) {
+		return
 	}
-	if !s.introduced(c) {
+	if s.g.rejects(x.service.spec.Priority) {
+		s.g.metrics.stress.shed.WithLabelValues(shedStream).Inc()
 		return
 	}
 	x.from = c.client.Addr()
@@ -56,11 +58,15 @@ func (x *stream) carry() (received, sent int64) {
 		x.flag = flagReset
 		return 0, 0
 	}
-	var client net.Conn = x.client
-	if len(x.client.ahead) == 0 {
-		client = x.client.Conn // which the kernel may splice
+	ahead := x.client.ahead
+	if len(ahead) > 0 {
+		if _, err := to.Write(ahead); err != nil {
+			x.flag = flagReset
+			return 0, 0
+		}
 	}
-	return join(x.g.base, client, to)
+	received, sent = join(x.g.base, x.client.Conn, to) // which the kernel may splice
+	return received + int64(len(ahead)), sent
 }
 
 // admit says whether the limits let the connection through.
@@ -86,6 +92,9 @@ func (x *stream) connect() (net.Conn, *vital) {
 	}
 	dial := net.Dialer{Timeout: x.service.spec.Timeouts.Connect.D()}
 	dial.SetMultipathTCP(false)
+	if x.service.spec.ClientIP == fleet.ClientIPTransparent {
+		transparent(&dial, "tcp", x.from)
+	}
 	p := x.service.pools[0]
 	var tried balance.Tried
 	for last := -1; ; {
@@ -164,7 +173,7 @@ func (x *stream) finish(received, sent int64) {
 	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
-			slog.String("service", x.service.spec.Service), slog.String("client", x.client.client.String()),
+			slog.String("service", x.service.spec.Service), slog.String("client", x.client.client.String()), slog.String("server_name", x.name),
 			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
 			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 	}

@@ -38,6 +38,13 @@ func (b *builder) trust(p *fleet.Pool) (trust, error) {
 			return trust{}, fmt.Errorf("the authorities %.60q hold no certificate in PEM", p.TLS.CA)
 		}
 	}
-	t.id = sha256.Sum256(fmt.Appendf(nil, "%t %x", p.TLS.Insecure, t.pem))
+	own, text, err := endpointCertificate(b.world, p.TLS)
+	if err != nil {
+		return trust{}, err
+	}
+	if own != nil {
+		t.config.Certificates = []tls.Certificate{*own}
+	}
+	t.id = sha256.Sum256(fmt.Appendf(nil, "%t %x %x", p.TLS.Insecure, t.pem, text))
 	return t, nil
 }

@@ -237,6 +237,8 @@ func (x *exchange) serverName() string {
 		return ""
 	case x.pool.tls.ServerName != "":
 		return x.pool.tls.ServerName
+	case x.to.name != "":
+		return x.to.name
 	case x.host == "":
 		host, _, _ := net.SplitHostPort(x.endpoint)
 		return host

@@ -186,6 +186,10 @@ func (n *needs) service(s *fleet.Service, at string) {
 			n.ports[key] = true
 		}
 	}
+	if key := fmt.Sprint("tcp", s.Twin()); s.Twin() != 0 && !n.ports[key] {
+		n.vips.take(n.addresses, at+".redirect_http")
+		n.ports[key] = true
+	}
 	rings := len(s.Ports) * n.families
 	if s.Gateway() {
 		way := s.Forwarding

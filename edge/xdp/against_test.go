@@ -33,7 +33,7 @@ nodes:
   - {name: gw2, region: fra, roles: [l7], addresses: {v4: 10.0.0.5, v6: "fd00::5"}}
   - {name: gw3, region: fra, roles: [l7], addresses: {v6: "fd00::6"}}
 services:
-  - {service: web, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}
+  - {service: web, protocol: https, ports: [443], redirect_http: false, pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}
   - {service: dns, protocol: udp, ports: [53], forwarding: l2_dsr, pools: [{id: main, endpoints: [{address: "10.0.0.3:53"}, {address: "10.0.0.13:53"}]}]}
   - {service: own, protocol: tcp, ports: [22], pools: [{id: main, endpoints: [{address: "10.0.0.1:22"}]}]}
   - {service: six, protocol: tcp, ports: [66], pools: [{id: main, endpoints: [{address: "[fd00::9]:66"}, {address: "[fd00::a]:66"}]}]}

@@ -223,7 +223,21 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 			}
 		}
 	}
+	for i := range snap.Spec.Services { // last: who has the port itself says how it is forwarded
+		if s := &snap.Spec.Services[i]; s.Twin() != 0 {
+			p.twin(s)
+		}
+	}
 	return p.d, nil
+}
+
+// twin lets gateways have the port at which they redirect to an https service.
+func (p *planner) twin(s *fleet.Service) {
+	plain := *s
+	plain.HTTP3 = false
+	for _, vip := range p.d.addresses {
+		p.frontends(&plain, frontend{addr: vip}, s.Twin())
+	}
 }
 
 // own gives the node's own addresses, to compare.
@@ -393,6 +407,9 @@ func (p *planner) check(s *fleet.Service, at frontend, port uint16) {
 		own = p.d.own4
 	}
 	direct := !s.Gateway() && s.Healthcheck.Port != 0
+	if s.Gateway() && at.proto == protoUDP {
+		return // gateways are asked by TCP
+	}
 	if !direct && ((at.proto == protoUDP) != s.Healthcheck.Type.Datagram() || !own.IsValid()) {
 		return // udp may have no check; without an own address no reply finds back
 	}

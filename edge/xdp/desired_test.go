@@ -88,6 +88,8 @@ tcp/198.51.100.1:25 mail -> mail/25/v4
 tcp/[2001:db8::10]:25 mail -> mail/25/v6
 tcp/198.51.100.1:465 mail -> mail/465/v4
 tcp/[2001:db8::10]:465 mail -> mail/465/v6
+tcp/198.51.100.1:80 web -> gateways/ipip/v4
+tcp/[2001:db8::10]:80 web -> gateways/ipip/v6
 gateways/ipip/v4: [both 50 active tunnel4 10.0.0.2] [gw 100 draining tunnel4 10.0.0.3]
 gateways/ipip/v6: [both 50 active tunnel4 10.0.0.2] [gw 100 draining tunnel4 10.0.0.3]
 mail/25/v4: [10.0.0.7:25 100 active l2 10.0.0.7]
@@ -118,6 +120,23 @@ func TestPlanOfANodeWithBothRoles(t *testing.T) {
 	}
 }
 
+// Datagrams of a udp service with forwarding proxy go to the gateways, which are
+// checked by TCP at other services' ports alone.
+func TestPlanOfDatagramsForGateways(t *testing.T) {
+	more := "  - {service: game, protocol: udp, forwarding: proxy, ports: [5000], healthcheck: {type: udp, send: ping}, pools: [{id: p, endpoints: [{address: \"10.9.0.1:6000\"}]}]}\n"
+	d, err := plan(worldOf(t, desiredSpec+more), "lb", Roles{L4: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.describe()
+	if want := "udp/198.51.100.1:5000 game -> gateways/ipip/v4\n"; !strings.Contains(got, want) {
+		t.Errorf("got:\n%s\nexpected in it: %s", got, want)
+	}
+	if strings.Contains(got, " 198.51.100.1:5000\n") || strings.Contains(got, "check endpoint/game") {
+		t.Errorf("datagrams of gateways are checked:\n%s", got)
+	}
+}
+
 // A gateway balances nothing and checks nobody, but knows the gateways' rings.
 func TestPlanOfAGatewayBalancesNothing(t *testing.T) {
 	d, err := plan(worldOf(t, desiredSpec), "gw", Roles{L7: true})
@@ -131,6 +150,8 @@ tcp/198.51.100.1:443 web -> gateways/ipip/v4
 tcp/[2001:db8::10]:443 web -> gateways/ipip/v6
 tcp/198.51.100.1:8443 api -> gateways/ipip/v4
 tcp/[2001:db8::10]:8443 api -> gateways/ipip/v6
+tcp/198.51.100.1:80 web -> gateways/ipip/v4
+tcp/[2001:db8::10]:80 web -> gateways/ipip/v6
 gateways/ipip/v4: [both 50 active tunnel4 10.0.0.2] [gw 100 draining local 10.0.0.3]
 gateways/ipip/v6: [both 50 active tunnel6 fd00::2] [gw 100 draining local fd00::3]
 `)

@@ -29,7 +29,7 @@ nodes:
   - {name: lb2, region: fra, roles: [l4], addresses: {v4: 10.0.0.4, v6: "fd00::4"}}
   - {name: gw, region: fra, roles: [l7], addresses: {v4: 10.0.0.2, v6: "fd00::2"}}
 services:
-  - {service: web, protocol: https, ports: [443], pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}
+  - {service: web, protocol: https, ports: [443], redirect_http: false, pools: [{id: main, endpoints: [{address: "10.9.0.1:443"}]}]}
   - {service: dns, protocol: udp, ports: [53], forwarding: l2_dsr, pools: [{id: main, endpoints: [{address: "10.0.0.3:53"}]}]}
   - {service: own, protocol: tcp, ports: [22], pools: [{id: main, endpoints: [{address: "10.0.0.1:22"}]}]}
   - {service: six, protocol: tcp, ports: [66], pools: [{id: main, endpoints: [{address: "[fd00::9]:66"}]}]}

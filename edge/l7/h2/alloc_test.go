@@ -3,6 +3,7 @@
 package h2
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -24,8 +25,8 @@ type loop struct {
 	t     testing.TB
 }
 
-func newLoop(t testing.TB, address string) *loop {
-	p := dial(t, address)
+func newLoop(t testing.TB, c net.Conn) *loop {
+	p := greeted(t, c)
 	fields := []string{":method", "GET", ":scheme", "https", ":path", "/a/path?of=some&length=1", ":authority", "www.demo.test",
 		"user-agent", "Mozilla/5.0 (X11; Linux x86_64)", "accept", "text/html,*/*;q=0.8", "accept-language", "en-US,en;q=0.5", "cookie", "session=0123456789abcdef"}
 	p.head(1, true, fields...)
@@ -36,6 +37,14 @@ func newLoop(t testing.TB, address string) *loop {
 	l := &loop{c: p.c, id: 1, buf: make([]byte, 4096), t: t}
 	l.frame = append(appendHeader(nil, len(block), typeHeaders, flagEndHeaders|flagEndStream, 0), block...)
 	return l
+}
+
+func connect(t testing.TB, address string) net.Conn {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // run makes one request and waits for the end of its answer.
@@ -74,8 +83,8 @@ func answering() *session {
 
 // A request whose fields the connection has seen costs no allocation.
 func TestRequestsAllocateNothing(t *testing.T) {
-	l := newLoop(t, listen(t, answering(), nil))
-	for range 1000 {
+	l := newLoop(t, connect(t, listen(t, answering(), nil)))
+	for range 3000 {
 		l.run()
 	}
 	if n := testing.AllocsPerRun(2000, l.run); n >= 1 {
@@ -84,9 +93,57 @@ func TestRequestsAllocateNothing(t *testing.T) {
 }
 
 func BenchmarkRequest(b *testing.B) {
-	l := newLoop(b, listen(b, answering(), nil))
+	l := newLoop(b, connect(b, listen(b, answering(), nil)))
 	b.ReportAllocs()
 	for b.Loop() {
 		l.run()
+	}
+}
+
+// frugal is an endpoint of HTTP/1.1 that allocates nothing for a request.
+func frugal(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 16<<10)
+				for at := 0; ; {
+					n, err := c.Read(buf[at:])
+					if err != nil {
+						return
+					}
+					if at += n; bytes.HasSuffix(buf[:at], []byte("\r\n\r\n")) {
+						at = 0
+						if _, err := c.Write(answer); err != nil {
+							return
+						}
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Nor does one that goes through TLS and the whole gateway; crypto/tls makes an
+// allocation when it waits for a record, on either side.
+func TestGatewaysRequestsAllocateNothing(t *testing.T) {
+	r := gateway(t, spec("", "", frugal(t)))
+	l := newLoop(t, r.dialTLS(t))
+	for range 1000 {
+		l.run()
+	}
+	if n := testing.AllocsPerRun(2000, l.run); n > 2 {
+		t.Errorf("%v allocations for a request, of which two are crypto/tls's", n)
 	}
 }

@@ -106,6 +106,7 @@ certificates: [{id: c1, cert: "file:c1.pem", key: "file:c1.key"}]
 services:
 - service: web
   protocol: https
+  redirect_http: false
   ports: [443]
   hosts: [www.demo.test]
   healthcheck: {type: tcp, interval: 1h}

@@ -52,7 +52,10 @@ func (s *server) keep() {
 	now := time.Now()
 	w := watch{active: now, moved: now, requested: now, began: now}
 	limits := s.session.Limits()
-	tick := min(limits.HeaderTimeout/2, limits.Idle/2, longTick)
+	tick := min(limits.HeaderTimeout/2, longTick)
+	if limits.Idle > 0 {
+		tick = min(tick, limits.Idle/2)
+	}
 	tick = max(tick, 10*time.Millisecond)
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
@@ -129,7 +132,7 @@ func (s *server) look(w *watch, limits l7.Limits) {
 	case s.running > 0 && !s.pingSent && now.Sub(w.active) >= quietLimit:
 		s.out = appendPing(s.out, 0, [8]byte{'a', 'l', 'i', 'v', 'e'})
 		s.pingSent, w.asked = true, now
-	case s.leaving == staying && s.running == 0 && now.Sub(w.requested) >= limits.Idle:
+	case limits.Idle > 0 && s.leaving == staying && s.running == 0 && now.Sub(w.requested) >= limits.Idle:
 		s.leaving, s.last = goingFinal, s.newest
 		s.out = appendGoAway(s.out, s.last, NoError)
 	}

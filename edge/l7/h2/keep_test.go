@@ -197,6 +197,23 @@ func TestTimesOfAConnection(t *testing.T) {
 	}
 }
 
+// Without a limit an idle connection stays.
+func TestNoIdleLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSession(nil)
+		s.limits.Idle = 0
+		p, ended := carry(t, s)
+		p.WriteSettingsAck()
+		p.ask(1, true)
+		p.ended(1)
+		time.Sleep(24 * time.Hour)
+		p.ask(3, true)
+		p.ended(3)
+		p.c.Close()
+		<-ended
+	})
+}
+
 // A client that answers PINGs keeps its connection however long a request
 // takes.
 func TestPingsKeepALongRequest(t *testing.T) {

@@ -48,7 +48,6 @@ type link struct {
 	up      *Upstream
 	limit   atomic.Int32 // streams that the endpoint allows
 	going   atomic.Bool  // no new streams: GOAWAY, or the end
-	connect atomic.Bool  // takes extended CONNECT
 	inUse   int          // guarded by up.mu
 	scratch wire.Head    // the reader's
 }
@@ -387,13 +386,10 @@ func (c *conn) decodeAnswer(f *frame, h *wire.Head, bare bool) (wire.Fault, erro
 
 // settled is side's.
 func (l *link) settled(s setting) {
-	switch s.id {
-	case setStreams:
+	if s.id == setStreams {
 		n := int32(min(s.value, 1<<20))
 		l.limit.Store(n)
 		l.up.allowed.Store(n)
-	case setConnect:
-		l.connect.Store(s.value == 1)
 	}
 }
 

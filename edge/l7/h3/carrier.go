@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -102,7 +101,7 @@ func (c *Carrier) Listen(socket net.PacketConn, config *tls.Config, admit l7.Adm
 		VerifySourceAddress:   func(net.Addr) bool { return s.handshakes.Load() > crowd },
 		ConnContext:           s.begins,
 	}
-	s.tls, s.quic = forQUIC(config), c.limits()
+	s.tls, s.quic = config, c.limits()
 	return s, nil
 }
 
@@ -124,38 +123,3 @@ func (c *Carrier) limits() *quic.Config {
 		RequireStreamCreditRelease: true,
 	}
 }
-
-// forQUIC has handshakes by config agree on HTTP/3, those by a configuration of
-// one client's too.
-func forQUIC(config *tls.Config) *tls.Config {
-	out := config.Clone()
-	out.NextProtos, out.MinVersion = []string{Protocol}, tls.VersionTLS13
-	choose := config.GetConfigForClient
-	if choose == nil {
-		return out
-	}
-	var mu sync.Mutex
-	made := map[*tls.Config]*tls.Config{} // kept, since they hold the keys of session tickets
-	out.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		from, err := choose(hello)
-		if from == nil || err != nil {
-			return nil, err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		to := made[from]
-		if to == nil {
-			if len(made) >= maxConfigs {
-				clear(made)
-			}
-			to = from.Clone()
-			to.NextProtos, to.MinVersion, to.GetConfigForClient = []string{Protocol}, tls.VersionTLS13, nil
-			made[from] = to
-		}
-		return to, nil
-	}
-	return out
-}
-
-// maxConfigs bounds what forQUIC keeps.
-const maxConfigs = 64

@@ -52,7 +52,7 @@ regions: [{id: fra, location: {latitude: 50, longitude: 8}}]
 nodes: [{name: edge-1, region: fra, roles: [l7], addresses: {v4: 10.0.0.1}, quic_server_id: 16909060}]
 certificates: [{id: c1, cert: "file:c.pem", key: "file:k.pem"}]
 services:
-  - {service: web, protocol: https, http3: true, ports: [443], hosts: [demo.test],
+  - {service: web, protocol: https, http3: true, redirect_http: false, ports: [443], hosts: [demo.test],
      pools: [{id: main, endpoints: [{address: "%s"}]}]}
 `
 

@@ -159,7 +159,7 @@ func start(t testing.TB, change func(*rig)) *rig {
 	}
 	r.at = socket.LocalAddr().(*net.UDPAddr)
 	r.cert = certificateOf(t, r.ca)
-	config := &tls.Config{Certificates: []tls.Certificate{r.cert}}
+	config := &tls.Config{Certificates: []tls.Certificate{r.cert}, NextProtos: []string{Protocol}}
 	r.server, err = carrierOf(t, r.resetKey).Listen(socket, config, func(client, vip netip.AddrPort, state *tls.ConnectionState) (l7.Session, func()) {
 		if vip.Port() != uint16(r.at.Port) || state.ServerName != "demo.test" && state.ServerName != "localhost" {
 			t.Errorf("a connection at %s, for %q", vip, state.ServerName)

@@ -14,7 +14,7 @@ func Check(spec *fleet.Spec, errs *fleet.Errors) {
 	owners := map[string]string{} // port and host pattern to the path of its first use
 	for i := range spec.Services {
 		s, at := &spec.Services[i], fmt.Sprintf("services[%d]", i)
-		if !s.Protocol.Gateway() {
+		if !s.Gateway() || s.Protocol == fleet.UDP {
 			continue
 		}
 		if s.Protocol == fleet.HTTPS && len(spec.Certificates) == 0 {
@@ -69,14 +69,14 @@ func validHost(pattern, path string, errs *fleet.Errors) bool {
 
 func checkRoutes(s *fleet.Service, at string, errs *fleet.Errors) {
 	seen := map[string]string{}
-	for i, r := range s.Routes {
-		here := fmt.Sprintf("%s.routes[%d]", at, i)
-		prefix, err := Path(r.Path)
-		if err != nil || strings.ContainsAny(r.Path, "?#") || strings.ContainsAny(prefix, "*") {
-			errs.Addf(here+".path", "%q: expected a plain path, without query, fragment, pattern or dot segments", r.Path)
+	for i := range s.Routes {
+		r, here := &s.Routes[i], fmt.Sprintf("%s.routes[%d]", at, i)
+		before := errs.Len()
+		e := compileEntry(r, i, here, errs)
+		compileRoute(s, i, here, errs)
+		if errs.Len() > before {
 			continue
 		}
-		prefix = strings.TrimRight(prefix, "/")
 		hosts := r.Hosts
 		if len(hosts) == 0 {
 			hosts = []string{""}
@@ -89,9 +89,9 @@ func checkRoutes(s *fleet.Service, at string, errs *fleet.Errors) {
 					continue
 				}
 			}
-			key := fold(h) + " " + prefix
+			key := fold(h) + " " + e.identity()
 			if was, ok := seen[key]; ok {
-				errs.Addf(path, "never matches: host and path are those of %s", was)
+				errs.Addf(path, "never matches: hosts, path and conditions are those of %s", was)
 				continue
 			}
 			seen[key] = here

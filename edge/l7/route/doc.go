@@ -1,10 +1,13 @@
-// Package route decides which pool serves a request and which certificate a
+// Package route decides what is done with a request and which certificate a
 // client is shown: tables compiled from the Spec, looked up without allocating.
 //
 // A request's port and host name the service (an exact host before the longest
-// wildcard before a service of any host); the service's routes are then matched
-// by host and path prefix, on whole segments. Host and path are brought to one
-// form first (Host, Path), for the Spec's values and the client's alike.
+// wildcard before a service of any host). Of the service's routes that match,
+// the one whose host says more wins; then by path: exact, regular expressions in
+// the Spec's order, the longest prefix on whole segments; then one with methods,
+// then the one with more conditions, then the first. Host and path are brought
+// to one form first (Host, Path), for the Spec's values and the client's alike.
 //
-// Pure floor: it imports fleet only. No I/O, clock, goroutine or logger.
+// Pure floor: it imports fleet and edge/l7/wire only. No I/O, clock, goroutine
+// or logger. Gateways, the commands that explain and rules import it.
 package route

@@ -103,12 +103,12 @@ func TestFind(t *testing.T) {
 		{80, "www.demo.test", "/api/v2", "0/2"},
 		{80, "www.demo.test", "/api/v2/x", "0/2"},
 		{80, "demo.test", "/api/x", "0/3"},   // the host that says more
-		{80, "demo.test", "/api/v2", "0/2"},  // but the longest path first
+		{80, "demo.test", "/api/v2", "0/3"},  // before the longer path
 		{80, "b.demo.test", "/x", "1/0"},     // wildcard
 		{80, "b.demo.test", "/", "no route"}, // has no route for /
 		{80, "c.b.demo.test", "/x", "1/0"},   // of any depth
 		{80, "x.a.demo.test", "/", "1/1"},    // the longer wildcard
-		{80, "x.a.demo.test", "/x/y", "1/0"}, // routes for all hosts hold there as well
+		{80, "x.a.demo.test", "/x/y", "1/1"}, // before the longer path
 		{80, "one.a.demo.test", "/", "1/2"},  // exact over wildcard
 		{80, "two.one.a.demo.test", "/", "1/1"},
 		{80, "other.test", "/", "no host"},
@@ -118,7 +118,7 @@ func TestFind(t *testing.T) {
 		{8080, "", "/", "2/0"},
 		{81, "www.demo.test", "/", "no host"},
 	} {
-		m, outcome := table.Find(tc.port, tc.host, tc.path)
+		m, outcome := table.Find(tc.port, tc.host, tc.path, nil)
 		got := fmt.Sprintf("%d/%d", m.Service, m.Pool)
 		switch outcome {
 		case NoHost:
@@ -159,7 +159,7 @@ func TestCheckRefuses(t *testing.T) {
 			`services[0].routes[0].hosts[0]: "*.y.test" is not among the service's hosts (a.y.test)`},
 		"a route that never matches": {`
 - {service: a, protocol: http, ports: [80], routes: [{pool: p0, path: /a}, {pool: p1, path: /a/}] $POOLS}`,
-			`services[0].routes[1]: never matches: host and path are those of services[0].routes[0]`},
+			`services[0].routes[1]: never matches: hosts, path and conditions are those of services[0].routes[0]`},
 		"a path with a query": {`
 - {service: a, protocol: http, ports: [80], routes: [{pool: p0, path: "/a?b"}] $POOLS}`,
 			`services[0].routes[0].path: "/a?b": expected a plain path, without query, fragment, pattern or dot segments`},
@@ -244,7 +244,7 @@ func FuzzFind(f *testing.F) {
 		if err1 != nil || err2 != nil {
 			return
 		}
-		got, outcome := table.Find(80, host, path)
+		got, outcome := table.Find(80, host, path, nil)
 		svc, pool := 1, -1
 		if covers("x.test", host) || covers("*.x.test", host) {
 			svc = 0
@@ -255,17 +255,16 @@ func FuzzFind(f *testing.F) {
 			for _, h := range r.Hosts {
 				says = -1
 				if covers(h, host) {
-					says = 1
+					says = weight(h)
 				}
 			}
 			prefix := strings.TrimRight(r.Path, "/")
-			if score := len(prefix)*2 + says; says >= 0 && (path == prefix || strings.HasPrefix(path, prefix+"/")) && score > best {
+			if score := len(prefix) + says*1000; says >= 0 && (path == prefix || strings.HasPrefix(path, prefix+"/")) && score > best {
 				best = score
 				fmt.Sscanf(r.Pool, "p%d", &pool)
 			}
 		}
-		want := Match{svc, pool}
-		if got != want || (outcome == NoRoute) != (pool < 0) {
+		if want := (Match{svc, pool, got.Route}); got != want || (outcome == NoRoute) != (pool < 0) {
 			t.Errorf("%q %q: got %v %v, want %v", host, path, got, outcome, want)
 		}
 	})
@@ -281,6 +280,6 @@ func BenchmarkFind(b *testing.B) {
 	for b.Loop() {
 		host, _ := Host("www.x.test:443")
 		path, _ := Path("/a/b/c/d/e")
-		table.Find(80, host, path)
+		table.Find(80, host, path, nil)
 	}
 }

@@ -1,0 +1,103 @@
+package l7
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"meridian/edge/l7/balance"
+	"meridian/fleet"
+)
+
+// enter says whether the limits let the request through; where they do not it
+// answers. Else over must follow.
+func (x *exchange) enter() bool {
+	if r, wait := x.overRate(); r != nil {
+		x.flag = flagRate
+		x.note("rates", "over ", r.spec.Name)
+		x.ans.Reset()
+		x.ans.Add("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+		x.say(http.StatusTooManyRequests, "429 over the limit "+r.spec.Name+"\n")
+		return false
+	}
+	if len(x.service.rates) > 0 {
+		x.note("rates", "within", "")
+	}
+	if !x.pool.enter() {
+		x.note("limits", "full", "")
+		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
+		return false
+	}
+	x.note("limits", "within", "")
+	return true
+}
+
+func (x *exchange) overRate() (*rate, time.Duration) {
+	if len(x.service.rates) == 0 || x.foreign { // whose own region has counted it
+		return nil, 0
+	}
+	return x.g.overRate(x.service, x.client, x.text)
+}
+
+// over gives back what enter took.
+func (x *exchange) over() {
+	x.pool.leave(x.took)
+	if x.retrying {
+		x.pool.circuit.Retries.Leave()
+	}
+}
+
+// mayBeAgain counts the request among the pool's retries under way, until it
+// is over.
+func (x *exchange) mayBeAgain() bool {
+	x.retrying = x.retrying || x.pool.circuit.Retries.Enter()
+	return x.retrying
+}
+
+// observe notes what became of a try. A client that goes says nothing of the
+// endpoint.
+func (x *exchange) observe(ep *endpoint, err error) {
+	if err != nil && (errors.Is(err, errFull) || err == errGone || x.abort.Gone() || x.body.failure() != nil) {
+		return
+	}
+	x.took = time.Duration(x.g.now() - x.began)
+	status, shard := 0, x.sess.shard(spread)
+	if err == nil {
+		status = x.ans.Status
+		x.pool.stats.answers.observe(shard, x.first.since(x.connected))
+	}
+	ep.vital.answers.add(shard, status)
+	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
+}
+
+// key steers consistent hash: by what hash_on says, or the client's address.
+func (x *exchange) key() uint64 {
+	s := x.service
+	if s.spec.RoutingPolicy != fleet.ConsistentHash {
+		return 0
+	}
+	if v, ok := x.text(s.hashOn, s.hashName); ok {
+		return balance.KeyOf(v)
+	}
+	if !x.client.IsValid() {
+		return 0
+	}
+	return balance.Key(x.client)
+}
+
+// text gives what of the request a key goes by.
+func (x *exchange) text(kind fleet.KeyKind, name string) (string, bool) {
+	var v []byte
+	switch kind {
+	case fleet.KeyPath:
+		return x.path, true
+	case fleet.KeyHeader:
+		if i := x.h.Find(name, 0); i >= 0 {
+			v = x.h.Fields[i].Value
+		}
+	case fleet.KeyCookie:
+		v = x.h.Cookie(name)
+	}
+	return string(v), len(v) > 0
+}

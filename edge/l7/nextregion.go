@@ -1,0 +1,183 @@
+package l7
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"meridian/edge/l7/hop"
+	"meridian/edge/l7/limit"
+	"meridian/edge/l7/wire"
+	"meridian/fleet"
+)
+
+// shunned is how long a region is passed over whose gateways did not take a
+// connection.
+const shunned = 5 * time.Second
+
+// nextRegion is another region's gateways, as an endpoint of a pool's requests that
+// cannot be answered in this one.
+type nextRegion struct {
+	*pool
+	shun *atomic.Int64 // the moment until which it is passed over
+}
+
+// lost says that no endpoint of the pool can be expected to answer.
+func (p *pool) lost() bool { return !p.better() }
+
+// regions compiles where a pool's requests may go, by port; the VIPs are those of
+// one region, since anycast could lead back here.
+func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration) map[uint16][]nextRegion {
+	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion {
+		return nil
+	}
+	out := map[uint16][]nextRegion{}
+	for _, r := range hop.Next(b.world.Snapshot.Spec, s, p, b.g.cfg.Region) {
+		for _, port := range s.Ports {
+			at := netip.AddrPortFrom(r.VIPs.All()[0], port)
+			key := upstreamKey{target: fleet.Target{Kind: fleet.TargetEndpoint, Region: r.ID, Service: s.Service, Pool: p.ID, Endpoint: at.String()}, connect: connect}
+			trust := trust{}
+			way := &pool{id: p.ID}
+			if s.Protocol == fleet.HTTPS {
+				way.tls = &fleet.PoolTLS{}
+				key.tls, trust.config = true, b.g.gatewayTLS()
+				trust.id = sha256.Sum256([]byte("gateways of the fleet"))
+				key.trust = trust.id
+			}
+			if b.g.cfg.reach != nil {
+				key.target.Endpoint = b.g.cfg.reach(at)
+			}
+			v := &vital{suspect: make(chan struct{}, 1)}
+			way.circuit = &limit.Circuit{}
+			way.endpoints = []*endpoint{{address: key.target.Endpoint, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
+			out[port] = append(out[port], nextRegion{way, new(atomic.Int64)})
+		}
+	}
+	return out
+}
+
+// gatewayTLS is for connections to other gateways of the fleet. They are known by
+// one of the certificates that this one has too, or by one that the system trusts.
+func (g *Gateway) gatewayTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		InsecureSkipVerify: true, // VerifyConnection does
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			leaf := cs.PeerCertificates[0]
+			for _, c := range g.gen.Load().tls.certs.All() {
+				if c.TLS.Leaf.Equal(leaf) {
+					return nil
+				}
+			}
+			if cs.ServerName == "" {
+				return errors.New("the gateway has none of the fleet's certificates")
+			}
+			more := x509.NewCertPool()
+			for _, c := range cs.PeerCertificates[1:] {
+				more.AddCert(c)
+			}
+			_, err := leaf.Verify(x509.VerifyOptions{DNSName: cs.ServerName, Intermediates: more})
+			return err
+		},
+	}
+}
+
+// mayHop says whether the request may go to another region's gateways: it is a
+// client's own, has gone to none, and all of it can be sent. Calls of gRPC stay:
+// their clients try again by their own rules.
+func (x *exchange) mayHop() bool {
+	return !x.foreign && !x.hopped && len(x.target) > 0 && len(x.pool.next) > 0 && x.body.fresh() &&
+		x.h.Upgrade == nil && !x.websock && !x.grpc &&
+		!x.deadline.passed(x.g.now()) && !x.abort.Gone()
+}
+
+// mayHopAfter is mayHop once tries have failed: it takes the budget's token.
+func (x *exchange) mayHopAfter(f *failure) bool {
+	if !f.retry || f.flag == flagRetryOverflow || !x.mayHop() {
+		return false
+	}
+	if !x.service.budget.take(time.Now()) {
+		x.service.stats.overflow.Inc()
+		return false
+	}
+	return true
+}
+
+// elsewhere asks the next region's gateways.
+func (x *exchange) elsewhere() (failure, bool) {
+	f := failure{flag: flagNoEndpoint, status: 503, text: "no endpoint", retry: true}
+	now := x.g.now()
+	for _, n := range x.pool.next[x.sess.s.port] {
+		if !moment(n.shun.Load()).passed(now) && n.shun.Load() != 0 {
+			continue
+		}
+		x.hopped = true
+		x.tries++
+		home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
+		x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
+		x.request = x.appendMark(x.appendRequest(x.request[:0]))
+		x.vital = n.endpoints[0].vital
+		x.vital.circuit.Requests.Enter() // which has no bound
+		x.vital.Begin()
+		x.service.stats.hops[hopAsked].Inc()
+		var ok bool
+		if f, ok = x.try(n.endpoints[0]); ok {
+			return f, true
+		}
+		x.release()
+		x.pool, x.to, x.h.Target, x.h.Authority = home, to, target, authority
+		x.request = x.appendRequest(x.request[:0])
+		x.service.stats.hops[hopFailed].Inc()
+		if f.flag == flagConnect {
+			n.shun.Store(int64(x.g.now().add(shunned)))
+		}
+		break
+	}
+	return f, false
+}
+
+// appendMark puts the mark before the end of the head.
+func (x *exchange) appendMark(b []byte) []byte {
+	m := hop.Mark{From: x.g.cfg.Region, Client: x.client, Sent: time.Now()}
+	if x.deadline != 0 {
+		m.Left = max(time.Duration(x.deadline-x.g.now()), time.Millisecond)
+	}
+	b = append(append(b[:len(b)-2], hop.Field...), ": "...)
+	return append(x.g.cfg.HopKey.Append(b, m, x.about()), "\r\n\r\n"...)
+}
+
+func (x *exchange) about() hop.About {
+	return hop.About{Method: x.h.Method, Host: x.authority, Target: x.target, ID: x.id}
+}
+
+// believe takes over what another region's gateway says of the request. What anyone
+// else says in its place is passed over, and passed on to nobody (see forwards).
+func (x *exchange) believe() {
+	if len(x.g.cfg.HopKey) == 0 {
+		return
+	}
+	i := x.h.Find(hop.Field, 0)
+	if i < 0 {
+		return
+	}
+	m, err := x.g.cfg.HopKey.Read(x.h.Fields[i].Value, x.about(), time.Now())
+	if err != nil {
+		x.service.stats.hops[hopDoubted].Inc()
+		return
+	}
+	x.service.stats.hops[hopServed].Inc()
+	x.foreign, x.client = true, m.Client
+	x.clientText = m.Client.AppendTo(x.shaped.address[:0])
+	if m.Left > 0 {
+		x.deadline = sooner(x.deadline, x.start.add(m.Left))
+	}
+}
+
+// hopField says whether a field is a mark; none is told to endpoints.
+func hopField(f *wire.Field) bool {
+	return len(f.Name) == len(hop.Field) && (wire.EqualFold(f.Name, hop.Field) || wire.EqualFold(f.Name, "meridian_hop"))
+}

@@ -1,0 +1,232 @@
+package l7
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"meridian/edge/l7/hop"
+	"meridian/fleet"
+)
+
+// twoRegions is a fleet of fra and nyc, with endpoints of each.
+func twoRegions(secure bool, more, fra, nyc string) string {
+	spec := httpSpec(more, `{address: "`+fra+`", region: fra}`, `{address: "`+nyc+`", region: nyc}`)
+	if secure {
+		spec = httpsSpec(more, `{address: "`+fra+`", region: fra}`, `{address: "`+nyc+`", region: nyc}`)
+	}
+	return strings.Replace(spec, "regions: [", "regions: [{id: nyc, location: {latitude: 40, longitude: -74}, vips: {v4: [192.0.2.2]}}, ", 1)
+}
+
+// pair starts a gateway in each region; both have the same certificates.
+func pair(t *testing.T, secure bool, spec string) (fra, nyc *rig) {
+	key := func(c *Config) { c.HopKey = hop.Key("the fleet's") }
+	spec2 := strings.Replace(spec, "nodes: [", "nodes: [{name: n2, region: nyc, roles: [l7], addresses: {v4: 10.0.0.2}}, ", 1)
+	nyc = newRig(t, spec2, key, func(c *Config) { c.Node, c.Region = "n2", "nyc" })
+	fra = newRig(t, httpSpec("", "127.0.0.1:1"), key, func(c *Config) {
+		c.reach = func(vip netip.AddrPort) string { return nyc.addr(vip.String()) }
+	})
+	fra.others = true
+	fra.objects = nyc.objects
+	if err := fra.apply(spec2); err != nil {
+		t.Fatal(err)
+	}
+	return fra, nyc
+}
+
+// dead is an address at which nobody listens.
+func dead(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// tells is an endpoint that says what it was told.
+func tells(t *testing.T) string {
+	return backend(t, "nyc", func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s from %q for %q mark %q body %q", r.Method, r.URL, r.Header.Get("X-Request-ID"), r.Header.Get("X-Forwarded-For"), r.Header.Get(hop.Field), b)
+	})
+}
+
+func (r *rig) hops(t *testing.T, what string) float64 {
+	t.Helper()
+	return r.metric("meridian_l7_next_region_total", "what", what)
+}
+
+// While a region has no endpoint that lives, the next region's gateway answers: with
+// the client's address and the request's id, in the clear and by TLS, before the
+// checks have seen it and after, and bodies too.
+func TestTheNextRegionAnswers(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		gone, lives := dead(t), tells(t)
+		spec := twoRegions(secure, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives)
+		fra, nyc := pair(t, secure, spec)
+		nyc.waitState(lives, fleet.Up)
+		address, url, roots := "192.0.2.1:80", "http://www.demo.test/x?y", (*x509.CertPool)(nil)
+		if secure {
+			address, url = "192.0.2.1:443", "https://www.demo.test/x?y"
+			roots = x509.NewCertPool()
+			for _, c := range fra.g.gen.Load().tls.certs.All() {
+				roots.AddCert(c.TLS.Leaf)
+			}
+		}
+		c := fra.client(address, roots)
+		ask := func(method, body string) {
+			t.Helper()
+			req, _ := http.NewRequest(method, url, strings.NewReader(body))
+			req.Header.Set("X-Request-ID", "id-1")
+			req.Header.Set(hop.Field, "forged")
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			got, _ := io.ReadAll(res.Body)
+			if want := fmt.Sprintf(`%s /x?y from "id-1" for "127.0.0.1" mark "" body %q`, method, body); string(got) != want || res.StatusCode != 200 {
+				t.Errorf("secure %t: %s %s, expected %s", secure, res.Status, got, want)
+			}
+		}
+		ask("GET", "")
+		fra.waitState(gone, fleet.Down)
+		ask("GET", "")
+		ask("PUT", "a body")
+		if asked, served := fra.hops(t, "asked"), nyc.hops(t, "served"); asked < 3 || served != asked {
+			t.Errorf("%v asked, %v served", asked, served)
+		}
+	}
+}
+
+// A request that was passed on once goes no further: where no region has an endpoint
+// it fails, and goes round in no circle.
+func TestTheNextRegionPassesNothingOn(t *testing.T) {
+	a, b := dead(t), dead(t)
+	spec := twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", a, b)
+	fra, nyc := pair(t, false, spec)
+	nyc.g.cfg.reach = nil
+	fra.waitState(a, fleet.Down)
+	nyc.waitState(b, fleet.Down)
+	if status, _ := get(t, fra.client("192.0.2.1:80", nil), "http://www.demo.test/"); status != 503 {
+		t.Errorf("answered %d", status)
+	}
+	if asked, served, on := fra.hops(t, "asked"), nyc.hops(t, "served"), nyc.hops(t, "asked"); asked != 1 || served != 1 || on != 0 {
+		t.Errorf("%v asked, %v served, %v passed on", asked, served, on)
+	}
+}
+
+// The next region has what is left of the deadline, not one of its own.
+func TestTheNextRegionKeepsTheDeadline(t *testing.T) {
+	release := make(chan struct{})
+	slow := backend(t, "slow", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	gone := dead(t)
+	spec := twoRegions(false, "timeouts: {request: 400ms}\nhealthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, slow)
+	fra, nyc := pair(t, false, spec)
+	nyc.waitState(slow, fleet.Up)
+	fra.waitState(gone, fleet.Down)
+	if status, _ := get(t, fra.client("192.0.2.1:80", nil), "http://www.demo.test/"); status != 504 {
+		t.Errorf("answered %d", status)
+	}
+	// Told of a deadline that is nearer than its own, nyc goes by it.
+	key, id := hop.Key("the fleet's"), "abc"
+	mark := string(key.Append(nil, hop.Mark{From: "fra", Client: netip.MustParseAddr("192.0.2.9"), Sent: time.Now(), Left: time.Millisecond},
+		hop.About{Method: []byte("GET"), Host: []byte("www.demo.test"), Target: []byte("/"), ID: []byte(id)}))
+	got := nyc.raw("192.0.2.2:80", "GET / HTTP/1.1\r\nHost: www.demo.test\r\nX-Request-ID: "+id+"\r\nConnection: close\r\n"+hop.Field+": "+mark+"\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 504") {
+		t.Errorf("answered %q", got)
+	}
+}
+
+// What is not safe to repeat, once it may have been sent, goes nowhere else; nor
+// does anything where the service says so.
+func TestTheNextRegionIsAskedOnlyWhereItMay(t *testing.T) {
+	breaks := backend(t, "breaks", func(w http.ResponseWriter, r *http.Request) {
+		c, _, _ := http.NewResponseController(w).Hijack()
+		c.Close()
+	})
+	lives := tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "", breaks, lives))
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(breaks, fleet.Up)
+	c := fra.client("192.0.2.1:80", nil)
+	res, err := c.Post("http://www.demo.test/", "text/plain", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 502 || fra.hops(t, "asked") != 0 {
+		t.Errorf("a POST got %d, and %v went on", res.StatusCode, fra.hops(t, "asked"))
+	}
+	if status, _ := get(t, c, "http://www.demo.test/"); status != 200 || fra.hops(t, "asked") != 1 {
+		t.Errorf("a GET got %d, and %v went on", status, fra.hops(t, "asked"))
+	}
+	if err := fra.apply(strings.Replace(twoRegions(false, "retries: {next_region: false}", breaks, lives), "nodes: [", "nodes: [{name: n2, region: nyc, roles: [l7], addresses: {v4: 10.0.0.2}}, ", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := get(t, c, "http://www.demo.test/"); status != 502 || fra.hops(t, "asked") != 1 {
+		t.Errorf("a GET that may not got %d, and %v went on", status, fra.hops(t, "asked"))
+	}
+}
+
+// While a region's only endpoint dies and comes back, no request of many fails: the
+// next region's answer meanwhile.
+func TestNoRequestFailsWhileARegionIsDead(t *testing.T) {
+	lives := backend(t, "nyc", nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	serve := func(l net.Listener) *http.Server {
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "fra") })}
+		go s.Serve(l)
+		return s
+	}
+	s := serve(l)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 2, rise: 1}", at, lives))
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(at, fleet.Up)
+	c := fra.client("192.0.2.1:80", nil)
+	from := map[string]int{}
+	phase := func(until func() bool) {
+		for end := time.Now().Add(20 * time.Second); !until(); {
+			status, body := get(t, c, "http://www.demo.test/")
+			if from[body]++; status != 200 || time.Now().After(end) {
+				t.Fatalf("%d %s", status, body)
+			}
+		}
+	}
+	state := func(want fleet.State) func() bool {
+		v := fra.g.gen.Load().service("web").pools[0].endpoints[0].vital
+		n := 0
+		return func() bool { n++; return n > 50 && v.State() == want }
+	}
+	phase(state(fleet.Up))
+	s.Shutdown(context.Background())
+	phase(state(fleet.Down))
+	if l, err = net.Listen("tcp", at); err != nil {
+		t.Fatal(err)
+	}
+	s = serve(l)
+	defer s.Close()
+	phase(state(fleet.Up))
+	if from["fra"] < 50 || from["nyc"] < 10 {
+		t.Errorf("answers came from %v", from)
+	}
+}
