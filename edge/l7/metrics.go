@@ -98,6 +98,7 @@ func newMetrics(g *Gateway) *metrics {
 		g:        g,
 		services: map[string]*serviceStats{},
 		stress:   newStressMetrics(),
+		pools:    newPoolDescs(),
 		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter, OL the gateway is overloaded."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
