@@ -3,6 +3,8 @@ package fleet
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 )
 
 func (c *checker) gateway() {
@@ -20,4 +22,28 @@ func (c *checker) gateway() {
 	}
 	list("proxies", c.spec.Gateway.Proxies)
 	list("trusted_proxies", c.spec.Gateway.TrustedProxies)
+	if t := c.spec.Gateway.Tracing; t != nil {
+		c.tracing(t)
+	}
+}
+
+// mostOneIn is the rarest that something may be asked for, one in so many.
+const mostOneIn = 1_000_000
+
+func (c *checker) tracing(t *Tracing) {
+	const at = "gateway.tracing"
+	if t.Endpoint != "" {
+		i := strings.LastIndexByte(t.Endpoint, ':')
+		if n, err := strconv.Atoi(t.Endpoint[i+1:]); i < 1 || err != nil || n < 1 || n > 65535 {
+			c.errs.Addf(at+".endpoint", "%q: expected HOST:PORT", t.Endpoint)
+		}
+	} else if t.Logs != 0 || t.TLS {
+		c.errs.Addf(at+".endpoint", "is needed where something is to be exported")
+	}
+	if t.Sample < 0 || t.Sample > mostOneIn {
+		c.errs.Addf(at+".sample", "%d: expected 1 to %d", t.Sample, mostOneIn)
+	}
+	if t.Logs < 0 || t.Logs > mostOneIn {
+		c.errs.Addf(at+".logs", "%d: expected 1 to %d", t.Logs, mostOneIn)
+	}
 }

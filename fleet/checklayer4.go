@@ -21,6 +21,9 @@ func (c *checker) ports(s *Service, at string, used map[string]string) {
 	case s.HTTP3:
 		protos = append(protos, "udp")
 	}
+	if s.ServerTiming && !s.Protocol.Gateway() {
+		c.errs.Addf(at+".server_timing", "is for an http or https service, and this is %s", s.Protocol)
+	}
 	take := func(path, proto string, port uint16) {
 		key := fmt.Sprintf("%s/%d", proto, port)
 		if had, ok := used[key]; ok && (had != use || !shares) {

@@ -37,6 +37,9 @@ func (s *Spec) fillDefaults() {
 	def(&l.FlowTimeout.UDP, Duration(time.Minute))
 	def(&l.FlowRetire, Duration(24*time.Hour))
 	def(&l.StrangerLimit, 100_000)
+	if t := s.Gateway.Tracing; t != nil {
+		def(&t.Trust, TrustProxies)
+	}
 	if s.Defence != nil {
 		s.Defence.fillDefaults()
 	}

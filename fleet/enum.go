@@ -205,6 +205,20 @@ func (ClientIP) Values() []string {
 	return []string{"preserved", "header", "proxy_v1", "proxy_v2", "none", "transparent"}
 }
 
+// TraceTrust is whose traces gateways continue.
+type TraceTrust string
+
+// TrustNone has every trace begin at a gateway; TrustProxies continues those of
+// connections by gateway.proxies; TrustAll everybody's.
+const (
+	TrustNone    TraceTrust = "none"
+	TrustProxies TraceTrust = "proxies"
+	TrustAll     TraceTrust = "all"
+)
+
+// Values lists whom gateways may trust.
+func (TraceTrust) Values() []string { return []string{"none", "proxies", "all"} }
+
 // AdminState is what the operator wants of an Endpoint or Node.
 type AdminState string
 

@@ -125,6 +125,7 @@ type Service struct {
 	Balancing     Balancing     `json:"balancing,omitzero" doc:"How gateways share requests among the endpoints of a pool."`
 	Outlier       Outlier       `json:"outlier,omitzero" doc:"When gateways leave an endpoint out because of how it has answered."`
 	Limits        Limits        `json:"limits,omitzero" doc:"How much gateways let through."`
+	ServerTiming  bool          `json:"server_timing,omitempty" doc:"Answers of an http or https service tell every client how long the gateway and the endpoint took (Server-Timing)." default:"false"`
 	Retries       Retries       `json:"retries" doc:"How failed tries are repeated."`
 	Timeouts      Timeouts      `json:"timeouts" doc:"Limits on time."`
 	Steering      Steering      `json:"steering" doc:"How DNS picks the region for a client."`
@@ -167,6 +168,17 @@ type Gateway struct {
 	TrustedField   TrustedField   `json:"trusted_field,omitempty" doc:"The field that those proxies speak by: x_forwarded_for, or forwarded (RFC 7239)." default:"x_forwarded_for"`
 	Forwarded      bool           `json:"forwarded,omitempty" doc:"Tell endpoints by Forwarded (RFC 7239) too." default:"false"`
 	MaxConnections int            `json:"max_connections,omitempty" doc:"Clients' connections that each gateway is to have at most (0 to 10000000); near it the gateway sheds load, as near its limits of memory and files: docs/resilience.md." default:"as many as files allow"`
+	Tracing        *Tracing       `json:"tracing,omitempty" doc:"How gateways take part in traces, and where they export spans and the access log." default:"traceparent passes as it came"`
+}
+
+// Tracing is how gateways take part in traces (W3C Trace Context), and where
+// spans and records of requests go, by OTLP over gRPC.
+type Tracing struct {
+	Endpoint string     `json:"endpoint,omitempty" doc:"HOST:PORT of the collector that takes OTLP over gRPC." default:"none: traces are passed on, and nothing is exported"`
+	TLS      bool       `json:"tls,omitempty" doc:"Speak TLS with the collector, verified by the system's authorities." default:"false"`
+	Sample   int        `json:"sample,omitempty" doc:"Of the traces that begin at a gateway, one in so many is sampled (1 to 1000000): its spans are exported, and endpoints are told so. Those that a client began, who is trusted, go on as they are." default:"none"`
+	Trust    TraceTrust `json:"trust,omitempty" doc:"Whose traceparent is continued, with its word on sampling: none, proxies (who speaks through one of gateway.proxies), or all. All others' are replaced." default:"proxies"`
+	Logs     int        `json:"logs,omitempty" doc:"Export a record of the access log for each request in so many (1 to 1000000)." default:"none"`
 }
 
 // FlowTimeout is when flows without packets are forgotten.

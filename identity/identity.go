@@ -25,6 +25,7 @@ type Identity struct {
 	token    [32]byte
 	syn      []byte
 	affinity []byte
+	why      []byte
 	ticket   []byte
 	hop      []byte
 	fleet    string
@@ -53,6 +54,7 @@ func New(k Key) (*Identity, error) {
 		token:    [32]byte(k.derive("quic-token", 32)),
 		syn:      k.derive("syn-cookie", 32),
 		affinity: k.derive("endpoint-affinity", 32),
+		why:      k.derive("edge-why", 32),
 		ticket:   k.derive("ticket", 32),
 		hop:      k.derive("hop", 32),
 		fleet:    hex.EncodeToString(k.derive("fleet-id", 16)),
@@ -108,6 +110,10 @@ func (id *Identity) QUICTokenKey() [32]byte { return id.token }
 // AffinityKey gives the secret of the cookies by which gateways know which
 // endpoint a client is held to: 32 octets, the same on all of them.
 func (id *Identity) AffinityKey() []byte { return append([]byte(nil), id.affinity...) }
+
+// WhyKey gives the key of the tokens by which callers ask gateways what became of
+// their requests (edge/l7/why): 32 octets, the same on all of them.
+func (id *Identity) WhyKey() []byte { return append([]byte(nil), id.why...) }
 
 // TicketKey gives the key of the TLS session tickets of an epoch, counted from
 // 1970 in units of the caller's, among handshakes of one scope: the same on all

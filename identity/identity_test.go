@@ -217,16 +217,21 @@ func TestQUICResetKeyIsANodesOwn(t *testing.T) {
 	}
 }
 
-func TestAffinityKeyIsOneForAFleet(t *testing.T) {
+func TestAffinityAndWhyKeysAreOnesForAFleet(t *testing.T) {
 	key := func(first byte) string {
 		id, err := New(Key{first, 1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := id.AffinityKey(); len(got) != 32 || string(got) == string(id.GossipKey()) {
-			t.Errorf("key %x", got)
+		for _, got := range [][]byte{id.AffinityKey(), id.WhyKey()} {
+			if len(got) != 32 || string(got) == string(id.GossipKey()) {
+				t.Errorf("key %x", got)
+			}
 		}
-		return string(id.AffinityKey())
+		if string(id.AffinityKey()) == string(id.WhyKey()) {
+			t.Error("one key for two purposes")
+		}
+		return string(id.AffinityKey()) + string(id.WhyKey())
 	}
 	if first, again := key(1), key(1); first != again || first == key(2) {
 		t.Error("expected one key for a fleet, and another for another fleet")

@@ -15,6 +15,7 @@ func main() {
 			{Name: "upgrade", Summary: "have the program that is now in the file of edge run take over, without a failed request", Run: runUpgrade},
 			{Name: "packet", Summary: "run a capture's packets through layer 4, offline", Run: runPacket},
 			{Name: "explain", Summary: "say where a flow goes on this node, and why", Run: runExplain},
+			{Name: "why", Summary: "follow one request from its name to the endpoint that answered it, and say why", Run: runWhy},
 			{Name: "members", Summary: "list the gateways and endpoints of this node's layer 4, and how it is with each", Run: runMembers},
 			{Name: "plan", Summary: "say what a Spec would move and break, before it is applied", Run: runPlan},
 			{Name: "route", Summary: "say which route a request takes by a Spec, and why no other", Run: runRoute},

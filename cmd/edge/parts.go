@@ -20,6 +20,7 @@ import (
 	"meridian/edge/l7"
 	"meridian/edge/l7/h2"
 	"meridian/edge/l7/h3"
+	"meridian/edge/l7/otlp"
 	"meridian/edge/quiclb"
 	"meridian/edge/xdp"
 	"meridian/fleet"
@@ -88,7 +89,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	ready := func() error { return errors.New("nothing can serve") }
 	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
-		AffinityKey: b.Identity.AffinityKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
+		AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
 		HandedOver: daemon.HandedOver}
 	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
 		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
@@ -103,6 +104,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 		parts = append(parts, more...)
 		ready, gateway.TakesCookies, gateway.Arrived = x.Ready, x.TakesCookies, x.Arrived
+		gateway.Slot = slotOf(x)
 	}
 	if l7role {
 		before, serve := func(*fleet.World) error { return nil }, func() {}
@@ -114,6 +116,9 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 			}
 			gateway.HTTP3, before, yield, serve = c, c.Apply, c.Yield, c.Unwanted
 		}
+		export := otlp.New(otlp.Config{Node: b.Node, Region: b.Region, Logger: b.Log})
+		gateway.Telemetry = export
+		parts = append(parts, daemon.Part{Name: "telemetry", Apply: export.Apply, Run: export.Run, Register: export.Register})
 		g, err := l7.New(gateway)
 		if err != nil {
 			return nil, err

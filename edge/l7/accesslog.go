@@ -16,11 +16,15 @@ func (x *exchange) finish() {
 		if x.service != nil {
 			stats = x.service.stats
 		}
-		stats.classes[min(x.status/100, 5)].Inc()
-		stats.duration.Observe(took.Seconds())
+		shard := x.sess.shard(spread)
+		stats.classes.add(shard, x.status)
+		stats.duration.observe(shard, took)
 		if x.flag != flagNone && x.flag != flagUpstreamStatus {
 			stats.flags[x.flag].Inc()
 		}
+	}
+	if x.gen.tracing != nil && x.host != fleet.GatewayHost {
+		x.export(x.start.add(took))
 	}
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		x.log(log, took)

@@ -62,6 +62,7 @@ func (x *exchange) admit() bool {
 // deny refuses what a filter does not let pass, and counts it.
 func (x *exchange) deny(by string, status int, text string) bool {
 	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
+	x.note(by, "refused", "")
 	x.refuse(status, flagDenied, text)
 	return false
 }

@@ -72,6 +72,9 @@ func (x *exchange) ask() bool {
 	a := balance.Ask{Key: x.key(), Held: x.pool.held(x.h)}
 	for last := -1; ; {
 		a.Draw, a.Now = rand.Uint64(), time.Duration(x.g.now())
+		if x.report != nil {
+			x.candidates(a)
+		}
 		i := x.pool.pick(a, &x.tried)
 		if i == allFull {
 			x.refuse(http.StatusServiceUnavailable, flagOverload, "all endpoints are busy")
@@ -90,6 +93,12 @@ func (x *exchange) ask() bool {
 		x.tried.Add(i)
 		x.tries++
 		f, ok := x.try(x.pool.endpoints[i])
+		if x.report != nil {
+			x.tellTry(&f, ok)
+		}
+		if x.span.trace.Sampled {
+			x.seeTry(&f, ok)
+		}
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())
@@ -98,6 +107,7 @@ func (x *exchange) ask() bool {
 		}
 		x.release()
 		if !x.mayRetry(&f) {
+			x.note("retry", "no: ", f.flag.String())
 			if x.mayHopAfter(&f) {
 				var ok bool
 				if f, ok = x.elsewhere(); ok {
@@ -170,7 +180,7 @@ func (x *exchange) try(ep *endpoint) (failure, bool) {
 	if limit := x.way.retry.perTry; limit > 0 {
 		x.perTry = x.g.now().add(limit)
 	}
-	x.began = x.g.now()
+	x.began, x.connected, x.first = x.g.now(), 0, 0
 	err := x.call(ep, false)
 	if err == errStale {
 		err = x.call(ep, true)
@@ -193,7 +203,7 @@ func (x *exchange) call(ep *endpoint, fresh bool) error {
 	if err != nil {
 		return err
 	}
-	x.up = up
+	x.up, x.reused = up, used
 	if !x.abort.during(up) {
 		return errGone
 	}

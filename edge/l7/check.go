@@ -24,6 +24,7 @@ const (
 type vital struct {
 	balance.Live
 	outlier outlier.Endpoint
+	answers classes // to tries
 	circuit limit.EndpointCircuit
 	suspect chan struct{} // holds one sign that a request failed to connect
 }

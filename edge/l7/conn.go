@@ -31,6 +31,7 @@ type conn struct {
 	abort   Abort
 	client  netip.AddrPort // as a balancer before the gateway says, if any
 	vip     netip.AddrPort
+	proxied bool   // it is one of a balancer's before the gateway
 	ahead   []byte // was read, and comes before what else is read
 
 	in  reader

@@ -9,7 +9,8 @@
 // admit.go and authorize.go ask the route's filters, prepare.go makes of it
 // what endpoints are asked, ask.go tries them, by connections that upstream.go
 // keeps and link.go speaks HTTP/1.1 on; body.go passes its body on, relay.go the
-// answer, which shape.go changes on its way; tunnel.go carries it on after an Upgrade; accesslog.go writes it down.
+// answer, which shape.go changes on its way; tunnel.go carries it on after an Upgrade; accesslog.go writes it down,
+// account.go tells callers who may know, telemetry.go gives it away for export.
 // Connections of tcp services with forwarding proxy stream.go passes on unread,
 // by server name where streamname.go has to find it; datagrams of udp services
 // datagrams.go, as flows (flow.go).
@@ -32,6 +33,6 @@
 // Carriers of HTTP/2 and HTTP/3 are handed in; net/http lends names and no code
 // to the data path.
 //
-// Runtime floor: it imports fleet and edge/l7/{wire,hello,hop,overload,route,filter,balance,outlier,limit}; cmd and lab
+// Runtime floor: it imports fleet and edge/l7/{wire,hello,hop,overload,route,filter,balance,outlier,limit,why}; cmd and lab
 // wire it, its carriers know front.go, no other room imports it.
 package l7

@@ -15,15 +15,21 @@ import (
 func (x *exchange) enter() bool {
 	if r, wait := x.overRate(); r != nil {
 		x.flag = flagRate
+		x.note("rates", "over ", r.spec.Name)
 		x.ans.Reset()
 		x.ans.Add("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
 		x.say(http.StatusTooManyRequests, "429 over the limit "+r.spec.Name+"\n")
 		return false
 	}
+	if len(x.service.rates) > 0 {
+		x.note("rates", "within", "")
+	}
 	if !x.pool.enter() {
+		x.note("limits", "full", "")
 		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
 		return false
 	}
+	x.note("limits", "within", "")
 	return true
 }
 
@@ -56,10 +62,12 @@ func (x *exchange) observe(ep *endpoint, err error) {
 		return
 	}
 	x.took = time.Duration(x.g.now() - x.began)
-	status := 0
+	status, shard := 0, x.sess.shard(spread)
 	if err == nil {
 		status = x.ans.Status
+		x.pool.stats.answers.observe(shard, x.first.since(x.connected))
 	}
+	ep.vital.answers.add(shard, status)
 	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -56,6 +57,8 @@ type exchange struct {
 	began             moment        // when its try began
 	took              time.Duration // of the last try, up to its answer's head
 	cookie            string        // Set-Cookie of the gateway's own; may be empty
+	reused            bool          // the try under way has a connection that was there
+	report            *why.Report   // nil: the caller does not ask
 	retrying          bool          // it counts among the pool's retries
 	perTry            moment        // when the try under way has taken too long; 0 for never
 	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
@@ -67,6 +70,8 @@ type exchange struct {
 	foreign           bool   // they have asked
 	target, authority []byte // as the client has named them
 	answered          bool   // the head of the final answer was given to f
+
+	span span // where the generation has tracing
 
 	status    int   // as sent; 0 while nothing was
 	sent      int64 // octets of body
@@ -241,6 +246,7 @@ func (x *exchange) sayAs(status int, kind, text string) {
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
+	x.footnotes(status)
 	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
 		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
 	}

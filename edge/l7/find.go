@@ -99,12 +99,38 @@ func (x *exchange) challenged() bool {
 
 // identify keeps a client's X-Request-ID of 1 to 128 harmless characters, so
 // that a request can be followed from its origin on, and makes one of 128
-// random bits where there is none.
+// random bits where there is none. It also sees who asks for a
+// report, and to which trace the request belongs.
 func (x *exchange) identify() {
-	if v := x.h.Get(wire.XRequestID); validID(v) && x.h.Count(wire.XRequestID) == 1 {
-		x.id = x.idRoom[:copy(x.idRoom[:], v)]
-		return
+	var id, token, parent []byte
+	ids, parents := 0, 0
+	for i := range x.h.Fields {
+		switch f := &x.h.Fields[i]; f.ID {
+		case wire.XRequestID:
+			id = f.Value
+			ids++
+		case wire.EdgeWhy:
+			token = f.Value
+		case wire.Traceparent:
+			parent = f.Value
+			parents++
+		}
 	}
+	if ids == 1 && validID(id) {
+		x.id = x.idRoom[:copy(x.idRoom[:], id)]
+	} else {
+		x.draw()
+	}
+	if x.gen.tracing != nil {
+		x.beginTrace(parent, parents)
+	}
+	if token != nil {
+		x.account(token)
+	}
+}
+
+// draw makes a new X-Request-ID.
+func (x *exchange) draw() {
 	var b [16]byte
 	hi, lo := rand.Uint64(), rand.Uint64()
 	for i := range 8 {

@@ -64,6 +64,12 @@ type Config struct {
 	// came to the node's device, for those that are picked; nil: for none.
 	Arrived func(client, vip netip.AddrPort) (ago time.Duration, ok bool)
 
+	// WhyKey is the key of the tokens by which callers ask for reports on their
+	// requests (edge/l7/why), the same on all gateways; nil: nobody gets any.
+	WhyKey []byte
+	// Slot says where layer 4 has a client's flow, for reports; nil: nobody knows.
+	Slot slotter
+
 	// AffinityKey is the secret of the cookies that hold clients to endpoints, the
 	// same on all gateways.
 	AffinityKey []byte
@@ -89,6 +95,7 @@ type Config struct {
 	AccessLog   *slog.Logger // one record a request; nil for none
 	AccessEvery uint64       // log each n-th request only; default 1, all
 
+	Telemetry Telemetry // takes spans and records for export, as the Spec's gateway.tracing says; nil: nobody does
 	// SecondOpinion has the head of each n-th HTTP/1.1 request read by net/http too;
 	// where the two disagree the connection ends. 0: of none.
 	SecondOpinion uint64
@@ -118,21 +125,23 @@ var ErrStopped = errors.New("gateway is stopped")
 
 // Gateway is one node's layer 7. Apply may be called before and during Run.
 type Gateway struct {
-	cfg      Config
-	metrics  *metrics
-	gen      atomic.Pointer[generation]
-	draining atomic.Bool
-	logTurn  atomic.Uint64
-	sessions atomic.Uint32 // so many there were
-	flows    atomic.Int64  // of udp services
-	clients  atomic.Int64  // connections of clients
-	level    atomic.Uint32 // overload.Level
-	shared   atomic.Pointer[shared]
-	heads    atomic.Uint64 // of requests by HTTP/1.1
-	doubts   chan doubt
-	epoch    time.Time // from which moments count
-	tasks    tasks
-	conns    sync.WaitGroup // clients' connections; tunnels among them
+	cfg        Config
+	metrics    *metrics
+	gen        atomic.Pointer[generation]
+	draining   atomic.Bool
+	logTurn    atomic.Uint64
+	pathTurn   atomic.Uint64
+	recordTurn atomic.Uint64
+	sessions   atomic.Uint32 // so many there were
+	flows      atomic.Int64  // of udp services
+	clients    atomic.Int64  // connections of clients
+	level      atomic.Uint32 // overload.Level
+	shared     atomic.Pointer[shared]
+	heads      atomic.Uint64 // of requests by HTTP/1.1
+	doubts     chan doubt
+	epoch      time.Time // from which moments count
+	tasks      tasks
+	conns      sync.WaitGroup // clients' connections; tunnels among them
 
 	rates    *limit.Table
 	suspects chan struct{}                    // holds one sign that pools are to be judged

@@ -26,6 +26,7 @@ type generation struct {
 	tells    bool            // endpoints are told by Forwarded too
 	paused   bool            // the operator drains this node
 	drain    time.Duration
+	tracing  *tracing            // nil: none
 	nodes    map[netip.Addr]bool // whose connections are taken whatever happens
 	altSvc   map[uint16][]byte   // by port; where HTTP/3 is served
 }
@@ -53,6 +54,7 @@ type pool struct {
 	h2        bool           // its endpoints speak HTTP/2
 	endpoints []*endpoint    // by index in the balancer
 	balancer  *balance.Balancer
+	stats     *poolStats
 	guard
 	next  map[uint16][]nextRegion // by port; those of other regions
 	keeps map[*vital]bool         // those that draining leaves in place as well
@@ -138,6 +140,9 @@ func (b *builder) generation() (*generation, error) {
 		return nil, err
 	}
 	gen := &generation{world: b.world, table: table, tls: handshakes, services: make([]*service, len(spec.Services)), nodes: nodesOf(spec), tells: spec.Gateway.Forwarded, altSvc: map[uint16][]byte{}}
+	if t := spec.Gateway.Tracing; t != nil {
+		gen.tracing = &tracing{t}
+	}
 	if len(spec.Gateway.TrustedProxies) > 0 {
 		gen.proxies = filter.NewProxies(&spec.Gateway)
 	}
@@ -193,7 +198,7 @@ func (gen *generation) service(name string) *service {
 }
 
 func (b *builder) pool(s *fleet.Service, p *fleet.Pool) (*pool, error) {
-	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, keeps: map[*vital]bool{}}
+	out := &pool{id: p.ID, tls: p.TLS, h2: p.Protocol == fleet.PoolH2, stats: b.poolStats(s.Service, p.ID), keeps: map[*vital]bool{}}
 	if out.h2 && b.g.cfg.Mux == nil {
 		return nil, errNoMux
 	}

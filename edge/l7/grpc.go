@@ -112,6 +112,7 @@ func (x *exchange) sayGRPC(status int, text string) {
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
+	x.footnotes(status)
 	x.status = status // as the log and the metrics know it
 	x.answered = true
 	if x.f.Answer(a, true) != nil || x.f.End(nil) != nil {

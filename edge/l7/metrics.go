@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"strconv"
 	"sync"
 	"time"
 
@@ -42,8 +41,8 @@ func (f flag) String() string { return flagNames[f] }
 // that a request only adds to them.
 type metrics struct {
 	g            *Gateway
-	requests     *prometheus.CounterVec
-	duration     *prometheus.HistogramVec
+	pools        poolDescs
+	clientRTT    prometheus.Histogram
 	failures     *prometheus.CounterVec
 	retries      *prometheus.CounterVec
 	overflow     *prometheus.CounterVec
@@ -66,6 +65,9 @@ type metrics struct {
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
 
+	why                 *prometheus.CounterVec
+	whyTold, whyRefused prometheus.Counter
+
 	filters  *filterMetrics
 	unrouted *serviceStats // requests for which there was no service
 
@@ -75,9 +77,9 @@ type metrics struct {
 
 // serviceStats are one service's metrics, ready to add to.
 type serviceStats struct {
-	classes   [6]prometheus.Counter // by status / 100; 0 for none sent
+	classes   classes
 	flags     [flagCount]prometheus.Counter
-	duration  prometheus.Observer
+	duration  histogram
 	retries   prometheus.Counter
 	overflow  prometheus.Counter
 	streams   prometheus.Counter
@@ -96,7 +98,7 @@ func newMetrics(g *Gateway) *metrics {
 		g:        g,
 		services: map[string]*serviceStats{},
 		stress:   newStressMetrics(),
-		requests: prometheus.NewCounterVec(opts("requests_total", "Requests, by class of the status sent (none: the client left first)."), []string{"service", "code_class"}),
+		pools:    newPoolDescs(),
 		failures: prometheus.NewCounterVec(opts("failures_total", "Requests, and connections of tcp services, that went wrong, by flag: NR no route, UH no endpoint, UF connect failed, UC endpoint broke off, UT timeout, URX all tries failed, RO retry budget spent, DC client left, BR bad request, RL over a rate, UO over a limit of what is under way, DN refused by a filter, OL the gateway is overloaded."), []string{"service", "flag"}),
 		faults:   prometheus.NewCounterVec(opts("malformed_total", "Requests of clients that were refused because they are malformed, or could be read in two ways, by fault."), []string{"fault"}),
 		answers:  prometheus.NewCounterVec(opts("malformed_answers_total", "Answers of endpoints that were refused because they are malformed, or could be read in two ways, by fault."), []string{"service", "fault"}),
@@ -106,11 +108,11 @@ func newMetrics(g *Gateway) *metrics {
 		streams:  prometheus.NewCounterVec(opts("streams_total", "Connections of tcp services that were passed on, or could not be."), []string{"service"}),
 		octets:   prometheus.NewCounterVec(opts("stream_bytes_total", "Octets of connections of tcp services, from clients (received) and to them (sent)."), []string{"service", "direction"}),
 		outliers: prometheus.NewCounterVec(opts("outliers_total", "Endpoints judged to be outliers, by reason: failures_in_a_row, share_of_failures, slow; spared where too many were ejected already; returned at an ejection's end."), []string{"service", "reason"}),
-		hellos:   prometheus.NewCounterVec(opts("stream_hellos_total", "Connections at ports where tcp services are told apart by server name: named (a service has the name), default (to the service without hosts), unknown (there is none: closed), malformed, too_large, none (in time; all three closed)."), []string{"result"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "meridian_l7_request_duration_seconds", Help: "From a request's header to the end of its answer.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"service"}),
+		clientRTT: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "meridian_l7_client_rtt_seconds", Help: "Round trip between client and gateway as TCP has found it, by the handshake, of one connection in 16.",
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
+		hellos: prometheus.NewCounterVec(opts("stream_hellos_total", "Connections at ports where tcp services are told apart by server name: named (a service has the name), default (to the service without hosts), unknown (there is none: closed), malformed, too_large, none (in time; all three closed)."), []string{"result"}),
 		arrival: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "meridian_l7_arrival_seconds", Help: "From the arrival of a request's last packet at the device until the gateway begins with it, for the connections that layer4.latency_of picks.",
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, .001, .0025, .005, .01, .025, .1, 1},
@@ -127,6 +129,8 @@ func newMetrics(g *Gateway) *metrics {
 	for f := wire.NoFault + 1; f < wire.FaultCount; f++ {
 		m.malformed[f] = m.faults.WithLabelValues(f.String())
 	}
+	m.why = prometheus.NewCounterVec(opts("why_total", "Requests that ask what became of them (X-Edge-Why), by outcome: told, or refused for their token."), []string{"outcome"})
+	m.whyTold, m.whyRefused = m.why.WithLabelValues("told"), m.why.WithLabelValues("refused")
 	m.filters = newFilterMetrics()
 	m.unrouted = m.service("")
 	return m
@@ -140,19 +144,11 @@ func (m *metrics) service(name string) *serviceStats {
 		return s
 	}
 	s := &serviceStats{
-		duration: m.duration.WithLabelValues(name),
 		retries:  m.retries.WithLabelValues(name),
 		overflow: m.overflow.WithLabelValues(name),
 		streams:  m.streams.WithLabelValues(name),
 		received: m.octets.WithLabelValues(name, "received"),
 		sent:     m.octets.WithLabelValues(name, "sent"),
-	}
-	for i := range s.classes {
-		class := "none"
-		if i > 0 {
-			class = strconv.Itoa(i) + "xx"
-		}
-		s.classes[i] = m.requests.WithLabelValues(name, class)
 	}
 	for f := flagNone + 1; f < flagCount; f++ {
 		if f != flagUpstreamStatus {
@@ -180,7 +176,7 @@ func (m *metrics) retire(old, now *generation) {
 		for _, v := range m.stress.vectors() {
 			v.DeletePartialMatch(label)
 		}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.answers, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.answers, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed} {
 			v.DeletePartialMatch(label)
 		}
 		delete(m.services, s.spec.Service)
@@ -195,6 +191,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.all() {
 		c.Describe(ch)
 	}
+	m.pools.describe(ch)
 	ch <- m.endpointUp
 	ch <- m.active
 	ch <- m.ejected
@@ -203,7 +200,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.requests, m.failures, m.retries, m.overflow, m.outliers, m.duration, m.streams, m.octets, m.hellos, m.arrival, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
+	return append([]prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.hellos, m.arrival, m.clientRTT, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.
@@ -211,15 +208,18 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all() {
 		c.Collect(ch)
 	}
+	m.collectServices(ch)
 	gen := m.g.gen.Load()
 	if gen == nil {
 		return
 	}
+	m.collectListeners(ch)
 	for _, s := range gen.services {
 		if s == nil {
 			continue
 		}
 		for _, p := range s.pools {
+			m.collectPool(ch, s.spec.Service, p)
 			if p.adaptive != nil {
 				ch <- prometheus.MustNewConstMetric(m.bound, prometheus.GaugeValue, float64(p.adaptive.Limit()), s.spec.Service, p.id)
 			}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/fleet"
 )
@@ -82,4 +85,63 @@ func TestMetricsOfAServiceThatGoes(t *testing.T) {
 		t.Errorf("%d services have metrics", len(r.g.metrics.services))
 	}
 	get(t, r.client(webVIP, nil), "http://www.demo.test/")
+}
+
+// Per pool and endpoint: what was answered and how fast, connections opened,
+// who is a member and who is well; and it stays when the config changes.
+func TestPoolsAndEndpointsAreCounted(t *testing.T) {
+	fails := backend(t, "f", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) })
+	spec := httpSpec("retries: {attempts: 1, retry_on: [connect_failure]}\n", fails, "127.0.0.1:1")
+	r := newRig(t, spec)
+	r.waitState(fails, fleet.Up)
+	c := r.client(webVIP, nil)
+	for range 4 {
+		get(t, c, "http://www.demo.test/")
+	}
+	if err := r.apply(spec); err != nil {
+		t.Fatal(err)
+	}
+	get(t, c, "http://www.demo.test/")
+	if !r.counts(5, "meridian_l7_upstream_requests_total", "pool", "main", "endpoint", fails, "code_class", "5xx") {
+		t.Error("answers of the endpoint are not counted")
+	}
+	if !r.counts(5, "meridian_l7_upstream_duration_seconds", "pool", "main") || !r.counts(5, "meridian_l7_requests_total", "code_class", "5xx") {
+		t.Error("durations of answers are not counted")
+	}
+	if n := r.metric("meridian_l7_upstream_connect_seconds", "pool", "main"); n < 1 || n > 5 {
+		t.Errorf("%v connections were opened", n)
+	}
+	if n := r.metric("meridian_l7_pool_endpoints", "pool", "main"); n != 2 {
+		t.Errorf("%v members", n)
+	}
+	if n := r.metric("meridian_l7_pool_endpoints_healthy", "pool", "main"); n > 1 {
+		t.Errorf("%v are healthy", n)
+	}
+	if n := r.metric("meridian_l7_pool_endpoints_ejected", "pool", "main"); n > 1 {
+		t.Errorf("%v are ejected", n)
+	}
+}
+
+// Listeners tell of their connections, and of some the way to the client.
+func TestListenersCountConnections(t *testing.T) {
+	r := newRig(t, httpSpec(noChecks, backend(t, "b", nil)))
+	for range pathEvery {
+		c := r.client(webVIP, nil)
+		get(t, c, "http://www.demo.test/")
+	}
+	reg := prometheus.NewPedanticRegistry()
+	r.g.Register(reg)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			got[f.GetName()] += m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	if got["meridian_l7_listener_connections"] != pathEvery || got["meridian_l7_client_rtt_seconds"] != 1 {
+		t.Errorf("%v connections, %v ways", got["meridian_l7_listener_connections"], got["meridian_l7_client_rtt_seconds"])
+	}
 }

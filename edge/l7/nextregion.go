@@ -41,7 +41,7 @@ func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration
 			at := netip.AddrPortFrom(r.VIPs.All()[0], port)
 			key := upstreamKey{target: fleet.Target{Kind: fleet.TargetEndpoint, Region: r.ID, Service: s.Service, Pool: p.ID, Endpoint: at.String()}, connect: connect}
 			trust := trust{}
-			way := &pool{id: p.ID}
+			way := &pool{id: p.ID, stats: &poolStats{}}
 			if s.Protocol == fleet.HTTPS {
 				way.tls = &fleet.PoolTLS{}
 				key.tls, trust.config = true, b.g.gatewayTLS()

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 
 	"meridian/edge/l7/wire"
@@ -17,7 +18,7 @@ func (x *exchange) prepare() {
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		switch {
-		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f):
+		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f), x.dropsTrace(f):
 			continue
 		case f.ID == wire.Trailer:
 			if h.Length >= 0 {
@@ -71,6 +72,7 @@ func (x *exchange) speak() {
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
 	h.AddBytes(wire.XForwardedHost, h.Authority)
 	h.AddBytes(wire.XForwardedPort, x.publicPort())
+	x.speakTrace()
 	x.gen.tellClientCert(h, x.index, x.sess.tls)
 }
 
@@ -173,7 +175,7 @@ func (x *exchange) present() {
 	for i := range a.Fields {
 		f := &a.Fields[i]
 		switch {
-		case f.ID == wire.XRequestID:
+		case f.ID == wire.XRequestID, f.ID == wire.EdgeWhy:
 			continue
 		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
 			continue // RFC 9110 section 8.6
@@ -192,6 +194,9 @@ func (x *exchange) present() {
 	a.Fields = a.Fields[:n]
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
+	}
+	if a.Status >= 200 || a.Status == http.StatusSwitchingProtocols {
+		x.footnotes(a.Status)
 	}
 	if x.cookie != "" && a.Status >= 200 {
 		a.Add("Set-Cookie", x.cookie)

@@ -27,6 +27,7 @@ func (s *server) introduced(c *conn) bool {
 	if len(gen.world.Snapshot.Spec.Gateway.Proxies) == 0 || !gen.believes(c.client.Addr()) {
 		return true
 	}
+	c.proxied = true
 	b := takeBuffer()
 	defer b.free()
 	c.readBy(time.Now().Add(s.g.cfg.header))

@@ -58,6 +58,7 @@ func (s *server) serve(c *conn) {
 	if !s.introduced(c) {
 		return
 	}
+	s.g.path(c)
 	if s.config == nil {
 		newClient(s, c, c, nil).run()
 		return

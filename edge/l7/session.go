@@ -10,17 +10,18 @@ import (
 
 // session is a client's connection as exchanges know it.
 type session struct {
-	s      *server
-	client netip.AddrPort // unmapped, without zone
-	vip    netip.AddrPort
-	text   []byte // of the client's address
-	tls    *tls.ConnectionState
-	own    ownLinks // connections to endpoints that carry this client's requests alone
-	id     uint32
+	s       *server
+	client  netip.AddrPort // unmapped, without zone
+	vip     netip.AddrPort
+	text    []byte // of the client's address
+	proxied bool   // the connection is a trusted balancer's
+	tls     *tls.ConnectionState
+	own     ownLinks // connections to endpoints that carry this client's requests alone
+	id      uint32
 }
 
 func newSession(s *server, c *conn, state *tls.ConnectionState) *session {
-	x := &session{s: s, tls: state, id: s.g.sessions.Add(1)}
+	x := &session{s: s, tls: state, proxied: c.proxied, id: s.g.sessions.Add(1)}
 	x.from(c.client, c.vip)
 	return x
 }

@@ -17,6 +17,8 @@ func (g *Gateway) time(m moment) time.Time {
 
 func (m moment) add(d time.Duration) moment { return m + moment(d) }
 
+func (m moment) since(before moment) time.Duration { return time.Duration(m - before) }
+
 // passed says whether m is a time, and not in the future of now.
 func (m moment) passed(now moment) bool { return m != 0 && m <= now }
 

@@ -104,9 +104,11 @@ func (u *upstream) connect(x *exchange, fresh bool) (up asked, used bool, err er
 		used = l != nil
 	}
 	if l == nil {
+		begun := u.g.now()
 		if l, err = u.open(x, name); err != nil {
 			return nil, false, err
 		}
+		x.pool.stats.connects.observe(x.sess.shard(spread), u.g.now().since(begun))
 	}
 	x.connected = x.g.now()
 	l.begin(x)

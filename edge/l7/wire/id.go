@@ -20,6 +20,7 @@ const (
 	ContentLength
 	Expect
 	XRequestID
+	EdgeWhy
 	XForwardedFor
 	XForwardedProto
 	XForwardedHost
@@ -46,7 +47,6 @@ const (
 	Traceparent
 	Tracestate
 	ServerTiming
-	EdgeWhy
 	RetryAfter
 	StrictTransportSecurity
 	SecWebSocketKey

@@ -1,0 +1,153 @@
+package l7
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"time"
+
+	"meridian/edge/l7/wire"
+	"meridian/fleet"
+)
+
+// Telemetry takes what is to be exported of requests; edge/l7/otlp does. Take
+// never blocks, and s is the taker's.
+type Telemetry interface{ Take(s *Seen) }
+
+// Seen is one request as it is exported.
+type Seen struct {
+	Trace  wire.Trace // Parent is the span's own id; the zero Trace: it has none
+	Parent [8]byte    // the span of the client's; all zero: the trace begins here
+	State  string     // Tracestate
+	Span   bool       // export a span, and one for each try
+	Record bool       // export a record of the access log
+
+	Start, End                   time.Time
+	ID, Service, Pool, Endpoint  string
+	Method, Scheme, Host, Path   string
+	Version                      wire.Version
+	Client, VIP                  netip.AddrPort
+	Status, Attempts             int
+	Sent                         int64
+	Wait, Connect, Answer, Relay time.Duration
+	Flag                         string
+	Tries                        []SeenTry // where Span
+}
+
+// SeenTry is one try at an endpoint.
+type SeenTry struct {
+	ID         [8]byte
+	Endpoint   string
+	Start, End time.Time
+	Status     int    // 0: no answer
+	Failure    string // "": none
+}
+
+// tracing is a generation's; nil where the Spec has none, and then fields of
+// traces pass as any others.
+type tracing struct {
+	spec *fleet.Tracing
+}
+
+// span is an exchange's part in a trace.
+type span struct {
+	trace     wire.Trace // Parent is the gateway's own span
+	parent    [8]byte
+	continued bool
+	room      [64]byte // of Traceparent's text
+	tries     []SeenTry
+}
+
+// trusts says whether a client's Traceparent is continued.
+func (x *exchange) trusts() bool {
+	switch x.gen.tracing.spec.Trust {
+	case fleet.TrustAll:
+		return true
+	case fleet.TrustProxies:
+		return x.sess.proxied
+	}
+	return false
+}
+
+// beginTrace continues the client's trace where it may be believed, else begins
+// one. Whether it is sampled is known before anything is put down.
+func (x *exchange) beginTrace(parent []byte, parents int) {
+	s := &x.span
+	t, ok := wire.Trace{}, false
+	if parents == 1 && x.trusts() {
+		t, ok = wire.ParseTrace(parent)
+	}
+	if ok {
+		s.trace, s.parent, s.continued = t, t.Parent, true
+	} else {
+		drawID(s.trace.ID[:8])
+		drawID(s.trace.ID[8:])
+		one := x.gen.tracing.spec.Sample
+		s.trace.Sampled = one > 0 && rand.IntN(one) == 0
+	}
+	drawID(s.trace.Parent[:])
+}
+
+// drawID gives eight octets, not all zero.
+func drawID(to []byte) {
+	v := rand.Uint64() | 1
+	for i := range to {
+		to[i] = byte(v >> (8 * i))
+	}
+}
+
+// dropsTrace says whether prepare takes the field away: Traceparent always is
+// the gateway's own, Tracestate goes with the trace that it is about.
+func (x *exchange) dropsTrace(f *wire.Field) bool {
+	return x.gen.tracing != nil && (f.ID == wire.Traceparent || f.ID == wire.Tracestate && !x.span.continued)
+}
+
+// speakTrace tells the endpoint whose child its span is.
+func (x *exchange) speakTrace() {
+	if x.gen.tracing != nil {
+		x.h.AddBytes(wire.Traceparent, wire.AppendTrace(x.span.room[:0], &x.span.trace))
+	}
+}
+
+// seeTry puts down a try of a sampled request.
+func (x *exchange) seeTry(f *failure, answered bool) {
+	t := SeenTry{Endpoint: x.endpoint, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
+	drawID(t.ID[:])
+	switch {
+	case answered || f.flag == flagUpstreamStatus:
+		t.Status = x.ans.Status
+	default:
+		t.Failure = f.flag.String()
+	}
+	x.span.tries = append(x.span.tries, t)
+}
+
+// export gives the request away, where it is sampled or to be logged.
+func (x *exchange) export(end moment) {
+	spec := x.gen.tracing.spec
+	to, sampled := x.g.cfg.Telemetry, x.span.trace.Sampled
+	logged := spec.Logs > 0 && x.g.recordTurn.Add(1)%uint64(spec.Logs) == 0
+	if to == nil || !sampled && !logged {
+		return
+	}
+	s := &Seen{Trace: x.span.trace, Parent: x.span.parent, Span: sampled, Record: logged, Start: x.g.time(x.start), End: x.g.time(end),
+		ID: string(x.id), Endpoint: x.endpoint, Method: strings.Clone(x.method), Scheme: x.scheme(), Host: strings.Clone(x.host), Path: string(x.h.Path()),
+		Version: x.h.Version, Client: x.sess.client, VIP: x.sess.vip, Status: x.status, Attempts: x.tries, Sent: x.sent, Flag: x.flag.String(), Tries: x.span.tries}
+	if x.service != nil {
+		s.Service = x.service.spec.Service
+	}
+	if x.pool != nil {
+		s.Pool = x.pool.id
+	}
+	if x.span.continued {
+		s.State = string(x.h.Get(wire.Tracestate))
+	}
+	between := func(a, b moment) time.Duration {
+		if a == 0 || b == 0 {
+			return 0
+		}
+		return b.since(a)
+	}
+	s.Wait, s.Connect, s.Answer, s.Relay = between(x.start, x.began), between(x.began, x.connected), between(x.connected, x.first), between(x.first, end)
+	to.Take(s)
+}

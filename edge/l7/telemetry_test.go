@@ -1,0 +1,110 @@
+package l7
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"testing"
+
+	"meridian/edge/l7/wire"
+)
+
+// seenBy takes what a gateway exports.
+type seenBy chan *Seen
+
+func (c seenBy) Take(s *Seen) { c <- s }
+
+const clientTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// tracingSpec is httpSpec with gateway.tracing.
+func tracingSpec(tracing, end string) string {
+	return httpSpec(noChecks, end) + "gateway: {" + tracing + "}\n"
+}
+
+// traced sends a request with a trace and gives what the endpoint got.
+func (r *rig) traced(parents ...string) http.Header {
+	r.t.Helper()
+	req, _ := http.NewRequest("GET", "http://www.demo.test/p?secret=1", nil)
+	req.Header["Traceparent"] = parents
+	req.Header.Set("Tracestate", "vendor=1")
+	res, err := r.client(webVIP, nil).Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	io.Copy(io.Discard, res.Body)
+	return nil
+}
+
+// W3C Trace Context: a trace is continued where its sender is trusted, else one
+// begins; the endpoint gets the gateway's span as its parent.
+func TestTracesBeginOrGoOn(t *testing.T) {
+	const collector = `endpoint: "127.0.0.1:4317"`
+	for name, tc := range map[string]struct {
+		tracing string
+		parents []string
+		trace   string // what the endpoint gets, as a pattern
+		state   string
+		spans   bool
+	}{
+		"no tracing":                {"", []string{clientTrace}, "^" + clientTrace + "$", "vendor=1", false},
+		"everybody is trusted":      {"tracing: {" + collector + ", trust: all}", []string{clientTrace}, "^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$", "vendor=1", true},
+		"a client that samples not": {"tracing: {" + collector + ", trust: all, sample: 1}", []string{clientTrace[:53] + "00"}, "^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-00$", "vendor=1", false},
+		"strangers":                 {"tracing: {" + collector + ", sample: 1}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$", "", true},
+		"strangers, not sampled":    {"tracing: {" + collector + "}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
+		"nobody's trace":            {"tracing: {" + collector + ", sample: 1, trust: all}", nil, "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$", "", true},
+		"two parents":               {"tracing: {" + collector + ", trust: all}", []string{clientTrace, clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
+		"malformed":                 {"tracing: {" + collector + ", trust: all}", []string{"00-x"}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
+	} {
+		got := make(chan http.Header, 1)
+		end := backend(t, "b", func(w http.ResponseWriter, r *http.Request) { got <- r.Header })
+		seen := make(seenBy, 10)
+		r := newRig(t, tracingSpec(tc.tracing, end), func(c *Config) { c.Telemetry = seen })
+		r.traced(tc.parents...)
+		h := <-got
+		all := h.Values("Traceparent")
+		if len(all) != 1 || !regexp.MustCompile(tc.trace).MatchString(all[0]) || h.Get("Tracestate") != tc.state {
+			t.Errorf("%s: the endpoint got %q with state %q", name, all, h.Get("Tracestate"))
+			continue
+		}
+		if tc.tracing != "" && all[0][3:35] == clientTrace[3:35] != (tc.state != "") || all[0][36:52] == clientTrace[36:52] && tc.tracing != "" {
+			t.Errorf("%s: the endpoint got %q", name, all)
+		}
+		r.stop()
+		<-r.ended
+		r.ended <- nil
+		if !tc.spans {
+			if len(seen) != 0 {
+				t.Errorf("%s: %d requests were exported", name, len(seen))
+			}
+			continue
+		}
+		s := <-seen
+		if string(wire.AppendTrace(nil, &s.Trace)) != all[0] || !s.Span || s.Record || s.State != tc.state || s.Path != "/p" || s.Status != 200 || s.Service != "web" ||
+			len(s.Tries) != 1 || s.Tries[0].Endpoint != end || s.Tries[0].Status != 200 || s.Tries[0].ID == s.Trace.Parent || s.End.Before(s.Start) {
+			t.Errorf("%s: %+v", name, s)
+		}
+		if continued := s.Parent != [8]byte{}; continued != (tc.state != "") {
+			t.Errorf("%s: parent %x", name, s.Parent)
+		}
+	}
+}
+
+// With logs, each so many-th request is exported as a record, without its query.
+func TestRecordsOfTheAccessLogAreExported(t *testing.T) {
+	end := backend(t, "b", nil)
+	seen := make(seenBy, 10)
+	r := newRig(t, tracingSpec(`tracing: {endpoint: "127.0.0.1:4317", logs: 2}`, end), func(c *Config) { c.Telemetry = seen })
+	for range 4 {
+		r.traced()
+	}
+	r.stop()
+	<-r.ended
+	r.ended <- nil
+	if len(seen) != 2 {
+		t.Fatalf("%d of 4 requests were exported, want each second one", len(seen))
+	}
+	if s := <-seen; s.Span || !s.Record || s.Path != "/p" || s.Trace.ID == [16]byte{} || len(s.Tries) != 0 || s.Answer <= 0 || s.ID == "" {
+		t.Errorf("%+v", s)
+	}
+}

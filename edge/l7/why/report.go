@@ -1,0 +1,121 @@
+package why
+
+import (
+	"encoding/json"
+	"net/netip"
+
+	"meridian/edge/l7/balance"
+)
+
+// Report is what one gateway did with one request, up to the head of its
+// answer. Times are in microseconds.
+type Report struct {
+	Region   string         `json:"region"`
+	Node     string         `json:"node"`
+	Revision uint64         `json:"revision"` // of the Snapshot
+	ID       string         `json:"request_id"`
+	Client   netip.AddrPort `json:"client"` // as the gateway knows it
+	VIP      netip.AddrPort `json:"vip"`
+	Proto    string         `json:"proto"`
+	Slot     *Slot          `json:"slot,omitempty"` // of layer 4; nil: this node does not know
+
+	Host    string   `json:"host"` // in the routing table's form
+	Service string   `json:"service,omitempty"`
+	Pool    string   `json:"pool,omitempty"`
+	Policy  string   `json:"policy,omitempty"` // how the pool's endpoints are picked
+	Filters []Filter `json:"filters,omitempty"`
+
+	Candidates []balance.Candidate `json:"candidates,omitempty"` // before the first try
+	More       int                 `json:"more,omitempty"`       // candidates that there was no room for
+	Tries      []Try               `json:"tries,omitempty"`
+
+	Status int    `json:"status"`
+	Flag   string `json:"flag,omitempty"` // whose fault it was, in the access log's letters
+	Timers Timers `json:"timers"`
+}
+
+// Slot is where layer 4 has the client's flow.
+type Slot struct {
+	Service string `json:"service"`
+	Ring    string `json:"ring"`
+	Slot    int    `json:"slot"`
+	Slots   int    `json:"slots"`
+	Owner   string `json:"owner,omitempty"`   // of the slot
+	GoesTo  string `json:"goes_to,omitempty"` // which may be another: see Reason
+	Reason  string `json:"reason"`
+}
+
+// Filter is one thing that could have held the request up, and what it did.
+type Filter struct {
+	Name     string `json:"name"`
+	Decision string `json:"decision"`
+}
+
+// Try is one try at an endpoint.
+type Try struct {
+	Endpoint string `json:"endpoint"`
+	Outcome  string `json:"outcome"`
+	Status   int    `json:"status,omitempty"` // of its answer, if there was one
+	Reused   bool   `json:"reused,omitempty"` // on a connection that was there
+	Begin    int64  `json:"begin_us"`         // since the request's begin
+	Connect  int64  `json:"connect_us"`       // until it had a connection
+	Answer   int64  `json:"answer_us"`        // from then to the answer's head
+}
+
+// Timers say whose time it was. Total is their sum.
+type Timers struct {
+	Wait    int64 `json:"wait_us"`    // before the last try began
+	Connect int64 `json:"connect_us"` // of the last try
+	Answer  int64 `json:"answer_us"`  // of the last try
+	Total   int64 `json:"total_us"`   // from the request's head to the answer's
+}
+
+// MaxOctets bounds a report, so that clients take the field.
+const MaxOctets = 6 << 10
+
+// Encode gives the report as one line of ASCII of at most MaxOctets. It leaves
+// candidates out that there is no room for, the last ones first, then tries.
+func (r *Report) Encode() []byte {
+	cut := *r
+	for {
+		b, err := json.Marshal(&cut)
+		if err != nil {
+			return []byte(`{}`) // no value of these types fails
+		}
+		if b = ascii(b); len(b) <= MaxOctets {
+			return b
+		}
+		switch n, m := len(cut.Candidates), len(cut.Tries); {
+		case n > 0:
+			cut.Candidates, cut.More = cut.Candidates[:n/2], cut.More+n-n/2
+		case m > 0:
+			cut.Tries = cut.Tries[m-m/2:]
+		default:
+			return []byte(`{}`)
+		}
+	}
+}
+
+// ascii writes what is beyond ASCII as JSON's escapes.
+func ascii(b []byte) []byte {
+	plain := true
+	for _, c := range b {
+		plain = plain && c < 0x7f
+	}
+	if plain {
+		return b
+	}
+	const digits = "0123456789abcdef"
+	var out []byte
+	for _, r := range string(b) {
+		switch {
+		case r < 0x7f:
+			out = append(out, byte(r))
+		case r < 0x10000:
+			out = append(out, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
+		default:
+			out = append(out, '?')
+		}
+	}
+	return out
+}
