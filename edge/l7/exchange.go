@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/limit"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -56,7 +57,8 @@ type exchange struct {
 	began             moment        // when its try began
 	took              time.Duration // of the last try, up to its answer's head
 	cookie            string        // Set-Cookie of the gateway's own; may be empty
-	retrying          bool          // it counts among the pool's retries
+	home              *pool         // whose gates have let the request in
+	retrying          *limit.Gate   // where it counts among the retries; nil: it is none
 	perTry            moment        // when the try under way has taken too long; 0 for never
 	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
 	glances           int
