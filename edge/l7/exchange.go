@@ -144,7 +144,7 @@ func (x *exchange) serve() {
 		return
 	}
 	x.prepare()
-	if x.way.mirror != nil {
+	if x.way.mirror != nil && !x.foreign { // whose own region has copied it
 		x.mirror()
 	}
 	if x.ask() {
