@@ -30,6 +30,7 @@ func (x *exchange) enter() bool {
 		return false
 	}
 	x.note("limits", "within", "")
+	x.home = x.pool
 	return true
 }
 
@@ -40,19 +41,26 @@ func (x *exchange) overRate() (*rate, time.Duration) {
 	return x.g.overRate(x.service, x.client, x.text)
 }
 
-// over gives back what enter took.
+// over gives back what enter took; x.pool may be another region's by then.
 func (x *exchange) over() {
-	x.pool.leave(x.took)
-	if x.retrying {
-		x.pool.circuit.Retries.Leave()
+	x.home.leave(x.took)
+	x.retried()
+}
+
+// retried gives back what mayBeAgain took.
+func (x *exchange) retried() {
+	if x.retrying != nil {
+		x.retrying.Leave()
 	}
 }
 
 // mayBeAgain counts the request among the pool's retries under way, until it
 // is over.
 func (x *exchange) mayBeAgain() bool {
-	x.retrying = x.retrying || x.pool.circuit.Retries.Enter()
-	return x.retrying
+	if gate := &x.pool.circuit.Retries; x.retrying == nil && gate.Enter() {
+		x.retrying = gate
+	}
+	return x.retrying != nil
 }
 
 // observe notes what became of a try. A client that goes says nothing of the

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/limit"
 	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
@@ -59,7 +60,8 @@ type exchange struct {
 	cookie            string        // Set-Cookie of the gateway's own; may be empty
 	reused            bool          // the try under way has a connection that was there
 	report            *why.Report   // nil: the caller does not ask
-	retrying          bool          // it counts among the pool's retries
+	home              *pool         // whose gates have let the request in
+	retrying          *limit.Gate   // where it counts among the retries; nil: it is none
 	perTry            moment        // when the try under way has taken too long; 0 for never
 	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
 	glances           int
@@ -147,7 +149,7 @@ func (x *exchange) serve() {
 		return
 	}
 	x.prepare()
-	if x.way.mirror != nil {
+	if x.way.mirror != nil && !x.foreign { // whose own region has copied it
 		x.mirror()
 	}
 	if x.ask() {

@@ -189,6 +189,22 @@ func TestCopiesAreBounded(t *testing.T) {
 	}
 }
 
+// A guard that breaks off is asked again, as the service's retries say; that its
+// questions leave no retry under way the rig sees at the end.
+func TestAGuardIsAskedAgain(t *testing.T) {
+	var asked atomic.Int32
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			c, _, _ := http.NewResponseController(w).Hijack()
+			c.Close()
+		}
+	})
+	r := newRig(t, twoPools(httpSpec("filters: {forward_auth: {pool: other}}", teller(t, "a")), guard))
+	if res, _ := fetch(t, r.client("192.0.2.1:80", nil), "GET", site, ""); res.StatusCode != 200 || asked.Load() != 2 {
+		t.Errorf("%d, after %d questions", res.StatusCode, asked.Load())
+	}
+}
+
 func TestStaleAnswersServeWhenNoEndpointAnswers(t *testing.T) {
 	var down atomic.Bool
 	var mu sync.Mutex
@@ -244,6 +260,41 @@ func TestStaleAnswersServeWhenNoEndpointAnswers(t *testing.T) {
 	}
 	if n := r.metric("meridian_l7_stale_answers_total"); n != 3 {
 		t.Errorf("%v are counted", n)
+	}
+}
+
+// What an endpoint has answered to somebody by name is for nobody else.
+func TestAnswersToKnownUsersAreNotKept(t *testing.T) {
+	hash := func(password string) string {
+		h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(h)
+	}
+	var down atomic.Bool
+	e := backend(t, "a", func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			w.WriteHeader(500)
+			return
+		}
+		fmt.Fprint(w, "page of ", r.Header.Get("X-User"))
+	})
+	r := newRig(t, httpSpec("", e))
+	r.object(fleet.ObjectSecret, "file:users", "ali:"+hash("sesame")+"\nbob:"+hash("hammer")+"\n")
+	if err := r.apply(httpSpec(`filters: {stale_if_error: {}, basic_auth: {users: "file:users", field: X-User}}`, e)); err != nil {
+		t.Fatal(err)
+	}
+	c := r.client("192.0.2.1:80", nil)
+	as := func(who string) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(who))
+	}
+	if _, body := fetch(t, c, "GET", site, "", as("ali:sesame")); body != "page of ali" {
+		t.Fatal(body)
+	}
+	down.Store(true)
+	if res, body := fetch(t, c, "GET", site, "", as("bob:hammer")); res.StatusCode != 500 {
+		t.Errorf("bob got %d %q", res.StatusCode, body)
 	}
 }
 

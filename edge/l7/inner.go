@@ -72,7 +72,7 @@ var ownWay = &route.Route{Pool: -1, Mirror: -1}
 func (x *exchange) inquire(in *inner, h *wire.Head, p *pool, path string, until moment, adds []wire.Field, sess *session) flag {
 	sub := exchanges.Get().(*exchange)
 	sub.begin(sess, in, h, nil)
-	sub.gen, sub.service, sub.pool, sub.host, sub.path = x.gen, x.service, p, x.host, path
+	sub.gen, sub.service, sub.index, sub.pool, sub.host, sub.path = x.gen, x.service, x.index, p, x.host, path
 	sub.way = &way{Route: ownWay, set: &filter.Set{}, retry: x.way.retry, changes: true}
 	sub.client, sub.clientText, sub.told, sub.to.adds = x.client, x.clientText, x.told, adds
 	sub.id = sub.idRoom[:copy(sub.idRoom[:], x.id)]
@@ -85,6 +85,7 @@ func (x *exchange) inquire(in *inner, h *wire.Head, p *pool, path string, until 
 		}
 		sub.release()
 	}
+	sub.retried()
 	f := sub.flag
 	sub.free()
 	return f

@@ -42,7 +42,7 @@ func (x *exchange) mirror() {
 		count("dropped")
 		return
 	}
-	c := &exchange{g: x.g, gen: x.gen, service: x.service, way: x.way, client: x.client, told: x.told,
+	c := &exchange{g: x.g, gen: x.gen, service: x.service, index: x.index, way: x.way, client: x.client, told: x.told,
 		host: strings.Clone(x.host), id: slices.Clone(x.id), clientText: slices.Clone(x.addressText())}
 	h := x.copyHead()
 	in := &inner{body: slices.Clone(x.body.kept), room: -1}

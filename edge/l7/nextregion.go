@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,8 @@ func (p *pool) lost() bool { return !p.better() }
 // regions compiles where a pool's requests may go, by port; the VIPs are those of
 // one region, since anycast could lead back here.
 func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration) map[uint16][]nextRegion {
-	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion {
-		return nil
+	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion || s.ClientAuth != nil {
+		return nil // a gateway has no certificate of its client's to show
 	}
 	out := map[uint16][]nextRegion{}
 	for _, r := range hop.Next(b.world.Snapshot.Spec, s, p, b.g.cfg.Region) {
@@ -92,7 +93,18 @@ func (g *Gateway) gatewayTLS() *tls.Config {
 func (x *exchange) mayHop() bool {
 	return !x.foreign && !x.hopped && len(x.target) > 0 && len(x.pool.next) > 0 && x.body.fresh() &&
 		x.h.Upgrade == nil && !x.websock && !x.grpc &&
-		!x.deadline.passed(x.g.now()) && !x.abort.Gone()
+		!x.deadline.passed(x.g.now()) && !x.abort.Gone() && x.nextUp() != nil
+}
+
+// nextUp is the next region that is not passed over, nil where there is none.
+func (x *exchange) nextUp() *nextRegion {
+	list := x.pool.next[x.sess.s.port]
+	for i := range list {
+		if until := moment(list[i].shun.Load()); until == 0 || until.passed(x.g.now()) {
+			return &list[i]
+		}
+	}
+	return nil
 }
 
 // mayHopAfter is mayHop once tries have failed: it takes the budget's token.
@@ -107,35 +119,31 @@ func (x *exchange) mayHopAfter(f *failure) bool {
 	return true
 }
 
-// elsewhere asks the next region's gateways.
+// elsewhere asks the next region's gateways, where mayHop.
 func (x *exchange) elsewhere() (failure, bool) {
-	f := failure{flag: flagNoEndpoint, status: 503, text: "no endpoint", retry: true}
-	now := x.g.now()
-	for _, n := range x.pool.next[x.sess.s.port] {
-		if !moment(n.shun.Load()).passed(now) && n.shun.Load() != 0 {
-			continue
-		}
-		x.hopped = true
-		x.tries++
-		home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
-		x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
-		x.request = x.appendMark(x.appendRequest(x.request[:0]))
-		x.vital = n.endpoints[0].vital
-		x.vital.circuit.Requests.Enter() // which has no bound
-		x.vital.Begin()
-		x.service.stats.hops[hopAsked].Inc()
-		var ok bool
-		if f, ok = x.try(n.endpoints[0]); ok {
-			return f, true
-		}
-		x.release()
-		x.pool, x.to, x.h.Target, x.h.Authority = home, to, target, authority
-		x.request = x.appendRequest(x.request[:0])
-		x.service.stats.hops[hopFailed].Inc()
-		if f.flag == flagConnect {
-			n.shun.Store(int64(x.g.now().add(shunned)))
-		}
-		break
+	n := x.nextUp()
+	if n == nil { // another request has just found that none answers
+		return failure{flag: flagNoEndpoint, status: http.StatusServiceUnavailable, text: "no endpoint", retry: true}, false
+	}
+	x.hopped = true
+	x.tries++
+	home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
+	x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
+	x.request = x.appendMark(x.appendRequest(x.request[:0]))
+	x.vital = n.endpoints[0].vital
+	x.vital.circuit.Requests.Enter() // which has no bound
+	x.vital.Begin()
+	x.service.stats.hops[hopAsked].Inc()
+	f, ok := x.try(n.endpoints[0])
+	if ok {
+		return f, true
+	}
+	x.release()
+	x.pool, x.to, x.h.Target, x.h.Authority = home, to, target, authority
+	x.request = x.appendRequest(x.request[:0])
+	x.service.stats.hops[hopFailed].Inc()
+	if f.flag == flagConnect {
+		n.shun.Store(int64(x.g.now().add(shunned)))
 	}
 	return f, false
 }
@@ -174,6 +182,7 @@ func (x *exchange) believe() {
 	x.clientText = m.Client.AppendTo(x.shaped.address[:0])
 	if m.Left > 0 {
 		x.deadline = sooner(x.deadline, x.start.add(m.Left))
+		x.bound() // that of the connection's last request may stand, and have passed
 	}
 }
 

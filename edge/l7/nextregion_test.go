@@ -184,6 +184,29 @@ func TestTheNextRegionIsAskedOnlyWhereItMay(t *testing.T) {
 	}
 }
 
+// What failed here is told as it was where the next region is passed over, since its
+// gateways take no connections.
+func TestANextRegionThatIsPassedOverChangesNothing(t *testing.T) {
+	breaks := backend(t, "breaks", func(w http.ResponseWriter, r *http.Request) {
+		c, _, _ := http.NewResponseController(w).Hijack()
+		c.Close()
+	})
+	lives, nowhere := tells(t), dead(t)
+	spec := twoRegions(false, "", breaks, lives)
+	fra := newRig(t, spec, func(c *Config) {
+		c.HopKey = hop.Key("the fleet's")
+		c.reach = func(netip.AddrPort) string { return nowhere }
+	})
+	fra.waitState(breaks, fleet.Up)
+	c := fra.client("192.0.2.1:80", nil)
+	if status, _ := get(t, c, "http://www.demo.test/"); status != 503 || fra.hops(t, "failed") != 1 {
+		t.Errorf("with a next region that takes no connection: %d, %v failed", status, fra.hops(t, "failed"))
+	}
+	if status, _ := get(t, c, "http://www.demo.test/"); status != 502 || fra.hops(t, "asked") != 1 {
+		t.Errorf("with one that is passed over: %d, %v asked", status, fra.hops(t, "asked"))
+	}
+}
+
 // While a region's only endpoint dies and comes back, no request of many fails: the
 // next region's answer meanwhile.
 func TestNoRequestFailsWhileARegionIsDead(t *testing.T) {

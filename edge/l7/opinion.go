@@ -19,7 +19,7 @@ const waitingOpinions = 64
 type opinion struct {
 	Method, Host, Target string
 	Length               int64 // -1 where it is chunked
-	Fields               int   // but for Host, Transfer-Encoding and Trailer
+	Fields               int   // but for those that net/http takes out or makes up, see counts
 }
 
 // doubt is a head that is to be read a second time.
@@ -48,11 +48,21 @@ func ours(h *wire.Head) opinion {
 		o.Length = -1
 	}
 	for i := range h.Fields {
-		if id := h.Fields[i].ID; id != wire.Host && id != wire.TransferEncoding && id != wire.Trailer {
+		if counts(h.Fields[i].Name) {
 			o.Fields++
 		}
 	}
 	return o
+}
+
+// counts says whether a field counts: net/http takes some out, Trailer of bodies in
+// chunks alone, and makes Cache-Control of Pragma.
+func counts(name []byte) bool {
+	switch wire.Lookup(name) {
+	case wire.Host, wire.TransferEncoding, wire.Trailer, wire.CacheControl:
+		return false
+	}
+	return true
 }
 
 // theirs is that of net/http; false: it takes the head for malformed.
@@ -65,13 +75,34 @@ func theirs(octets []byte) (opinion, bool) {
 	if len(r.TransferEncoding) > 0 {
 		o.Length = -1
 	}
-	if r.URL.IsAbs() {
-		o.Target = r.URL.RequestURI() // the engine passes on the origin form
+	switch {
+	case r.Method == http.MethodConnect:
+		o.Target = ""
+	case r.URL.IsAbs():
+		o.Target = originForm(r)
 	}
-	for _, v := range r.Header {
-		o.Fields += len(v)
+	for name, v := range r.Header {
+		if counts([]byte(name)) {
+			o.Fields += len(v)
+		}
 	}
 	return o, true
+}
+
+// originForm is what the engine makes of a target in absolute form, with the escapes
+// that it came with, which RequestURI of a URL would change.
+func originForm(r *http.Request) string {
+	rest := r.RequestURI[len(r.URL.Scheme)+len("://"):]
+	i := strings.IndexAny(rest, "/?")
+	switch {
+	case i < 0 && r.Method == http.MethodOptions:
+		return "*"
+	case i < 0:
+		return "/"
+	case rest[i] == '?':
+		return "/" + rest[i:]
+	}
+	return rest[i:]
 }
 
 // compare reads heads a second time until ctx ends. Where the two disagree, neither

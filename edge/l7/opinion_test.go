@@ -20,6 +20,12 @@ func TestTwoOpinionsAgree(t *testing.T) {
 		"GET http://www.demo.test/x?y HTTP/1.1\r\nHost: www.demo.test\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: www.demo.test\r\n",
 		"HEAD // HTTP/1.1\r\nHost: www.demo.test\r\nAccept:\r\n",
+		"GET / HTTP/1.1\r\nHost: www.demo.test\r\nPragma: no-cache\r\n",
+		"GET / HTTP/1.1\r\nHost: www.demo.test\r\nTrailer: X-T\r\n",
+		"CONNECT www.demo.test:80 HTTP/1.1\r\nHost: www.demo.test:80\r\n",
+		"OPTIONS http://www.demo.test HTTP/1.1\r\nHost: www.demo.test\r\n",
+		"GET http://www.demo.test/a|b?{c}%zz HTTP/1.1\r\nHost: www.demo.test\r\n",
+		"GET http://www.demo.test?c/d HTTP/1.1\r\nHost: www.demo.test\r\n",
 	}
 	for _, head := range all {
 		r.raw("192.0.2.1:80", head+"Connection: close\r\n\r\n")

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meridian/edge/l7/filter"
+	"meridian/edge/l7/limit"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/health"
@@ -89,6 +90,7 @@ func (r *rig) end(before int) {
 	if err := <-r.ended; err != nil {
 		r.t.Errorf("Run: %v", err)
 	}
+	r.allLeft()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	for range 500 {
 		if r.others || runtime.NumGoroutine() <= before {
@@ -100,6 +102,31 @@ func (r *rig) end(before int) {
 	stacks := string(buf[:runtime.Stack(buf, true)])
 	if strings.Contains(stacks, "edge/l7.(") {
 		r.t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks)
+	}
+}
+
+// allLeft sees that whoever has entered a gate, of a pool or of an endpoint, has left it.
+func (r *rig) allLeft() {
+	left := func(of, what string, g *limit.Gate) {
+		if n := g.In(); n != 0 {
+			r.t.Errorf("%s: %d %s are under way though the gateway has ended", of, n, what)
+		}
+	}
+	for _, s := range r.g.gen.Load().services {
+		if s == nil {
+			continue
+		}
+		for _, p := range s.pools {
+			name := s.spec.Service + "/" + p.id
+			left(name, "requests", &p.circuit.Requests)
+			left(name, "retries", &p.circuit.Retries)
+			left(name, "connections", &p.circuit.Connections)
+			left(name, "pending", &p.circuit.Pending)
+			for _, e := range p.endpoints {
+				left(name+" "+e.address, "requests", &e.vital.circuit.Requests)
+				left(name+" "+e.address, "connections", &e.vital.circuit.Connections)
+			}
+		}
 	}
 }
 
