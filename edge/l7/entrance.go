@@ -24,6 +24,7 @@ func (x *exchange) enter() bool {
 		x.refuse(http.StatusServiceUnavailable, flagOverload, "too many requests under way")
 		return false
 	}
+	x.entered = x.pool
 	return true
 }
 
@@ -34,11 +35,12 @@ func (x *exchange) overRate() (*rate, time.Duration) {
 	return x.g.overRate(x.service, x.client, x.text)
 }
 
-// over gives back what enter took.
+// over gives back what enter took, of the pool that was entered: another
+// region's may have answered.
 func (x *exchange) over() {
-	x.pool.leave(x.took)
+	x.entered.leave(x.took)
 	if x.retrying {
-		x.pool.circuit.Retries.Leave()
+		x.entered.circuit.Retries.Leave()
 	}
 }
 

@@ -22,6 +22,7 @@ type exchange struct {
 	service *service // nil where no service was found
 	index   int      // of the service in the Spec
 	pool    *pool
+	entered *pool // the one that has counted it; nil: none
 	way     *way // nil: no route was found
 	f       Front
 	h1      *clientFront // f, where it is HTTP/1.1's

@@ -85,6 +85,9 @@ func (x *exchange) inquire(in *inner, h *wire.Head, p *pool, path string, until 
 		}
 		sub.release()
 	}
+	if sub.retrying {
+		p.circuit.Retries.Leave()
+	}
 	f := sub.flag
 	sub.free()
 	return f

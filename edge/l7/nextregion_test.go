@@ -230,3 +230,19 @@ func TestNoRequestFailsWhileARegionIsDead(t *testing.T) {
 		t.Errorf("answers came from %v", from)
 	}
 }
+
+// A request that the next region answers gives its place at its own pool back.
+func TestTheNextRegionKeepsNoPlace(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}\nlimits: {requests: 2}", gone, lives))
+	nyc.waitState(lives, fleet.Up)
+	c := fra.client("192.0.2.1:80", nil)
+	for i := range 4 {
+		if status, _ := get(t, c, "http://www.demo.test/"); status != 200 {
+			t.Fatalf("request %d: %d", i, status)
+		}
+	}
+	eventually(t, "no request is under way", func() bool {
+		return fra.g.gen.Load().service("web").pools[0].circuit.Requests.In() == 0
+	})
+}
