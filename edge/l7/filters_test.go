@@ -141,6 +141,27 @@ func TestAPoolIsAskedWhetherARequestMayPass(t *testing.T) {
 	}
 }
 
+// Who says no is heard even where the rest of what it says is cut off; and what
+// it was asked by gives all places back.
+func TestANoIsANoThoughItsBodyIsLost(t *testing.T) {
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Says", "no")
+		w.WriteHeader(503)
+		io.WriteString(w, strings.Repeat("x", maxVerdict+1))
+	})
+	filters := "retries: {attempts: 2, retry_on: [503]}\nfilters: {forward_auth: {pool: other, path: /check, fail_open: true}}"
+	r := newRig(t, twoPools(httpSpec(filters, teller(t, "a")), guard))
+	res, body := fetch(t, r.client("192.0.2.1:80", nil), "GET", site, "")
+	if res.StatusCode != 503 || body != "" || res.Header.Get("X-Says") != "no" {
+		t.Errorf("%d %.20q", res.StatusCode, body)
+	}
+	for _, p := range r.g.gen.Load().service("web").pools {
+		if n := p.circuit.Retries.In(); n != 0 {
+			t.Errorf("pool %s: %d retries are under way", p.id, n)
+		}
+	}
+}
+
 func TestCopiesGoToAnotherPool(t *testing.T) {
 	got := make(chan string, 10)
 	hold := make(chan struct{})

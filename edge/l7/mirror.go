@@ -42,11 +42,11 @@ func (x *exchange) mirror() {
 		count("dropped")
 		return
 	}
-	c := &exchange{g: x.g, gen: x.gen, service: x.service, way: x.way, client: x.client, told: x.told,
+	c := &exchange{g: x.g, gen: x.gen, service: x.service, index: x.index, way: x.way, client: x.client, told: x.told,
 		host: strings.Clone(x.host), id: slices.Clone(x.id), clientText: slices.Clone(x.addressText())}
 	h := x.copyHead()
 	in := &inner{body: slices.Clone(x.body.kept), room: -1}
-	sess := &session{s: x.sess.s, client: x.sess.client, vip: x.sess.vip, text: slices.Clone(x.sess.text), id: x.sess.id}
+	sess := &session{s: x.sess.s, client: x.sess.client, vip: x.sess.vip, text: slices.Clone(x.sess.text), tls: x.sess.tls, id: x.sess.id}
 	x.g.tasks.run(func() {
 		defer func() { <-c.g.mirrors }()
 		defer sess.end()
