@@ -268,6 +268,46 @@ func TestStaleAnswersServeWhenNoEndpointAnswers(t *testing.T) {
 	}
 }
 
+// What an endpoint answered one user is nobody else's, though filters have taken
+// the user's Authorization from the request.
+func TestStaleAnswersAreNobodysOwn(t *testing.T) {
+	var down atomic.Bool
+	e := backend(t, "a", func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			http.Error(w, "broken", 500)
+			return
+		}
+		fmt.Fprint(w, "for ", r.Header.Get("X-User"))
+	})
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-User", r.Header.Get("X-Key")) })
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, httpSpec("", e))
+	r.object(fleet.ObjectSecret, "file:users", "ali:"+string(hash)+"\nbob:"+string(hash)+"\n")
+	as := func(user string) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":sesame"))
+	}
+	for _, tc := range []struct{ filter, ali, bob string }{
+		{`basic_auth: {users: "file:users", field: X-User}`, as("ali"), as("bob")},
+		{`forward_auth: {pool: other, path: /, copy: [X-User]}`, "X-Key: ali", "X-Key: bob"},
+	} {
+		down.Store(false)
+		if err := r.apply(twoPools(httpSpec("filters: {stale_if_error: {}, "+tc.filter+"}", e), guard)); err != nil {
+			t.Fatal(err)
+		}
+		c := r.client("192.0.2.1:80", nil)
+		if _, body := fetch(t, c, "GET", site, "", tc.ali); body != "for ali" {
+			t.Errorf("%s: ali got %q", tc.filter, body)
+		}
+		down.Store(true)
+		if res, body := fetch(t, c, "GET", site, "", tc.bob); res.StatusCode != 500 {
+			t.Errorf("%s: bob got %d %q", tc.filter, res.StatusCode, body)
+		}
+	}
+}
+
 func TestTheStaleStoreIsBounded(t *testing.T) {
 	s := newStaleStore(10 * (overhead + 100))
 	for i := range 50 {

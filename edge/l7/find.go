@@ -70,6 +70,9 @@ func (x *exchange) find() bool {
 	}
 	x.believe()
 	x.way, x.index = x.service.ways[m.Route], m.Service
+	if x.way.stale != nil {
+		x.shaped.personal = x.personal()
+	}
 	if !x.way.plain && !x.foreign && !x.admit() || x.way.Pool < 0 && !x.act() {
 		return false
 	}
