@@ -23,7 +23,7 @@ type exchange struct {
 	index   int      // of the service in the Spec
 	pool    *pool
 	entered *pool // the one that has counted it; nil: none
-	way     *way // nil: no route was found
+	way     *way  // nil: no route was found
 	f       Front
 	h1      *clientFront // f, where it is HTTP/1.1's
 	fast    *clientFront // the same, where short cuts may be taken

@@ -57,10 +57,11 @@ func (x *exchange) shape() {
 	}
 }
 
-// dress gives an answer, whoever made it, what the filters add to answers.
+// dress gives an answer, whoever made it, what the filters add to answers. To
+// another region's gateway it goes bare: that one does the same.
 func (x *exchange) dress() {
 	set := x.set()
-	if set == nil {
+	if set == nil || x.foreign {
 		return
 	}
 	if set.CORS != nil {
