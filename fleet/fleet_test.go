@@ -183,3 +183,19 @@ func TestStatus(t *testing.T) {
 		}
 	}
 }
+
+// What a client sends as a server name may be anything; certificates are issued on
+// demand for host names alone.
+func TestCertificatesAreIssuedOnDemandForHostNamesAlone(t *testing.T) {
+	o := &OnDemand{Hosts: []string{"*.shops.example.com", "One.example.com"}, Zones: []Name{"customers.example."}}
+	for host, want := range map[string]bool{
+		"a.shops.example.com": true, "one.example.com": true, "x_1.y-2.customers.example": true, "customers.example": true,
+		"a.b.shops.example.com": false, "shops.example.com": false, "example.com": false, "": false, ".": false, "com": false,
+		"*.shops.example.com": false, "a/b.shops.example.com": false, `a\046b.shops.example.com`: false, "a b.customers.example": false,
+		"a..customers.example": false, "\xff.customers.example": false, "a\n.shops.example.com": false, "ü.shops.example.com": false, "A.shops.example.com": false,
+	} {
+		if got := o.Allows(host); got != want {
+			t.Errorf("%q: %t", host, got)
+		}
+	}
+}

@@ -188,10 +188,13 @@ func (s *Spec) ChallengeFor(a *ACME, host string) ACMEChallenge {
 }
 
 // Allows says whether a certificate may be issued for a host that a client asks
-// for, which is in lower case, without a final dot.
+// for, which is in lower case, without a final dot. What a client sends may be
+// anything: what is no host name is refused.
 func (o *OnDemand) Allows(host string) bool {
 	name, err := ParseName(host)
-	if err != nil || strings.Contains(host, "*") {
+	if err != nil || strings.ContainsFunc(host, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	}) {
 		return false
 	}
 	_, parent, _ := strings.Cut(host, ".")

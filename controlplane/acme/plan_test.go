@@ -3,6 +3,7 @@ package acme
 import (
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"testing"
@@ -53,6 +54,32 @@ func TestTriesBecomeRarerAndNeverTooRareForWhatIsLeft(t *testing.T) {
 		if lo, hi := backoff(time.Minute, c.failures, c.left, 0), backoff(time.Minute, c.failures, c.left, 0.999); lo < c.want*7/10 || hi > c.want*13/10 || lo >= hi {
 			t.Errorf("%d failures: drawn out of %s to %s", c.failures, lo, hi)
 		}
+	}
+}
+
+// changing is a control plane at which something happens when it is asked.
+type changing struct {
+	Control
+	happens func()
+}
+
+func (c changing) Current() *fleet.World { c.happens(); return &fleet.World{} }
+
+func TestWhatChangesWhileItIsWorkedOnIsWorkedOnAgainAtOnce(t *testing.T) {
+	var m *Manager
+	work := &task{want: want{cert: &fleet.Certificate{ID: "web", ACME: &fleet.ACME{}}, name: "www.demo.test"}, with: objects{ca: []byte("none")}}
+	other := want{cert: &fleet.Certificate{ID: "web", ACME: &fleet.ACME{Directory: fleet.Internal}}, name: "www.demo.test"}
+	m, err := New(Config{Store: struct{ Store }{}, Logger: slog.New(slog.DiscardHandler), Control: changing{happens: func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		work.remake(other, &fleet.World{})
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.work(t.Context(), work) // which fails, since there is no such authority
+	if work.want != other || !work.next.IsZero() || work.failures != 0 || work.busy {
+		t.Errorf("%+v", work)
 	}
 }
 

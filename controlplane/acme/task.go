@@ -25,6 +25,7 @@ import (
 type task struct {
 	want
 	with objects
+	turn int // how often it was made anew
 	busy bool
 	next time.Time // when to work on it
 
@@ -47,6 +48,7 @@ func (t *task) made(one want, w *fleet.World) bool {
 
 func (t *task) remake(one want, w *fleet.World) {
 	t.want, t.with, t.next, t.failures = one, objectsOf(one, w), time.Time{}, 0
+	t.turn++
 }
 
 // objects are what the Spec says of an authority by reference.
@@ -74,7 +76,7 @@ type result struct {
 // work brings one certificate to what it should be.
 func (m *Manager) work(ctx context.Context, t *task) {
 	m.mu.Lock()
-	one, with, info, leaf, cache := t.want, t.with, t.info, t.leaf, m.cache
+	one, with, info, leaf, cache, turn := t.want, t.with, t.info, t.leaf, m.cache, t.turn
 	due := leaf != nil && !m.now().Before(t.renew)
 	m.mu.Unlock()
 	limited, cancel := context.WithTimeout(ctx, workLimit)
@@ -86,10 +88,13 @@ func (m *Manager) work(ctx context.Context, t *task) {
 	}
 	now := m.now()
 	if err != nil {
-		m.fail(ctx, t, err, now)
+		m.fail(ctx, t, turn, err, now)
 		return
 	}
 	m.ended(t, func() {
+		if t.turn != turn { // another certificate is wanted by now, at once
+			return
+		}
 		t.leaf, t.info, t.staple = r.leaf, r.info, r.staple
 		t.failures, t.why = 0, ""
 		t.renew = renewAt(r.leaf, r.info)
@@ -101,13 +106,17 @@ func (m *Manager) work(ctx context.Context, t *task) {
 }
 
 // fail notes a failure: what is in use stays. A name that a client asked for
-// and that has no certificate is given up.
-func (m *Manager) fail(ctx context.Context, t *task, err error, now time.Time) {
+// and that has no certificate is given up. Of what was made anew meanwhile
+// nothing is noted.
+func (m *Manager) fail(ctx context.Context, t *task, turn int, err error, now time.Time) {
 	var one want
 	var failures int
 	var next time.Time
 	give := false
 	m.ended(t, func() {
+		if one, next = t.want, t.next; t.turn != turn {
+			return
+		}
 		t.failures++
 		t.failed, t.why = now, err.Error()
 		left := time.Duration(0)
@@ -119,7 +128,7 @@ func (m *Manager) fail(ctx context.Context, t *task, err error, now time.Time) {
 			delete(m.tasks, t.id())
 			m.deny[t.name] = now.Add(lookFor)
 		}
-		one, failures, next = t.want, t.failures, t.next
+		failures, next = t.failures, t.next
 	})
 	m.metrics.outcome(one.cert.ID, "failed")
 	m.log.Error("a certificate could not be had; what there was stays in use", "certificate", one.cert.ID, "name", one.name, "failures", failures, "next", next, "error", err)

@@ -139,6 +139,9 @@ func (x *exchange) forwardAuth() bool {
 	for _, name := range spec.Copy {
 		x.strike(name)
 	}
+	if in.cut && in.ans.Status >= http.StatusMultipleChoices {
+		flag = flagNone // it said no, though not all that it had to say of it came
+	}
 	switch {
 	case flag != flagNone && spec.FailOpen:
 		return true

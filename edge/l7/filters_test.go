@@ -141,6 +141,27 @@ func TestAPoolIsAskedWhetherARequestMayPass(t *testing.T) {
 	}
 }
 
+// Who says no is heard even where the rest of what it says is cut off; and what
+// it was asked by gives all places back.
+func TestANoIsANoThoughItsBodyIsLost(t *testing.T) {
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Says", "no")
+		w.WriteHeader(503)
+		io.WriteString(w, strings.Repeat("x", maxVerdict+1))
+	})
+	filters := "retries: {attempts: 2, retry_on: [503]}\nfilters: {forward_auth: {pool: other, path: /check, fail_open: true}}"
+	r := newRig(t, twoPools(httpSpec(filters, teller(t, "a")), guard))
+	res, body := fetch(t, r.client("192.0.2.1:80", nil), "GET", site, "")
+	if res.StatusCode != 503 || body != "" || res.Header.Get("X-Says") != "no" {
+		t.Errorf("%d %.20q", res.StatusCode, body)
+	}
+	for _, p := range r.g.gen.Load().service("web").pools {
+		if n := p.circuit.Retries.In(); n != 0 {
+			t.Errorf("pool %s: %d retries are under way", p.id, n)
+		}
+	}
+}
+
 func TestCopiesGoToAnotherPool(t *testing.T) {
 	got := make(chan string, 10)
 	hold := make(chan struct{})
@@ -263,38 +284,43 @@ func TestStaleAnswersServeWhenNoEndpointAnswers(t *testing.T) {
 	}
 }
 
-// What an endpoint has answered to somebody by name is for nobody else.
-func TestAnswersToKnownUsersAreNotKept(t *testing.T) {
-	hash := func(password string) string {
-		h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(h)
-	}
+// What an endpoint answered one user is nobody else's, though filters have taken
+// the user's Authorization from the request.
+func TestStaleAnswersAreNobodysOwn(t *testing.T) {
 	var down atomic.Bool
 	e := backend(t, "a", func(w http.ResponseWriter, r *http.Request) {
 		if down.Load() {
-			w.WriteHeader(500)
+			http.Error(w, "broken", 500)
 			return
 		}
-		fmt.Fprint(w, "page of ", r.Header.Get("X-User"))
+		fmt.Fprint(w, "for ", r.Header.Get("X-User"))
 	})
-	r := newRig(t, httpSpec("", e))
-	r.object(fleet.ObjectSecret, "file:users", "ali:"+hash("sesame")+"\nbob:"+hash("hammer")+"\n")
-	if err := r.apply(httpSpec(`filters: {stale_if_error: {}, basic_auth: {users: "file:users", field: X-User}}`, e)); err != nil {
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-User", r.Header.Get("X-Key")) })
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
 		t.Fatal(err)
 	}
-	c := r.client("192.0.2.1:80", nil)
-	as := func(who string) string {
-		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(who))
+	r := newRig(t, httpSpec("", e))
+	r.object(fleet.ObjectSecret, "file:users", "ali:"+string(hash)+"\nbob:"+string(hash)+"\n")
+	as := func(user string) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":sesame"))
 	}
-	if _, body := fetch(t, c, "GET", site, "", as("ali:sesame")); body != "page of ali" {
-		t.Fatal(body)
-	}
-	down.Store(true)
-	if res, body := fetch(t, c, "GET", site, "", as("bob:hammer")); res.StatusCode != 500 {
-		t.Errorf("bob got %d %q", res.StatusCode, body)
+	for _, tc := range []struct{ filter, ali, bob string }{
+		{`basic_auth: {users: "file:users", field: X-User}`, as("ali"), as("bob")},
+		{`forward_auth: {pool: other, path: /, copy: [X-User]}`, "X-Key: ali", "X-Key: bob"},
+	} {
+		down.Store(false)
+		if err := r.apply(twoPools(httpSpec("filters: {stale_if_error: {}, "+tc.filter+"}", e), guard)); err != nil {
+			t.Fatal(err)
+		}
+		c := r.client("192.0.2.1:80", nil)
+		if _, body := fetch(t, c, "GET", site, "", tc.ali); body != "for ali" {
+			t.Errorf("%s: ali got %q", tc.filter, body)
+		}
+		down.Store(true)
+		if res, body := fetch(t, c, "GET", site, "", tc.bob); res.StatusCode != 500 {
+			t.Errorf("%s: bob got %d %q", tc.filter, res.StatusCode, body)
+		}
 	}
 }
 

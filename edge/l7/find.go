@@ -24,12 +24,8 @@ func (x *exchange) named() bool {
 
 // find looks up service and pool; where there is none it answers.
 func (x *exchange) find() bool {
-	if x.method == http.MethodConnect {
-		if view(x.h.Protocol) != "websocket" {
-			x.refuse(http.StatusMethodNotAllowed, flagBadRequest, "CONNECT is not served")
-			return false
-		}
-		x.websock = true
+	if x.method == http.MethodConnect && !x.connects() {
+		return false
 	}
 	path, err := route.Path(view(x.h.Path()))
 	if err != nil {
@@ -70,6 +66,9 @@ func (x *exchange) find() bool {
 	}
 	x.believe()
 	x.way, x.index = x.service.ways[m.Route], m.Service
+	if x.way.stale != nil {
+		x.shaped.personal = x.personal()
+	}
 	if !x.way.plain && !x.foreign && !x.admit() || x.way.Pool < 0 && !x.act() {
 		return false
 	}
@@ -84,6 +83,17 @@ func (x *exchange) find() bool {
 	if x.pool.h2 {
 		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
 	}
+	return true
+}
+
+// connects looks at a CONNECT, of which WebSocket's alone is served (RFC 8441,
+// RFC 9220).
+func (x *exchange) connects() bool {
+	if view(x.h.Protocol) != "websocket" {
+		x.refuse(http.StatusMethodNotAllowed, flagBadRequest, "CONNECT is not served")
+		return false
+	}
+	x.websock = true
 	return true
 }
 

@@ -17,6 +17,7 @@ type inner struct {
 	ans  wire.Head // the final answer's, in memory of its own
 	out  []byte    // its body
 	room int       // for it, in octets; -1: it is dropped
+	cut  bool      // the body broke off, or was too long
 }
 
 var errRoom = errors.New("the answer is longer than expected")
@@ -58,10 +59,12 @@ func (f *inner) Write(p []byte) error {
 	return nil
 }
 
-// Flush, End, Break and Deadlines implement Front.
+// Break implements Front.
+func (f *inner) Break() { f.out, f.cut = nil, true }
+
+// Flush, End and Deadlines implement Front.
 func (f *inner) Flush() error             { return nil }
 func (f *inner) End(*wire.Head) error     { return nil }
-func (f *inner) Break()                   { f.ans.Reset() }
 func (f *inner) Deadlines(_, _ time.Time) {}
 
 // ownWay is the route of the gateway's own requests.

@@ -31,7 +31,8 @@ type nextRegion struct {
 func (p *pool) lost() bool { return !p.better() }
 
 // regions compiles where a pool's requests may go, by port; the VIPs are those of
-// one region, since anycast could lead back here.
+// one region, since anycast could lead back here. Those of services that ask clients
+// for certificates go nowhere: this gateway has none of the client's to show.
 func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration) map[uint16][]nextRegion {
 	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion || s.ClientAuth != nil {
 		return nil // a gateway has no certificate of its client's to show

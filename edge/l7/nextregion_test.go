@@ -14,6 +14,7 @@ import (
 
 	"meridian/edge/l7/hop"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // twoRegions is a fleet of fra and nyc, with endpoints of each.
@@ -252,4 +253,51 @@ func TestNoRequestFailsWhileARegionIsDead(t *testing.T) {
 	if from["fra"] < 50 || from["nyc"] < 10 {
 		t.Errorf("answers came from %v", from)
 	}
+}
+
+// Who has shown a certificate here has shown none there: such requests stay.
+func TestTheNextRegionIsNotAskedForClientsWithCertificates(t *testing.T) {
+	authority, lives := testkit.NewAuthority(t), tells(t)
+	more := "client_auth: {ca: \"file:clients.pem\", mode: optional}\nhealthcheck: {interval: 100ms, timeout: 100ms, fall: 1}"
+	r := newRig(t, httpsSpec("", lives), func(c *Config) { c.HopKey = hop.Key("the fleet's") })
+	r.certificate("c1", "*.demo.test")
+	r.object(fleet.ObjectCA, "file:clients.pem", string(authority.PEM))
+	if err := r.apply(twoRegions(true, more, dead(t), lives)); err != nil {
+		t.Fatal(err)
+	}
+	if next := r.g.gen.Load().service("web").pools[0].next; len(next) != 0 {
+		t.Errorf("they go to %v", next)
+	}
+}
+
+// Answers get what filters add once, on the way by two gateways.
+func TestTheNextRegionsAnswersAreChangedOnce(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	more := "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}\nfilters: {answer_fields: {add: {X-Region: \"{region}\"}}}"
+	fra, nyc := pair(t, false, twoRegions(false, more, gone, lives))
+	nyc.waitState(lives, fleet.Up)
+	res, err := fra.client("192.0.2.1:80", nil).Get("http://www.demo.test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := strings.Join(res.Header.Values("X-Region"), " "); got != "fra" || res.StatusCode != 200 {
+		t.Errorf("%d, X-Region %q", res.StatusCode, got)
+	}
+}
+
+// A request that the next region answers gives its place at its own pool back.
+func TestTheNextRegionKeepsNoPlace(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}\nlimits: {requests: 2}", gone, lives))
+	nyc.waitState(lives, fleet.Up)
+	c := fra.client("192.0.2.1:80", nil)
+	for i := range 4 {
+		if status, _ := get(t, c, "http://www.demo.test/"); status != 200 {
+			t.Fatalf("request %d: %d", i, status)
+		}
+	}
+	eventually(t, "no request is under way", func() bool {
+		return fra.g.gen.Load().service("web").pools[0].circuit.Requests.In() == 0
+	})
 }

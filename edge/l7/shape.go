@@ -11,12 +11,13 @@ import (
 
 // shaping is what an answer gets on its way from the endpoint to the client.
 type shaping struct {
-	coder   coder // nil: the body stays as it is
-	coding  fleet.Coding
-	streams bool     // the endpoint did not say how long the body is
-	held    bool     // the coder may hold something back
-	keep    *keeping // nil: the answer is not kept
-	sticky  []byte   // cookie that keeps the client with its pool; nil: none to set
+	coder    coder // nil: the body stays as it is
+	coding   fleet.Coding
+	streams  bool     // the endpoint did not say how long the body is
+	held     bool     // the coder may hold something back
+	keep     *keeping // nil: the answer is not kept
+	personal bool     // the answer is for one client, or a part
+	sticky   []byte   // cookie that keeps the client with its pool; nil: none to set
 
 	stickyRoom [16]byte
 	address    [48]byte
@@ -56,10 +57,11 @@ func (x *exchange) shape() {
 	}
 }
 
-// dress gives an answer, whoever made it, what the filters add to answers.
+// dress gives an answer, whoever made it, what the filters add to answers. To
+// another region's gateway it goes bare: that one does the same.
 func (x *exchange) dress() {
 	set := x.set()
-	if set == nil {
+	if set == nil || x.foreign {
 		return
 	}
 	if set.CORS != nil {

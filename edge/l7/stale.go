@@ -103,14 +103,19 @@ func (x *exchange) staleKey() (string, bool) {
 	if x.method != http.MethodGet && x.method != http.MethodHead {
 		return "", false
 	}
-	h, set := x.h, x.way.set
-	if set.Basic != nil || set.JWT != nil || x.way.forward != nil {
-		return "", false // endpoints are told whose request it is, whatever field said so
-	}
-	if h.Get(wire.Authorization) != nil || h.Get(wire.Cookie) != nil || h.Find("Range", 0) >= 0 {
+	if x.shaped.personal || len(x.to.adds) > 0 {
 		return "", false
 	}
-	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(h.Target) + " " + string(h.Get(wire.AcceptEncoding)), true
+	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(x.target) + " " + string(x.h.Get(wire.AcceptEncoding)), true
+}
+
+// personal says whether the request, as the client sent it, is one client's own,
+// or for a part: what filters take from it and tell endpoints does not change
+// that. Of one from another region it cannot be known any more.
+func (x *exchange) personal() bool {
+	h, cs := x.h, x.sess.tls
+	return x.foreign || h.Get(wire.Authorization) != nil || h.Get(wire.Cookie) != nil || h.Find("Range", 0) >= 0 ||
+		cs != nil && len(cs.VerifiedChains) > 0 && x.gen.tls.auth[x.index] != nil
 }
 
 // begunKeeping begins to keep the answer, if it is one to keep: a whole 200 to

@@ -183,6 +183,11 @@ func TestTokens(t *testing.T) {
 	if got := s.JWT.Token(head("GET /", "Authorization: bearer x.y.z", "Cookie: token=a.b.c")); string(got) != "x.y.z" {
 		t.Errorf("field: %s", got)
 	}
+	// Endpoints that get the field could go by the other one.
+	two := s.JWT.Token(head("GET /", "Authorization: Bearer "+make("EdDSA", "o", good, "EdDSA"), "Authorization: Bearer x.y.z"))
+	if _, err := s.JWT.Verify(two, now); err == nil || err == ErrNoToken {
+		t.Errorf("two fields: %v", err)
+	}
 }
 
 func FuzzTokens(f *testing.F) {

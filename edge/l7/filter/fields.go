@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"meridian/edge/l7/hop"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -188,8 +189,8 @@ func compileChanges(f *fleet.FieldChanges, at string, errs *fleet.Errors) *Chang
 	return c
 }
 
-// checkName refuses what is no field name, and those that the gateway speaks
-// for itself by.
+// checkName refuses what is no field name, those of the connection, and those
+// that the gateway speaks for itself by.
 func checkName(name, at string, errs *fleet.Errors) {
 	id := wire.Lookup([]byte(name))
 	switch {
@@ -199,6 +200,8 @@ func checkName(name, at string, errs *fleet.Errors) {
 		errs.Addf(at, "%s belongs to the connection", name)
 	case id == wire.Host:
 		errs.Addf(at, "Host is changed by a route's rewrite.host")
+	case strings.EqualFold(name, hop.Field):
+		errs.Addf(at, "%s is the gateways' own", hop.Field)
 	}
 }
 

@@ -318,6 +318,7 @@ func TestARoutesFilters(t *testing.T) {
 func TestFiltersThatAreRefused(t *testing.T) {
 	for filters, want := range map[string]string{
 		`request_fields: {set: {X: "{nothing}"}}`:   `request_fields.set.X: {nothing} is unknown; expected one of {client_ip}, {host}, {method}, {node}, {path}, {query}, {region}, {request_id}, {route}, {scheme}, {service}, or {{ for a brace`,
+		`request_fields: {set: {meridian-hop: x}}`:  `request_fields.set.meridian-hop: Meridian-Hop is the gateways' own`,
 		`request_fields: {remove: [Connection]}`:    `request_fields.remove[0]: Connection belongs to the connection`,
 		`answer_fields: {add: {"a b": x}}`:          `answer_fields.add.a b: "a b" is not a field name`,
 		`answer_fields: {add: {a: "x\ny"}}`:         `answer_fields.add.a: "x\ny" cannot be the value of a field`,

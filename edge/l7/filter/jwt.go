@@ -64,8 +64,12 @@ func NewJWT(spec *fleet.JWT, keys []byte) (*JWT, error) {
 }
 
 // Token finds the request's token: Authorization: Bearer, else the cookie; nil
-// where there is none.
+// where there is none. Of several Authorization fields none counts: endpoints
+// might go by another.
 func (j *JWT) Token(h *wire.Head) []byte {
+	if h.Count(wire.Authorization) > 1 {
+		return []byte{} // malformed
+	}
 	scheme, rest, _ := bytes.Cut(h.Get(wire.Authorization), []byte{' '})
 	if fold(scheme, "bearer") {
 		return bytes.Trim(rest, " ")
