@@ -32,7 +32,7 @@ var house = []floor{
 	{"ground", true, []string{"fleet"}},
 	{"pure", true, []string{
 		"identity", "geo", "health/verdict", "steer", "dns/zone", "dns/sign", "dns/answer", "dns/tsig", "dns/update", "dns/catalog", "dns/limit", "dns/imports", "edge/maglev", "edge/defence", "edge/quiclb", "edge/pcap", "edge/sflow",
-		"edge/l7/wire", "edge/l7/hop", "edge/l7/hello", "edge/l7/overload", "edge/l7/why", "edge/l7/route", "edge/l7/filter", "edge/l7/balance", "edge/l7/outlier", "edge/l7/limit", "anycast/plan", "rules",
+		"edge/l7/wire", "edge/l7/hop", "edge/l7/hello", "edge/l7/overload", "edge/l7/route", "edge/l7/filter", "edge/l7/balance", "edge/l7/why", "edge/l7/outlier", "edge/l7/limit", "anycast/plan", "rules",
 	}},
 	{"runtimes", false, []string{
 		"serving", "handover", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",

@@ -122,7 +122,7 @@ func TestRequestIDIsKeptWhereHarmless(t *testing.T) {
 }
 
 func identified(ids ...string) string {
-	x := exchange{h: new(wire.Head)}
+	x := exchange{h: new(wire.Head), gen: new(generation)}
 	for _, id := range ids {
 		x.h.Add("X-Request-ID", id)
 	}
