@@ -131,6 +131,9 @@ func TestStreamsOfACarrierBecomeHTTP1(t *testing.T) {
 	if got.Host != "www.demo.test" || got.Header.Get("Cookie") != "a=1; b=2" || got.RequestURI != "/x?y" || got.Header.Get("Te") != "trailers" {
 		t.Errorf("the endpoint got %s %s %v", got.Host, got.RequestURI, got.Header)
 	}
+	if n := len(got.Header.Values("Cookie")); n != 1 {
+		t.Errorf("cookies are in %d fields", n)
+	}
 	if fmt.Sprint(f.trailers) != "[X-Sum: 7]" {
 		t.Errorf("trailers %q", f.trailers)
 	}

@@ -210,6 +210,19 @@ func TestCopiesAreBounded(t *testing.T) {
 	}
 }
 
+// Clients of HTTP/2 send cookies in pieces; a guard that speaks HTTP/1.1 gets one field.
+func TestAGuardGetsCookiesInOneField(t *testing.T) {
+	got := make(chan []string, 1)
+	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) { got <- r.Header.Values("Cookie") })
+	r := newRig(t, twoPools(httpSpec("filters: {forward_auth: {pool: other}}", teller(t, "a")), guard))
+	f, out := streamFront(strings.NewReader(""))
+	go r.session().Serve(f, h2Head(t, "GET", "/", "cookie", "a=1", "cookie", "b=2"), nil)
+	io.Copy(io.Discard, out)
+	if cookies := <-got; len(cookies) != 1 || cookies[0] != "a=1; b=2" {
+		t.Errorf("the guard got %q", cookies)
+	}
+}
+
 // A guard that breaks off is asked again, as the service's retries say; that its
 // questions leave no retry under way the rig sees at the end.
 func TestAGuardIsAskedAgain(t *testing.T) {

@@ -33,6 +33,9 @@ func (x *exchange) find() bool {
 		return false
 	}
 	x.path, x.target, x.authority = path, x.h.Target, x.h.Authority
+	if x.h.Version >= wire.HTTP2 {
+		x.h.JoinCookies()
+	}
 	if x.gen.proxies != nil {
 		x.heed()
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"meridian/edge/l7/hop"
 	"meridian/fleet"
 	"meridian/internal/testkit"
 )
@@ -178,5 +179,22 @@ func TestEndpointsAreShownTheGatewaysCertificate(t *testing.T) {
 	r.waitState(at, fleet.Up)
 	if status, body := get(t, r.client("192.0.2.1:80", nil), "http://www.demo.test/"); status != 200 || body != "gateway.test" {
 		t.Errorf("%d %q", status, body)
+	}
+}
+
+// Another region's gateway would be shown no certificate of the client's: requests of
+// services that ask for one stay.
+func TestRequestsWithCertificatesStayInTheirRegion(t *testing.T) {
+	r, _ := mutualRig(t, testkit.NewAuthority(t))
+	at := dead(t)
+	r.g.cfg.HopKey = hop.Key("the fleet's")
+	spec := strings.Replace(mutualSpec(at, "file:clients.pem"), "regions: [", "regions: [{id: nyc, location: {latitude: 40, longitude: -74}, vips: {v4: [192.0.2.2]}}, ", 1)
+	if err := r.apply(spec); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"must": 0, "may": 0, "open": 1} {
+		if n := len(r.g.gen.Load().service(name).pools[0].next); n != want {
+			t.Errorf("%s: other regions at %d ports", name, n)
+		}
 	}
 }

@@ -114,8 +114,11 @@ func (g *Gateway) openPacket(at netip.AddrPort) (*packets, error) {
 	return p, nil
 }
 
-// admit gives a connection its session.
+// admit gives a connection its session, unless it is refused for overload.
 func (p *packets) admit(client, vip netip.AddrPort, state *tls.ConnectionState) (Session, func()) {
+	if p.g.turnsAwayFrom(client.Addr()) {
+		return nil, nil
+	}
 	x := &session{s: p.s, tls: state, id: p.g.sessions.Add(1)}
 	x.from(client, vip)
 	p.g.connOpened()

@@ -14,7 +14,7 @@ import (
 func (x *exchange) prepare() {
 	h := x.h
 	h.DropListed()
-	n, cookie := 0, -1
+	n := 0
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		switch {
@@ -24,11 +24,6 @@ func (x *exchange) prepare() {
 			if h.Length >= 0 {
 				continue
 			}
-		case f.ID == wire.Cookie && cookie >= 0 && h.Version >= wire.HTTP2:
-			x.crumb(&h.Fields[cookie], f.Value) // RFC 9113 section 8.2.3
-			continue
-		case f.ID == wire.Cookie:
-			cookie = n
 		case wire.SecWebSocketKey <= f.ID && f.ID <= wire.SecWebSocketExtensions:
 			if x.websock && f.ID == wire.SecWebSocketKey {
 				continue
@@ -53,13 +48,6 @@ func (x *exchange) prepare() {
 		return
 	}
 	x.request = x.appendRequest(x.request[:0])
-}
-
-// crumb adds a further piece to the Cookie field.
-func (x *exchange) crumb(to *wire.Field, piece []byte) {
-	joined := make([]byte, 0, len(to.Value)+2+len(piece))
-	joined = append(append(append(joined, to.Value...), "; "...), piece...)
-	to.Value = joined
 }
 
 // speak adds what the gateway says of the client.

@@ -77,13 +77,22 @@ func (g *Gateway) rejects(p fleet.Priority) bool {
 // own nodes', whose checks must not fail for that. A reset tells the client at once,
 // and leaves nothing behind here.
 func (g *Gateway) turnsAway(c net.Conn) bool {
-	if !g.sheds(overload.Refuse) || g.gen.Load().nodes[addressOf(c.RemoteAddr()).Addr()] {
+	if !g.turnsAwayFrom(addressOf(c.RemoteAddr()).Addr()) {
 		return false
 	}
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
 	c.Close()
+	return true
+}
+
+// turnsAwayFrom says whether a new connection from an address is refused, and counts
+// those that are.
+func (g *Gateway) turnsAwayFrom(client netip.Addr) bool {
+	if !g.sheds(overload.Refuse) || g.gen.Load().nodes[client] {
+		return false
+	}
 	g.metrics.stress.shed.WithLabelValues(shedConnection).Inc()
 	return true
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,11 @@ func TestOverloadRefusesConnections(t *testing.T) {
 		if _, err = c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 			t.Errorf("a new connection: %v", err)
 		}
+	}
+	quic := &packets{g: r.g, s: r.session().(*session).s}
+	if s, gone := quic.admit(netip.MustParseAddrPort("127.0.0.1:9"), netip.AddrPort{}, nil); s != nil {
+		t.Error("a new connection of HTTP/3 is admitted")
+		gone()
 	}
 	if err := r.apply(strings.Replace(httpSpec("", b), "10.0.0.1}", "127.0.0.1}", 1)); err != nil {
 		t.Fatal(err)

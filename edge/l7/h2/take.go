@@ -1,6 +1,10 @@
 package h2
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"meridian/edge/l7/wire"
+)
 
 // take handles one frame. Its error ends the connection.
 func (c *conn) take(f *frame) error {
@@ -124,6 +128,11 @@ func (c *conn) takeData(f *frame) error {
 	case s.received:
 		c.repay(size)
 		return c.resetStream(s, StreamClosed)
+	}
+	if c.client && !s.answered { // RFC 9113 section 8.1
+		c.repay(size)
+		s.malformed = wire.BadLine
+		return c.resetStream(s, ProtocolError)
 	}
 	if len(f.payload) == 0 && !f.has(flagEndStream) {
 		if err := c.guard.add(costEmpty); err != nil {

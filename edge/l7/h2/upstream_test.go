@@ -271,6 +271,11 @@ func TestBadAnswersOfEndpoints(t *testing.T) {
 			p.head(id, false, ":status", "200", "content-length", "3")
 			p.WriteData(id, true, []byte("four"))
 		},
+		"a body before the head": func(p *peer, id uint32) {
+			p.WriteData(id, true, []byte("four"))
+			p.head(id, true, ":status", "200")
+		},
+		"a body and no head": func(p *peer, id uint32) { p.WriteData(id, true, nil) },
 		"reset": func(p *peer, id uint32) {
 			p.head(id, false, ":status", "200")
 			p.WriteRSTStream(id, http2.ErrCodeInternal)
