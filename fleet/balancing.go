@@ -65,7 +65,7 @@ type RequestLimit struct {
 	Requests int        `json:"requests" doc:"So many requests (1 to 1000000000)."`
 	Per      Duration   `json:"per,omitempty" doc:"in so long a time (1ms to 24h)." default:"1s"`
 	Burst    int        `json:"burst,omitempty" doc:"That may come at once (1 to 1000000000)." default:"requests"`
-	Scope    RateScope  `json:"scope,omitempty" doc:"Who counts together: each gateway for itself; or the gateways of a region, or all: each of these has an equal part of the limit." default:"gateway"`
+	Scope    RateScope  `json:"scope,omitempty" doc:"Who counts together: each gateway for itself; or the gateways of a region, or all, which divide the limit by where requests come." default:"gateway"`
 	V4Prefix int        `json:"v4_prefix,omitempty" doc:"Clients whose IPv4 addresses begin with so many same bits count as one (8 to 32)." default:"32"`
 	V6Prefix int        `json:"v6_prefix,omitempty" doc:"Likewise, IPv6 (16 to 128)." default:"64"`
 }

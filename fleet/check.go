@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 var idForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -242,7 +243,7 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 			c.errs.Addf(fmt.Sprintf("%s.hosts[%d]", at, i), "%q: expected a host name or *.DOMAIN, on an http or https service, or a tcp one with forwarding proxy", h)
 		}
 	}
-	c.healthcheck(&s.Healthcheck, s.Protocol, at+".healthcheck")
+	c.healthcheck(s, at+".healthcheck")
 	c.probe(s, at+".probe")
 	c.balance(s, at)
 	c.retries(&s.Retries, at+".retries")
@@ -251,7 +252,8 @@ func (c *checker) service(s *Service, at string, ports map[string]string) {
 	c.steering(&s.Steering, at+".steering")
 }
 
-func (c *checker) healthcheck(h *Healthcheck, of Protocol, at string) {
+func (c *checker) healthcheck(s *Service, at string) {
+	h, of := &s.Healthcheck, s.Protocol
 	switch _, err := ParseName(h.Name); {
 	case h.Type.Datagram() && of != UDP:
 		c.errs.Addf(at+".type", "%s is for a udp service, and this is %s", h.Type, of)
@@ -268,9 +270,33 @@ func (c *checker) healthcheck(h *Healthcheck, of Protocol, at string) {
 	c.within(at+".timeout", h.Timeout, time.Millisecond, h.Interval.D())
 	c.between(at+".fall", h.Fall, 1, 100)
 	c.between(at+".rise", h.Rise, 1, 100)
+	if h.Type == CheckGRPC {
+		c.rpcCheck(s, at)
+		return
+	}
 	c.path(at+".path", h.Path)
 	c.path(at+".ready_path", h.ReadyPath)
 	c.expect(&h.Expect, at+".expect")
+}
+
+// maxRPCName bounds the name that a grpc check asks for, in octets.
+const maxRPCName = 512
+
+// rpcCheck refuses what a grpc check does not go by.
+func (c *checker) rpcCheck(s *Service, at string) {
+	h := &s.Healthcheck
+	if !s.Gateway() || s.Protocol == UDP {
+		c.errs.Addf(at+".type", "grpc is for an http or https service, or a tcp one with forwarding proxy")
+	}
+	if len(h.Path) > maxRPCName || !utf8.ValidString(h.Path) {
+		c.errs.Addf(at+".path", "expected the name of a gRPC service, of at most %d octets", maxRPCName)
+	}
+	if h.ReadyPath != "" {
+		c.errs.Addf(at+".ready_path", "a grpc check asks for one name alone")
+	}
+	if len(h.Expect.Status) > 0 || h.Expect.Body != "" {
+		c.errs.Addf(at+".expect", "a grpc check expects SERVING")
+	}
 }
 
 func (c *checker) expect(e *Expect, at string) {

@@ -133,9 +133,9 @@ func (s *Service) fillCheckDefaults() {
 		if len(h.Expect.Status) == 0 {
 			h.Expect.Status = []string{"2xx"}
 		}
-		if h.Host == "" && len(s.Hosts) > 0 {
-			h.Host = s.Hosts[0]
-		}
+	}
+	if (h.Type.Web() || h.Type == CheckGRPC) && h.Host == "" && len(s.Hosts) > 0 {
+		h.Host = s.Hosts[0]
 	}
 	def(&h.Interval, Duration(5*time.Second))
 	def(&h.Timeout, min(Duration(2*time.Second), h.Interval))

@@ -243,10 +243,12 @@ const (
 	CheckTCP   CheckType = "tcp"
 	CheckDNS   CheckType = "dns" // a query in one datagram
 	CheckUDP   CheckType = "udp" // any datagram
+
+	CheckGRPC CheckType = "grpc" // gRPC's health checking protocol; over TLS where the pool has it
 )
 
 // Values lists the check types.
-func (CheckType) Values() []string { return []string{"http", "https", "tcp", "dns", "udp"} }
+func (CheckType) Values() []string { return []string{"http", "https", "tcp", "grpc", "dns", "udp"} }
 
 // Web says whether the check is a request by HTTP.
 func (t CheckType) Web() bool { return t == CheckHTTP || t == CheckHTTPS }

@@ -210,10 +210,10 @@ func (p *ServiceProbe) Kind(of Protocol) ProbeType {
 
 // Healthcheck is how endpoints of a service are checked.
 type Healthcheck struct {
-	Type      CheckType `json:"type,omitempty" doc:"http, https or tcp; for a udp service also dns (a query for the SOA record of name, answered without an error) or udp (what send says, answered by anything, or by what expect.body says). A udp service without type or port is not checked." default:"tcp where the first pool has protocol h2, https where it uses TLS, http for other http and https services, else tcp"`
-	Path      string    `json:"path,omitempty" doc:"Path of an http or https check." default:"/health"`
+	Type      CheckType `json:"type,omitempty" doc:"http, https, tcp or grpc (grpc.health.v1, over TLS to pools with tls; for an http or https service, or a tcp one with forwarding proxy); for a udp service also dns (a query for the SOA record of name, answered without an error) or udp (what send says, answered by anything, or by what expect.body says). A udp service without type or port is not checked." default:"tcp where the first pool has protocol h2, https where it uses TLS, http for other http and https services, else tcp"`
+	Path      string    `json:"path,omitempty" doc:"Path of an http or https check; of a grpc one the name of the service whose health is asked for, or nothing for the server's." default:"/health; grpc: nothing"`
 	ReadyPath string    `json:"ready_path,omitempty" doc:"Second path: while it fails the endpoint drains (keeps its connections, takes no new ones)." default:"none"`
-	Host      string    `json:"host,omitempty" doc:"Host header and TLS server name." default:"the service's first host"`
+	Host      string    `json:"host,omitempty" doc:"Host header (of a grpc check :authority) and TLS server name." default:"the service's first host"`
 	Port      uint16    `json:"port,omitempty" doc:"Port to check. For a tcp or udp service layer 4 then checks it at the endpoint's own address; without a port it checks through the VIP, as clients' packets come." default:"the endpoint's"`
 	Name      string    `json:"name,omitempty" doc:"Name that a dns check asks for: one for which the endpoints have an answer."`
 	Send      string    `json:"send,omitempty" doc:"Text of the datagram of a udp check."`
@@ -221,7 +221,7 @@ type Healthcheck struct {
 	Timeout   Duration  `json:"timeout,omitempty" doc:"A check without an answer by then has failed; at most the interval." default:"2s"`
 	Fall      int       `json:"fall,omitempty" doc:"Failures in a row that make it down (1 to 100)." default:"3"`
 	Rise      int       `json:"rise,omitempty" doc:"Successes in a row that make it up (1 to 100)." default:"2"`
-	Expect    Expect    `json:"expect" doc:"What a healthy answer is."`
+	Expect    Expect    `json:"expect" doc:"What a healthy answer is. Of a grpc check it is SERVING, and nothing else can be asked."`
 }
 
 // Expect is what a healthy answer to a check is.

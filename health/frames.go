@@ -35,6 +35,10 @@ const maxPeers = 20000
 
 // receive takes in a frame from the Transport.
 func (h *Health) receive(raw []byte) {
+	if len(raw) > 0 && raw[0] == verdict.HoldingsVersion {
+		h.receiveHoldings(raw)
+		return
+	}
 	f, err := verdict.ParseFrame(raw)
 	if err != nil {
 		h.count.frames.WithLabelValues("malformed").Inc()

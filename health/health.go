@@ -76,6 +76,7 @@ type Health struct {
 	seq      uint64
 	live     map[string]bool // nodes live at the last conclusion
 	abstain  []string        // nodes abstaining at the last conclusion
+	holdings holdings
 
 	events events
 	count  counters

@@ -37,6 +37,7 @@ func (h *Health) Run(ctx context.Context) error {
 		case <-tick.C:
 			h.sweep(time.Now())
 			h.send()
+			h.sendHoldings()
 			h.conclude(time.Now())
 		case <-h.changed:
 			if !pending { // or else a stream of changes would put it off for ever
@@ -73,6 +74,7 @@ func (h *Health) send() {
 func (h *Health) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.holdings.sweep(now)
 	for _, t := range h.trackers {
 		t.Expire(now, t.params)
 	}

@@ -87,7 +87,7 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Holders: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
 		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
 		AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
 		HandedOver: daemon.HandedOver}

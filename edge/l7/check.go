@@ -123,10 +123,16 @@ func rulesOf(w *fleet.World, s *fleet.Service, p *fleet.Pool, at netip.AddrPort)
 	case fleet.CheckUDP:
 		probe.Send, probe.Expect = h.Send, h.Expect
 	}
-	if h.Type.Web() {
+	switch {
+	case h.Type.Web():
 		probe.Host, probe.Path, probe.Expect = h.Host, h.Path, h.Expect
+	case h.Type == fleet.CheckGRPC:
+		probe.Host, probe.Path = h.Host, h.Path
+		if p.TLS != nil {
+			probe.Check = "grpcs"
+		}
 	}
-	if h.Type == fleet.CheckHTTPS && p.TLS != nil {
+	if (h.Type == fleet.CheckHTTPS || h.Type == fleet.CheckGRPC) && p.TLS != nil {
 		probe.TLSName, probe.Insecure = p.TLS.ServerName, p.TLS.Insecure
 		probe.CA = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCA, ID: p.TLS.CA}].Data
 		probe.Certificate = w.Objects[fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: p.TLS.Certificate}].Data

@@ -42,7 +42,10 @@ type Config struct {
 	// Colleagues are the region's other gateways, with which checks of endpoints are
 	// shared out; nil: this one makes all.
 	Colleagues colleagues
-	Logger     *slog.Logger
+	// Holders are the gateways with which limits of requests are held together; nil: each
+	// has an equal part.
+	Holders holders
+	Logger  *slog.Logger
 
 	// Addresses are bound in place of the region's and the anycast VIPs.
 	Addresses []netip.Addr
@@ -165,6 +168,7 @@ type Gateway struct {
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
 	rateIDs   map[string]uint32
+	quotas    map[uint64]*quota
 	parting   []*upstream // used no more, but by requests under way
 	stopped   bool
 }
@@ -241,7 +245,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	if g.stopped {
 		return ErrStopped
 	}
-	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, upstreams: map[upstreamKey]*upstream{}}
+	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, upstreams: map[upstreamKey]*upstream{}, quotas: map[uint64]*quota{}}
 	gen, err := build.generation()
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -253,7 +257,7 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	old := g.gen.Swap(gen)
 	gen.bound()
 	retired := g.upstreams
-	g.vitals, g.upstreams = build.vitals, build.upstreams
+	g.vitals, g.upstreams, g.quotas = build.vitals, build.upstreams, build.quotas
 	g.relisten(old, gen, opened.listeners)
 	g.relistenPackets(gen, opened.packets)
 	g.relay(gen, opened.datagrams)
@@ -294,6 +298,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.tasks.run(func() { g.compare(g.base) })
 	if g.cfg.Colleagues != nil {
 		g.tasks.run(func() { g.confer(g.base) })
+	}
+	if g.cfg.Holders != nil {
+		g.tasks.run(func() { g.reshare(g.base) })
 	}
 	g.tasks.start()
 	<-ctx.Done()

@@ -123,6 +123,7 @@ type builder struct {
 	world     *fleet.World
 	vitals    map[fleet.Target]*vital
 	upstreams map[upstreamKey]*upstream
+	quotas    map[uint64]*quota
 }
 
 func (b *builder) generation() (*generation, error) {

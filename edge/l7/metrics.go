@@ -64,6 +64,7 @@ type metrics struct {
 	bound        *prometheus.Desc
 	active       *prometheus.Desc
 	expiry       *prometheus.Desc
+	share        *prometheus.Desc
 
 	why                 *prometheus.CounterVec
 	whyTold, whyRefused prometheus.Counter
@@ -124,6 +125,7 @@ func newMetrics(g *Gateway) *metrics {
 		active:       prometheus.NewDesc("meridian_l7_endpoint_requests", "Requests under way at the endpoint.", []string{"service", "pool", "endpoint"}, nil),
 		ejected:      prometheus.NewDesc("meridian_l7_endpoint_ejected", "1 where the endpoint is left out as an outlier.", []string{"service", "pool", "endpoint"}, nil),
 		bound:        prometheus.NewDesc("meridian_l7_adaptive_limit_requests", "Requests that may be under way at the pool by limits.adaptive.", []string{"service", "pool"}, nil),
+		share:        prometheus.NewDesc("meridian_l7_rate_share_ratio", "This gateway's part of a limit of requests that gateways hold together, by demand.", []string{"service", "limit"}, nil),
 		expiry:       prometheus.NewDesc("meridian_l7_certificate_not_after_seconds", "When the certificate expires, in seconds since 1970.", []string{"certificate"}, nil),
 	}
 	for f := wire.NoFault + 1; f < wire.FaultCount; f++ {
@@ -197,6 +199,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.ejected
 	ch <- m.bound
 	ch <- m.expiry
+	ch <- m.share
 }
 
 func (m *metrics) all() []prometheus.Collector {
@@ -217,6 +220,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range gen.services {
 		if s == nil {
 			continue
+		}
+		for i := range s.rates {
+			if r := &s.rates[i]; r.quota != nil {
+				ch <- prometheus.MustNewConstMetric(m.share, prometheus.GaugeValue, float64(r.quota.held.Load())/float64(r.spec.Requests), s.spec.Service, r.spec.Name)
+			}
 		}
 		for _, p := range s.pools {
 			m.collectPool(ch, s.spec.Service, p)

@@ -15,15 +15,21 @@ type rate struct {
 	rate limit.Rate
 	kind fleet.KeyKind
 	name string // of the header or cookie
+
+	// Where several gateways hold it by demand:
+	quota   *quota
+	members []string
 }
 
 // rates compiles the limits of a service. Limits that several gateways hold
-// together are in equal parts theirs.
+// together are theirs by demand, or else in equal parts.
 func (b *builder) rates(s *fleet.Service) ([]rate, error) {
 	var out []rate
 	for i := range s.Limits.Rates {
 		l := &s.Limits.Rates[i]
-		r := rate{spec: l, id: b.g.rateID(s.Service + "/" + l.Name), rate: limit.RateOf(l, max(l.Requests/b.holders(l.Scope), 1))}
+		members := b.holders(l.Scope)
+		r := rate{spec: l, id: b.g.rateID(s.Service + "/" + l.Name), rate: limit.RateOf(l, max(l.Requests/max(len(members), 1), 1)),
+			quota: b.quota(s, l, members), members: members}
 		var err error
 		if r.kind, r.name, err = l.Key.Parse(); err != nil {
 			return nil, err
@@ -43,19 +49,27 @@ func (g *Gateway) rateID(name string) uint32 {
 	return id
 }
 
-// holders is how many gateways hold a limit together.
-func (b *builder) holders(scope fleet.RateScope) int {
-	n := 0
+// holders are the gateways that hold a limit together.
+func (b *builder) holders(scope fleet.RateScope) (names []string) {
 	for _, r := range b.world.Snapshot.Spec.Regions {
 		if scope == fleet.ScopeFleet || scope == fleet.ScopeRegion && r.ID == b.g.cfg.Region {
 			for _, node := range b.world.Snapshot.NodesWith(r.ID, fleet.RoleL7) {
 				if node.State == fleet.Active {
-					n++
+					names = append(names, node.Name)
 				}
 			}
 		}
 	}
-	return max(n, 1)
+	return names
+}
+
+// now is the rate of this moment, for one request, which counts as demand.
+func (r *rate) now() limit.Rate {
+	if r.quota == nil {
+		return r.rate
+	}
+	r.quota.asked.Add(1)
+	return *r.quota.rate.Load()
 }
 
 // overRate takes one from each of the service's limits; where one refuses it
@@ -77,7 +91,7 @@ func (g *Gateway) overRate(s *service, client netip.Addr, text func(fleet.KeyKin
 		if !keyed {
 			key = g.rates.ClientKey(r.id, client, r.spec.V4Prefix, r.spec.V6Prefix)
 		}
-		if wait := g.rates.Take(time.Duration(g.now()), key, r.rate); wait > 0 {
+		if wait := g.rates.Take(time.Duration(g.now()), key, r.now()); wait > 0 {
 			return r, wait
 		}
 	}
