@@ -111,7 +111,9 @@ func (x *exchange) free() {
 	}
 	ans, request := x.ans, x.request[:0]
 	x.shaped.vars.Reset()
-	*x = exchange{ans: ans, request: request, body: body{kept: kept}, shaped: shaping{vars: x.shaped.vars}}
+	vars := x.shaped.vars
+	*x = exchange{} // in place: a composite would take the stack of an idle connection
+	x.ans, x.request, x.body.kept, x.shaped.vars = ans, request, kept, vars
 	exchanges.Put(x)
 }
 
