@@ -33,7 +33,7 @@ func mutualSpec(endpoint, ca string) string {
 
 // mutualRig is a gateway on that Spec; what endpoints are told of the client's
 // certificate comes back as the answer.
-func mutualRig(t *testing.T, authority *testkit.Authority) (*rig, *x509.CertPool) {
+func mutualRig(t *testing.T, authority *testkit.Authority, change ...func(*Config)) (*rig, *x509.CertPool) {
 	t.Helper()
 	at := backend(t, "", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s|%s|%s", r.Header.Get("X-Client-Cert-Subject"), r.Header.Get("X-Client-Cert-Sha256"), r.Header.Get("Client-Cert"))
@@ -44,7 +44,7 @@ func mutualRig(t *testing.T, authority *testkit.Authority) (*rig, *x509.CertPool
 			r.objects[key] = fleet.Object{Key: key, Data: a.PEM}
 		}
 	}
-	r := newRig(t, httpsSpec("", at))
+	r := newRig(t, httpsSpec("", at), change...)
 	pool := r.certificate("c1", "*.demo.test")
 	add("file:clients.pem", authority)(r)
 	if err := r.apply(mutualSpec(at, "file:clients.pem")); err != nil {
@@ -122,10 +122,9 @@ func TestClientsAreAskedForCertificatesByServerName(t *testing.T) {
 // no service that asks for one.
 func TestASessionOfOneServiceIsNoneOfAnother(t *testing.T) {
 	authority := testkit.NewAuthority(t)
-	r, pool := mutualRig(t, authority)
-	r.g.cfg.TicketKey = func(scope string, epoch int64) [32]byte {
-		return sha256.Sum256([]byte(fmt.Sprint(scope, epoch)))
-	}
+	r, pool := mutualRig(t, authority, func(c *Config) {
+		c.TicketKey = func(scope string, epoch int64) [32]byte { return sha256.Sum256([]byte(fmt.Sprint(scope, epoch))) }
+	})
 	cache := &oneSession{}
 	cfg := &tls.Config{RootCAs: pool, ClientSessionCache: cache}
 	if status, _, err := visit(r, cfg, "open.demo.test", "open.demo.test"); status != 200 {
