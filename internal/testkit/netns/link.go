@@ -3,9 +3,11 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -21,7 +23,8 @@ type End struct {
 
 // Veth joins two namespaces by a veth pair, puts the addresses on, turns the
 // offloads off (a frame must look as it would on a wire, since XDP sees it)
-// and takes both ends up.
+// and takes both ends up. It returns when the kernel knows of their carrier,
+// which it takes note of later: until then it passes routes over them by.
 func Veth(a, b End, mtu int) error {
 	link := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: a.Dev, MTU: mtu, TxQLen: 1000},
@@ -39,7 +42,23 @@ func Veth(a, b End, mtu int) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(a.awaitCarrier(), b.awaitCarrier())
+}
+
+func (e End) awaitCarrier() error {
+	for end := time.Now().Add(10 * time.Second); ; {
+		link, err := e.NS.nl.LinkByName(e.Dev)
+		if err != nil {
+			return fmt.Errorf("%s: device %s: %w", e.NS.Name, e.Dev, err)
+		}
+		switch {
+		case link.Attrs().OperState == netlink.OperUp:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%s: device %s has no carrier", e.NS.Name, e.Dev)
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 // Configure puts the addresses on the end's device and takes it up.
