@@ -107,32 +107,11 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		gateway.Slot = slotOf(x)
 	}
 	if l7role {
-		before, serve := func(*fleet.World) error { return nil }, func() {}
-		var yield func(bool)
-		if f.HTTP3 {
-			c, err := f.http3(b)
-			if err != nil {
-				return nil, err
-			}
-			gateway.HTTP3, before, yield, serve = c, c.Apply, c.Yield, c.Unwanted
-		}
-		export := otlp.New(otlp.Config{Node: b.Node, Region: b.Region, Logger: b.Log})
-		gateway.Telemetry = export
-		parts = append(parts, daemon.Part{Name: "telemetry", Apply: export.Apply, Run: export.Run, Register: export.Register})
-		g, err := l7.New(gateway)
+		g, more, err := f.layer7(b, gateway)
 		if err != nil {
 			return nil, err
 		}
-		apply := func(w *fleet.World) error {
-			if err := before(w); err != nil {
-				return err
-			}
-			return g.Apply(w)
-		}
-		parts = append(parts, daemon.Part{Name: "gateway", Apply: apply, Run: func(ctx context.Context) error {
-			serve()
-			return g.Run(ctx)
-		}, Yield: yield, Register: g.Register, Ready: g.Ready})
+		parts = append(parts, more...)
 		if !l4 {
 			ready = g.Ready
 		}
@@ -152,6 +131,39 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, more...)
 	}
 	return parts, nil
+}
+
+// layer7 makes the gateway and what belongs to it.
+func (f *flags) layer7(b *daemon.Base, gateway l7.Config) (*l7.Gateway, []daemon.Part, error) {
+	before, serve := func(*fleet.World) error { return nil }, func() {}
+	var yield func(bool)
+	if f.HTTP3 {
+		c, err := f.http3(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		gateway.HTTP3, before, yield, serve = c, c.Apply, c.Yield, c.Unwanted
+	}
+	export := otlp.New(otlp.Config{Node: b.Node, Region: b.Region, Logger: b.Log})
+	gateway.Telemetry = export
+	g, err := l7.New(gateway)
+	if err != nil {
+		return nil, nil, err
+	}
+	apply := func(w *fleet.World) error {
+		if err := before(w); err != nil {
+			return err
+		}
+		return g.Apply(w)
+	}
+	run := func(ctx context.Context) error {
+		serve()
+		return g.Run(ctx)
+	}
+	return g, []daemon.Part{
+		{Name: "telemetry", Apply: export.Apply, Run: export.Run, Register: export.Register},
+		{Name: "gateway", Apply: apply, Run: run, Yield: yield, Register: g.Register, Ready: g.Ready},
+	}, nil
 }
 
 // http3 makes what serves HTTP/3. Its connection ids tell this process by its
