@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	stats "runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,9 +15,15 @@ import (
 	"meridian/edge/l7/overload"
 )
 
-// delayLimit is how long one in a hundred goroutines may wait to run, in seconds,
-// for the processor to count as at its limit.
-const delayLimit = 0.1
+// What makes the processor count as at its limit: one in a hundred goroutines
+// waits that long to run, in seconds, at each of so many readings in a row, of at
+// least so many goroutines each. A machine that pauses for a moment is not short of
+// processor time.
+const (
+	delayLimit    = 0.1
+	delayReadings = 40 // ten seconds
+	delayLeast    = 100
+)
 
 // What is read of the runtime.
 const (
@@ -29,7 +36,9 @@ const (
 type gauge struct {
 	samples []stats.Sample
 	delays  []uint64 // counts of metricDelays when it was read last
-	memory  float64  // limits; 0 for none
+	recent  [delayReadings]float64
+	turn    int
+	memory  float64 // limits; 0 for none
 	files   float64
 }
 
@@ -52,8 +61,15 @@ func (m *gauge) read() (out overload.Measures) {
 	if m.files > 0 {
 		out[overload.Files] = openFiles() / m.files
 	}
-	out[overload.Processor] = m.delay(m.samples[2].Value.Float64Histogram()) / delayLimit
+	out[overload.Processor] = m.lasting(m.delay(m.samples[2].Value.Float64Histogram())) / delayLimit
 	return out
+}
+
+// lasting gives the least of the last readings.
+func (m *gauge) lasting(delay float64) float64 {
+	m.recent[m.turn] = delay
+	m.turn = (m.turn + 1) % len(m.recent)
+	return slices.Min(m.recent[:])
 }
 
 // delay gives the 99th percentile since it was read last, in seconds.
@@ -69,7 +85,7 @@ func (m *gauge) delay(h *stats.Float64Histogram) float64 {
 	}
 	first := m.delays == nil
 	m.delays = append(m.delays[:0], h.Counts...)
-	if first {
+	if first || total < delayLeast {
 		return 0
 	}
 	beyond := total / 100

@@ -36,7 +36,7 @@ func FuzzRequestHeader(f *testing.F) {
 		g := &Gateway{}
 		sess := &session{s: &server{g: g, profile: profile{protocol: fleet.HTTPS}}}
 		sess.from(netip.MustParseAddrPort("203.0.113.9:1"), netip.AddrPort{})
-		x := &exchange{pool: &pool{}, sess: sess, h: &h, client: sess.client.Addr(), way: &way{}}
+		x := &exchange{g: g, gen: &generation{}, pool: &pool{}, sess: sess, h: &h, client: sess.client.Addr(), way: &way{}}
 		x.identify()
 		x.prepare()
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(x.request)))
