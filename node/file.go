@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,17 +29,17 @@ func ReadFile(path string) (doc []byte, objects []fleet.Object, err error) {
 	return doc, objects, err
 }
 
-// readFile also lists the files that it read or wanted to.
-func readFile(path string) (doc []byte, objects []fleet.Object, files []string, err error) {
-	files = []string{path}
-	if doc, err = os.ReadFile(path); err != nil {
-		return nil, nil, files, fmt.Errorf("spec: %w", err)
+// readFile also tells which files it read or wanted to, and the state that they
+// were in.
+func readFile(path string) (doc []byte, objects []fleet.Object, state fileState, err error) {
+	r := reader{dir: filepath.Dir(path), hash: sha256.New()}
+	if doc, err = r.load(path); err != nil {
+		return nil, nil, r.state(), fmt.Errorf("spec: %w", err)
 	}
 	s, err := rules.Compile(doc, 0)
 	if err != nil {
-		return nil, nil, files, err
+		return nil, nil, r.state(), err
 	}
-	r := reader{dir: filepath.Dir(path)}
 	for _, z := range s.Spec.Zones {
 		if z.File != "" {
 			r.object(fleet.ObjectZone, string(z.Zone), "file:"+z.File)
@@ -57,14 +58,44 @@ func readFile(path string) (doc []byte, objects []fleet.Object, files []string, 
 			r.object(k.Kind, k.ID, "file:"+k.ID)
 		}
 	}
-	return doc, r.objects, append(files, r.files...), errors.Join(r.errs...)
+	return doc, r.objects, r.state(), errors.Join(r.errs...)
 }
 
 type reader struct {
 	dir     string
 	objects []fleet.Object
-	files   []string
+	names   []string
+	hash    hash.Hash // of what was read
 	errs    []error
+}
+
+// load reads a file and notes its state.
+func (r *reader) load(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	r.names = append(r.names, name)
+	fmt.Fprintf(r.hash, "%s %d %v\n", name, len(b), err)
+	r.hash.Write(b)
+	return b, err
+}
+
+func (r *reader) state() fileState { return fileState{r.names, mark(r.hash.Sum(nil))} }
+
+// fileState is some files and the state that they were in together.
+type fileState struct {
+	names []string
+	seen  mark
+}
+
+// mark tells states of files apart.
+type mark [sha256.Size]byte
+
+// changed says whether they are in another state now.
+func (f *fileState) changed() bool {
+	r := reader{hash: sha256.New()}
+	for _, name := range f.names {
+		r.load(name)
+	}
+	return r.state().seen != f.seen
 }
 
 // object reads an object out of one reference or several, one after the other.
@@ -101,8 +132,7 @@ func (r *reader) read(ref string) (data []byte, name string, err error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(r.dir, path)
 	}
-	r.files = append(r.files, path)
-	data, err = os.ReadFile(path)
+	data, err = r.load(path)
 	return data, name, err
 }
 
@@ -193,12 +223,10 @@ func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, object
 	}
 	poll := time.NewTicker(pollEach)
 	defer poll.Stop()
-	var seen mark
 	var watched []string
 	for {
-		doc, objects, files, err := readFile(f.path)
-		seen = fingerprint(files)
-		watched = follow(w, watched, files)
+		doc, objects, state, err := readFile(f.path)
+		watched = follow(w, watched, state.names)
 		if err == nil {
 			err = take(doc, objects)
 		}
@@ -206,14 +234,14 @@ func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, object
 		if err != nil {
 			f.log.Error("spec not usable; the state before stays", "file", f.path, "error", err)
 		}
-		if !f.wait(ctx, w, poll.C, files, seen) {
+		if !f.wait(ctx, w, poll.C, &state) {
 			return nil
 		}
 	}
 }
 
 // wait blocks until the files have changed and settled; false at ctx's end.
-func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan time.Time, files []string, seen mark) bool {
+func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan time.Time, state *fileState) bool {
 	var settled <-chan time.Time
 	for {
 		select {
@@ -228,28 +256,15 @@ func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan 
 		case <-w.Errors:
 		case <-settled:
 			settled = nil
-			if fingerprint(files) != seen {
+			if state.changed() {
 				return true
 			}
 		case <-poll:
-			if settled == nil && fingerprint(files) != seen {
+			if settled == nil && state.changed() {
 				settled = time.After(settle)
 			}
 		}
 	}
-}
-
-// mark tells states of files apart.
-type mark [sha256.Size]byte
-
-func fingerprint(files []string) mark {
-	h := sha256.New()
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		fmt.Fprintf(h, "%s %d %v\n", name, len(b), err)
-		h.Write(b)
-	}
-	return mark(h.Sum(nil))
 }
 
 // follow watches the folders of the files (a file that is replaced by renaming
