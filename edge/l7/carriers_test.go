@@ -111,10 +111,10 @@ func h2Head(t *testing.T, method, path string, fields ...string) *wire.Head {
 // What comes by streams goes to endpoints as HTTP/1.1: a body without a length
 // in chunks, cookies in one field, the authority as Host.
 func TestStreamsOfACarrierBecomeHTTP1(t *testing.T) {
-	var got *http.Request
+	seen := make(chan *http.Request, 1)
 	b := backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got = r
+		seen <- r
 		w.Header().Set("Trailer", "X-Sum")
 		fmt.Fprintf(w, "%s %q", body, r.TransferEncoding)
 		w.Header().Set("X-Sum", "7")
@@ -127,6 +127,7 @@ func TestStreamsOfACarrierBecomeHTTP1(t *testing.T) {
 	if err != nil || string(body) != `hello ["chunked"]` || f.status != 200 {
 		t.Errorf("%d %q, %v", f.status, body, err)
 	}
+	got := <-seen
 	if got.Host != "www.demo.test" || got.Header.Get("Cookie") != "a=1; b=2" || got.RequestURI != "/x?y" || got.Header.Get("Te") != "trailers" {
 		t.Errorf("the endpoint got %s %s %v", got.Host, got.RequestURI, got.Header)
 	}

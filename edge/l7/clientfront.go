@@ -13,13 +13,11 @@ import (
 // clientFront is the Front of HTTP/1.1. It is used for one request after the
 // other of a connection, as long as they follow each other without a pause.
 type clientFront struct {
-	cl    *client
-	in    *buffer
-	h     wire.Head
-	body  clientBody
-	out   []byte
-	pair  [2][]byte // for writev
-	parts net.Buffers
+	cl   *client
+	in   *buffer
+	h    wire.Head
+	body clientBody
+	out  []byte
 
 	keep    bool // the connection may carry another request
 	framed  bool // the answer's body is in chunks
@@ -222,10 +220,7 @@ func (f *clientFront) both(p []byte) error {
 		}
 		return f.send(p)
 	}
-	f.pair = [2][]byte{f.out, p}
-	f.parts = f.pair[:]
-	_, err := f.parts.WriteTo(f.cl.c.tcp)
-	f.pair = [2][]byte{}
+	err := f.cl.c.out.write(f.out, p, nil)
 	f.out = f.out[:0]
 	return f.sent(err)
 }

@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -33,6 +32,9 @@ type conn struct {
 	vip     netip.AddrPort
 	ahead   []byte // was read, and comes before what else is read
 
+	in  reader
+	out writer
+
 	reading, writing arm
 	look             func(fd uintptr) bool // methods as values, made once
 	glance           func(fd uintptr)
@@ -47,6 +49,8 @@ func newConn(nc net.Conn) *conn {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			c.tcp, c.raw = tcp, raw
 			c.look, c.glance = c.tryRead, c.tryPeek
+			c.in.begin(raw)
+			c.out.begin(raw)
 		}
 	}
 	return c
@@ -61,7 +65,21 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	if c.raw == nil || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	return c.in.read(p)
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.Conn.Write(p)
+	}
+	if err := c.out.write(p, nil, nil); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // CloseWrite passes on a half-close; tunnels use it.
@@ -87,25 +105,15 @@ func (c *conn) await() (*buffer, error) {
 // came before.
 func (c *conn) tryRead(fd uintptr) bool {
 	b := takeBuffer()
-	for {
-		n, err := unix.Read(int(fd), b.data)
-		switch {
-		case n > 0:
-			b.w = n
-			c.got = b
-			return true
-		case err == unix.EINTR:
-			continue
-		}
-		b.free()
-		if err == unix.EAGAIN {
-			return false
-		}
-		if c.err = err; err == nil {
-			c.err = io.EOF
-		}
+	n, err := receive(fd, b.data)
+	if n > 0 {
+		b.w = n
+		c.got, c.err = b, nil
 		return true
 	}
+	b.free()
+	c.err = err
+	return err != unix.EAGAIN
 }
 
 // peek says whether octets are there to be read (> 0), none (0), or never will

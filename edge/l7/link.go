@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,8 +43,8 @@ type link struct {
 	failed  bool
 	stopped atomic.Bool // it must not be used again
 	out     [64]byte    // sizes of chunks
-	parts   [3][]byte
-	vec     net.Buffers
+	r       reader
+	w       writer
 }
 
 // framing is how an answer's body ends.
@@ -59,7 +60,9 @@ const (
 
 func newLink(u *upstream, tcp *net.TCPConn, name string) *link {
 	l := &link{Conn: tcp, tcp: tcp, u: u, name: name}
-	l.raw, _ = tcp.SyscallConn()
+	l.raw, _ = tcp.SyscallConn() // which fails of no *net.TCPConn but a nil one
+	l.r.begin(l.raw)
+	l.w.begin(l.raw)
 	l.glance = func(fd uintptr) { l.seen = peek(int(fd)) }
 	return l
 }
@@ -67,7 +70,7 @@ func newLink(u *upstream, tcp *net.TCPConn, name string) *link {
 // alive says whether an idle connection may be used: the endpoint has neither
 // closed it nor said anything without being asked.
 func (l *link) alive() bool {
-	return l.raw != nil && l.raw.Control(l.glance) == nil && l.seen == 0
+	return l.raw.Control(l.glance) == nil && l.seen == 0
 }
 
 func (l *link) begin(x *exchange) {
@@ -91,6 +94,9 @@ func (l *link) send(head, body []byte) error {
 }
 
 func (l *link) write1(p []byte) error {
+	if l.Conn == net.Conn(l.tcp) {
+		return l.fail(l.w.write(p, nil, nil))
+	}
 	_, err := l.Conn.Write(p)
 	return l.fail(err)
 }
@@ -111,11 +117,7 @@ func (l *link) writeParts(a, b, c []byte) error {
 		}
 		return nil
 	}
-	l.parts = [3][]byte{a, b, c}
-	l.vec = l.parts[:]
-	_, err := l.vec.WriteTo(l.tcp)
-	l.parts = [3][]byte{}
-	return l.fail(err)
+	return l.fail(l.w.write(a, b, c))
 }
 
 func (l *link) fail(err error) error {
@@ -150,6 +152,9 @@ func (l *link) fill() error {
 	if err := l.x.waiting(); err != nil {
 		return err
 	}
+	// The endpoint needs a moment; who has something to do may go first. Else the
+	// first read is mostly in vain.
+	runtime.Gosched()
 	for {
 		now := l.x.g.now()
 		until := l.x.until()
@@ -157,7 +162,7 @@ func (l *link) fill() error {
 			l.readAt = sooner(now.add(l.x.nextGlance()), until)
 			l.tcp.SetReadDeadline(l.x.g.time(l.readAt))
 		}
-		n, err := l.Conn.Read(l.in.data[l.in.w:])
+		n, err := l.receive(l.in.data[l.in.w:])
 		if l.in.w += n; n > 0 {
 			l.spoke = true
 			return nil
@@ -173,6 +178,13 @@ func (l *link) fill() error {
 			return l.fail(err)
 		}
 	}
+}
+
+func (l *link) receive(p []byte) (int, error) {
+	if l.Conn == net.Conn(l.tcp) {
+		return l.r.read(p)
+	}
+	return l.Conn.Read(p)
 }
 
 func (l *link) head(h *wire.Head) error {
