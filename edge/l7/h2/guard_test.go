@@ -27,19 +27,19 @@ func TestFloodsEndTheConnection(t *testing.T) {
 			ask(p, 2*i+1)
 			p.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
 		}},
-		{"MadeYouReset by a zero increment (CVE-2025-8671)", "reset_flood", func(p *peer, i uint32) {
+		{"MadeYouReset by a zero increment (CVE-2025-8671)", "reset_flood or window_update_flood", func(p *peer, i uint32) {
 			ask(p, 2*i+1)
 			p.WriteRawFrame(http2.FrameWindowUpdate, 0, 2*i+1, []byte{0, 0, 0, 0})
 		}},
-		{"MadeYouReset by DATA after the end", "reset_flood", func(p *peer, i uint32) {
+		{"MadeYouReset by DATA after the end", "reset_flood or empty_data_flood", func(p *peer, i uint32) {
 			p.ask(2*i+1, true)
 			p.WriteData(2*i+1, true, nil)
 		}},
-		{"MadeYouReset by an overflowing window", "reset_flood", func(p *peer, i uint32) {
+		{"MadeYouReset by an overflowing window", "reset_flood or window_update_flood", func(p *peer, i uint32) {
 			ask(p, 2*i+1)
 			p.WriteWindowUpdate(2*i+1, 1<<31-1)
 		}},
-		{"MadeYouReset by a self-dependency", "reset_flood", func(p *peer, i uint32) {
+		{"MadeYouReset by a self-dependency", "reset_flood or priority_flood", func(p *peer, i uint32) {
 			ask(p, 2*i+1)
 			p.WriteRawFrame(http2.FramePriority, 0, 2*i+1, []byte{byte((2*i + 1) >> 24), byte((2*i + 1) >> 16), byte((2*i + 1) >> 8), byte(2*i + 1), 0})
 		}},
@@ -93,7 +93,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 			if f := p.away(); f.ErrCode != http2.ErrCodeEnhanceYourCalm {
 				t.Error(f)
 			}
-			if !eventually(func() bool { return s.abused(t) != "" }) || s.abused(t) != tc.reason {
+			if !eventually(func() bool { return s.abused(t) != "" }) || !strings.Contains(tc.reason, s.abused(t)) {
 				t.Errorf("told of %q", s.abused(t))
 			}
 			if n := most.Load(); n > int64(s.limits.Streams) {
