@@ -367,6 +367,9 @@ func (g *Gateway) stopAccepting() {
 	for _, l := range g.listeners {
 		l.closeSocket()
 	}
+	for _, d := range g.datagrams { // one process reads a socket of datagrams
+		d.close()
+	}
 }
 
 // leave waits for tunnels, which no server counts.
