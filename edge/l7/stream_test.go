@@ -2,6 +2,7 @@ package l7
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -136,7 +137,7 @@ func TestStreamsFindAnEndpointThatLives(t *testing.T) {
 	dead, a := gone.Addr().String(), speaker(t, "a")
 	gone.Close()
 	slow := "healthcheck: {interval: 1h}"
-	r := newRig(t, streamSpec(slow, dead, a))
+	r := newRig(t, streamSpec(slow, dead, a), func(c *Config) { c.Prober = ignorant{} })
 	for range 6 {
 		if _, said := r.stream(); said != "a" {
 			t.Errorf("the endpoint said %q", said)
@@ -154,6 +155,14 @@ func TestStreamsFindAnEndpointThatLives(t *testing.T) {
 	if n := r.metric("meridian_l7_failures_total", "flag", "UF"); n != 1 {
 		t.Errorf("%v connections failed", n)
 	}
+}
+
+// ignorant is a prober that finds nothing out, so that requests have to.
+type ignorant struct{}
+
+func (ignorant) Probe(ctx context.Context, _ fleet.Probe) fleet.ProbeResult {
+	<-ctx.Done()
+	return fleet.ProbeResult{}
 }
 
 // A gateway that stops lets connections end, up to the service's limit, and then
