@@ -2,12 +2,12 @@
 # Fuzzes every target for a while, two at a time, and repeats the tests that
 # race with time. Each target of what a nameserver reads gets SECONDS_DNS (default
 # 50); the rest, and what is found soon since there is little to it, SECONDS_EACH
-# (default 20). All of it
+# (default 15). All of it
 # takes at most 25 minutes on two processors; the sum is printed first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dns=${SECONDS_DNS:-50}
-each=${SECONDS_EACH:-20}
+each=${SECONDS_EACH:-15}
 lanes=2
 
 # One line a target: seconds, package, name; the long ones first.
