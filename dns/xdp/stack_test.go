@@ -59,6 +59,9 @@ func (r *raw) ask(f []byte, client, server netip.AddrPort, last uint16) (answer 
 	}
 	for {
 		n, _, err := unix.Recvfrom(r.fd, r.buf[:], 0)
+		if err == unix.EINTR { // a receive timeout keeps signals from restarting it (signal(7))
+			continue
+		}
 		r.must(err)
 		p, ok := find(r.buf[:n])
 		switch {
