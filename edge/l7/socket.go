@@ -78,13 +78,19 @@ func (w *writer) begin(raw syscall.RawConn) { w.raw, w.f = raw, w.try }
 // them.
 func (w *writer) write(a, b, c []byte) error {
 	w.parts, w.err = [3][]byte{a, b, c}, nil
-	err := w.raw.Write(w.f)
-	w.parts, w.iov = [3][]byte{}, [3]unix.Iovec{}
-	if err != nil {
+	defer w.forget()
+	return w.finish()
+}
+
+// finish sends what is left of the parts.
+func (w *writer) finish() error {
+	if err := w.raw.Write(w.f); err != nil {
 		return err
 	}
 	return w.err
 }
+
+func (w *writer) forget() { w.parts, w.iov = [3][]byte{}, [3]unix.Iovec{} }
 
 func (w *writer) try(fd uintptr) bool {
 	for {
@@ -103,11 +109,14 @@ func (w *writer) try(fd uintptr) bool {
 			w.parts[i] = p[k:]
 			n -= k
 		}
-		if len(w.parts[0])+len(w.parts[1])+len(w.parts[2]) == 0 {
+		if w.left() == 0 {
 			return true
 		}
 	}
 }
+
+// left is how many octets are still to be sent.
+func (w *writer) left() int { return len(w.parts[0]) + len(w.parts[1]) + len(w.parts[2]) }
 
 func (w *writer) send(fd uintptr) (int, syscall.Errno) {
 	count := 0
