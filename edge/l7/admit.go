@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,12 +96,10 @@ func (x *exchange) maintain() {
 func (x *exchange) act() bool {
 	switch w := x.way; {
 	case w.Split != nil:
-		drawn := randomBits()
-		n, set := w.Split.Draw(x.h, x.client, drawn)
-		if set {
-			x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], drawn)
+		if !x.foreign { // for whom its own region has drawn
+			x.draw(w.Split)
 		}
-		x.pool = x.service.pools[w.Split.Pick(n)]
+		x.pool = x.service.pools[w.Split.Pick(x.drawn)]
 		return true
 	case w.Redirect != nil:
 		x.redirect(w.Redirect)
@@ -109,6 +108,15 @@ func (x *exchange) act() bool {
 		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
 	}
 	return false
+}
+
+// draw takes the number by which a split picks the pool.
+func (x *exchange) draw(s *route.Split) {
+	random := rand.Uint64()
+	n, set := s.Draw(x.h, x.client, random)
+	if x.drawn = n; set {
+		x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], random)
+	}
 }
 
 func typeOf(body []byte, kind string) string {

@@ -95,13 +95,6 @@ func grpcTimeout(v []byte) time.Duration {
 	return max(time.Duration(n)*unit, time.Duration(min(n, 1)))
 }
 
-// callLimit brings the request's deadline forward to the caller's.
-func (x *exchange) callLimit() {
-	if d := grpcTimeout(x.h.Get(wire.GRPCTimeout)); d > 0 {
-		x.deadline = sooner(x.deadline, x.start.add(d))
-	}
-}
-
 // sayGRPC sends an answer of the gateway's own to a call: all of it is in one
 // head (the protocol calls that Trailers-Only).
 func (x *exchange) sayGRPC(status int, text string) {

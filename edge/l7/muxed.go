@@ -95,7 +95,10 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
 	// Servers of gRPC want the end in a frame of its own, after the head.
 	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc
-	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), x.h, end)
+	h, target, authority := x.h, x.h.Target, x.h.Authority
+	h.Target, h.Authority = x.to.targetOr(target), x.to.hostOr(authority)
+	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), h, end)
+	h.Target, h.Authority = target, authority // as the client has named them
 	if err != nil {
 		if err != ErrRefused {
 			err = &connectError{err}

@@ -106,7 +106,7 @@ func (x *exchange) staleKey() (string, bool) {
 	if x.shaped.personal || len(x.to.adds) > 0 {
 		return "", false
 	}
-	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(x.target) + " " + string(x.h.Get(wire.AcceptEncoding)), true
+	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(x.h.Target) + " " + string(x.h.Get(wire.AcceptEncoding)), true
 }
 
 // personal says whether the request, as the client sent it, is one client's own,
