@@ -135,7 +135,8 @@ func (x *exchange) forwardAuth() bool {
 		{Name: octets("X-Forwarded-Method"), Value: octets(x.method)},
 		{Name: octets("X-Forwarded-Uri"), Value: x.h.Target},
 	}
-	flag := x.inquire(&in, h, x.way.forward, spec.Path, x.g.now().add(spec.Timeout.D()), adds, x.sess)
+	until := sooner(x.g.now().add(spec.Timeout.D()), x.deadline)
+	flag := x.inquire(&in, h, x.way.forward, spec.Path, until, adds, x.sess)
 	for _, name := range spec.Copy {
 		x.strike(name)
 	}
@@ -143,6 +144,13 @@ func (x *exchange) forwardAuth() bool {
 		flag = flagNone // it said no, though not all that it had to say of it came
 	}
 	switch {
+	case flag == flagClientGone && in.ans.Status == 0:
+		x.flag = flag
+		x.f.Break()
+		return false
+	case flag != flagNone && x.deadline.passed(x.g.now()):
+		x.refuse(http.StatusGatewayTimeout, flagTimeout, "no answer in time")
+		return false
 	case flag != flagNone && spec.FailOpen:
 		return true
 	case flag != flagNone:
@@ -160,7 +168,7 @@ func (x *exchange) forwardAuth() bool {
 	x.ans.Reset()
 	for _, f := range in.ans.Fields {
 		switch f.ID {
-		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer:
+		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer, wire.AltSvc, wire.ServerTiming:
 		default:
 			x.ans.Add(view(f.Name), view(f.Value))
 		}

@@ -229,9 +229,10 @@ func (x *exchange) stopUpload() bool {
 	return x.body.ended.Load() && !x.body.early
 }
 
-// bodyIsIn says whether nothing more of the request will be read.
+// bodyIsIn says whether nothing more of the request will be read; while the gateway
+// asks something of its own nobody reads.
 func (x *exchange) bodyIsIn() bool {
-	return x.body.ended.Load() || x.body.uploading == nil && x.h1.body.ended
+	return x.own() || x.body.ended.Load() || x.body.uploading == nil && x.h1.body.ended
 }
 
 func (x *exchange) writeEnd() moment {
