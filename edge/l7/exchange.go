@@ -240,11 +240,7 @@ func (x *exchange) say(status int, text string) {
 // sayAs is say of a body of some type; without one where that is empty.
 func (x *exchange) sayAs(status int, kind, text string) {
 	a := &x.ans
-	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
-	a.Length = int64(len(text))
-	if a.Get(wire.Date) == nil {
-		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
-	}
+	a.Status, a.Reason, a.Length = status, nil, int64(len(text))
 	if kind != "" {
 		a.AddID(wire.ContentType, kind)
 	}
@@ -254,33 +250,40 @@ func (x *exchange) sayAs(status int, kind, text string) {
 	if a.Get(wire.CacheControl) == nil {
 		a.AddID(wire.CacheControl, "no-store")
 	}
+	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
+		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
+	}
+	x.give(status, text)
+}
+
+// give sends the answer in x.ans, which is the gateway's own, with what all of them
+// have. status is for the log and the metrics: calls of gRPC are told another.
+func (x *exchange) give(status int, body string) {
+	a := &x.ans
+	if a.Get(wire.Date) == nil {
+		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	}
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
 	x.footnotes(status)
-	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
-		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
-	}
 	x.dress()
 	x.status = status
 	if x.deadline == 0 {
 		end := time.Now().Add(ownLimit)
 		x.f.Deadlines(end, end)
 	}
-	bare := x.method == http.MethodHead || text == ""
+	bare := x.method == http.MethodHead || body == ""
 	x.answered = true
-	if x.f.Answer(a, bare) != nil {
-		x.f.Break()
-		return
+	err := x.f.Answer(a, bare)
+	if err == nil && !bare {
+		x.sent = int64(len(body))
+		err = x.f.Write(octets(body))
 	}
-	if !bare {
-		x.sent = int64(len(text))
-		if x.f.Write(octets(text)) != nil {
-			x.f.Break()
-			return
-		}
+	if err == nil {
+		err = x.f.End(nil)
 	}
-	if x.f.End(nil) != nil {
+	if err != nil {
 		x.f.Break()
 	}
 }
