@@ -42,9 +42,7 @@ func (x *exchange) admit() bool {
 	case !set.Access.Allows(x.client):
 		return x.deny("access", http.StatusForbidden, "not allowed from this address")
 	case len(set.Bounds.Methods) > 0 && !slices.Contains(set.Bounds.Methods, x.method) && !(set.CORS != nil && set.CORS.Preflight(x.h)):
-		x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "bounds").Inc()
-		x.flag = flagDenied
-		x.ans.Reset()
+		x.denied("bounds")
 		x.ans.Add("Allow", strings.Join(set.Bounds.Methods, ", "))
 		x.say(http.StatusMethodNotAllowed, "405 method not allowed\n")
 		return false
@@ -62,10 +60,17 @@ func (x *exchange) admit() bool {
 
 // deny refuses what a filter does not let pass, and counts it.
 func (x *exchange) deny(by string, status int, text string) bool {
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.note(by, "refused", "")
+	x.denied(by)
 	x.refuse(status, flagDenied, text)
 	return false
+}
+
+// denied counts a request that a filter does not let pass. Its answer has not begun.
+func (x *exchange) denied(by string) {
+	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
+	x.note(by, "refused", "")
+	x.flag = flagDenied
+	x.ans.Reset()
 }
 
 func headerSize(h *wire.Head) int {
@@ -78,9 +83,7 @@ func headerSize(h *wire.Head) int {
 
 func (x *exchange) maintain() {
 	m := x.way.set.Maintenance
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "maintenance").Inc()
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied("maintenance")
 	if m.RetryAfter != "" {
 		x.ans.AddID(wire.RetryAfter, m.RetryAfter)
 	}

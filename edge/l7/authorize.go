@@ -53,9 +53,7 @@ func clean(s string) string {
 
 // challenge answers 401.
 func (x *exchange) challenge(by, how, text string) bool {
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied(by)
 	x.ans.Add("WWW-Authenticate", how)
 	x.say(http.StatusUnauthorized, "401 "+text+"\n")
 	return false
@@ -163,9 +161,7 @@ func (x *exchange) forwardAuth() bool {
 		}
 		return true
 	}
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "forward_auth").Inc()
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied("forward_auth")
 	for _, f := range in.ans.Fields {
 		switch f.ID {
 		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer, wire.AltSvc, wire.ServerTiming:

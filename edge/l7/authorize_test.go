@@ -16,6 +16,7 @@ func silent(t *testing.T) (address string, came, gone chan bool) {
 	came, gone = make(chan bool, 10), make(chan bool, 10)
 	return backend(t, "silent", func(w http.ResponseWriter, r *http.Request) {
 		came <- true
+		io.Copy(io.Discard, r.Body) // without which net/http does not see the client go
 		<-r.Context().Done()
 		gone <- true
 	}), came, gone

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meridian/edge/l7/outlier"
+	"meridian/fleet"
 )
 
 func TestGRPCTimeout(t *testing.T) {
@@ -39,6 +42,31 @@ func TestGRPCAnswersOfTheGatewaysOwn(t *testing.T) {
 	for _, want := range []string{"Grpc-Status: 12", "grpc-message: 405 method not allowed", "X-Ours: yes"} {
 		if f.status != 200 || !slices.Contains(f.fields, want) {
 			t.Errorf("%d %q, expected %q", f.status, f.fields, want)
+		}
+	}
+}
+
+// Callers that wait for no answer say nothing of endpoints: else they could have them
+// ejected.
+func TestCallersWithoutTimeEjectNobody(t *testing.T) {
+	for _, tc := range []struct {
+		timeouts string
+		counted  int
+	}{{"{request: 10s}", 0}, {"{request: 50ms}", 3}} {
+		at, _, gone := silent(t)
+		r := newRig(t, httpSpec("timeouts: "+tc.timeouts, at))
+		r.waitState(at, fleet.Up)
+		for range 3 {
+			f, _ := streamFront(strings.NewReader(""))
+			r.session().Serve(f, h2Head(t, "POST", "/a.B/C", "content-type", "application/grpc", "grpc-timeout", "100m"), nil)
+			if !slices.Contains(f.fields, "Grpc-Status: 4") {
+				t.Errorf("%d %q", f.status, f.fields)
+			}
+			soon(t, gone, "the call ends")
+		}
+		v := r.g.gen.Load().service("web").pools[0].endpoints[0].vital
+		if n := v.outlier.Record(outlier.Failure, 0) - 1; n != tc.counted {
+			t.Errorf("with timeouts of %s %d failures are counted", tc.timeouts, n)
 		}
 	}
 }

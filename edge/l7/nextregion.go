@@ -35,7 +35,7 @@ func (p *pool) lost() bool { return !p.better() }
 // for certificates go nowhere: this gateway has none of the client's to show.
 func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration) map[uint16][]nextRegion {
 	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion || s.ClientAuth != nil {
-		return nil // a gateway has no certificate of its client's to show
+		return nil
 	}
 	out := map[uint16][]nextRegion{}
 	for _, r := range hop.Next(b.world.Snapshot.Spec, s, p, b.g.cfg.Region) {

@@ -365,3 +365,23 @@ func TestTheNextRegionKeepsToTheSplit(t *testing.T) {
 		}
 	}
 }
+
+// A head that would be too large for the next region's gateway, by what this one adds
+// to it, stays here.
+func TestTheNextRegionGetsNoHeadThatItRefuses(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives))
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(gone, fleet.Down)
+	for what, head := range map[string]string{
+		"many fields":    strings.Repeat("X-A: b\r\n", wire.MaxFields-3),
+		"a large header": "X-A: " + strings.Repeat("b", 64<<10-200) + "\r\n",
+	} {
+		if got := fra.raw(webVIP, "GET / HTTP/1.1\r\nHost: www.demo.test\r\nConnection: close\r\n"+head+"\r\n"); !strings.HasPrefix(got, "HTTP/1.1 503") {
+			t.Errorf("%s: %.40q", what, got)
+		}
+	}
+	if asked := fra.hops(t, "asked"); asked != 0 {
+		t.Errorf("%v asked", asked)
+	}
+}
