@@ -53,9 +53,7 @@ func clean(s string) string {
 
 // challenge answers 401.
 func (x *exchange) challenge(by, how, text string) bool {
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied(by)
 	x.ans.Add("WWW-Authenticate", how)
 	x.say(http.StatusUnauthorized, "401 "+text+"\n")
 	return false
@@ -135,7 +133,8 @@ func (x *exchange) forwardAuth() bool {
 		{Name: octets("X-Forwarded-Method"), Value: octets(x.method)},
 		{Name: octets("X-Forwarded-Uri"), Value: x.h.Target},
 	}
-	flag := x.inquire(&in, h, x.way.forward, spec.Path, x.g.now().add(spec.Timeout.D()), adds, x.sess)
+	until := sooner(x.g.now().add(spec.Timeout.D()), x.deadline)
+	flag := x.inquire(&in, h, x.way.forward, spec.Path, until, adds, x.sess)
 	for _, name := range spec.Copy {
 		x.strike(name)
 	}
@@ -143,6 +142,13 @@ func (x *exchange) forwardAuth() bool {
 		flag = flagNone // it said no, though not all that it had to say of it came
 	}
 	switch {
+	case flag == flagClientGone && in.ans.Status == 0:
+		x.flag = flag
+		x.f.Break()
+		return false
+	case flag != flagNone && x.deadline.passed(x.g.now()):
+		x.refuse(http.StatusGatewayTimeout, flagTimeout, "no answer in time")
+		return false
 	case flag != flagNone && spec.FailOpen:
 		return true
 	case flag != flagNone:
@@ -155,12 +161,10 @@ func (x *exchange) forwardAuth() bool {
 		}
 		return true
 	}
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "forward_auth").Inc()
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied("forward_auth")
 	for _, f := range in.ans.Fields {
 		switch f.ID {
-		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer:
+		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer, wire.AltSvc, wire.ServerTiming:
 		default:
 			x.ans.Add(view(f.Name), view(f.Value))
 		}

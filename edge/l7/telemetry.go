@@ -58,8 +58,11 @@ type span struct {
 	tries     []SeenTry
 }
 
-// trusts says whether a client's Traceparent is continued.
+// trusts says whether a client's Traceparent is continued; another gateway's always is.
 func (x *exchange) trusts() bool {
+	if x.foreign {
+		return true
+	}
 	switch x.gen.tracing.spec.Trust {
 	case fleet.TrustAll:
 		return true
