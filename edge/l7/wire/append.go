@@ -32,14 +32,6 @@ func AppendField(b, name, value []byte) []byte {
 	return append(b, '\r', '\n')
 }
 
-// AppendText is AppendField with a string.
-func AppendText(b []byte, id ID, value string) []byte {
-	b = append(b, names[id]...)
-	b = append(b, ':', ' ')
-	b = append(b, value...)
-	return append(b, '\r', '\n')
-}
-
 // AppendFields writes all fields of a head, and nothing after them.
 func AppendFields(b []byte, h *Head) []byte {
 	for i := range h.Fields {
