@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"meridian/internal/testkit"
 )
 
 // answers is an endpoint that says the same to every request without a body,
@@ -37,27 +39,7 @@ func answers(t testing.TB, answer string) string {
 }
 
 // serveRaw is an endpoint whose every connection is in the hands of f.
-func serveRaw(t testing.TB, f func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
+func serveRaw(t testing.TB, f func(net.Conn)) string { return testkit.Serve(t, f) }
 
 // rawClient sends requests on one connection and allocates nothing over it.
 type rawClient struct {
