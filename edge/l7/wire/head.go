@@ -140,12 +140,6 @@ func (h *Head) Del(name string) int {
 	return gone
 }
 
-// Set puts one field in the place of all that have its name.
-func (h *Head) Set(name, value string) {
-	h.Del(name)
-	h.Add(name, value)
-}
-
 // Path gives the target without its query.
 func (h *Head) Path() []byte {
 	if i := bytes.IndexByte(h.Target, '?'); i >= 0 {
