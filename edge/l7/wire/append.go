@@ -75,3 +75,18 @@ var reasons = [600]string{
 	425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
 	500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }
+
+// AppendInteger writes an integer of HPACK (RFC 7541 section 5.1) and QPACK (RFC
+// 9204 section 4.1.1) in the lowest bits of an octet that begins with mark, and
+// what does not fit in octets behind it.
+func AppendInteger(b []byte, mark byte, bits, n int) []byte {
+	most := 1<<bits - 1
+	if n < most {
+		return append(b, mark|byte(n))
+	}
+	b = append(b, mark|byte(most))
+	for n -= most; n >= 0x80; n >>= 7 {
+		b = append(b, byte(n)|0x80)
+	}
+	return append(b, byte(n))
+}
