@@ -3,7 +3,9 @@ package l7
 import (
 	"bytes"
 	"io"
+	"math"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -82,3 +84,19 @@ func (c *rawClient) rest() string {
 }
 
 const plainGET = "GET /assets/app.js?v=1 HTTP/1.1\r\nHost: www.demo.test\r\nUser-Agent: bench\r\nAccept: */*\r\nCookie: a=b\r\n\r\n"
+
+// allocations is how many the process makes over so many requests, the least of
+// five times.
+func (c *rawClient) allocations(requests int, request, end []byte) uint64 {
+	best := uint64(math.MaxUint64)
+	for range 5 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range requests {
+			c.do(request, end)
+		}
+		runtime.ReadMemStats(&after)
+		best = min(best, after.Mallocs-before.Mallocs)
+	}
+	return best
+}
