@@ -38,9 +38,7 @@ var house = []floor{
 		"serving", "handover", "dns/server", "dns/transfer", "dns/keeper", "edge/l7", "anycast", "node", "controlplane", "synthetic", "health",
 	}},
 	{"adapters", false, []string{
-		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "probe", "synthetic/dashboard", "edge/l7/h3", "edge/l7/otlp",
-		"controlplane/store", "controlplane/api", "controlplane/xds",
-		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "probe", "synthetic/dashboard",
+		"geo/mmdb", "health/gossip", "anycast/gobgp", "dns/quic", "dns/tap", "dns/stub", "dns/xdp", "edge/xdp", "edge/l7/h2", "edge/l7/h3", "edge/l7/otlp", "probe", "synthetic/dashboard",
 		"controlplane/store", "controlplane/api", "controlplane/xds", "controlplane/acme",
 	}},
 	{"roof", true, []string{"cli", "daemon", "lab", "cmd/gslb", "cmd/edge"}},

@@ -78,10 +78,9 @@ mkdir -p "$keep"
 work=$(mktemp -d)
 bin=$work/bin data=$work/data
 mkdir -p "$bin" "$data"
+. bench/lib.sh
 . bench/dns/peers.sh
 . bench/dns/veth.sh
-
-wants() { [[ ,$1, == *,$2,* ]]; }
 
 server='' pids='' policy='' failed=0
 cleanup() {
@@ -92,25 +91,6 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
-
-# install installs the packages that are not there, and starts no service.
-install() {
-	local p missing=()
-	for p in nsd knot knot-module-geoip knot-dnsutils gdnsd pdns-server pdns-backend-geoip bind9 bind9-utils bind9-dnsutils \
-		gcc libc6-dev clang libbpf-dev iproute2 procps util-linux; do
-		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
-	done
-	[ ${#missing[@]} -gt 0 ] || return 0
-	echo "installing ${missing[*]}"
-	if [ ! -e /usr/sbin/policy-rc.d ]; then
-		policy=/usr/sbin/policy-rc.d
-		printf '#!/bin/sh\nexit 101\n' >"$policy"
-		chmod +x "$policy"
-	fi
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$keep/install.log" 2>&1 || { cat "$keep/install.log" >&2; return 1; }
-}
 
 # build builds what is measured and what measures, and makes zones and queries.
 build() {
@@ -129,29 +109,6 @@ build() {
 	dnssec-keygen -q -K "$work/keys" -a ECDSAP256SHA256 $zone >/dev/null
 	(cd "$work/keys" && dnssec-signzone -q -S -K . -o $zone -f "$data/signed.zone" "$data/plain.zone" >/dev/null)
 	chmod -R a+rX "$work"
-}
-
-versions() {
-	{
-		echo "date $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', changed since')"
-		echo "kernel $(uname -r), $(nproc) processors,$(sed -n '/^model name/{s/.*://p;q}' /proc/cpuinfo), $(go version | cut -d' ' -f3)"
-		dpkg-query -W nsd knot gdnsd pdns-server bind9
-		if [ -x "$bin/coredns" ]; then "$bin/coredns" -version | sed -n 1p; fi
-	} | tee "$keep/versions.txt"
-}
-
-free_port() {
-	local p
-	while p=$((20000 + RANDOM % 10000)); do
-		grep -qi ":$(printf %04x $p) " /proc/net/{udp,tcp} || { echo "$p"; return; }
-	done
-}
-
-# tree PID gives a process and all below it, separated by commas.
-tree() {
-	local all=$1 next=$1
-	while next=$(pgrep -d, -P "$next") && [ -n "$next" ]; do all=$all,$next; done
-	echo "$all"
 }
 
 # start NAME CASE starts a server by way of the command in place; what it says goes into its log.
@@ -180,45 +137,9 @@ answers() {
 	return 1
 }
 
-# stop ends the server, all of its processes, by their numbers.
-stop() {
-	local p i
-	[ -n "$server" ] || return 0
-	pids=$(tree "$server"),$pids
-	kill "$server" 2>/dev/null || true
-	for i in $(seq 50); do
-		kill -0 "$server" 2>/dev/null || break
-		sleep 0.1
-	done
-	for p in ${pids//,/ }; do kill -9 "$p" 2>/dev/null || true; done
-	wait "$server" 2>/dev/null || true
-	server='' pids=''
-}
-
-# busy is the machine's CPU time in clock ticks.
-busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat; }
-
 # near tells whether the two processors share a cache now: on a virtual machine
 # that changes, and with it the rate of all servers by half.
 near() { [ -n "$rough" ] || [ "$("$bin/near" 0 1)" -le 250 ]; }
-
-# calm waits until other work takes less than 8 % of a processor and the processors
-# are near each other, at most 10 minutes.
-calm() {
-	local before after i
-	[ -z "$rough" ] || return 0
-	for i in $(seq 600); do
-		before=$(busy)
-		sleep 1
-		after=$(busy)
-		[ $((after - before)) -lt $(($(getconf CLK_TCK) * 8 / 100)) ] && near && return 0
-	done
-	echo 'the machine does not become calm, or its processors do not come near each other: measuring all the same' >&2
-	rough=yes
-}
-
-note() { echo "$*" >>"$keep/raw.txt"; }
-value() { sed -n "s/.* $1=\([0-9.]*\).*/\1/p" <<<" $2"; }
 
 # ask LOAD ARGS... measures once, again where other work was in the way, and keeps the figures.
 ask() {
@@ -286,9 +207,11 @@ program() {
 	echo "the program alone done (${SECONDS}s, load $(cut -d' ' -f1 /proc/loadavg))"
 }
 
-install
+install_packages nsd knot knot-module-geoip knot-dnsutils gdnsd pdns-server pdns-backend-geoip bind9 bind9-utils bind9-dnsutils \
+	gcc libc6-dev clang libbpf-dev iproute2 procps util-linux
 build
-versions
+versions nsd knot gdnsd pdns-server bind9
+if [ -x "$bin/coredns" ]; then "$bin/coredns" -version | sed -n 1p | tee -a "$keep/versions.txt"; fi
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 workers=1 addr=127.0.0.1 interface='' place=("${priority[@]}" taskset -c 0)
 for round in $(seq "$rounds"); do

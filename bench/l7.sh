@@ -78,8 +78,6 @@ ulimit -n 262144 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 . bench/lib.sh
 . bench/l7/peers.sh
 
-wants() { [[ ,$1, == *,$2,* ]]; }
-
 server='' pids='' policy='' failed=0 origin='' idler=''
 cleanup() {
 	stop
@@ -102,14 +100,6 @@ build() {
 	head -c 1048576 /dev/zero | tr '\0' x >"$work/www/1m"
 	echo ok >"$work/www/health"
 	chmod -R a+rX "$work"
-}
-
-versions() {
-	{
-		echo "date $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', changed since')"
-		echo "kernel $(uname -r), $(nproc) processors,$(sed -n '/^model name/{s/.*://p;q}' /proc/cpuinfo), $(go version | cut -d' ' -f3)"
-		dpkg-query -W haproxy nginx caddy wrk nghttp2-client libssl3
-	} | tee "$keep/versions.txt"
 }
 
 # backend starts the endpoint, for the whole run.
@@ -223,7 +213,7 @@ rate_of() {
 
 install_packages haproxy nginx caddy wrk nghttp2-client openssl curl procps util-linux
 build
-versions
+versions haproxy nginx caddy wrk nghttp2-client libssl3
 backend
 echo "raw figures in $keep, load $(cut -d' ' -f1-3 /proc/loadavg)"
 for round in $(seq "$rounds"); do

@@ -42,11 +42,9 @@ done
 [ "$(id -u)" = 0 ] || { echo 'bench/layer4.sh: expected to run as root' >&2; exit 1; }
 keep=${keep:-$(mktemp -d /tmp/bench-layer4.XXXXXX)}
 mkdir -p "$keep"
+. bench/lib.sh
 
-{
-	echo "date $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', changed since')"
-	echo "kernel $(uname -r), $(nproc) processors,$(sed -n '/^model name/{s/.*://p;q}' /proc/cpuinfo), $(go version | cut -d' ' -f3)"
-} | tee "$keep/versions.txt"
+versions
 go test -c -o "$keep/xdp.test" ./edge/xdp
 for round in $(seq "$rounds"); do
 	(cd edge/xdp && taskset -c "$cpu" "$keep/xdp.test" -test.run '^$' -test.bench "$only" -test.benchtime 1x) >"$keep/round-$round.txt" ||

@@ -1,5 +1,17 @@
-# What scripts that measure servers share: they source this, and set work, keep,
-# rough, server and pids.
+# What scripts that measure share: they source this. versions needs keep; the rest
+# work, keep, rough, server and pids.
+
+# wants LIST NAME says whether a list with commas holds a name.
+wants() { [[ ,$1, == *,$2,* ]]; }
+
+# versions PACKAGE... says what is measured on what, and keeps it.
+versions() {
+	{
+		echo "date $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', changed since')"
+		echo "kernel $(uname -r), $(nproc) processors,$(sed -n '/^model name/{s/.*://p;q}' /proc/cpuinfo), $(go version | cut -d' ' -f3)"
+		[ $# = 0 ] || dpkg-query -W "$@"
+	} | tee "$keep/versions.txt"
+}
 
 # install_packages installs those that are not there, and starts no service; policy
 # names the file that has to go in the end.
@@ -69,7 +81,12 @@ resident() {
 # busy is the machine's CPU time in clock ticks.
 busy() { awk '/^cpu / {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat; }
 
-# calm waits until other work takes less than 8 % of a processor, at most 10 minutes.
+# near says whether what else a measurement needs of the machine is given; scripts
+# that need more say so by one of their own.
+near() { true; }
+
+# calm waits until other work takes less than 8 % of a processor, and for near, at
+# most 10 minutes.
 calm() {
 	local before after i
 	[ -z "$rough" ] || return 0
@@ -77,9 +94,9 @@ calm() {
 		before=$(busy)
 		sleep 1
 		after=$(busy)
-		[ $((after - before)) -lt $(($(getconf CLK_TCK) * 8 / 100)) ] && return 0
+		[ $((after - before)) -lt $(($(getconf CLK_TCK) * 8 / 100)) ] && near && return 0
 	done
-	echo 'the machine does not become calm: measuring all the same' >&2
+	echo 'the machine does not become calm, or its processors do not come near each other: measuring all the same' >&2
 	rough=yes
 }
 

@@ -55,15 +55,12 @@ func (c *ControlPlane) Submit(ctx context.Context, sub Submission) (*Result, err
 func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, error) {
 	c.mu.Lock()
 	old, st := c.world, c.stored
+	c.mu.Unlock()
 	base := st.Revision
 	var shifts []fleet.Shift
-	if old != nil {
-		shifts = old.Shifts
-	}
-	c.mu.Unlock()
 	current := uint64(0)
 	if old != nil {
-		current = old.Snapshot.Revision
+		shifts, current = old.Shifts, old.Snapshot.Revision
 	}
 	if sub.Base != nil && *sub.Base != current {
 		return nil, &ConflictError{Current: current, Base: *sub.Base}

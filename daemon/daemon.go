@@ -288,7 +288,11 @@ func (d *Daemon) apply(w *fleet.World) error {
 			return d.notTaken(err)
 		}
 	}
-	d.group.start(parts, func(p Part) bool { return d.cfg.Former == nil || !p.Sole })
+	which := all
+	if d.cfg.Former != nil {
+		which = rest
+	}
+	d.group.start(parts, which)
 	close(d.placed)
 	d.cfg.Log.Info("node is in its place", "node", n.Name, "region", n.Region, "roles", base.Roles, "revision", w.Snapshot.Revision)
 	return nil

@@ -16,5 +16,5 @@
 // fails. Linux gives both the same sockets: what waits in them is lost to nobody.
 //
 // Runtime floor: it imports the standard library and golang.org/x/sys, no other
-// room.
+// room; daemon and cmd/edge import it.
 package handover

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -23,34 +22,7 @@ func (p *Prober) query(ctx context.Context, pr *fleet.Probe) error {
 	if err != nil {
 		return failf(fleet.CauseOther, "name %q: %s", pr.Name, err)
 	}
-	c, err := p.dial(ctx, "udp", pr.Address.String())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	deadline, _ := ctx.Deadline()
-	if err := c.SetDeadline(deadline); err != nil {
-		return err
-	}
-	// A cancelled context ends the wait at once.
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if _, err := c.Write(wire); err != nil {
-		return err
-	}
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
-			return err
-		}
-		if done, err := consider(buf[:n], q, pr); done {
-			return err
-		}
-	}
+	return p.ask(ctx, pr.Address, wire, func(answer []byte) (bool, error) { return consider(answer, q, pr) })
 }
 
 // consider reads one datagram. done says that it answers q, well or ill.

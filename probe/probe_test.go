@@ -25,26 +25,12 @@ import (
 	"github.com/miekg/dns"
 
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // listen opens a TCP listener on loopback that hands each connection to serve.
 func listen(t *testing.T, serve func(net.Conn)) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(c)
-		}
-	}()
-	return netip.MustParseAddrPort(l.Addr().String())
+	return netip.MustParseAddrPort(testkit.Serve(t, serve))
 }
 
 func addrOf(s *httptest.Server) netip.AddrPort {

@@ -103,7 +103,7 @@ func (p *patch) changes() []zone.Change {
 		return nil
 	}
 	var ok bool
-	if p.rtype, ok = ParseType(p.set.Type); !ok {
+	if p.rtype, ok = parseType(p.set.Type); !ok {
 		p.errs.Addf(p.at+".type", "%q is not a type of records", p.set.Type)
 		return nil
 	}
@@ -148,19 +148,12 @@ func (p *patch) replace(name fleet.Name, have zone.RRset) []zone.Change {
 	return append(gone, come...)
 }
 
-// ParseType reads the name of a type that a zone can hold: a mnemonic or
+// parseType reads the name of a type that a zone can hold: a mnemonic or
 // TYPE123 (RFC 3597 section 5).
-func ParseType(s string) (uint16, bool) {
-	t, ok := dns.StringToType[strings.ToUpper(s)]
-	if !ok {
-		var n uint32
-		if k, err := fmt.Sscanf(strings.ToUpper(s), "TYPE%d", &n); err != nil || k != 1 || n > 65535 || fmt.Sprintf("TYPE%d", n) != strings.ToUpper(s) {
-			return 0, false
-		}
-		t = uint16(n)
-	}
+func parseType(s string) (uint16, bool) {
+	t, ok := zone.ParseType(s)
 	meta := t == 0 || t == dns.TypeOPT || 128 <= t && t <= 255 // RFC 6895 section 3.1
-	return t, !meta
+	return t, ok && !meta
 }
 
 // ParseRDATA reads the data of one record in master-file form into wire form,

@@ -169,71 +169,75 @@ func Inline(s *fleet.Snapshot) map[fleet.ObjectKey]fleet.Object {
 	return out
 }
 
+// verify checks the objects that are there.
 func verify(w *fleet.World, wanted []fleet.ObjectKey) []error {
 	var errs []error
-	zones := false
-	filters := filter.Objects(w.Snapshot.Spec)
-	for _, k := range wanted {
-		o := w.Objects[k]
-		var err error
-		switch k.Kind {
-		case fleet.ObjectPage:
-			if len(o.Data) > fleet.MaxPage {
-				err = fmt.Errorf("is longer than %d octets", fleet.MaxPage)
-			}
-		case fleet.ObjectSecret:
-			if parse := filters[k]; parse != nil {
-				err = parse(o.Data)
-			}
-		case fleet.ObjectZone:
-			zones = true
-		case fleet.ObjectCertificate:
-			err = checkCertificate(o.Data)
-		case fleet.ObjectCA:
-			err = checkAuthorities(o.Data)
-		case fleet.ObjectLatency:
-			_, err = steer.ParseLatencyMap(o.Data)
-		}
+	spec := w.Snapshot.Spec
+	fail := func(k fleet.ObjectKey, err error) {
 		if err != nil {
-			errs = append(errs, &ObjectError{Key: k, File: o.File, Msg: err.Error()})
+			errs = append(errs, &ObjectError{Key: k, File: w.Objects[k].File, Msg: err.Error()})
 		}
 	}
-	for _, k := range w.Snapshot.Spec.DNS.Keys {
+	filters := filter.Objects(spec)
+	zones := false
+	for _, k := range wanted {
+		zones = zones || k.Kind == fleet.ObjectZone
+		fail(k, checkObject(w.Objects[k], filters[k]))
+	}
+	for _, k := range spec.DNS.Keys {
 		key := fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(k.Secret)}
 		if o, ok := w.Objects[key]; ok {
-			if _, err := tsig.NewKey(k.Name, k.Algorithm, o.Data); err != nil {
-				errs = append(errs, &ObjectError{Key: key, File: o.File, Msg: err.Error()})
-			}
+			_, err := tsig.NewKey(k.Name, k.Algorithm, o.Data)
+			fail(key, err)
 		}
 	}
-	if len(w.Snapshot.Spec.Certificates) > 0 && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
+	if len(spec.Certificates) > 0 && len(errs) == 0 && whole(w) { // a nameserver has only those that it shows
 		if _, err := route.CompileCertificates(w); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if zones { // likewise
-		contents, err := zone.LoadWorld(w, nil)
-		if err != nil {
-			errs = append(errs, zoneErrors(w, err)...)
+	if !zones { // likewise
+		return errs
+	}
+	contents, err := zone.LoadWorld(w, nil)
+	if err != nil {
+		errs = append(errs, zoneErrors(w, err)...)
+	}
+	signed := map[fleet.Name]*zone.Zone{}
+	for _, z := range contents {
+		if z.Signed {
+			signed[z.Name] = z
 		}
-		signed := map[fleet.Name]*zone.Zone{}
-		for _, z := range contents {
-			if z.Signed {
-				signed[z.Name] = z
-			}
-		}
-		for i := range w.Snapshot.Spec.Zones {
-			z := &w.Snapshot.Spec.Zones[i]
-			if signed[z.Zone] == nil {
-				continue
-			}
-			if err := CheckContent(w.Snapshot.Spec, z, signed[z.Zone]); err != nil {
-				key := fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(z.Zone)}
-				errs = append(errs, &ObjectError{Key: key, File: w.Objects[key].File, Msg: err.Error()})
-			}
+	}
+	for i := range spec.Zones {
+		if z := &spec.Zones[i]; signed[z.Zone] != nil {
+			fail(fleet.ObjectKey{Kind: fleet.ObjectZone, ID: string(z.Zone)}, CheckContent(spec, z, signed[z.Zone]))
 		}
 	}
 	return errs
+}
+
+// checkObject checks one by itself; parse is the filters' for theirs. Zones are
+// checked together.
+func checkObject(o fleet.Object, parse func([]byte) error) error {
+	switch o.Key.Kind {
+	case fleet.ObjectPage:
+		if len(o.Data) > fleet.MaxPage {
+			return fmt.Errorf("is longer than %d octets", fleet.MaxPage)
+		}
+	case fleet.ObjectSecret:
+		if parse != nil {
+			return parse(o.Data)
+		}
+	case fleet.ObjectCertificate:
+		return checkCertificate(o.Data)
+	case fleet.ObjectCA:
+		return checkAuthorities(o.Data)
+	case fleet.ObjectLatency:
+		_, err := steer.ParseLatencyMap(o.Data)
+		return err
+	}
+	return nil
 }
 
 // whole says whether the World has every certificate of the Spec.

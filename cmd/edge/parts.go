@@ -78,25 +78,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 	forwarded := f.Device != noDevice
 	if l7role && forwarded {
 		a := xdp.NewAddresses(b.Node, f.Device, b.Log)
-		parts = append(parts, daemon.Part{Name: "addresses", Apply: a.Apply, Run: func(ctx context.Context) error {
-			<-ctx.Done()
-			if daemon.HandedOver(ctx) {
-				return nil
-			}
-			return a.Close()
-		}})
+		parts = append(parts, daemon.Part{Name: "addresses", Apply: a.Apply, Run: atEnd(a.Close)})
 	}
 	ready := func() error { return errors.New("nothing can serve") }
-	gateway := l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Holders: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
-		MaxSegment: f.segment(forwarded), AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
-		AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
-		HandedOver: daemon.HandedOver}
-	gateway.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
-		return f.sockets.Listen(network, address, func() (net.Listener, error) { return gateway.MaxSegment.Listen(ctx, network, address) })
-	}
-	gateway.ListenPacket = func(ctx context.Context, network, address string) (net.PacketConn, error) {
-		return f.sockets.ListenPacket(network, address, func() (net.PacketConn, error) { return l7.ListenPacket(ctx, network, address) })
-	}
+	gateway := f.gateway(b, forwarded)
 	if forwarded {
 		x, more, err := f.layer4(b, xdp.Roles{L4: l4, L7: l7role})
 		if err != nil {
@@ -117,13 +102,10 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		}
 	}
 	if bgp {
-		parts = append(parts, daemon.Part{Name: "reconvergence", Run: func(ctx context.Context) error {
-			<-ctx.Done()
-			if !daemon.HandedOver(ctx) {
-				time.Sleep(reconvergence)
-			}
+		parts = append(parts, daemon.Part{Name: "reconvergence", Run: atEnd(func() error {
+			time.Sleep(reconvergence)
 			return nil
-		}})
+		})})
 		more, err := f.announce(b, ready)
 		if err != nil {
 			return nil, err
@@ -131,6 +113,33 @@ func (f *flags) build(b *daemon.Base) ([]daemon.Part, error) {
 		parts = append(parts, more...)
 	}
 	return parts, nil
+}
+
+// atEnd gives the Run of a part that does something when the node ends, and
+// nothing where another process goes on.
+func atEnd(end func() error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		<-ctx.Done()
+		if daemon.HandedOver(ctx) {
+			return nil
+		}
+		return end()
+	}
+}
+
+// gateway says how this node's gateway is to be.
+func (f *flags) gateway(b *daemon.Base, forwarded bool) l7.Config {
+	segment := f.segment(forwarded)
+	return l7.Config{Node: b.Node, Region: b.Region, Health: b.Health, Colleagues: b.Health, Holders: b.Health, Prober: probe.New(probe.Config{}), Logger: b.Log,
+		MaxSegment: segment, AccessLog: f.accessLog(b.Log), AccessEvery: f.AccessLog, HTTP2: h2.New(), Mux: h2.NewUpstream,
+		AffinityKey: b.Identity.AffinityKey(), WhyKey: b.Identity.WhyKey(), HopKey: b.Identity.HopKey(), TicketKey: b.Identity.TicketKey, Demand: f.demand, SecondOpinion: f.Opinion,
+		HandedOver: daemon.HandedOver,
+		Listen: func(ctx context.Context, network, address string) (net.Listener, error) {
+			return f.sockets.Listen(network, address, func() (net.Listener, error) { return segment.Listen(ctx, network, address) })
+		},
+		ListenPacket: func(ctx context.Context, network, address string) (net.PacketConn, error) {
+			return f.sockets.ListenPacket(network, address, func() (net.PacketConn, error) { return l7.ListenPacket(ctx, network, address) })
+		}}
 }
 
 // layer7 makes the gateway and what belongs to it.

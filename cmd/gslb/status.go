@@ -52,31 +52,7 @@ func runStatus(ctx context.Context, args []string) error {
 
 func showStatus(w io.Writer, st *standing, now time.Time) {
 	s := st.Status
-	switch {
-	case s.Node == "":
-		fmt.Fprintln(w, "this nameserver serves a folder of zones (--zones) and has no Spec; see gslb zone list")
-	case s.Revision == 0 && s.Hash == "":
-		next := "submit one with gslb apply"
-		if s.Store.File != "" {
-			next = "it comes from " + s.Store.File
-		}
-		fmt.Fprintf(w, "%s: there is no Spec yet; %s\n", s.Node, next)
-	default:
-		fmt.Fprintf(w, "%s: revision %d from %s, for %s\n", s.Node, s.Revision, s.Source, ago(s.Since, now))
-	}
-	switch {
-	case s.Store.File != "" && s.Store.Error != "":
-		fmt.Fprintf(w, "spec: %s IS NOT USABLE as it is now; what was served before stays:\n  %s\n", s.Store.File, strings.ReplaceAll(s.Store.Error, "\n", "\n  "))
-	case s.Store.File != "":
-		fmt.Fprintf(w, "spec: %s\n", s.Store.File)
-	case s.Store.Connected:
-		fmt.Fprintln(w, "store: connected")
-	case s.Store.Error != "":
-		fmt.Fprintf(w, "store: AWAY: %s\n", s.Store.Error)
-	}
-	if s.Problem != "" {
-		fmt.Fprintf(w, "problem: %s\n", s.Problem)
-	}
+	showSource(w, s, now)
 	const most = 10
 	for i, z := range s.ZoneProblems {
 		if i == most {
@@ -109,6 +85,35 @@ func showStatus(w io.Writer, st *standing, now time.Time) {
 			rows = append(rows, []string{sh.ID, sh.From, fmt.Sprintf("%g %%", sh.Share*100), ends, sh.Reason})
 		}
 		table(w, rows)
+	}
+}
+
+// showSource tells what is served and where it comes from.
+func showSource(w io.Writer, s *api.StatusReply, now time.Time) {
+	switch {
+	case s.Node == "":
+		fmt.Fprintln(w, "this nameserver serves a folder of zones (--zones) and has no Spec; see gslb zone list")
+	case s.Revision == 0 && s.Hash == "":
+		next := "submit one with gslb apply"
+		if s.Store.File != "" {
+			next = "it comes from " + s.Store.File
+		}
+		fmt.Fprintf(w, "%s: there is no Spec yet; %s\n", s.Node, next)
+	default:
+		fmt.Fprintf(w, "%s: revision %d from %s, for %s\n", s.Node, s.Revision, s.Source, ago(s.Since, now))
+	}
+	switch {
+	case s.Store.File != "" && s.Store.Error != "":
+		fmt.Fprintf(w, "spec: %s IS NOT USABLE as it is now; what was served before stays:\n  %s\n", s.Store.File, strings.ReplaceAll(s.Store.Error, "\n", "\n  "))
+	case s.Store.File != "":
+		fmt.Fprintf(w, "spec: %s\n", s.Store.File)
+	case s.Store.Connected:
+		fmt.Fprintln(w, "store: connected")
+	case s.Store.Error != "":
+		fmt.Fprintf(w, "store: AWAY: %s\n", s.Store.Error)
+	}
+	if s.Problem != "" {
+		fmt.Fprintf(w, "problem: %s\n", s.Problem)
 	}
 }
 

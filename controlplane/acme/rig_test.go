@@ -14,12 +14,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -40,18 +38,7 @@ import (
 )
 
 // TestMain lets the test binary be its own store child, as gslb is.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "store-child" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := store.RunChild(ctx, os.Stdin); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testkit.Main(m, store.RunChild) }
 
 // rig is a fleet in one process: a control plane with its store, a nameserver
 // and three gateways, each at an address of its own, all of them by xDS.
@@ -124,7 +111,7 @@ func (r *rig) keep() {
 	t := r.t
 	creds := r.id.Credentials("control", time.Now, rand.Reader)
 	at := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t, "127.0.0.1"))
-	sup, err := store.NewSupervisor(store.SupervisorConfig{Command: []string{os.Args[0], "store-child"},
+	sup, err := store.NewSupervisor(store.SupervisorConfig{Command: []string{os.Args[0], testkit.StoreChild},
 		Child:       store.ChildConfig{Name: "control", Dir: filepath.Join(t.TempDir(), "store"), Fleet: r.id.FleetID(), ListenClient: at, TickMs: 50},
 		Credentials: creds, Authority: r.id.AuthorityPEM(), Logger: r.log})
 	if err != nil {

@@ -10,12 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,18 +27,7 @@ import (
 )
 
 // TestMain lets the test binary be its own store child, as gslb is.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "store-child" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := store.RunChild(ctx, os.Stdin); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testkit.Main(m, store.RunChild) }
 
 // machine is one control node: store child, replica, xDS server and admin API.
 type machine struct {
@@ -80,7 +67,7 @@ func (m *machine) log() *slog.Logger {
 func (m *machine) startStore() {
 	m.t.Helper()
 	sup, err := store.NewSupervisor(store.SupervisorConfig{
-		Command:     []string{os.Args[0], "store-child"},
+		Command:     []string{os.Args[0], testkit.StoreChild},
 		Child:       store.ChildConfig{Name: m.name, Dir: filepath.Join(m.dir, "store"), Fleet: m.id.FleetID(), ListenClient: m.etcd, ListenPeer: m.listen, Peers: m.peers, TickMs: cmp.Or(m.tick, 50)},
 		Credentials: m.id.Credentials(m.name, time.Now, rand.Reader), Authority: m.id.AuthorityPEM(), Logger: m.log(),
 	})

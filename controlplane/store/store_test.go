@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,18 +23,7 @@ import (
 )
 
 // TestMain lets the test binary be its own store child, as gslb is.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "store-child" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := RunChild(ctx, os.Stdin); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testkit.Main(m, RunChild) }
 
 func newIdentity(t testing.TB) *identity.Identity {
 	t.Helper()
@@ -72,7 +60,7 @@ func newReplica(t testing.TB, id *identity.Identity, name, host string, peers []
 	creds := id.Credentials(name, time.Now, rand.Reader)
 	r := &replica{t: t, id: id, name: name, news: make(chan struct{}, 1)}
 	r.cfg = SupervisorConfig{
-		Command:     []string{os.Args[0], "store-child"},
+		Command:     []string{os.Args[0], testkit.StoreChild},
 		Child:       ChildConfig{Name: name, Dir: filepath.Join(t.TempDir(), "store"), Fleet: id.FleetID(), ListenClient: freeAddress(t, host), Peers: peers, TickMs: 50},
 		Credentials: creds, Authority: id.AuthorityPEM(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)).With("replica", name),
 	}

@@ -2,11 +2,8 @@ package xds
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -31,36 +28,18 @@ const (
 )
 
 // demands describes the service to grpc.
-var demands = grpc.ServiceDesc{
-	ServiceName: demandService,
-	HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Demand", Handler: func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		in := new(wrapperspb.StringValue)
-		if err := dec(in); err != nil {
-			return nil, err
-		}
-		return srv.(*Server).demand(ctx, in)
-	}}},
-	Metadata: "meridian/controlplane/xds",
-}
+var demands = asking(demandService, "Demand", (*Server).demand)
 
 // SetDemands says who has certificates issued on demand; before Run.
 func (s *Server) SetDemands(d DemandServer) { s.demands = d }
 
 // demand takes a name from a gateway of the fleet.
 func (s *Server) demand(ctx context.Context, in *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
-	node, err := nodeOf(ctx)
-	if err != nil {
+	if err := s.admit(ctx, fleet.RoleL7); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	p := s.current
-	s.mu.Unlock()
-	if p == nil || s.demands == nil {
+	if s.demands == nil {
 		return nil, status.Error(codes.Unavailable, "no certificates are issued on demand here")
-	}
-	if n := p.world.Snapshot.Node(node); n == nil || !n.Has(fleet.RoleL7) {
-		return nil, status.Errorf(codes.PermissionDenied, "node %q is not a gateway of the fleet", node)
 	}
 	ctx, cancel := context.WithTimeout(ctx, demandLimit)
 	defer cancel()
@@ -74,12 +53,5 @@ func (s *Server) demand(ctx context.Context, in *wrapperspb.StringValue) (*wrapp
 // that a client asks for; it returns once that is issued. It has the shape that
 // edge/l7 asks for.
 func (c *Client) Demand(ctx context.Context, name string) error {
-	conn := c.conn.Load()
-	if conn == nil {
-		return errors.New("no control node can be reached")
-	}
-	if err := conn.Invoke(ctx, demandMethod, wrapperspb.String(name), new(wrapperspb.StringValue)); err != nil {
-		return fmt.Errorf("control node: %w", err)
-	}
-	return nil
+	return c.ask(ctx, demandMethod, wrapperspb.String(name), new(wrapperspb.StringValue))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -41,33 +40,15 @@ type updateResponse struct {
 }
 
 // updates describes the service to grpc.
-var updates = grpc.ServiceDesc{
-	ServiceName: updateService,
-	HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{{MethodName: "Update", Handler: func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		in := new(wrapperspb.BytesValue)
-		if err := dec(in); err != nil {
-			return nil, err
-		}
-		return srv.(*Server).update(ctx, in)
-	}}},
-	Metadata: "meridian/controlplane/xds",
-}
+var updates = asking(updateService, "Update", (*Server).update)
 
 // update takes an update from a nameserver of the fleet.
 func (s *Server) update(ctx context.Context, in *wrapperspb.BytesValue) (*wrapperspb.BytesValue, error) {
-	node, err := nodeOf(ctx)
-	if err != nil {
+	if err := s.admit(ctx, fleet.RoleDNS); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	p := s.current
-	s.mu.Unlock()
-	if p == nil || s.updates == nil {
+	if s.updates == nil {
 		return nil, status.Error(codes.Unavailable, "no updates are taken here")
-	}
-	if n := p.world.Snapshot.Node(node); n == nil || !n.Has(fleet.RoleDNS) {
-		return nil, status.Errorf(codes.PermissionDenied, "node %q is not a nameserver of the fleet", node)
 	}
 	var q updateRequest
 	if err := json.Unmarshal(in.GetValue(), &q); err != nil {
@@ -88,15 +69,11 @@ const servfail = 2
 // gives the RCODE to answer with, and says why it is not NOERROR where that is
 // known; it has the shape that dns/transfer asks for.
 func (c *Client) Update(ctx context.Context, zone, key fleet.Name, msg []byte) (rcode int, err error) {
-	conn := c.conn.Load()
-	if conn == nil {
-		return servfail, errors.New("no control node can be reached")
-	}
 	ctx, cancel := context.WithTimeout(ctx, updateLimit)
 	defer cancel()
 	out := new(wrapperspb.BytesValue)
-	if err := conn.Invoke(ctx, updateMethod, wrapperspb.Bytes(mustJSON(updateRequest{zone, key, msg})), out); err != nil {
-		return servfail, fmt.Errorf("control node: %w", err)
+	if err := c.ask(ctx, updateMethod, wrapperspb.Bytes(mustJSON(updateRequest{zone, key, msg})), out); err != nil {
+		return servfail, err
 	}
 	var r updateResponse
 	if err := json.Unmarshal(out.GetValue(), &r); err != nil {

@@ -32,7 +32,7 @@ func Compile(id Identity, w *fleet.World, source geo.Source, v *fleet.View, now 
 		return nil, err
 	}
 	p.ech, _ = echLists(w)
-	same := old.world != nil && old.world.Snapshot == w.Snapshot && sameObjects(old.world.Objects, w.Objects)
+	same := old.world != nil && old.world.Snapshot == w.Snapshot && sameMap(old.world.Objects, w.Objects)
 	if !same {
 		p.index()
 	}
@@ -169,8 +169,8 @@ func (p *Plan) index() {
 	}
 }
 
-// sameObjects says whether two Worlds, which are immutable, share one map.
-func sameObjects(a, b map[fleet.ObjectKey]fleet.Object) bool {
+// sameMap says whether two maps, which are not changed any more, are one.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
 	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
-	"reflect"
 	"sync/atomic"
 
 	"meridian/dns/sign"
@@ -151,7 +150,7 @@ func (p *Plan) Changed(old *Plan) iter.Seq2[*zone.Zone, *zone.Zone] {
 	return func(yield func(was, is *zone.Zone) bool) {
 		for i := range p.zones.shards {
 			a, b := old.zones.shards[i], p.zones.shards[i]
-			if reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer() {
+			if sameMap(a, b) {
 				continue
 			}
 			for apex, z := range b {

@@ -119,7 +119,7 @@ func compareSections(a, b string) int {
 type Entry struct {
 	RFC     int    // 0 for what no RFC says
 	Section string // "" for the whole RFC
-	Word    string // names a test, or occurs in the clause it claims; "" for any clause of the section
+	Word    string // names tests, or occurs in the clause that one claims; "" for any clause of the section
 	Text    string
 	Reason  string // why it is not done; "" where it is
 	Line    int
@@ -127,7 +127,7 @@ type Entry struct {
 
 var entryForm = regexp.MustCompile(`^(?:RFC (\d+)(?: §(\S+))?|-)(?: \{([^}]+)\})?: (.+?)(?: \| not done: (.+))?$`)
 
-// Checklist reads checklist.txt: its entries, and the titles of the RFCs
+// Checklist reads a list of Lists: its entries, and the titles of the RFCs
 // ("= RFC n title").
 func Checklist(path string) ([]Entry, map[int]string, error) {
 	text, err := os.ReadFile(path)
@@ -162,12 +162,23 @@ func Checklist(path string) ([]Entry, map[int]string, error) {
 	return out, titles, nil
 }
 
+// Names lists the tests that an entry names.
+func (e Entry) Names() []string {
+	if !strings.HasPrefix(e.Word, "Test") && !strings.HasPrefix(e.Word, "Fuzz") {
+		return nil
+	}
+	return strings.Fields(e.Word)
+}
+
 // Proofs lists the tests among clauses and names that prove an entry.
 func (e Entry) Proofs(clauses []Clause) []Clause {
 	var out []Clause
+	names := e.Names()
 	for _, c := range clauses {
-		if e.Word != "" && c.Test == e.Word {
-			out = append(out, c)
+		if len(names) > 0 {
+			if slices.Contains(names, c.Test) {
+				out = append(out, c)
+			}
 			continue
 		}
 		if c.RFC != e.RFC || e.RFC == 0 {
@@ -183,14 +194,13 @@ func (e Entry) Proofs(clauses []Clause) []Clause {
 	return out
 }
 
-// Named finds the tests of any name, claims or not, that entries without an
-// RFC point to.
+// Named finds the tests that entries name, whether they claim anything or not.
 func Named(root string, entries []Entry) ([]Clause, error) {
 	var out []Clause
 	want := map[string]bool{}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Word, "Test") || strings.HasPrefix(e.Word, "Fuzz") {
-			want[e.Word] = true
+		for _, name := range e.Names() {
+			want[name] = true
 		}
 	}
 	err := eachTestFile(root, func(path, file string) error {

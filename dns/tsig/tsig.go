@@ -145,13 +145,6 @@ type record struct {
 	other           []byte
 }
 
-// Signed says whether a message ends with a TSIG record. It is false for what
-// is no message.
-func Signed(msg []byte) bool {
-	_, err := find(msg)
-	return err == nil
-}
-
 var errForm = errors.New("no well-formed message with a TSIG record at its end")
 
 // find reads the TSIG record, which is the last of the additional section

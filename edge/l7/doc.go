@@ -33,6 +33,7 @@
 // Carriers of HTTP/2 and HTTP/3 are handed in; net/http lends names and no code
 // to the data path.
 //
-// Runtime floor: it imports fleet and edge/l7/{wire,hello,hop,overload,route,filter,balance,outlier,limit,why}; cmd and lab
-// wire it, its carriers know front.go, no other room imports it.
+// Runtime floor: it imports fleet, edge/l7/{wire,hello,hop,overload,route,filter,balance,outlier,limit,why} and
+// libraries that compress; cmd/edge wires it, its carriers (h2, h3) know front.go, otlp knows telemetry.go, no
+// other room imports it.
 package l7

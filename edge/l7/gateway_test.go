@@ -340,25 +340,13 @@ func TestRefusedUploadEndsSoon(t *testing.T) {
 // answering is an endpoint that answers without reading the body, and counts
 // the requests for /stray.
 func answering(t *testing.T, stray *atomic.Int64) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil && req.URL.Path == "/stray" {
-				stray.Add(1)
-			}
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
-			t.Cleanup(func() { c.Close() })
+	return serveRaw(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil && req.URL.Path == "/stray" {
+			stray.Add(1)
 		}
-	}()
-	return l.Addr().String()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+		<-t.Context().Done()
+	})
 }
 
 // What follows a body that was not read is not taken for a request.

@@ -3,9 +3,13 @@ package l7
 import (
 	"bytes"
 	"io"
+	"math"
 	"net"
+	"runtime"
 	"testing"
 	"time"
+
+	"meridian/internal/testkit"
 )
 
 // answers is an endpoint that says the same to every request without a body,
@@ -37,27 +41,7 @@ func answers(t testing.TB, answer string) string {
 }
 
 // serveRaw is an endpoint whose every connection is in the hands of f.
-func serveRaw(t testing.TB, f func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
+func serveRaw(t testing.TB, f func(net.Conn)) string { return testkit.Serve(t, f) }
 
 // rawClient sends requests on one connection and allocates nothing over it.
 type rawClient struct {
@@ -100,3 +84,19 @@ func (c *rawClient) rest() string {
 }
 
 const plainGET = "GET /assets/app.js?v=1 HTTP/1.1\r\nHost: www.demo.test\r\nUser-Agent: bench\r\nAccept: */*\r\nCookie: a=b\r\n\r\n"
+
+// allocations is how many the process makes over so many requests, the least of
+// five times.
+func (c *rawClient) allocations(requests int, request, end []byte) uint64 {
+	best := uint64(math.MaxUint64)
+	for range 5 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range requests {
+			c.do(request, end)
+		}
+		runtime.ReadMemStats(&after)
+		best = min(best, after.Mallocs-before.Mallocs)
+	}
+	return best
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -300,17 +299,8 @@ routes:
 `, answers(t, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: x\r\n\r\nhello")))
 	c := r.rawClient(webVIP)
 	request, end := []byte(plainGET), []byte("hello")
-	best := uint64(1 << 62)
 	const requests = 500
-	for range 5 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for range requests {
-			c.do(request, end)
-		}
-		runtime.ReadMemStats(&after)
-		best = min(best, after.Mallocs-before.Mallocs)
-	}
+	best := c.allocations(requests, request, end)
 	if best > requests/20 {
 		t.Errorf("%d allocations for %d requests", best, requests)
 	}

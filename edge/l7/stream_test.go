@@ -28,44 +28,25 @@ const streamVIP = "192.0.2.1:25"
 // gets, until that ends.
 func speaker(t *testing.T, name string) string {
 	t.Helper()
-	return speak(t, func(l net.Listener) net.Listener { return l }, func(net.Conn) string { return name })
+	return serveRaw(t, func(c net.Conn) { speak(c, name) })
 }
 
 // told is one that says whom the PROXY protocol has told it of.
 func told(t *testing.T) string {
 	t.Helper()
-	return speak(t, func(l net.Listener) net.Listener { return &proxyproto.Listener{Listener: l} }, func(c net.Conn) string {
-		h := c.(*proxyproto.Conn).ProxyHeader()
-		if h == nil {
-			return "nobody"
+	return serveRaw(t, func(raw net.Conn) {
+		c := proxyproto.NewConn(raw)
+		who := "nobody"
+		if h := c.ProxyHeader(); h != nil {
+			who = fmt.Sprintf("v%d %s", h.Version, h.SourceAddr)
 		}
-		return fmt.Sprintf("v%d %s", h.Version, h.SourceAddr)
+		speak(c, who)
 	})
 }
 
-func speak(t *testing.T, wrap func(net.Listener) net.Listener, first func(net.Conn) string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	l = wrap(l)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				fmt.Fprintln(c, first(c))
-				io.Copy(c, c)
-			}()
-		}
-	}()
-	return at
+func speak(c net.Conn, first string) {
+	fmt.Fprintln(c, first)
+	io.Copy(c, c)
 }
 
 // stream connects a client to the service, and reads the endpoint's first line.

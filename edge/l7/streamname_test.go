@@ -25,31 +25,16 @@ func tlsEndpoint(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pl := &proxyproto.Listener{Listener: l}
-	t.Cleanup(func() { pl.Close() })
-	go func() {
-		for {
-			c, err := pl.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})
-				if s.Handshake() != nil {
-					return
-				}
-				fmt.Fprintln(s, c.RemoteAddr())
-				s.CloseWrite()
-				io.Copy(io.Discard, s)
-			}()
+	return serveRaw(t, func(c net.Conn) {
+		p := proxyproto.NewConn(c)
+		s := tls.Server(p, &tls.Config{Certificates: []tls.Certificate{pair}})
+		if s.Handshake() != nil {
+			return
 		}
-	}()
-	return l.Addr().String()
+		fmt.Fprintln(s, p.RemoteAddr())
+		s.CloseWrite()
+		io.Copy(io.Discard, s)
+	})
 }
 
 // namesSpec is a fleet with two tcp services of hosts at 192.0.2.1:443, and more.

@@ -3,5 +3,5 @@
 // not write (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng).
 //
 // Pure room: it reads and writes what it is handed, and opens nothing. It
-// imports the standard library alone. Imported by edge/xdp and cmd/edge.
+// imports the standard library alone. Imported by cmd/edge, and by edge/xdp's tests.
 package pcap

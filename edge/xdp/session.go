@@ -294,25 +294,31 @@ func (s *session) run(ctx context.Context) (next *session, err error) {
 		if next != nil {
 			return next, nil
 		}
-		serr := s.step(ctx, &stale)
-		if s.rec.stands {
-			s.l.troubled(serr)
-		} else {
-			err = errors.Join(err, serr)
-		}
-		if serr != nil {
-			s.l.stats.failed()
-			retry.Reset(retryAfter)
-		} else if err != nil {
-			retry.Reset(reopenAfter)
-		} else if next := s.rec.next; !next.IsZero() {
-			retry.Reset(max(time.Until(next), 0))
-		}
-		if err == nil {
-			err = s.want.serving(s.l.state.get)
-		}
-		s.l.setReady(err)
+		s.attend(ctx, &stale, err, retry)
 	}
+}
+
+// attend writes the tables, says when to do so again, and whether the node serves;
+// err is what is wrong besides.
+func (s *session) attend(ctx context.Context, stale *bool, err error, retry *time.Timer) {
+	failed := s.step(ctx, stale)
+	if s.rec.stands {
+		s.l.troubled(failed)
+	} else {
+		err = errors.Join(err, failed)
+	}
+	if failed != nil {
+		s.l.stats.failed()
+		retry.Reset(retryAfter)
+	} else if err != nil {
+		retry.Reset(reopenAfter)
+	} else if next := s.rec.next; !next.IsZero() {
+		retry.Reset(max(time.Until(next), 0))
+	}
+	if err == nil {
+		err = s.want.serving(s.l.state.get)
+	}
+	s.l.setReady(err)
 }
 
 // follow takes up what is wanted now. Other own addresses need a new session, and so

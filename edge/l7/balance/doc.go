@@ -20,5 +20,5 @@
 // a process, by a clock that does not go back, and greater than 0.
 //
 // Pure floor: it imports fleet and edge/maglev. No I/O, clock, goroutine or
-// logger. Imported by edge/l7.
+// logger. Imported by edge/l7, edge/l7/why and cmd/edge, which show what it decided.
 package balance

@@ -88,7 +88,7 @@ func TestUsersThatAreRefused(t *testing.T) {
 		"a:$2y$15$" + strings.Repeat("a", 53):                                           "line 1: bcrypt with cost 15 takes too long to check; expected at most 14",
 		"a:$2y$04$" + strings.Repeat("a", 53) + "\na:$2y$04$" + strings.Repeat("a", 53): `line 2: "a" is there twice`,
 	} {
-		if _, err := ParseUsers([]byte(users)); err == nil || err.Error() != want {
+		if _, err := parseUsers([]byte(users)); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", users, err)
 		}
 	}
@@ -216,7 +216,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA"}]}`:                          "keys[0]: x: expected 32 octets",
 		`{"keys":[{"kty":"oct","alg":"HS512","k":"` + b64(make([]byte, 64)) + `"}]}`: `keys[0]: alg "HS512": expected HS256 for such a key`,
 	} {
-		if _, err := ParseKeys([]byte(keys)); err == nil || err.Error() != want {
+		if _, err := parseKeys([]byte(keys)); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", keys, err)
 		}
 	}

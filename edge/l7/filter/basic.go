@@ -66,9 +66,9 @@ func (h *argonHash) fits(password []byte) bool {
 	return subtle.ConstantTimeCompare(sum, h.sum) == 1
 }
 
-// ParseUsers reads users, a line NAME:HASH each; empty lines and those that
+// parseUsers reads users, a line NAME:HASH each; empty lines and those that
 // begin with # are left out. Errors name the line, never the hash.
-func ParseUsers(data []byte) (map[string]hash, error) {
+func parseUsers(data []byte) (map[string]hash, error) {
 	users := map[string]hash{}
 	n := 0
 	for line := range strings.Lines(string(data)) {
@@ -150,7 +150,7 @@ func parseArgon(rest string) (hash, error) {
 // NewBasic makes it of a file of users; salt is drawn at random, so that what
 // is remembered tells nobody anything.
 func NewBasic(data []byte, salt [32]byte) (*Basic, error) {
-	users, err := ParseUsers(data)
+	users, err := parseUsers(data)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (c *Compression) Choose(req, answer *wire.Head) fleet.Coding {
 		!c.typed(answer.Get(wire.ContentType)) || hasToken(answer, wire.CacheControl, "no-transform") || answer.Find("Content-Range", 0) >= 0 {
 		return ""
 	}
-	AddVary(answer, "Accept-Encoding")
+	addVary(answer, "Accept-Encoding")
 	if req.Find("Range", 0) >= 0 || hasToken(req, wire.CacheControl, "no-transform") {
 		return ""
 	}
@@ -201,8 +201,8 @@ func hasToken(h *wire.Head, id wire.ID, token string) bool {
 	return false
 }
 
-// AddVary adds a name to Vary unless it is there, or all are.
-func AddVary(h *wire.Head, name string) {
+// addVary adds a name to Vary unless it is there, or all are.
+func addVary(h *wire.Head, name string) {
 	if !hasToken(h, wire.Vary, strings.ToLower(name)) && !hasToken(h, wire.Vary, "*") {
 		h.AddID(wire.Vary, name)
 	}

@@ -97,7 +97,7 @@ func (c *CORS) Answer(req, answer *wire.Head) {
 		answer.Del("Access-Control-" + name)
 	}
 	if !c.any {
-		AddVary(answer, "Origin")
+		addVary(answer, "Origin")
 	}
 	origin := c.allows(field(req, "Origin"))
 	if origin == "" || field(req, "Origin") == nil {

@@ -20,10 +20,10 @@ type jwk struct {
 	secret  []byte // HS256
 }
 
-// ParseKeys reads a JWK Set (RFC 7517 section 5). Keys that are not for
+// parseKeys reads a JWK Set (RFC 7517 section 5). Keys that are not for
 // signatures are left out; one that is of no kind known, or too weak, is an
 // error. Errors name the key's place, never its content.
-func ParseKeys(data []byte) ([]jwk, error) {
+func parseKeys(data []byte) ([]jwk, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}

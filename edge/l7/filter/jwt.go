@@ -53,7 +53,7 @@ const maxToken = 16 << 10
 func NewJWT(spec *fleet.JWT, keys []byte) (*JWT, error) {
 	j := &JWT{Optional: spec.Optional, Keep: spec.Keep, spec: spec}
 	var err error
-	if j.keys, err = ParseKeys(keys); err != nil {
+	if j.keys, err = parseKeys(keys); err != nil {
 		return nil, err
 	}
 	for field, name := range spec.Claims {

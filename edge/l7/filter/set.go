@@ -244,10 +244,10 @@ func Objects(spec *fleet.Spec) map[fleet.ObjectKey]func(data []byte) error {
 			return
 		}
 		if f.BasicAuth != nil && f.BasicAuth.Users != "" {
-			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.BasicAuth.Users)}] = func(data []byte) error { _, err := ParseUsers(data); return err }
+			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.BasicAuth.Users)}] = func(data []byte) error { _, err := parseUsers(data); return err }
 		}
 		if f.JWT != nil && f.JWT.Keys != "" {
-			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.JWT.Keys)}] = func(data []byte) error { _, err := ParseKeys(data); return err }
+			out[fleet.ObjectKey{Kind: fleet.ObjectSecret, ID: string(f.JWT.Keys)}] = func(data []byte) error { _, err := parseKeys(data); return err }
 		}
 	}
 	for i := range spec.Services {

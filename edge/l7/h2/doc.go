@@ -9,5 +9,5 @@
 //
 // Adapter floor: of HPACK, golang.org/x/net gives the Huffman coding; frames and
 // tables are our own, for the sake of memory. It imports edge/l7 and
-// edge/l7/wire; only cmd and tests import it.
+// edge/l7/wire; only cmd/edge and tests import it.
 package h2

@@ -14,27 +14,14 @@ import (
 // with; peers that ask for a smaller table wait for it (RFC 7541 section 4.2).
 const noTable = 0x20
 
-// appendInteger is RFC 7541's section 5.1.
-func appendInteger(b []byte, pattern byte, prefix, n int) []byte {
-	mask := 1<<prefix - 1
-	if n < mask {
-		return append(b, pattern|byte(n))
-	}
-	b = append(b, pattern|byte(mask))
-	for n -= mask; n >= 0x80; n >>= 7 {
-		b = append(b, byte(n)|0x80)
-	}
-	return append(b, byte(n))
-}
-
-func appendText(b, s []byte) []byte { return append(appendInteger(b, 0, 7, len(s)), s...) }
+func appendText(b, s []byte) []byte { return append(wire.AppendInteger(b, 0, 7, len(s)), s...) }
 
 // appendIndexed appends a field that the static table has whole.
 func appendIndexed(b []byte, i int) []byte { return append(b, 0x80|byte(i)) }
 
 // appendNamed appends a field whose name the static table has.
 func appendNamed(b []byte, i int, value []byte) []byte {
-	return appendText(appendInteger(b, 0, 4, i), value)
+	return appendText(wire.AppendInteger(b, 0, 4, i), value)
 }
 
 // appendField appends a field of a head or of trailers. Fields that belong to
@@ -48,11 +35,11 @@ func appendField(b []byte, f *wire.Field) []byte {
 	case wire.Authorization, wire.Cookie, wire.SetCookie:
 		pattern = 0x10 // never to be indexed (RFC 7541 section 7.1.3)
 	case wire.Other:
-		b = appendInteger(append(b, 0), 0, 7, len(f.Name))
+		b = wire.AppendInteger(append(b, 0), 0, 7, len(f.Name))
 		return appendText(lowered(b, f.Name), f.Value)
 	}
 	k := &knownNames[f.ID]
-	b = appendInteger(b, pattern, 4, k.index)
+	b = wire.AppendInteger(b, pattern, 4, k.index)
 	if k.index == 0 {
 		b = appendText(b, k.lower)
 	}
@@ -77,7 +64,7 @@ func appendStatus(b []byte, status int) []byte {
 	case 500:
 		return appendIndexed(b, staticStatus+6)
 	}
-	b = append(appendInteger(b, 0, 4, staticStatus), 3)
+	b = append(wire.AppendInteger(b, 0, 4, staticStatus), 3)
 	return strconv.AppendInt(b, int64(status), 10)
 }
 

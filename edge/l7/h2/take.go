@@ -259,8 +259,7 @@ func (c *conn) takeSettings(f *frame) error {
 		}
 	}
 	c.out = appendHeader(c.out, 0, typeSettings, flagAck, 0)
-	c.hurry()
-	return c.guard.add(costSettings)
+	return c.answer(costSettings)
 }
 
 // setting takes one. mu is held.
@@ -311,11 +310,7 @@ func (c *conn) takePing(f *frame) error {
 		return c.guard.add(costUnknown)
 	}
 	c.out = appendPing(c.out, flagAck, [8]byte(f.payload))
-	c.hurry()
-	if len(c.out) > sendHeap {
-		return broken(EnhanceYourCalm, "unread_answers")
-	}
-	return c.guard.add(costPing)
+	return c.answer(costPing)
 }
 
 func (c *conn) takeGoAway(f *frame) error {
@@ -360,11 +355,17 @@ func (c *conn) breakStreamUnlocked(id uint32, code Code) error {
 // mu is held.
 func (c *conn) breakStream(id uint32, code Code) error {
 	c.out = appendReset(c.out, id, code)
+	return c.answer(costReset)
+}
+
+// answer sends what was added to out because of a frame of that cost. A peer that
+// makes answers and reads none is given up. mu is held.
+func (c *conn) answer(k cost) error {
 	c.hurry()
 	if len(c.out) > sendHeap {
 		return broken(EnhanceYourCalm, "unread_answers")
 	}
-	return c.guard.add(costReset)
+	return c.guard.add(k)
 }
 
 // resetStream resets a stream for the peer's fault, and tells its exchange.

@@ -18,6 +18,7 @@ import (
 
 	"meridian/edge/l7"
 	"meridian/edge/l7/wire"
+	"meridian/internal/testkit"
 )
 
 // to makes an Upstream of an address, and ends it with the test.
@@ -170,31 +171,16 @@ func TestInterimAnswersAndTrailersOfEndpoints(t *testing.T) {
 
 // fake is an endpoint whose frames a test writes.
 func fake(t *testing.T, play func(p *peer)) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(20 * time.Second))
-				io.ReadFull(c, make([]byte, len(preface)))
-				p := &peer{Framer: http2.NewFramer(c, c), t: t, c: c}
-				p.enc = newEncoder(&p.buf)
-				p.AllowIllegalWrites = true
-				p.ReadMetaHeaders = newHPACK()
-				p.WriteSettings()
-				play(p)
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return testkit.Serve(t, func(c net.Conn) {
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.ReadFull(c, make([]byte, len(preface)))
+		p := &peer{Framer: http2.NewFramer(c, c), t: t, c: c}
+		p.enc = newEncoder(&p.buf)
+		p.AllowIllegalWrites = true
+		p.ReadMetaHeaders = newHPACK()
+		p.WriteSettings()
+		play(p)
+	})
 }
 
 // asked reads up to the next request.

@@ -8,5 +8,6 @@
 // request, front.go is its l7.Front.
 //
 // Adapter floor: it holds quic-go, imports fleet, edge/l7, edge/l7/wire and
-// edge/quiclb, and is wired by cmd.
+// edge/quiclb, and of golang.org/x/net the Huffman coding; only cmd/edge and tests
+// import it.
 package h3

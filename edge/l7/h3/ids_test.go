@@ -177,15 +177,14 @@ type nat struct {
 	outside chan *net.UDPConn
 }
 
-// A client whose address translator gives it another port keeps its connection,
-// though it does not know.
-func TestClientsThatAreRebound(t *testing.T) {
-	r := start(t, nil)
+// behindNAT connects a client through a nat to the server.
+func (r *rig) behindNAT() (*nat, *quic.Conn) {
+	t := r.t
 	inside, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inside.Close()
+	t.Cleanup(func() { inside.Close() })
 	n := &nat{inside: inside, outside: make(chan *net.UDPConn, 1)}
 	n.to.Store(r.at)
 	n.rebind(t)
@@ -194,7 +193,15 @@ func TestClientsThatAreRebound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.CloseWithError(0x100, "")
+	t.Cleanup(func() { q.CloseWithError(0x100, "") })
+	return n, q
+}
+
+// A client whose address translator gives it another port keeps its connection,
+// though it does not know.
+func TestClientsThatAreRebound(t *testing.T) {
+	r := start(t, nil)
+	n, q := r.behindNAT()
 	r.ask(q)
 	for range 3 {
 		n.rebind(t)
@@ -215,25 +222,12 @@ func TestStatelessResets(t *testing.T) {
 	}{{[32]byte{4}, true}, {[32]byte{9}, false}} {
 		r := start(t, nil)
 		other := start(t, func(r *rig) { r.resetKey = c.key })
-		inside, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer inside.Close()
-		n := &nat{inside: inside, outside: make(chan *net.UDPConn, 1)}
-		n.to.Store(r.at)
-		n.rebind(t)
-		go n.run()
-		q, err := quic.DialAddr(t.Context(), inside.LocalAddr().String(), r.clientTLS(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer q.CloseWithError(0x100, "")
+		n, q := r.behindNAT()
 		r.ask(q)
 		n.to.Store(other.at)
 		s := r.stream(q, request("GET"))
 		_ = s.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-		_, err = s.Read(make([]byte, 1))
+		_, err := s.Read(make([]byte, 1))
 		if _, ended := errors.AsType[*quic.StatelessResetError](err); ended != c.ends {
 			t.Errorf("key %x: %v", c.key[:1], err)
 		}

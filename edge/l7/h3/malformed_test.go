@@ -30,8 +30,8 @@ func headers(pairs ...string) []byte {
 func literal(fields []wire.Field) []byte {
 	b := []byte{0, 0}
 	for _, f := range fields {
-		b = append(appendPrefixed(b, 0x20, 3, len(f.Name)), f.Name...)
-		b = append(appendPrefixed(b, 0, 7, len(f.Value)), f.Value...)
+		b = append(wire.AppendInteger(b, 0x20, 3, len(f.Name)), f.Name...)
+		b = append(wire.AppendInteger(b, 0, 7, len(f.Value)), f.Value...)
 	}
 	return b
 }

@@ -135,19 +135,6 @@ func prefixed(b []byte, bits uint8) (n uint64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// appendPrefixed writes such an integer, below the bits that mark holds.
-func appendPrefixed(b []byte, mark byte, bits uint8, n int) []byte {
-	most := 1<<bits - 1
-	if n < most {
-		return append(b, mark|byte(n))
-	}
-	b = append(b, mark|byte(most))
-	for n -= most; n >= 0x80; n >>= 7 {
-		b = append(b, byte(n)|0x80)
-	}
-	return append(b, byte(n))
-}
-
 // appendSection writes the field section of an answer; of trailers where status
 // is 0. Fields that belong to one connection of HTTP/1.1 are left out (RFC 9114
 // section 4.2). Nothing is Huffman-coded: it would cost more than the octets do.
@@ -166,9 +153,9 @@ func appendSection(b []byte, status int, fields []wire.Field) []byte {
 
 func appendStatus(b []byte, status int) []byte {
 	if i := byStatus[status]; i > 0 {
-		return appendPrefixed(b, 0xc0, 6, int(i))
+		return wire.AppendInteger(b, 0xc0, 6, int(i))
 	}
-	b = appendPrefixed(b, 0x50, 4, anyStatus)
+	b = wire.AppendInteger(b, 0x50, 4, anyStatus)
 	return append(b, 3, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10))
 }
 
@@ -185,16 +172,16 @@ func appendField(b []byte, f *wire.Field) []byte {
 	}
 	for _, i := range entries {
 		if string(static[i].Value) == string(f.Value) {
-			return appendPrefixed(b, 0xc0, 6, i)
+			return wire.AppendInteger(b, 0xc0, 6, i)
 		}
 	}
 	if len(entries) > 0 {
-		b = appendPrefixed(b, 0x50, 4, entries[0])
+		b = wire.AppendInteger(b, 0x50, 4, entries[0])
 	} else {
-		b = appendPrefixed(b, 0x20, 3, len(f.Name))
+		b = wire.AppendInteger(b, 0x20, 3, len(f.Name))
 		b = appendLower(b, f.Name)
 	}
-	b = appendPrefixed(b, 0, 7, len(f.Value))
+	b = wire.AppendInteger(b, 0, 7, len(f.Value))
 	return append(b, f.Value...)
 }
 

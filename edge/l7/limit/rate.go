@@ -48,15 +48,15 @@ type entry struct {
 	paid atomic.Int64  // in ns
 }
 
-// DefaultKeys is how many keys a table keeps where nothing else is said: 1 MiB.
-const DefaultKeys = 1 << 16
+// defaultKeys is how many keys a table keeps where nothing else is said: 1 MiB.
+const defaultKeys = 1 << 16
 
 // NewTable gives one for so many keys at a time, rounded up to a power of 2; 0
-// for DefaultKeys. Keys of one table mean nothing to another: nobody outside can
+// for defaultKeys. Keys of one table mean nothing to another: nobody outside can
 // choose two that meet.
 func NewTable(keys int) *Table {
 	if keys == 0 {
-		keys = DefaultKeys
+		keys = defaultKeys
 	}
 	n := 1
 	for n*len(set{}) < keys {
@@ -114,18 +114,6 @@ func (t *Table) Take(now time.Duration, key uint64, r Rate) (wait time.Duration)
 			return 0
 		}
 	}
-}
-
-// Left is how many the key could take now.
-func (t *Table) Left(now time.Duration, key uint64, r Rate) int {
-	s := &t.sets[key>>1%uint64(len(t.sets))]
-	for i := range s {
-		if s[i].key.Load() == key {
-			owes := max(time.Duration(s[i].paid.Load())-now, 0)
-			return max(r.Burst-int((owes+r.Every-1)/r.Every), 0)
-		}
-	}
-	return r.Burst
 }
 
 // find gives the key's entry, if need be that of the key that owes least. Where

@@ -10,6 +10,18 @@ import (
 	"meridian/fleet"
 )
 
+// left is how many the key could take now.
+func (t *Table) left(now time.Duration, key uint64, r Rate) int {
+	s := &t.sets[key>>1%uint64(len(t.sets))]
+	for i := range s {
+		if s[i].key.Load() == key {
+			owes := max(time.Duration(s[i].paid.Load())-now, 0)
+			return max(r.Burst-int((owes+r.Every-1)/r.Every), 0)
+		}
+	}
+	return r.Burst
+}
+
 // A key gets its burst at once, then one each interval, and after a pause the
 // burst again; what was refused costs nothing.
 func TestTake(t *testing.T) {
@@ -17,7 +29,7 @@ func TestTake(t *testing.T) {
 	now := time.Hour
 	key := table.AllKey(1)
 	for i := range 3 {
-		if left := table.Left(now, key, r); left != 3-i {
+		if left := table.left(now, key, r); left != 3-i {
 			t.Errorf("%d left, want %d", left, 3-i)
 		}
 		if wait := table.Take(now, key, r); wait != 0 {

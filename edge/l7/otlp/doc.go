@@ -5,6 +5,7 @@
 // in batches. Where the collector cannot keep up, or cannot be reached, what
 // does not fit the queue is dropped and counted.
 //
-// Adapter: it holds OpenTelemetry's protocol and gRPC, and implements edge/l7's
-// Telemetry; cmd/edge wires it, no other room imports it.
+// Adapter floor: it holds OpenTelemetry's protocol and gRPC, imports fleet,
+// edge/l7 and edge/l7/wire, and implements edge/l7's Telemetry; cmd/edge wires
+// it, no other room imports it.
 package otlp

@@ -9,5 +9,5 @@
 // to one form first (Host, Path), for the Spec's values and the client's alike.
 //
 // Pure floor: it imports fleet and edge/l7/wire only. No I/O, clock, goroutine
-// or logger. Gateways, the commands that explain and rules import it.
+// or logger. edge/l7, edge/l7/filter, rules and cmd/edge, which explains routes, import it.
 package route

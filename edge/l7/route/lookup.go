@@ -33,8 +33,8 @@ func decode(s []byte) []byte {
 		switch {
 		case c == '+':
 			c = ' '
-		case c == '%' && i+2 < len(s) && unhex(s[i+1]) < 16 && unhex(s[i+2]) < 16:
-			c = unhex(s[i+1])<<4 | unhex(s[i+2])
+		case c == '%' && i+2 < len(s) && wire.Unhex(s[i+1]) < 16 && wire.Unhex(s[i+2]) < 16:
+			c = wire.Unhex(s[i+1])<<4 | wire.Unhex(s[i+2])
 			i += 2
 		}
 		out = append(out, c)

@@ -106,7 +106,7 @@ func (c *condition) holdsHeader(h *wire.Head) bool {
 	found := false
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		if f.ID != c.id || c.id == wire.Other && !sameName(f.Name, c.name) {
+		if f.ID != c.id || c.id == wire.Other && !wire.EqualFold(f.Name, c.name) {
 			continue
 		}
 		if found {
@@ -130,26 +130,6 @@ func (c *condition) holds(v []byte, found bool) bool {
 		return found && c.regex.Match(v)
 	}
 	return found
-}
-
-// sameName compares field names in any case.
-func sameName(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range b {
-		if lower(b[i]) != lower(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c | 0x20
-	}
-	return c
 }
 
 // whole compiles a regular expression that must fit all of a text. Length and

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+
+	"meridian/edge/l7/wire"
 )
 
 var (
@@ -140,7 +142,7 @@ func decodeUnreserved(s string) (string, error) {
 		if i+2 >= len(s) {
 			return "", errPath
 		}
-		hi, lo := unhex(s[i+1]), unhex(s[i+2])
+		hi, lo := wire.Unhex(s[i+1]), wire.Unhex(s[i+2])
 		if hi > 15 || lo > 15 {
 			return "", errPath
 		}
@@ -157,17 +159,4 @@ func decodeUnreserved(s string) (string, error) {
 		}
 	}
 	return b.String(), nil
-}
-
-// unhex gives the value of a hexadecimal digit, or 255.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
 }

@@ -5,6 +5,6 @@
 // in the same field of its answer, as one line of JSON. Tokens follow from a key
 // of the fleet, are bound to one host and end by themselves.
 //
-// Pure floor: it imports fleet and edge/l7/balance; edge/l7 makes reports, cmd
-// asks for them and shows them.
+// Pure floor: it imports edge/l7/balance. No I/O, clock, goroutine or logger.
+// edge/l7 makes reports, cmd/edge asks for them and shows them.
 package why

@@ -32,14 +32,6 @@ func AppendField(b, name, value []byte) []byte {
 	return append(b, '\r', '\n')
 }
 
-// AppendText is AppendField with a string.
-func AppendText(b []byte, id ID, value string) []byte {
-	b = append(b, names[id]...)
-	b = append(b, ':', ' ')
-	b = append(b, value...)
-	return append(b, '\r', '\n')
-}
-
 // AppendFields writes all fields of a head, and nothing after them.
 func AppendFields(b []byte, h *Head) []byte {
 	for i := range h.Fields {
@@ -82,4 +74,19 @@ var reasons = [600]string{
 	415: "Unsupported Media Type", 416: "Range Not Satisfiable", 417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Content",
 	425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
 	500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+}
+
+// AppendInteger writes an integer of HPACK (RFC 7541 section 5.1) and QPACK (RFC
+// 9204 section 4.1.1) in the lowest bits of an octet that begins with mark, and
+// what does not fit in octets behind it.
+func AppendInteger(b []byte, mark byte, bits, n int) []byte {
+	most := 1<<bits - 1
+	if n < most {
+		return append(b, mark|byte(n))
+	}
+	b = append(b, mark|byte(most))
+	for n -= most; n >= 0x80; n >>= 7 {
+		b = append(b, byte(n)|0x80)
+	}
+	return append(b, byte(n))
 }

@@ -96,11 +96,11 @@ func (c *Chunks) size(b []byte) (int, Fault) {
 	line := b[:lf-1]
 	var size int64
 	i := 0
-	for ; i < len(line) && unhex(line[i]) <= 15; i++ {
+	for ; i < len(line) && Unhex(line[i]) <= 15; i++ {
 		if i == 15 {
 			return 0, BadChunk // more than a length can be
 		}
-		size = size<<4 | int64(unhex(line[i]))
+		size = size<<4 | int64(Unhex(line[i]))
 	}
 	if ext := line[i:]; i == 0 || len(ext) > 0 && (ext[0] != ';' || !plain(ext)) {
 		return 0, BadChunk

@@ -8,5 +8,6 @@
 // applied in one place, by Head.Request and Head.Answer.
 //
 // Pure floor: it imports the standard library alone. No I/O, clock, goroutine
-// or logger. edge/l7, its carriers and edge/l7/route import it.
+// or logger. All that handles requests imports it: edge/l7, its carriers and
+// pure rooms, and cmd/edge.
 package wire

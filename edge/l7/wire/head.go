@@ -117,7 +117,7 @@ func (h *Head) Count(id ID) int {
 // after from; -1 where there is none.
 func (h *Head) Find(name string, from int) int {
 	for i := from; i < len(h.Fields); i++ {
-		if equalFold(h.Fields[i].Name, name) {
+		if EqualFold(h.Fields[i].Name, name) {
 			return i
 		}
 	}
@@ -129,7 +129,7 @@ func (h *Head) Find(name string, from int) int {
 func (h *Head) Del(name string) int {
 	n := 0
 	for i := range h.Fields {
-		if equalFold(h.Fields[i].Name, name) {
+		if EqualFold(h.Fields[i].Name, name) {
 			continue
 		}
 		h.Fields[n] = h.Fields[i]
@@ -138,12 +138,6 @@ func (h *Head) Del(name string) int {
 	gone := len(h.Fields) - n
 	h.Fields = h.Fields[:n]
 	return gone
-}
-
-// Set puts one field in the place of all that have its name.
-func (h *Head) Set(name, value string) {
-	h.Del(name)
-	h.Add(name, value)
 }
 
 // Path gives the target without its query.
@@ -167,8 +161,8 @@ func (h *Head) Query() []byte {
 // 9110 section 9.1).
 func (h *Head) Is(m string) bool { return string(h.Method) == m }
 
-// equalFold compares in ASCII; s may hold any case.
-func equalFold(b []byte, s string) bool {
+// EqualFold compares in ASCII, in any case.
+func EqualFold(b []byte, s string) bool {
 	if len(b) != len(s) {
 		return false
 	}

@@ -126,7 +126,7 @@ func Lookup(name []byte) ID {
 		if id == Other {
 			return Other
 		}
-		if equalFold(name, string(names[id])) {
+		if EqualFold(name, string(names[id])) {
 			return id
 		}
 	}

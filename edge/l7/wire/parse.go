@@ -156,7 +156,7 @@ var slash, star = []byte("/"), []byte("*")
 // absolute reads http://AUTHORITY[/PATH][?QUERY], and https alike.
 func (h *Head) absolute(target []byte) Fault {
 	i := bytes.Index(target, []byte("://"))
-	if i < 0 || !equalFold(target[:i], "http") && !equalFold(target[:i], "https") {
+	if i < 0 || !EqualFold(target[:i], "http") && !EqualFold(target[:i], "https") {
 		return BadTarget
 	}
 	h.Scheme = target[:i:i]

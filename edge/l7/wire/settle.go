@@ -27,7 +27,7 @@ func (h *Head) Request() Fault {
 	}
 	if h.Length != 0 && h.Version != HTTP10 {
 		if v := h.Get(Expect); v != nil {
-			if !equalFold(v, "100-continue") || h.Count(Expect) > 1 {
+			if !EqualFold(v, "100-continue") || h.Count(Expect) > 1 {
 				return BadExpect
 			}
 			h.Expect = true
@@ -57,11 +57,11 @@ func (h *Head) connection() Fault {
 				one, list = cut(list)
 				switch {
 				case len(one) == 0:
-				case equalFold(one, "close"):
+				case EqualFold(one, "close"):
 					leave = true
-				case equalFold(one, "keep-alive"):
+				case EqualFold(one, "keep-alive"):
 					stay = true
-				case equalFold(one, "upgrade"):
+				case EqualFold(one, "upgrade"):
 					upgrade = true
 				case !ValidName(one):
 					return BadConnection
@@ -98,7 +98,7 @@ func switchable(u []byte) bool {
 			break
 		}
 	}
-	return ValidName(name) && !equalFold(name, "h2c") && !equalFold(name, "h2") && !equalFold(name, "http") && !equalFold(name, "tls")
+	return ValidName(name) && !EqualFold(name, "h2c") && !EqualFold(name, "h2") && !EqualFold(name, "http") && !EqualFold(name, "tls")
 }
 
 // pseudo checks what RFC 9113 section 8 and RFC 9114 section 4 demand.
@@ -144,7 +144,7 @@ func (h *Head) multiplexed() Fault {
 		case Connection, KeepAlive, ProxyConnection, TransferEncoding, Upgrade, HTTP2Settings:
 			return BadConnection
 		case TE:
-			if !equalFold(f.Value, "trailers") {
+			if !EqualFold(f.Value, "trailers") {
 				return BadConnection
 			}
 			h.Trailers = true
@@ -182,10 +182,10 @@ func (h *Head) host() Fault {
 // sameAuthority compares without the scheme's usual port.
 func sameAuthority(a, b, scheme []byte) bool {
 	port := ":80"
-	if equalFold(scheme, "https") {
+	if EqualFold(scheme, "https") {
 		port = ":443"
 	}
-	return equalFold(without(a, port), string(without(b, port)))
+	return EqualFold(without(a, port), string(without(b, port)))
 }
 
 func without(b []byte, port string) []byte {
@@ -209,7 +209,7 @@ func (h *Head) framing() Fault {
 			h.Length = n
 		case TransferEncoding:
 			codings++
-			if codings > 1 || h.Version != HTTP11 || !equalFold(f.Value, "chunked") {
+			if codings > 1 || h.Version != HTTP11 || !EqualFold(f.Value, "chunked") {
 				return BadCoding
 			}
 			h.Chunked = true

@@ -90,7 +90,7 @@ func HopByHop(conn, name []byte) bool {
 	for len(conn) > 0 {
 		var one []byte
 		one, conn = cut(conn)
-		if equalFold(one, string(name)) {
+		if EqualFold(one, string(name)) {
 			return true
 		}
 	}
@@ -102,15 +102,12 @@ func Token(list []byte, token string) bool {
 	for len(list) > 0 {
 		var one []byte
 		one, list = cut(list)
-		if equalFold(one, token) {
+		if EqualFold(one, token) {
 			return true
 		}
 	}
 	return false
 }
-
-// EqualFold compares in ASCII, in any case.
-func EqualFold(b []byte, s string) bool { return equalFold(b, s) }
 
 // number reads digits alone, so many as always fit.
 func number(b []byte) (int64, bool) {
@@ -134,7 +131,7 @@ func validAuthority(b []byte) bool {
 	i := 0
 	if len(b) > 0 && b[0] == '[' {
 		for i = 1; i < len(b) && b[i] != ']'; i++ {
-			if c := b[i]; unhex(c) > 15 && c != ':' && c != '.' {
+			if c := b[i]; Unhex(c) > 15 && c != ':' && c != '.' {
 				return false
 			}
 		}
@@ -167,8 +164,8 @@ func validAuthority(b []byte) bool {
 	return true
 }
 
-// unhex gives the value of a hexadecimal digit, or 255.
-func unhex(c byte) byte {
+// Unhex gives the value of a hexadecimal digit, or 255.
+func Unhex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':
 		return c - '0'
@@ -191,7 +188,7 @@ func validPath(b []byte) bool {
 		case c == '?':
 			query = true
 		case c == '%' && !query:
-			if i+2 >= len(b) || unhex(b[i+1]) > 15 || unhex(b[i+2]) > 15 {
+			if i+2 >= len(b) || Unhex(b[i+1]) > 15 || Unhex(b[i+2]) > 15 {
 				return false
 			}
 		}
