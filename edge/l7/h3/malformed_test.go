@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"meridian/edge/l7"
 	"meridian/edge/l7/wire"
 )
 
@@ -239,6 +240,7 @@ func TestMalformedRequests(t *testing.T) {
 		"content-length bent":   {request("POST", "content-length", "+1"), "400"},
 		"a body that is absent": {request("POST", "content-length", "1"), "400"},
 		"too large":             {request("GET", "a", string(bytes.Repeat([]byte("b"), 17<<10))), "431"},
+		"a body, said absent":   {join(request("POST", "content-length", "0"), frame(frameData, 'a')), "400"},
 		"more body than said":   {join(request("POST", "content-length", "1"), frame(frameData, 'a', 'b')), ""},
 		"less body than said":   {join(request("POST", "content-length", "3"), frame(frameData, 'a', 'b')), ""},
 		"no head":               {frame(0x21), ""},
@@ -265,6 +267,34 @@ func TestMalformedRequests(t *testing.T) {
 	s.Close()
 	if b, err := io.ReadAll(s); err != nil || statusOf(t, b) != "200" {
 		t.Errorf("after all that: %q, %v", b, err)
+	}
+}
+
+// RFC 9114 section 4.1.2: of a body that is longer than was said the exchange does
+// not get so much that it could take it for the whole.
+func TestBodyLongerThanSaidIsNeverWhole(t *testing.T) {
+	got := make(chan int, 1)
+	r := start(t, func(r *rig) {
+		r.serve = func(f l7.Front, _ *wire.Head, _ *l7.Abort) {
+			p, all := make([]byte, 16), 0
+			for {
+				n, err := f.Body(p)
+				all += n
+				if err != nil {
+					got <- all
+					f.Break()
+					return
+				}
+			}
+		}
+	})
+	s := r.stream(r.dial(true), join(request("POST", "content-length", "5"), frame(frameData, []byte("hel")...), frame(frameData, []byte("lo")...)))
+	if _, err := s.Write(frame(frameData, []byte("GET / HTTP/1.1")...)); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if n := <-got; n >= 5 {
+		t.Errorf("the exchange read %d octets of 5", n)
 	}
 }
 

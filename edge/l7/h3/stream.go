@@ -211,7 +211,7 @@ func (x *exchange) readHead(limit int) (wire.Fault, error) {
 			if err := x.bodiless(); err != nil {
 				return 0, err
 			}
-			return x.settle(), nil
+			return x.settle()
 		case knownFrame(kind):
 			return 0, errUnexpected
 		}
@@ -281,20 +281,27 @@ func pseudo(h *wire.Head, name, value []byte) wire.Fault {
 func noPseudo(*wire.Head, []byte, []byte) wire.Fault { return wire.BadPseudo }
 
 // settle applies the rules on heads, and those on the length of what follows.
-func (x *exchange) settle() wire.Fault {
+func (x *exchange) settle() (wire.Fault, error) {
 	h := &x.head
 	x.connect = h.Is("CONNECT")
 	if fault := h.Request(); fault != wire.NoFault {
-		return fault
-	}
-	if x.ended() {
-		if h.Length > 0 {
-			return wire.BadLength // RFC 9114 section 4.1.2
-		}
-		h.Length = 0
+		return fault, nil
 	}
 	x.declared = h.Length
-	return wire.NoFault
+	switch {
+	case x.ended() && h.Length > 0:
+		return wire.BadLength, nil // RFC 9114 section 4.1.2
+	case x.ended():
+		h.Length, x.declared = 0, 0
+	case h.Length == 0 && !x.connect:
+		// Nobody will read the body, so what it must not hold is looked for here.
+		if err := x.rest(); errors.Is(err, errMessage) {
+			return wire.BadLength, nil
+		} else if err != nil {
+			return 0, err
+		}
+	}
+	return wire.NoFault, nil
 }
 
 // prioritise takes the client's word on what to send first (RFC 9218 section 5).
