@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"meridian/edge/l7/wire"
 )
@@ -94,10 +95,10 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 // call begins the exchange's request on one of the connections.
 func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
 	// Servers of gRPC want the end in a frame of its own, after the head.
-	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc
+	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc && !x.websock
 	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), x.h, end)
 	if err != nil {
-		if err != ErrRefused {
+		if err != ErrRefused && err != ErrNoWebSocket {
 			err = &connectError{err}
 		}
 		return nil, false, err
@@ -121,7 +122,7 @@ func (m *muxed) stop() { m.c.Stop() }
 func (m *muxed) send(_, body []byte) error {
 	m.deadlines()
 	switch {
-	case !m.x.body.whole:
+	case !m.x.body.whole || m.x.websock:
 		return m.c.Flush()
 	case len(body) == 0 && !m.x.grpc:
 		return nil // the head said so
@@ -200,6 +201,18 @@ func (m *muxed) piece() ([]byte, error) {
 		by = m.deadlines()
 	}
 }
+
+func (m *muxed) unbound() { m.c.Deadlines(time.Time{}, time.Time{}) }
+
+func (m *muxed) tunnelled() ([]byte, error) {
+	if m.in == nil {
+		m.in = takeBuffer()
+	}
+	n, err := m.c.Body(m.in.data)
+	return m.in.data[:n], err
+}
+
+func (m *muxed) endTunnel() error { return m.c.End(nil) }
 
 func (m *muxed) trailers() *wire.Head { return m.c.BodyTrailers() }
 func (m *muxed) silent() bool         { return !m.spoke }

@@ -37,6 +37,8 @@ type side interface {
 	drained()
 	// settled takes a setting that only one side heeds, with mu held.
 	settled(s setting)
+	// greeted says that the peer's first settings have been taken, with mu held.
+	greeted()
 	// goneAway takes a peer's GOAWAY, with mu held.
 	goneAway(last uint32, code Code)
 	// gone says that the stream has ended before its exchange did, by the peer
