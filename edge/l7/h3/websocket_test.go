@@ -74,8 +74,9 @@ func TestWebSocketToEndpointsOfHTTP2(t *testing.T) {
 			}
 			expect("first\n")
 			for _, text := range []string{"one\n", "two\n", strings.Repeat("x", 100<<10) + "\n"} {
-				go io.WriteString(ws, text)
+				said := ws.say(text)
 				expect(strings.ToUpper(text))
+				<-said
 			}
 			ws.end()
 			expect("last\n")
@@ -99,13 +100,14 @@ func TestWebSocketToEndpointsOfHTTP2OutlivesApply(t *testing.T) {
 	}
 	w.apply(nodeEndpoint(t, "takes none"), "")
 	for name, ws := range list {
-		go io.WriteString(ws, "still here\n")
+		said := ws.say("still here\n")
 		in := bufio.NewReader(ws)
 		for _, want := range []string{"first\n", "STILL HERE\n"} {
 			if got, err := in.ReadString('\n'); got != want || err != nil {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
+		<-said
 		if next := webSockets[name](t, w, "chat"); next.status != http.StatusNotImplemented {
 			t.Errorf("%s: a later one: status %d", name, next.status)
 		}
@@ -158,6 +160,16 @@ type webSocket struct {
 	end            func() // of the client's direction
 	status, opened int    // what came, and what says that it is open
 	protocol       string
+}
+
+// say sends a text, which may wait for the answers to be read.
+func (ws *webSocket) say(text string) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.WriteString(ws, text) // which would not be answered
+	}()
+	return done
 }
 
 // webSockets open one by each version of HTTP.
