@@ -265,6 +265,39 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
+// Without a limit a connection stays, though nobody asks for anything.
+func TestNoIdleLimit(t *testing.T) {
+	r := start(t, func(r *rig) { r.limits.Idle = 0 })
+	q := r.dial(true)
+	for range 2 {
+		s := r.stream(q, request("GET"))
+		s.Close()
+		if b, err := io.ReadAll(s); err != nil || statusOf(t, b) != "200" {
+			t.Fatalf("%q, %v", b, err)
+		}
+		eventually(t, "the connection was found idle", func() bool { return r.idle() })
+	}
+	if err := q.Context().Err(); err != nil {
+		t.Error(context.Cause(q.Context()))
+	}
+}
+
+// idle says whether the only connection has been looked at without requests.
+func (r *rig) idle() bool {
+	s := r.server.(*server)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.mu.Lock()
+		idle := c.served > 0 && len(c.active) == 0 && !c.glancing
+		c.mu.Unlock()
+		if idle {
+			return true
+		}
+	}
+	return len(s.conns) == 0
+}
+
 // More requests at a time than the session allows are refused, to be tried elsewhere.
 func TestLimitOnStreams(t *testing.T) {
 	answer := make(chan struct{})

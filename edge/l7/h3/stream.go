@@ -48,6 +48,8 @@ type exchange struct {
 	closed bool // the gateway's direction has ended
 	reset  bool // the client gave up
 
+	updated bool // its priority, by PRIORITY_UPDATE; guarded by c.mu
+
 	abort l7.Abort
 }
 
@@ -65,7 +67,7 @@ func (x *exchange) release() {
 	x.abort.Reset()
 	x.c, x.s = nil, nil
 	x.from, x.to, x.left, x.got, x.odd = 0, 0, 0, 0, 0
-	x.eof, x.trailed, x.connect, x.closed, x.reset = false, false, false, false, false
+	x.eof, x.trailed, x.connect, x.closed, x.reset, x.updated = false, false, false, false, false, false
 	x.out = x.out[:0]
 	exchanges.Put(x)
 }
@@ -302,22 +304,4 @@ func (x *exchange) settle() (wire.Fault, error) {
 		}
 	}
 	return wire.NoFault, nil
-}
-
-// prioritise takes the client's word on what to send first (RFC 9218 section 5).
-func (x *exchange) prioritise() {
-	i := x.head.Find("priority", 0)
-	if i < 0 {
-		return
-	}
-	urgency, incremental := int8(3), false
-	for v := x.head.Fields[i].Value; len(v) > 0; v = v[1:] {
-		switch {
-		case len(v) >= 3 && v[0] == 'u' && v[1] == '=' && '0' <= v[2] && v[2] <= '7':
-			urgency = int8(v[2] - '0')
-		case v[0] == 'i' && (len(v) == 1 || v[1] != '='):
-			incremental = true
-		}
-	}
-	x.s.SetPriority(urgency, incremental)
 }
