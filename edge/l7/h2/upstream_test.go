@@ -314,6 +314,44 @@ func TestGoAwayOfEndpoints(t *testing.T) {
 	}
 }
 
+// An answer that came as a whole is one, though its connection has ended before
+// anybody has read it.
+func TestWholeAnswerOutlivesItsConnection(t *testing.T) {
+	for name, bye := range map[string]func(p *peer){
+		"closed": func(p *peer) {},
+		"GOAWAY": func(p *peer) { p.WriteGoAway(1, http2.ErrCodeNo, nil) },
+		"broken": func(p *peer) { p.WriteData(0, false, []byte("x")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := to(t, fake(t, func(p *peer) {
+				id := p.asked()
+				p.head(id, false, ":status", "200", "content-length", "5")
+				p.WriteData(id, true, []byte("whole"))
+				bye(p)
+			}), nil).(*Upstream)
+			c, err := u.Open(context.Background(), time.Time{}, request("GET", "/"), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if !eventually(func() bool {
+				u.mu.Lock()
+				defer u.mu.Unlock()
+				return len(u.links) == 0
+			}) {
+				t.Fatal("the connection stays")
+			}
+			var ans wire.Head
+			if err := c.Head(&ans); err != nil || ans.Status != 200 {
+				t.Fatal(ans.Status, err)
+			}
+			if b, err := io.ReadAll(callBody{c}); string(b) != "whole" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+		})
+	}
+}
+
 // An answer that is malformed, or not as long as it says, is never taken for a
 // whole one.
 func TestBadAnswersOfEndpoints(t *testing.T) {
