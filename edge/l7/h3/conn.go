@@ -16,8 +16,8 @@ const (
 	// have gone.
 	glance = 50 * time.Millisecond
 
-	// credits are given back so many at a time: each is a frame that would go out
-	// in a packet of its own.
+	// credits are given back so many at a time, while the client has as many left:
+	// each is a frame that would go out in a packet of its own.
 	credits = 16
 
 	// offences is how many requests a client may give up on, less those that it
@@ -196,7 +196,8 @@ func (c *conn) finish(x *exchange) {
 	}
 	tooMany := c.offences > offences
 	var give []*quic.Stream
-	if c.owed = append(c.owed, x.s); len(c.owed) >= credits {
+	c.owed = append(c.owed, x.s)
+	if used := len(c.owed) + len(c.active); len(c.owed) >= credits || int64(used+credits) > c.s.quic.MaxIncomingStreams {
 		give, c.owed = c.owed, nil
 	}
 	if last == 0 {
