@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meridian/anycast"
 	"meridian/anycast/gobgp"
 	"meridian/cli"
@@ -146,12 +148,13 @@ func (f *flags) gateway(b *daemon.Base, forwarded bool) l7.Config {
 func (f *flags) layer7(b *daemon.Base, gateway l7.Config) (*l7.Gateway, []daemon.Part, error) {
 	before, serve := func(*fleet.World) error { return nil }, func() {}
 	var yield func(bool)
+	register := func(prometheus.Registerer) {}
 	if f.HTTP3 {
 		c, err := f.http3(b)
 		if err != nil {
 			return nil, nil, err
 		}
-		gateway.HTTP3, before, yield, serve = c, c.Apply, c.Yield, c.Unwanted
+		gateway.HTTP3, before, yield, serve, register = c, c.Apply, c.Yield, c.Unwanted, c.Register
 	}
 	export := otlp.New(otlp.Config{Node: b.Node, Region: b.Region, Logger: b.Log})
 	gateway.Telemetry = export
@@ -171,7 +174,10 @@ func (f *flags) layer7(b *daemon.Base, gateway l7.Config) (*l7.Gateway, []daemon
 	}
 	return g, []daemon.Part{
 		{Name: "telemetry", Apply: export.Apply, Run: export.Run, Register: export.Register},
-		{Name: "gateway", Apply: apply, Run: run, Yield: yield, Register: g.Register, Ready: g.Ready},
+		{Name: "gateway", Apply: apply, Run: run, Yield: yield, Ready: g.Ready, Register: func(r prometheus.Registerer) {
+			g.Register(r)
+			register(r)
+		}},
 	}, nil
 }
 

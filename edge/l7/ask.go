@@ -322,6 +322,8 @@ func (x *exchange) classify(ep *endpoint, err error) failure {
 		return failure{flag: flagClientGone}
 	case err == errPerTry:
 		return failure{flag: flagTimeout, status: http.StatusGatewayTimeout, text: "no answer in time", retry: rules.timeout && x.again}
+	case err == ErrNoWebSocket: // of another endpoint it may be otherwise
+		return failure{flag: flagBadRequest, status: http.StatusNotImplemented, text: err.Error(), retry: rules.connect && x.tries < len(x.pool.endpoints)}
 	case errors.Is(err, errFull):
 		return failure{flag: flagOverload, status: http.StatusServiceUnavailable, text: errFull.Error(), retry: rules.connect}
 	case errors.As(err, &connect):

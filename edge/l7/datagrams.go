@@ -40,6 +40,7 @@ type datagrams struct {
 
 	readers sync.WaitGroup
 	leaving atomic.Bool
+	handed  atomic.Bool   // another process reads the socket
 	ended   chan struct{} // closed when all is gone
 }
 
@@ -116,6 +117,14 @@ func (d *datagrams) shutdown(ctx context.Context) error {
 
 func (d *datagrams) close() { d.socket.Close() }
 
+// handOver leaves the socket to another process to read. What endpoints say to
+// flows that are here is still passed on, until they fall silent.
+func (d *datagrams) handOver() {
+	d.leaving.Store(true)
+	d.handed.Store(true)
+	d.socket.SetReadDeadline(past)
+}
+
 // serve reads clients' datagrams until the socket is closed, or the last flow of a
 // port that is to go has gone.
 func (d *datagrams) serve() {
@@ -124,6 +133,10 @@ func (d *datagrams) serve() {
 	b := make([]byte, maxDatagram)
 	d.sweep(d.g.now())
 	for {
+		if d.handed.Load() {
+			d.outlive()
+			return
+		}
 		n, from, err := d.socket.ReadFromUDPAddrPort(b)
 		now := d.g.now()
 		if d.swept.add(sweepEvery).passed(now) {
@@ -142,6 +155,13 @@ func (d *datagrams) serve() {
 	}
 }
 
+// outlive lets the flows end that were here when the socket was handed over.
+func (d *datagrams) outlive() {
+	for len(d.flows) > 0 && pauseFor(d.g.base, sweepEvery) {
+		d.sweep(d.g.now())
+	}
+}
+
 func (d *datagrams) end() {
 	d.socket.Close()
 	for from, f := range d.flows {
@@ -155,6 +175,9 @@ func (d *datagrams) end() {
 func (d *datagrams) sweep(now moment) {
 	d.swept = now
 	d.socket.SetReadDeadline(d.g.time(now.add(sweepEvery)))
+	if d.handed.Load() { // meanwhile
+		d.socket.SetReadDeadline(past)
+	}
 	for from, f := range d.flows {
 		if f.dead.Load() || f.last().add(d.patience(f)).passed(now) {
 			d.remove(from, f)
@@ -207,7 +230,7 @@ func (d *datagrams) flow(gen *generation, from netip.AddrPort, was *flow, now mo
 		}
 	}
 	s := gen.datagrams(d.at.Port())
-	if s == nil || d.leaving.Load() && was == nil || !d.g.mayFlow() && !d.evict(now) {
+	if s == nil || d.leaving.Load() && !d.handed.Load() && was == nil || !d.g.mayFlow() && !d.evict(now) {
 		d.g.metrics.stress.dropped.WithLabelValues(dropFull).Inc()
 		return nil
 	}

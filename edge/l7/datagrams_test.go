@@ -290,3 +290,63 @@ func TestDatagramsAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// When another process takes over it alone reads the socket; what was asked here
+// is answered from here still.
+func TestDatagramsOutliveAHandover(t *testing.T) {
+	asked, answer := make(chan netip.AddrPort, 1), make(chan string)
+	endpoint, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer endpoint.Close()
+	go func() {
+		b := make([]byte, 100)
+		_, from, err := endpoint.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		asked <- from
+		endpoint.WriteToUDPAddrPort([]byte(<-answer), from)
+	}()
+	r, at := datagramRig(t, datagramSpec("", endpoint.LocalAddr().String()))
+	c := newCaller(t, at)
+	c.c.Write([]byte("question"))
+	<-asked
+
+	r.g.mu.Lock()
+	var d *datagrams
+	for _, d = range r.g.datagrams {
+	}
+	f, err := d.socket.File() // as another process has it
+	r.g.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.FilePacketConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.g.stopAccepting()
+
+	answer <- "late"
+	c.c.SetReadDeadline(time.Now().Add(patient))
+	b := make([]byte, 100)
+	if n, err := c.c.Read(b); string(b[:n]) != "late" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	other.SetReadDeadline(time.Now().Add(patient))
+	for range 20 {
+		c.c.Write([]byte("another"))
+		if n, _, err := other.ReadFrom(b); string(b[:n]) != "another" || err != nil {
+			t.Fatalf("the other process gets %q, %v", b[:n], err)
+		}
+	}
+	select {
+	case <-d.ended:
+	case <-time.After(patient):
+		t.Error("the flow that has fallen silent stays")
+	}
+}

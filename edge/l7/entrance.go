@@ -66,7 +66,7 @@ func (x *exchange) mayBeAgain() bool {
 // observe notes what became of a try. A client that goes, or leaves no time, says
 // nothing of the endpoint.
 func (x *exchange) observe(ep *endpoint, err error) {
-	if err != nil && (errors.Is(err, errFull) || err == errGone || x.abort.Gone() || x.body.failure() != nil || x.hurried()) {
+	if err != nil && (errors.Is(err, errFull) || err == errGone || err == ErrNoWebSocket || x.abort.Gone() || x.body.failure() != nil || x.hurried()) {
 		return
 	}
 	x.took = time.Duration(x.g.now() - x.began)

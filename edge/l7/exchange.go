@@ -66,12 +66,12 @@ type exchange struct {
 	expect   moment        // when the body is sent though the endpoint did not ask for it; 0 for never
 	glances  int
 	tried    balance.Tried
-	wsKey    [24]byte
-	websock  bool   // an extended CONNECT, which endpoints get as an Upgrade
-	hopped   bool   // another region's gateways were asked
-	foreign  bool   // they have asked
-	drawn    uint64 // by which a split has picked the pool
-	answered bool   // the head of the final answer was given to f
+	wsKey    [24]byte // of the side that has RFC 6455's handshake
+	websock  bool     // a WebSocket, on one side at least by extended CONNECT
+	hopped   bool     // another region's gateways were asked
+	foreign  bool     // they have asked
+	drawn    uint64   // by which a split has picked the pool
+	answered bool     // the head of the final answer was given to f
 
 	span span // where the generation has tracing
 

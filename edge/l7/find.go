@@ -59,14 +59,10 @@ func (x *exchange) find() bool {
 	if x.pool == nil {
 		x.pool = x.service.pools[m.Pool]
 	}
-	x.again = x.way.retry.again(x.h)
-	if x.pool.h2 && x.websock {
-		x.refuse(http.StatusNotImplemented, flagBadRequest, "these endpoints take no WebSocket")
-		return false
-	}
 	if x.pool.h2 {
-		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
+		x.connect()
 	}
+	x.again = x.way.retry.again(x.h)
 	return true
 }
 
@@ -98,6 +94,19 @@ func (x *exchange) matched() (m route.Match, ok bool) {
 		return m, false
 	}
 	return m, true
+}
+
+// connect makes of a WebSocket's handshake the extended CONNECT that endpoints
+// of HTTP/2 take (RFC 8441). Any other Upgrade a server may ignore (RFC 9110
+// section 7.8).
+func (x *exchange) connect() {
+	h := x.h
+	key := h.Get(wire.SecWebSocketKey)
+	if wire.EqualFold(h.Upgrade, "websocket") && h.Is("GET") && h.Length == 0 && len(key) == len(x.wsKey) {
+		copy(x.wsKey[:], key)
+		h.Method, h.Protocol, x.websock = octets(http.MethodConnect), octets("websocket"), true
+	}
+	h.Upgrade = nil
 }
 
 // connects looks at a CONNECT, of which WebSocket's alone is served (RFC 8441,

@@ -368,7 +368,7 @@ func (g *Gateway) stopAccepting() {
 		l.closeSocket()
 	}
 	for _, d := range g.datagrams { // one process reads a socket of datagrams
-		d.close()
+		d.handOver()
 	}
 }
 

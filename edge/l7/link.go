@@ -296,6 +296,22 @@ func (l *link) take() []byte {
 	return data
 }
 
+func (l *link) unbound() {
+	l.tcp.SetDeadline(time.Time{})
+	l.framing = byClose
+}
+
+func (l *link) tunnelled() ([]byte, error) {
+	if p := l.take(); len(p) > 0 {
+		return p, nil
+	}
+	l.in.r, l.in.w = 0, 0
+	n, err := l.Conn.Read(l.in.data)
+	return l.in.data[:n], err
+}
+
+func (l *link) endTunnel() error { return halfClose(l.Conn, nil) }
+
 func (l *link) trailers() *wire.Head {
 	if len(l.chunks.Trailers.Fields) == 0 {
 		return nil

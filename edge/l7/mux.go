@@ -14,8 +14,9 @@ import (
 type Mux interface {
 	// Open sends a request's head on a connection that has room for one more, or
 	// on a new one; end says that nothing follows it. ctx and by, where it is not
-	// zero, bound the wait for a connection alone. Its error is ErrRefused, or
-	// says why there is no connection.
+	// zero, bound the wait for a connection alone, and, for an extended CONNECT, for
+	// the endpoint's word that it takes them. Its error is ErrRefused,
+	// ErrNoWebSocket, or says why there is no connection.
 	Open(ctx context.Context, by time.Time, h *wire.Head, end bool) (Call, error)
 	// Retire lets connections end with their requests. It says whether none is
 	// left.
@@ -53,6 +54,10 @@ type Call interface {
 // ErrRefused says that an endpoint has not acted on a request, which so may be
 // sent again whatever its method (RFC 9113 section 8.7).
 var ErrRefused = errors.New("the endpoint has not acted on the request")
+
+// ErrNoWebSocket says that an endpoint takes no extended CONNECT (RFC 8441
+// section 3); nothing was sent.
+var ErrNoWebSocket = errors.New("the endpoint takes no WebSocket over HTTP/2")
 
 var errNoMux = errors.New("this program speaks no HTTP/2 to endpoints")
 

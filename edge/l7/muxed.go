@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"meridian/edge/l7/wire"
 )
@@ -110,13 +111,13 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 // call begins the exchange's request on one of the connections.
 func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
 	// Servers of gRPC want the end in a frame of its own, after the head.
-	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc
+	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc && !x.websock
 	h, target, authority := x.h, x.h.Target, x.h.Authority
 	h.Target, h.Authority = x.to.targetOr(target), x.to.hostOr(authority)
 	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), h, end)
 	h.Target, h.Authority = target, authority // as the client has named them
 	if err != nil {
-		if err != ErrRefused {
+		if err != ErrRefused && err != ErrNoWebSocket {
 			err = &connectError{err}
 		}
 		return nil, false, err
@@ -140,7 +141,7 @@ func (m *muxed) stop() { m.c.Stop() }
 func (m *muxed) send(_, body []byte) error {
 	m.deadlines()
 	switch {
-	case !m.x.body.whole:
+	case !m.x.body.whole || m.x.websock:
 		return m.c.Flush()
 	case len(body) == 0 && !m.x.grpc:
 		return nil // the head said so
@@ -219,6 +220,18 @@ func (m *muxed) piece() ([]byte, error) {
 		by = m.deadlines()
 	}
 }
+
+func (m *muxed) unbound() { m.c.Deadlines(time.Time{}, time.Time{}) }
+
+func (m *muxed) tunnelled() ([]byte, error) {
+	if m.in == nil {
+		m.in = takeBuffer()
+	}
+	n, err := m.c.Body(m.in.data)
+	return m.in.data[:n], err
+}
+
+func (m *muxed) endTunnel() error { return m.c.End(nil) }
 
 func (m *muxed) trailers() *wire.Head { return m.c.BodyTrailers() }
 func (m *muxed) silent() bool         { return !m.spoke }

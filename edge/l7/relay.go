@@ -10,12 +10,8 @@ import (
 
 // relay passes an endpoint's answer on to the client, as it arrives.
 func (x *exchange) relay() {
-	if x.ans.Status == http.StatusSwitchingProtocols {
+	if x.ans.Status == http.StatusSwitchingProtocols || x.websock && x.ans.Status < 300 {
 		x.tunnel()
-		return
-	}
-	if x.websock && x.ans.Status < 300 {
-		x.refuse(http.StatusBadGateway, flagReset, "the endpoint did not switch to the protocol")
 		return
 	}
 	if x.way.shapes && x.replaced() {

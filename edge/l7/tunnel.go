@@ -18,26 +18,30 @@ import (
 // ends it. It outlives Apply: the endpoint stays the one it began with. When
 // the gateway stops it may go on for the drain timeout.
 func (x *exchange) tunnel() {
-	l, ok := x.up.(*link)
-	if !ok || !x.switched() {
-		x.refuse(http.StatusBadGateway, flagReset, "the endpoint switched to another protocol")
+	if !x.switched() {
+		x.refuse(http.StatusBadGateway, flagReset, "the endpoint did not switch to the protocol that was asked for")
 		return
 	}
+	x.ans.Status = http.StatusSwitchingProtocols
 	x.present()
-	x.status = x.ans.Status
-	if x.websock {
-		x.ans.Status, x.status, x.ans.Length, x.ans.Upgrade = http.StatusOK, http.StatusOK, -1, nil
+	switch {
+	case x.h1 == nil:
+		x.ans.Status, x.ans.Length, x.ans.Upgrade = http.StatusOK, -1, nil
+	case x.websock:
+		x.ans.Upgrade = octets("websocket")
+		x.ans.AddID(wire.SecWebSocketAccept, x.accept())
 	}
+	x.status = x.ans.Status
 	x.answered = true
 	x.f.Deadlines(time.Time{}, time.Time{})
-	l.tcp.SetDeadline(time.Time{})
+	x.up.unbound()
 	if x.f.Answer(&x.ans, false) != nil || x.f.Flush() != nil {
 		x.flag = flagClientGone
 		x.f.Break()
 		return
 	}
 	if x.h1 == nil {
-		x.tunnelFront(l)
+		x.passTunnel(x.f)
 		return
 	}
 	// The connection is the server's no more: another profile for its port does
@@ -46,14 +50,24 @@ func (x *exchange) tunnel() {
 	cl.c.readBy(time.Time{})
 	cl.s.forget(cl.c)
 	x.abort.during(nil)
-	x.sent = x.h1.tunnel(x.g.base, l)
+	x.h1.over = true
+	x.h1.failed = errBroken // nothing follows on the connection
+	if l, ok := x.up.(*link); ok {
+		x.sent = x.h1.tunnel(x.g.base, l)
+		return
+	}
+	defer context.AfterFunc(x.g.base, func() { cl.nc.Close() })()
+	x.passTunnel(octetFront{x.h1})
 }
 
 // switched says whether the endpoint agreed to what the client asked for.
 func (x *exchange) switched() bool {
 	got := x.ans.Upgrade
-	if x.websock {
-		return wire.EqualFold(got, "websocket") && string(x.ans.Get(wire.SecWebSocketAccept)) == x.accept()
+	switch _, plain := x.up.(*link); {
+	case !plain:
+		return x.websock && x.ans.Status != http.StatusSwitchingProtocols
+	case x.websock:
+		return x.ans.Status == http.StatusSwitchingProtocols && wire.EqualFold(got, "websocket") && string(x.ans.Get(wire.SecWebSocketAccept)) == x.accept()
 	}
 	return x.h1 != nil && len(got) > 0 && wire.EqualFold(got, view(x.h.Upgrade))
 }
@@ -80,8 +94,6 @@ func (x *exchange) accept() string {
 
 // tunnel joins the client's connection with the endpoint's.
 func (f *clientFront) tunnel(ctx context.Context, l *link) int64 {
-	f.over = true
-	f.failed = errBroken // nothing follows on the connection
 	if rest := f.in.rest(); len(rest) > 0 {
 		f.in.r = f.in.w
 		if _, err := l.Conn.Write(rest); err != nil {
@@ -104,62 +116,70 @@ func (f *clientFront) tunnel(ctx context.Context, l *link) int64 {
 	return sent + ahead
 }
 
-// tunnelFront carries a tunnel that is one of a connection's streams.
-func (x *exchange) tunnelFront(l *link) {
+// octetFront is a client's connection that has become a tunnel.
+type octetFront struct{ *clientFront }
+
+func (f octetFront) Body(p []byte) (int, error) {
+	if rest := f.in.rest(); len(rest) > 0 {
+		n := copy(p, rest)
+		f.in.r += n
+		return n, nil
+	}
+	return f.cl.nc.Read(p)
+}
+
+func (f octetFront) Write(p []byte) error {
+	_, err := f.cl.nc.Write(p)
+	return err
+}
+
+func (f octetFront) End(*wire.Head) error { return halfClose(f.cl.nc, nil) }
+func (f octetFront) Break()               { f.cl.nc.Close() }
+
+// passTunnel carries a tunnel of which one end at least is a stream among others of its
+// connection.
+func (x *exchange) passTunnel(f Front) {
 	up := make(chan struct{})
 	x.body.uploading, x.body.touched = up, true
+	to := x.up
 	go func() {
 		defer close(up)
 		b := takeBuffer()
 		defer b.free()
 		for {
-			n, err := x.f.Body(b.data)
-			if n > 0 && l.write1(b.data[:n]) != nil {
+			n, err := f.Body(b.data)
+			if n > 0 && to.write(b.data[:n]) != nil {
 				break
 			}
-			if err == io.EOF {
-				halfClose(l.Conn, nil)
+			if err == io.EOF && to.endTunnel() == nil {
 				return
 			}
 			if err != nil {
 				break
 			}
 		}
-		l.stop()
+		to.stop()
 	}()
-	l.framing = byClose
 	for {
-		p, err := x.tunnelPiece(l)
+		p, err := to.tunnelled()
 		if len(p) > 0 {
 			x.sent += int64(len(p))
-			if x.f.Write(p) != nil || x.f.Flush() != nil {
+			if f.Write(p) != nil || f.Flush() != nil {
 				x.flag = flagClientGone
 				break
 			}
 		}
-		if err == io.EOF {
-			if x.f.End(nil) == nil {
-				<-up
-				x.body.uploading = nil
-				return
-			}
-			break
+		if err == io.EOF && f.End(nil) == nil {
+			<-up
+			x.body.uploading = nil
+			return
 		}
 		if err != nil {
 			break
 		}
 	}
-	l.stop()
-	x.f.Break()
-}
-
-func (x *exchange) tunnelPiece(l *link) ([]byte, error) {
-	if p := l.take(); len(p) > 0 {
-		return p, nil
-	}
-	l.in.r, l.in.w = 0, 0
-	n, err := l.Conn.Read(l.in.data)
-	return l.in.data[:n], err
+	to.stop()
+	f.Break()
 }
 
 // join copies both ways until ctx ends at the latest. The end of one direction

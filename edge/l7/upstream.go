@@ -34,6 +34,11 @@ type asked interface {
 	// discard takes the rest of a short answer away, so that release keeps the
 	// connection.
 	discard()
+	// unbound lifts all deadlines, for a tunnel: write carries it from then on, up
+	// to endTunnel, and tunnelled waits for what comes by it, as piece does.
+	unbound()
+	tunnelled() ([]byte, error)
+	endTunnel() error
 	// bare gives the connection where octets pass on it as they are, else nil.
 	bare() *net.TCPConn
 	// release ends the request. The connection serves again where the answer is

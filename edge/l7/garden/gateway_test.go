@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meridian/edge/l7"
+	"meridian/edge/l7/h3"
 	"meridian/edge/l7/route"
 	"meridian/fleet"
 	"meridian/health"
@@ -21,6 +22,7 @@ import (
 // gateway is one on loopback with a service for each origin, NAME.garden.test.
 type gateway struct {
 	plain, secure string // addresses
+	packets       string // of HTTP/3
 	authority     *testkit.Authority
 	g             *l7.Gateway
 }
@@ -39,7 +41,7 @@ services:
 	for _, o := range list {
 		for protocol, port := range map[string]int{"http": 80, "https": 443} {
 			fmt.Fprintf(&b, "- {service: %s-%s, protocol: %s, ports: [%d], hosts: [%s], retries: {attempts: 0},\n", o.name, protocol, protocol, port, hostOf(o))
-			fmt.Fprintf(&b, "   pools: [{id: main, endpoints: [{address: %q}]}]}\n", o.address)
+			fmt.Fprintf(&b, "   http3: %t, pools: [{id: main, endpoints: [{address: %q}]}]}\n", protocol == "https", o.address)
 		}
 	}
 	return b.String()
@@ -67,6 +69,13 @@ func startGateway(t *testing.T, list []*origin, change ...func(*l7.Config)) *gat
 				}
 			}
 			return l, err
+		},
+		ListenPacket: func(context.Context, string, string) (net.PacketConn, error) {
+			l, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			if err == nil {
+				gw.packets = l.LocalAddr().String()
+			}
+			return l, err
 		}}
 	for _, f := range change {
 		f(&cfg)
@@ -82,6 +91,11 @@ func startGateway(t *testing.T, list []*origin, change ...func(*l7.Config)) *gat
 	w := &fleet.World{Snapshot: s, Objects: map[fleet.ObjectKey]fleet.Object{key: {Key: key, Data: gw.authority.Issue(t, "*.garden.test")}}}
 	if err := h.Apply(w); err != nil {
 		t.Fatal(err)
+	}
+	if carrier, ok := cfg.HTTP3.(*h3.Carrier); ok {
+		if err := carrier.Apply(w); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := gw.g.Apply(w); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,9 @@ type Stream struct {
 	Body     []string // one DATA frame each; none: the head ends the stream
 	Trailers []Field
 	Want     Want
-	Seen     []Seen // but for two, which endpoints may see always
+	Seen     []Seen  // but for two, which endpoints may see always
+	Frames   []Frame // over HTTP/3 alone: these, in the place of Fields, Body and Trailers
+	Reset    bool    // they are not ended but given up
 }
 
 // For puts a host and an id into a field's value.
@@ -155,7 +157,13 @@ func (b *streams) pseudo() {
 	b.refuse("CONNECT", []Field{{":method", "CONNECT"}, {":authority", "{host}:443"}})
 	b.refuse("CONNECT with a path", with(":method", "CONNECT"))
 	b.refuse("CONNECT of another protocol", with(":method", "CONNECT", Field{":protocol", "spoofed"}))
+	tunnel := append([]Field{{":protocol", "websocket"}}, with(":method", "CONNECT")...)
+	b.add("CONNECT of WebSocket", Either, tunnel, &get)
+	b.add("CONNECT of WebSocket before a request", Either, tunnel, &get, smuggled)
 }
+
+// inner is a request that is a body as a whole.
+const inner = "GET /smuggled-0 HTTP/1.1\r\nHost: spoofed.example\r\n\r\n"
 
 // framing bends what says where a body ends.
 func (b *streams) framing() {
@@ -178,7 +186,6 @@ func (b *streams) framing() {
 	b.add("content-length 5", Pass, head("POST", Field{"content-length", "5"}), &hello, "hello")
 	b.add("content-length 5 in three frames", Pass, head("POST", Field{"content-length", "5"}), &hello, "he", "", "llo")
 	b.add("no content-length", Pass, head("POST"), &hello, "hel", "lo")
-	const inner = "GET /smuggled-0 HTTP/1.1\r\nHost: spoofed.example\r\n\r\n"
 	for _, m := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 		seen := one(m, inner)
 		b.add(m+" with a request as body", Either, head(m), &seen, inner)

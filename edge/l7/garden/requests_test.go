@@ -29,3 +29,14 @@ func TestEveryRequestIsAnother(t *testing.T) {
 	}
 	t.Logf("%d requests: %v", len(names), families)
 }
+
+func TestEveryStreamIsAnother(t *testing.T) {
+	names := map[string]bool{}
+	for _, s := range HTTP3Streams() {
+		if names[s.Name] {
+			t.Errorf("%s is there twice", s.Name)
+		}
+		names[s.Name] = true
+	}
+	t.Logf("%d streams, %d of them over HTTP/3 alone", len(names), len(names)-len(Streams()))
+}

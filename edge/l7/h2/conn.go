@@ -37,6 +37,8 @@ type side interface {
 	drained()
 	// settled takes a setting that only one side heeds, with mu held.
 	settled(s setting)
+	// greeted says that the peer's first settings have been taken, with mu held.
+	greeted()
 	// goneAway takes a peer's GOAWAY, with mu held.
 	goneAway(last uint32, code Code)
 	// gone says that the stream has ended before its exchange did, by the peer
@@ -274,8 +276,8 @@ func (c *conn) wakeWaiting() {
 	c.waiting = c.waiting[:0]
 }
 
-// fail ends the connection for its streams. The reader finds the socket closed.
-// mu is held.
+// fail ends the connection for its streams; an answer that has come as a whole
+// stays one. The reader finds the socket closed. mu is held.
 func (c *conn) fail(err error) {
 	if c.err != nil {
 		return
@@ -283,7 +285,11 @@ func (c *conn) fail(err error) {
 	c.err = err
 	c.wakeWaiting()
 	for _, s := range c.streams {
-		s.lost = true
+		if c.client && s.received {
+			s.ended = true // nothing more of the request can be sent
+		} else {
+			s.lost = true
+		}
 		s.cond.Broadcast()
 	}
 	c.net.SetReadDeadline(time.Unix(1, 0))

@@ -105,8 +105,7 @@ func appendRequest(b []byte, h *wire.Head, secure bool) []byte {
 		b = appendNamed(b, staticAuthority, authority)
 	}
 	if h.Protocol != nil {
-		b = append(appendText(append(b, 0), protocolName), byte(len(h.Protocol)))
-		b = append(b, h.Protocol...)
+		b = appendText(appendText(append(b, 0), protocolName), h.Protocol)
 	}
 	for i := range h.Fields {
 		switch h.Fields[i].ID {
@@ -115,7 +114,7 @@ func appendRequest(b []byte, h *wire.Head, secure bool) []byte {
 			b = appendField(b, &h.Fields[i])
 		}
 	}
-	if h.Length > 0 || h.Length == 0 && (h.Is("POST") || h.Is("PUT") || h.Is("PATCH")) {
+	if h.Protocol == nil && h.Length > 0 || h.Length == 0 && (h.Is("POST") || h.Is("PUT") || h.Is("PATCH")) {
 		var room [20]byte
 		b = appendNamed(b, knownNames[wire.ContentLength].index, strconv.AppendInt(room[:0], h.Length, 10))
 	}

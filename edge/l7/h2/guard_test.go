@@ -125,6 +125,37 @@ func TestHeaderBombIsBounded(t *testing.T) {
 	}
 }
 
+// A head has as many fields as one of HTTP/1.1 may, of which cookies are one
+// (RFC 9113 section 8.2.3), an answer twice as many.
+func TestFieldsAreCounted(t *testing.T) {
+	p := dial(t, listen(t, newSession(nil), nil))
+	var fields []string
+	for range wire.MaxFields {
+		fields = append(fields, "a", "b", "cookie", "c=d")
+	}
+	p.ask(1, true, fields...)
+	if h := p.answer(1); h.PseudoValue("status") != "200" {
+		t.Errorf("as many as may be, and cookies: %v", h)
+	}
+	p.ask(3, true, append(fields, "a", "b")...)
+	if h := p.answer(3); h.PseudoValue("status") != "431" {
+		t.Errorf("one more: %v", h)
+	}
+	for n, good := range map[int]bool{2 * wire.MaxFields: true, 2*wire.MaxFields + 1: false} {
+		at := fake(t, func(p *peer) {
+			answer := []string{":status", "200"}
+			for range n {
+				answer = append(answer, "a", "b")
+			}
+			p.head(p.asked(), true, answer...)
+			p.asked()
+		})
+		if status, _, err := fetch(to(t, at, nil), request("GET", "/"), ""); (err == nil) != good {
+			t.Errorf("an answer of %d: %d, %v", n, status, err)
+		}
+	}
+}
+
 // A peer that sends what wants answers, and reads none, is cut off before they
 // fill the memory.
 func TestUnreadAnswersAreBounded(t *testing.T) {

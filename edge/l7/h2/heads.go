@@ -24,7 +24,7 @@ const (
 // message's own.
 func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Fault, err error) {
 	var seen pseudo
-	size, begin := 0, true
+	size, crumbs, begin := 0, 0, true
 	if h == nil {
 		bad = wire.TooLarge
 	}
@@ -40,6 +40,9 @@ func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Faul
 		if size += len(f.name) + len(f.value) + entryCost; size > c.listLimit {
 			bad = wire.TooLarge
 		}
+		if f.id == wire.Cookie { // clients make many of one (RFC 9113 section 8.2.3)
+			crumbs++
+		}
 		switch {
 		case bad == wire.TooLarge:
 		case len(f.name) > 0 && f.name[0] == ':':
@@ -48,6 +51,8 @@ func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Faul
 				bad = wire.BadPseudo
 			}
 			seen |= p
+		case len(h.Fields)-crumbs >= maxFields(c.client):
+			bad = wire.TooLarge
 		default:
 			if !addField(h, &f) {
 				bad = wire.BadName
@@ -55,6 +60,14 @@ func (c *conn) decode(block []byte, h *wire.Head, allowed pseudo) (bad wire.Faul
 		}
 	}
 	return bad, nil
+}
+
+// maxFields is how many fields a head may have: as over HTTP/1.1.
+func maxFields(answer bool) int {
+	if answer {
+		return 2 * wire.MaxFields
+	}
+	return wire.MaxFields
 }
 
 // pseudoField puts a pseudo-field into h; 0: there is none of that name.

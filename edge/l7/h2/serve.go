@@ -264,7 +264,8 @@ func (s *server) exchange(st *stream) {
 // gone is side's: the client has reset the stream, or is gone itself.
 func (s *server) gone(st *stream) { st.abort.Fire() }
 
-// settled and goneAway are side's; clients' limits are for pushes, and a client
-// that leaves says so by closing.
+// settled, greeted and goneAway are side's; clients' limits are for pushes, and a
+// client that leaves says so by closing.
 func (s *server) settled(setting)       {}
+func (s *server) greeted()              {}
 func (s *server) goneAway(uint32, Code) {}

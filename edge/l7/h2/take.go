@@ -250,6 +250,7 @@ func (c *conn) takeSettings(f *frame) error {
 	case len(f.payload)%6 != 0:
 		return broken(FrameSizeError, "frame_size")
 	}
+	first := !c.settings
 	c.settings = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -257,6 +258,9 @@ func (c *conn) takeSettings(f *frame) error {
 		if err := c.setting(setting{binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])}); err != nil {
 			return err
 		}
+	}
+	if first {
+		c.side.greeted()
 	}
 	c.out = appendHeader(c.out, 0, typeSettings, flagAck, 0)
 	return c.answer(costSettings)

@@ -46,10 +46,12 @@ func NewUpstream(dial func(ctx context.Context) (net.Conn, error), secure bool) 
 type link struct {
 	*conn
 	up      *Upstream
-	limit   atomic.Int32 // streams that the endpoint allows
-	going   atomic.Bool  // no new streams: GOAWAY, or the end
-	inUse   int          // guarded by up.mu
-	scratch wire.Head    // the reader's
+	limit   atomic.Int32  // streams that the endpoint allows
+	tunnels atomic.Bool   // it takes extended CONNECT (RFC 8441 section 3)
+	known   chan struct{} // closed when its first settings have come
+	going   atomic.Bool   // no new streams: GOAWAY, or the end
+	inUse   int           // guarded by up.mu
+	scratch wire.Head     // the reader's
 }
 
 // Open implements l7.Mux.
@@ -59,7 +61,13 @@ func (u *Upstream) Open(ctx context.Context, by time.Time, h *wire.Head, end boo
 		if err != nil {
 			return nil, err
 		}
-		s, err := l.begin(h, end)
+		var s *stream
+		if h.Protocol != nil {
+			err = l.takesTunnels(ctx, by)
+		}
+		if err == nil {
+			s, err = l.begin(h, end)
+		}
 		if err == nil {
 			return (*call)(s), nil
 		}
@@ -145,7 +153,7 @@ func (u *Upstream) connect(ctx context.Context) error {
 		nc.Close()
 		return net.ErrClosed
 	}
-	l := &link{conn: newConn(nc, &u.mem, true), up: u}
+	l := &link{conn: newConn(nc, &u.mem, true), up: u, known: make(chan struct{})}
 	l.side = l
 	l.limit.Store(defaultStreams)
 	if known := u.allowed.Load(); known > 0 {
@@ -157,6 +165,27 @@ func (u *Upstream) connect(ctx context.Context) error {
 	l.out = appendWindowUpdate(l.out, 0, connWindow-defaultWindow)
 	u.links = append(u.links, l)
 	u.tasks.Go(l.run)
+	return nil
+}
+
+// takesTunnels waits for the endpoint's word on extended CONNECT, which must not
+// be sent without it.
+func (l *link) takesTunnels(ctx context.Context, by time.Time) error {
+	if !by.IsZero() {
+		c, cancel := context.WithDeadline(ctx, by)
+		defer cancel()
+		ctx = c
+	}
+	select {
+	case <-l.known:
+	case <-l.done:
+		return l7.ErrRefused
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if !l.tunnels.Load() {
+		return l7.ErrNoWebSocket
+	}
 	return nil
 }
 
@@ -386,12 +415,18 @@ func (c *conn) decodeAnswer(f *frame, h *wire.Head, bare bool) (wire.Fault, erro
 
 // settled is side's.
 func (l *link) settled(s setting) {
-	if s.id == setStreams {
+	switch s.id {
+	case setStreams:
 		n := int32(min(s.value, 1<<20))
 		l.limit.Store(n)
 		l.up.allowed.Store(n)
+	case setConnect:
+		l.tunnels.Store(s.value == 1)
 	}
 }
+
+// greeted is side's.
+func (l *link) greeted() { close(l.known) }
 
 // goneAway is side's: the endpoint acts on no stream above last (RFC 9113
 // section 6.8).

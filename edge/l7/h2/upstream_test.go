@@ -217,6 +217,68 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
+// RFC 8441 section 3: no extended CONNECT goes before the endpoint's word that it
+// takes them, however late that comes; and none where it does not come.
+func TestExtendedCONNECTWaitsForSettings(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings []http2.Setting
+		want     error
+	}{
+		"taken":     {[]http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 1}}, nil},
+		"not taken": {nil, l7.ErrNoWebSocket},
+		"refused":   {[]http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 0}}, l7.ErrNoWebSocket},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			h := request("CONNECT", "/chat")
+			h.Protocol = []byte("websocket")
+			opened := make(chan error, 1)
+			u := to(t, l.Addr().String(), nil)
+			go func() {
+				c, err := u.Open(context.Background(), time.Now().Add(20*time.Second), h, false)
+				if err == nil {
+					err = c.Flush()
+					c.Close()
+				}
+				opened <- err
+			}()
+			nc, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(20 * time.Second))
+			io.ReadFull(nc, make([]byte, len(preface)))
+			p := &peer{Framer: http2.NewFramer(nc, nc), t: t, c: nc}
+			p.ReadMetaHeaders = newHPACK()
+			for range 2 { // settings, and the connection's window
+				if f, err := p.ReadFrame(); err != nil || f.Header().Type == http2.FrameHeaders {
+					t.Fatalf("before the settings: %v, %v", f, err)
+				}
+			}
+			select {
+			case err := <-opened:
+				t.Fatalf("opened before the settings: %v", err)
+			default:
+			}
+			p.WriteSettings(c.settings...)
+			if c.want == nil {
+				head := p.until(func(f http2.Frame) bool { _, ok := f.(*http2.MetaHeadersFrame); return ok }).(*http2.MetaHeadersFrame)
+				if head.PseudoValue("protocol") != "websocket" || head.PseudoValue("path") != "/chat" || head.StreamEnded() {
+					t.Errorf("%v", head)
+				}
+			}
+			if err := <-opened; err != c.want {
+				t.Errorf("%v, expected %v", err, c.want)
+			}
+		})
+	}
+}
+
 // GOAWAY ends nothing that is under way; later requests take another connection.
 func TestGoAwayOfEndpoints(t *testing.T) {
 	var dials atomic.Int64
@@ -235,6 +297,44 @@ func TestGoAwayOfEndpoints(t *testing.T) {
 	}
 	if dials.Load() != 3 {
 		t.Errorf("%d connections", dials.Load())
+	}
+}
+
+// An answer that came as a whole is one, though its connection has ended before
+// anybody has read it.
+func TestWholeAnswerOutlivesItsConnection(t *testing.T) {
+	for name, bye := range map[string]func(p *peer){
+		"closed": func(p *peer) {},
+		"GOAWAY": func(p *peer) { p.WriteGoAway(1, http2.ErrCodeNo, nil) },
+		"broken": func(p *peer) { p.WriteData(0, false, []byte("x")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := to(t, fake(t, func(p *peer) {
+				id := p.asked()
+				p.head(id, false, ":status", "200", "content-length", "5")
+				p.WriteData(id, true, []byte("whole"))
+				bye(p)
+			}), nil).(*Upstream)
+			c, err := u.Open(context.Background(), time.Time{}, request("GET", "/"), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if !eventually(func() bool {
+				u.mu.Lock()
+				defer u.mu.Unlock()
+				return len(u.links) == 0
+			}) {
+				t.Fatal("the connection stays")
+			}
+			var ans wire.Head
+			if err := c.Head(&ans); err != nil || ans.Status != 200 {
+				t.Fatal(ans.Status, err)
+			}
+			if b, err := io.ReadAll(callBody{c}); string(b) != "whole" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+		})
 	}
 }
 

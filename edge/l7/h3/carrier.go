@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
 
 	"meridian/edge/l7"
@@ -61,6 +62,9 @@ type Carrier struct {
 	cfg Config
 	ids *ids
 
+	packets         *prometheus.CounterVec // for connections of former processes
+	forwarded, lost prometheus.Counter     // of packets
+
 	mu      sync.Mutex        // guards what follows
 	former  map[string][]*way // by the socket's address; until a socket takes them
 	sockets map[*socket]bool  // open
@@ -82,6 +86,9 @@ func New(cfg Config) (*Carrier, error) {
 		return nil, fmt.Errorf("http/3: %w", err)
 	}
 	c := &Carrier{cfg: cfg, ids: g, former: map[string][]*way{}, sockets: map[*socket]bool{}}
+	c.packets = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meridian_l7_quic_former_packets_total",
+		Help: "Packets of QUIC for connections of a former process of this node, by what became of them: forwarded to it, or lost (it has ended, or does not keep up)."}, []string{"result"})
+	c.forwarded, c.lost = c.packets.WithLabelValues("forwarded"), c.packets.WithLabelValues("lost")
 	for name, f := range cfg.Former {
 		at, w, err := wayOf(name, f)
 		if err != nil {
@@ -91,6 +98,9 @@ func New(cfg Config) (*Carrier, error) {
 	}
 	return c, nil
 }
+
+// Register adds its metrics.
+func (c *Carrier) Register(r prometheus.Registerer) { r.MustRegister(c.packets) }
 
 // Apply takes the node's server id from w; of a node that is not there, or has
 // none, its name decides. It comes before Listen.

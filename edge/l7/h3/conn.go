@@ -16,8 +16,8 @@ const (
 	// have gone.
 	glance = 50 * time.Millisecond
 
-	// credits are given back so many at a time: each is a frame that would go out
-	// in a packet of its own.
+	// credits are given back so many at a time, while the client has as many left:
+	// each is a frame that would go out in a packet of its own.
 	credits = 16
 
 	// offences is how many requests a client may give up on, less those that it
@@ -55,7 +55,8 @@ type conn struct {
 	leaving  bool          // and when the last exchange has gone,
 	empty    chan struct{} // this is closed
 	failed   bool
-	uni      [4]bool // which of its streams the client has opened
+	uni      [4]bool                    // which of its streams the client has opened
+	early    map[quic.StreamID]priority // of requests to come
 }
 
 func newConn(s *server, q *quic.Conn, session l7.Session) *conn {
@@ -70,7 +71,7 @@ func (c *conn) serve() {
 	}
 	c.mu.Lock()
 	c.since = time.Now()
-	c.timer = time.AfterFunc(c.session.Limits().Idle, c.tick)
+	c.timer = time.AfterFunc(c.untilIdle(), c.tick)
 	c.mu.Unlock()
 	c.tasks.Go(c.leave)
 	c.tasks.Go(c.acceptControl)
@@ -136,6 +137,7 @@ func (c *conn) begin(s *quic.Stream) {
 	c.mu.Lock()
 	id := s.StreamID()
 	if id >= c.limit || len(c.active) >= streams {
+		delete(c.early, id)
 		c.mu.Unlock()
 		s.CancelRead(requestRejected.stream())
 		s.CancelWrite(requestRejected.stream())
@@ -146,6 +148,7 @@ func (c *conn) begin(s *quic.Stream) {
 	x.c, x.s, x.at = c, s, len(c.active)
 	c.active = append(c.active, x)
 	c.next = id + 4
+	c.applyEarly(x)
 	c.served++
 	if !c.glancing {
 		c.glancing = true
@@ -193,7 +196,8 @@ func (c *conn) finish(x *exchange) {
 	}
 	tooMany := c.offences > offences
 	var give []*quic.Stream
-	if c.owed = append(c.owed, x.s); len(c.owed) >= credits {
+	c.owed = append(c.owed, x.s)
+	if used := len(c.owed) + len(c.active); len(c.owed) >= credits || int64(used+credits) > c.s.quic.MaxIncomingStreams {
 		give, c.owed = c.owed, nil
 	}
 	if last == 0 {
@@ -238,13 +242,26 @@ func (c *conn) tick() {
 	c.owed = nil
 	c.glancing = false
 	c.rest()
-	left := c.session.Limits().Idle - time.Since(c.since)
-	if left > 0 {
+	if left := c.untilIdle(); left > 0 {
 		c.timer.Reset(left)
 		return
 	}
 	c.failed = true
 	_ = c.q.CloseWithError(noError.conn(), "idle")
+}
+
+// lookAgain is how long a connection without requests is left alone: what limits
+// it may change.
+const lookAgain = time.Minute
+
+// untilIdle is how long to wait with the next look; 0: the connection has had no
+// request for too long. mu is held.
+func (c *conn) untilIdle() time.Duration {
+	idle := c.session.Limits().Idle
+	if idle == 0 {
+		return lookAgain
+	}
+	return max(0, min(lookAgain, idle-time.Since(c.since)))
 }
 
 // leave ends the connection in good order, once that is wanted (RFC 9114

@@ -111,6 +111,10 @@ func (c *conn) readFrames(r *bufio.Reader) error {
 				return err
 			}
 			return errID // we never push
+		case kind == framePriorityUpdate:
+			err = c.update(payload)
+		case kind == framePushPriority:
+			return errPriority // we never push
 		case knownFrame(kind):
 			return errUnexpected
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 )
 
-// Frame types (RFC 9114 section 7.2).
+// Frame types (RFC 9114 section 7.2, RFC 9218 section 7.2).
 const (
 	frameData        = 0x0
 	frameHeaders     = 0x1
@@ -16,13 +16,16 @@ const (
 	framePushPromise = 0x5
 	frameGoaway      = 0x7
 	frameMaxPushID   = 0xd
+
+	framePriorityUpdate = 0xf0700 // of a request
+	framePushPriority   = 0xf0701
 )
 
 // knownFrame says whether a type has a meaning, or is kept from having one
 // because it had one in HTTP/2 (section 7.2.8): others are skipped.
 func knownFrame(t uint64) bool {
 	switch t {
-	case frameData, frameHeaders, frameCancelPush, frameSettings, framePushPromise, frameGoaway, frameMaxPushID, 0x2, 0x6, 0x8, 0x9:
+	case frameData, frameHeaders, frameCancelPush, frameSettings, framePushPromise, frameGoaway, frameMaxPushID, framePriorityUpdate, framePushPriority, 0x2, 0x6, 0x8, 0x9:
 		return true
 	}
 	return false
@@ -90,6 +93,7 @@ var (
 	errSettings   = &broken{settingsError, "settings"}
 	errNoSettings = &broken{missingSettings, "settings"}
 	errID         = &broken{idError, "push_id"}
+	errPriority   = &broken{idError, "priority"}
 	errStream     = &broken{streamCreation, "stream"}
 	errCritical   = &broken{closedCritical, "closed_stream"}
 	errResets     = &broken{excessiveLoad, "resets"}

@@ -14,6 +14,13 @@ import (
 // Body reads what DATA frames hold.
 func (x *exchange) Body(p []byte) (int, error) {
 	n, err := x.body(p)
+	if err == nil && x.left == 0 && x.declared > 0 && x.got == x.declared {
+		// The last octets are given when nothing follows them: else the whole body
+		// of a malformed request would have been passed on.
+		if err = x.rest(); err != nil {
+			n = 0
+		}
+	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
@@ -50,6 +57,18 @@ func (x *exchange) body(p []byte) (int, error) {
 	}
 	x.left -= uint64(n)
 	return n, err
+}
+
+// rest reads what follows a body that is complete: trailers, and what means
+// nothing.
+func (x *exchange) rest() error {
+	for {
+		if err := x.next(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // next goes to the next DATA frame; io.EOF says that there is none.

@@ -43,6 +43,8 @@ type gateway struct {
 	stop  context.CancelFunc
 	ended chan error
 
+	endpoint, pool string // address, and the version of HTTP to it
+
 	mu       sync.Mutex
 	udp, tcp string
 }
@@ -53,12 +55,12 @@ nodes: [{name: edge-1, region: fra, roles: [l7], addresses: {v4: 10.0.0.1}, quic
 certificates: [{id: c1, cert: "file:c.pem", key: "file:k.pem"}]
 services:
   - {service: web, protocol: https, http3: true, redirect_http: false, ports: [443], hosts: [demo.test],
-     pools: [{id: main, endpoints: [{address: "%s"}]}]}
+     pools: [{id: main, protocol: %s, endpoints: [{address: "%s"}]}]}
 `
 
-func startGateway(t testing.TB, endpoint string) *gateway {
+func startGateway(t testing.TB, endpoint string, change ...func(*gateway, *l7.Config)) *gateway {
 	t.Helper()
-	w := &gateway{t: t, c: newCarrier(t), ca: testkit.NewAuthority(t), ended: make(chan error, 1)}
+	w := &gateway{t: t, endpoint: endpoint, pool: "http1", c: newCarrier(t), ca: testkit.NewAuthority(t), ended: make(chan error, 1)}
 	key := fleet.ObjectKey{Kind: fleet.ObjectCertificate, ID: "c1"}
 	w.cert = fleet.Object{Key: key, Data: w.ca.Issue(t, "demo.test")}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -66,7 +68,7 @@ func startGateway(t testing.TB, endpoint string) *gateway {
 	if w.h, err = health.New(health.Config{Node: "edge-1", Region: "fra", Roles: []fleet.Role{fleet.RoleL7}, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
-	w.g, err = l7.New(l7.Config{Node: "edge-1", Region: "fra", Health: w.h, Prober: probe.New(probe.Config{}), Grace: time.Millisecond, Logger: logger,
+	cfg := l7.Config{Node: "edge-1", Region: "fra", Health: w.h, Prober: probe.New(probe.Config{}), Grace: time.Millisecond, Logger: logger,
 		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTP3: w.c,
 		Listen: func(context.Context, string, string) (net.Listener, error) {
 			l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -77,8 +79,11 @@ func startGateway(t testing.TB, endpoint string) *gateway {
 			l, err := net.ListenPacket("udp4", "127.0.0.1:0")
 			w.note(&w.udp, err, func() string { return l.LocalAddr().String() })
 			return l, err
-		}})
-	if err != nil {
+		}}
+	for _, f := range change {
+		f(w, &cfg)
+	}
+	if w.g, err = l7.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	w.apply(endpoint, "")
@@ -105,7 +110,7 @@ func (w *gateway) note(to *string, err error, at func() string) {
 // apply installs the Spec, with a change.
 func (w *gateway) apply(endpoint, change string) {
 	w.t.Helper()
-	doc := fmt.Sprintf(gatewaySpec, endpoint)
+	doc := fmt.Sprintf(gatewaySpec, w.pool, endpoint)
 	if change != "" {
 		doc = strings.Replace(doc, "http3: true", change, 1)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"meridian/edge/l7"
 	"meridian/edge/l7/wire"
 )
 
@@ -72,6 +73,8 @@ func TestRequestsThatEndTheConnection(t *testing.T) {
 		"PING of HTTP/2":               {join(request("POST"), frame(0x6)), frameUnexpected},
 		"WINDOW_UPDATE of HTTP/2":      {frame(0x8), frameUnexpected},
 		"CONTINUATION of HTTP/2":       {frame(0x9), frameUnexpected},
+		"PRIORITY_UPDATE":              {frame(framePriorityUpdate, 0, 'i'), frameUnexpected},
+		"PRIORITY_UPDATE of a push":    {join(request("POST"), frame(framePushPriority, 0, 'i')), frameUnexpected},
 		"DATA after trailers":          {join(request("POST"), headers("a", "b"), frame(frameData, 1)), frameUnexpected},
 		"HEADERS after trailers":       {join(request("POST"), headers("a", "b"), headers("a", "b")), frameUnexpected},
 		"trailers of a tunnel":         {join(request("CONNECT", ":protocol", "websocket"), headers("a", "b")), frameUnexpected},
@@ -130,6 +133,11 @@ func TestControlStreamsThatEndTheConnection(t *testing.T) {
 		"MAX_PUSH_ID goes back":      {[][]byte{with(frame(frameMaxPushID, 9), frame(frameMaxPushID, 8))}, idError},
 		"MAX_PUSH_ID empty":          {[][]byte{with(frame(frameMaxPushID))}, frameError},
 		"GOAWAY goes up":             {[][]byte{with(frame(frameGoaway, 8), frame(frameGoaway, 12))}, idError},
+		"PRIORITY_UPDATE too short":  {[][]byte{with(frame(framePriorityUpdate))}, frameError},
+		"PRIORITY_UPDATE of none":    {[][]byte{with(frame(framePriorityUpdate, 2, 'i'))}, idError},
+		"PRIORITY_UPDATE of a push":  {[][]byte{with(frame(framePushPriority, 0, 'i'))}, idError},
+		"PRIORITY_UPDATE first":      {[][]byte{join([]byte{streamControl}, frame(framePriorityUpdate, 0, 'i'))}, missingSettings},
+		"a flood of PRIORITY_UPDATE": {[][]byte{with(bytes.Repeat(frame(framePriorityUpdate, 0, 'i'), 100))}, excessiveLoad},
 		"a setting twice":            {[][]byte{setting(0x21, 1, 0x21, 1)}, settingsError},
 		"a setting of HTTP/2":        {[][]byte{setting(0x2, 1)}, settingsError},
 		"a setting cut short":        {[][]byte{setting(0x6)}, frameError},
@@ -239,6 +247,7 @@ func TestMalformedRequests(t *testing.T) {
 		"content-length bent":   {request("POST", "content-length", "+1"), "400"},
 		"a body that is absent": {request("POST", "content-length", "1"), "400"},
 		"too large":             {request("GET", "a", string(bytes.Repeat([]byte("b"), 17<<10))), "431"},
+		"a body, said absent":   {join(request("POST", "content-length", "0"), frame(frameData, 'a')), "400"},
 		"more body than said":   {join(request("POST", "content-length", "1"), frame(frameData, 'a', 'b')), ""},
 		"less body than said":   {join(request("POST", "content-length", "3"), frame(frameData, 'a', 'b')), ""},
 		"no head":               {frame(0x21), ""},
@@ -265,6 +274,34 @@ func TestMalformedRequests(t *testing.T) {
 	s.Close()
 	if b, err := io.ReadAll(s); err != nil || statusOf(t, b) != "200" {
 		t.Errorf("after all that: %q, %v", b, err)
+	}
+}
+
+// RFC 9114 section 4.1.2: of a body that is longer than was said the exchange does
+// not get so much that it could take it for the whole.
+func TestBodyLongerThanSaidIsNeverWhole(t *testing.T) {
+	got := make(chan int, 1)
+	r := start(t, func(r *rig) {
+		r.serve = func(f l7.Front, _ *wire.Head, _ *l7.Abort) {
+			p, all := make([]byte, 16), 0
+			for {
+				n, err := f.Body(p)
+				all += n
+				if err != nil {
+					got <- all
+					f.Break()
+					return
+				}
+			}
+		}
+	})
+	s := r.stream(r.dial(true), join(request("POST", "content-length", "5"), frame(frameData, []byte("hel")...), frame(frameData, []byte("lo")...)))
+	if _, err := s.Write(frame(frameData, []byte("GET / HTTP/1.1")...)); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if n := <-got; n >= 5 {
+		t.Errorf("the exchange read %d octets of 5", n)
 	}
 }
 

@@ -42,7 +42,7 @@ func (d *decoder) section(b []byte, h *wire.Head, limit int, pseudo func(h *wire
 	if _, b, ok = prefixed(b, 7); !ok {
 		return 0, errQPACK
 	}
-	size, fault := 0, wire.NoFault
+	size, crumbs, fault := 0, 0, wire.NoFault
 	for len(b) > 0 {
 		var f wire.Field
 		var err error
@@ -50,9 +50,12 @@ func (d *decoder) section(b []byte, h *wire.Head, limit int, pseudo func(h *wire
 			return 0, err
 		}
 		size += len(f.Name) + len(f.Value) + fieldCost
+		if f.ID == wire.Cookie { // clients make many of one (RFC 9114 section 4.2.1)
+			crumbs++
+		}
 		switch {
 		case fault != wire.NoFault: // go on for what is no fault but an error
-		case size > limit || len(h.Fields) == wire.MaxFields:
+		case size > limit || len(h.Fields)-crumbs >= wire.MaxFields:
 			fault = wire.TooLarge
 		case len(f.Name) == 0:
 			fault = wire.BadName

@@ -136,9 +136,17 @@ func TestSectionsOverTheLimit(t *testing.T) {
 	if _, fault, err := ours(b, 2*36-1); fault != wire.TooLarge || err != nil {
 		t.Errorf("over it: %v, %v", fault, err)
 	}
+	h.Reset()
 	for range wire.MaxFields {
 		h.Add("a", "")
 	}
+	for range wire.MaxFields { // which become one field
+		h.Add("cookie", "a=b")
+	}
+	if _, fault, err := ours(appendSection(nil, 0, h.Fields), 1<<20); fault != wire.NoFault || err != nil {
+		t.Errorf("as many fields as may be, and cookies: %v, %v", fault, err)
+	}
+	h.Add("a", "")
 	if _, fault, err := ours(appendSection(nil, 0, h.Fields), 1<<20); fault != wire.TooLarge || err != nil {
 		t.Errorf("too many fields: %v, %v", fault, err)
 	}

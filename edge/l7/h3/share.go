@@ -123,9 +123,7 @@ func (s *socket) sort(ways []*way, ms []ipv4.Message) int {
 	n := 0
 	for i := range ms {
 		if w := s.wayFor(ways, ms[i].Buffers[0][:ms[i].N]); w != nil {
-			if w.forward(&ms[i]) != nil {
-				s.drop(w)
-			}
+			s.sendOn(w, &ms[i])
 			continue
 		}
 		if i != n {
@@ -136,6 +134,19 @@ func (s *socket) sort(ways []*way, ms []ipv4.Message) int {
 		n++
 	}
 	return n
+}
+
+// sendOn sends a packet on and counts it.
+func (s *socket) sendOn(w *way, m *ipv4.Message) {
+	sent, err := w.forward(m)
+	if sent {
+		s.c.forwarded.Inc()
+	} else {
+		s.c.lost.Inc()
+	}
+	if err != nil {
+		s.drop(w)
+	}
 }
 
 func (s *socket) wayFor(ways []*way, packet []byte) *way {

@@ -48,6 +48,8 @@ type exchange struct {
 	closed bool // the gateway's direction has ended
 	reset  bool // the client gave up
 
+	updated bool // its priority, by PRIORITY_UPDATE; guarded by c.mu
+
 	abort l7.Abort
 }
 
@@ -65,7 +67,7 @@ func (x *exchange) release() {
 	x.abort.Reset()
 	x.c, x.s = nil, nil
 	x.from, x.to, x.left, x.got, x.odd = 0, 0, 0, 0, 0
-	x.eof, x.trailed, x.connect, x.closed, x.reset = false, false, false, false, false
+	x.eof, x.trailed, x.connect, x.closed, x.reset, x.updated = false, false, false, false, false, false
 	x.out = x.out[:0]
 	exchanges.Put(x)
 }
@@ -211,7 +213,7 @@ func (x *exchange) readHead(limit int) (wire.Fault, error) {
 			if err := x.bodiless(); err != nil {
 				return 0, err
 			}
-			return x.settle(), nil
+			return x.settle()
 		case knownFrame(kind):
 			return 0, errUnexpected
 		}
@@ -281,36 +283,25 @@ func pseudo(h *wire.Head, name, value []byte) wire.Fault {
 func noPseudo(*wire.Head, []byte, []byte) wire.Fault { return wire.BadPseudo }
 
 // settle applies the rules on heads, and those on the length of what follows.
-func (x *exchange) settle() wire.Fault {
+func (x *exchange) settle() (wire.Fault, error) {
 	h := &x.head
 	x.connect = h.Is("CONNECT")
 	if fault := h.Request(); fault != wire.NoFault {
-		return fault
-	}
-	if x.ended() {
-		if h.Length > 0 {
-			return wire.BadLength // RFC 9114 section 4.1.2
-		}
-		h.Length = 0
+		return fault, nil
 	}
 	x.declared = h.Length
-	return wire.NoFault
-}
-
-// prioritise takes the client's word on what to send first (RFC 9218 section 5).
-func (x *exchange) prioritise() {
-	i := x.head.Find("priority", 0)
-	if i < 0 {
-		return
-	}
-	urgency, incremental := int8(3), false
-	for v := x.head.Fields[i].Value; len(v) > 0; v = v[1:] {
-		switch {
-		case len(v) >= 3 && v[0] == 'u' && v[1] == '=' && '0' <= v[2] && v[2] <= '7':
-			urgency = int8(v[2] - '0')
-		case v[0] == 'i' && (len(v) == 1 || v[1] != '='):
-			incremental = true
+	switch {
+	case x.ended() && h.Length > 0:
+		return wire.BadLength, nil // RFC 9114 section 4.1.2
+	case x.ended():
+		h.Length, x.declared = 0, 0
+	case h.Length == 0 && !x.connect:
+		// Nobody will read the body, so what it must not hold is looked for here.
+		if err := x.rest(); errors.Is(err, errMessage) {
+			return wire.BadLength, nil
+		} else if err != nil {
+			return 0, err
 		}
 	}
-	x.s.SetPriority(urgency, incremental)
+	return wire.NoFault, nil
 }

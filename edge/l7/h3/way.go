@@ -93,10 +93,10 @@ func pair() (in, out *net.UnixConn, err error) {
 
 // forward sends a packet on. Where the way is full the packet is lost, as it
 // would be in a full socket. An error: nobody reads the other end any more.
-func (w *way) forward(m *ipv4.Message) error {
+func (w *way) forward(m *ipv4.Message) (sent bool, err error) {
 	from, ok := m.Addr.(*net.UDPAddr)
 	if !ok {
-		return nil
+		return false, nil
 	}
 	at := from.AddrPort()
 	ip := at.Addr().Unmap().AsSlice()
@@ -105,12 +105,12 @@ func (w *way) forward(m *ipv4.Message) error {
 	b = append(append(b, byte(m.NN)), m.OOB[:m.NN]...)
 	w.buffer = append(b, m.Buffers[0][:m.N]...)
 	if err := w.raw.Write(w.send); err != nil {
-		return err
+		return false, err
 	}
 	if errors.Is(w.err, unix.EAGAIN) || errors.Is(w.err, unix.ENOBUFS) || errors.Is(w.err, unix.EINTR) {
-		return nil
+		return false, nil
 	}
-	return w.err
+	return w.err == nil, w.err
 }
 
 // receive reads a message of a way into m; false: it is none.

@@ -2,10 +2,12 @@ package h3
 
 import (
 	"bytes"
+	"crypto/rand"
 	"net"
 	"net/netip"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/ipv4"
 )
 
@@ -29,8 +31,8 @@ func TestWayCarriesPackets(t *testing.T) {
 		m := message(1500)
 		m.Addr = net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from))
 		m.N, m.NN = copy(m.Buffers[0], "a packet"), copy(m.OOB, "control")
-		if err := w.forward(&m); err != nil {
-			t.Fatal(err)
+		if sent, err := w.forward(&m); !sent || err != nil {
+			t.Fatal(sent, err)
 		}
 		got := []ipv4.Message{message(1500)}
 		if n, err := h.read(got); n != 1 || err != nil {
@@ -43,16 +45,68 @@ func TestWayCarriesPackets(t *testing.T) {
 	// A full way loses packets, and waits for nobody.
 	m := message(1500)
 	m.N, m.Addr = 1500, net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1"))
-	for range 10000 {
-		if err := w.forward(&m); err != nil {
+	for sent := true; sent; {
+		if sent, err = w.forward(&m); err != nil {
 			t.Fatal(err)
 		}
 	}
 	in.Close()
-	if err := w.forward(&m); err == nil {
+	if _, err := w.forward(&m); err == nil {
 		t.Error("nobody reads, and it is no error")
 	}
 	out.Close()
+}
+
+// Packets of a former process's connections go to it, are counted, and leave the
+// others as they were.
+func TestPacketsOfFormerProcessesAreCounted(t *testing.T) {
+	c := newCarrier(t)
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.share(udp)
+	defer s.Close()
+	in, out, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	former, err := newWay(6, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.former.Store(&[]*way{former})
+	packet := func(generation uint32) ipv4.Message {
+		g, err := newIDs(testKey, generation, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.use([4]byte{1, 2, 3, 4}); err != nil {
+			t.Fatal(err)
+		}
+		id, err := g.GenerateConnectionID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := message(1500)
+		m.Addr = net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1234"))
+		m.N = copy(m.Buffers[0], append(append(append([]byte{0x40}, id.Bytes()...), make([]byte, 20)...), byte(generation)))
+		return m
+	}
+	list := []ipv4.Message{packet(6), packet(7), packet(6), packet(5)}
+	if n := s.sort(*s.former.Load(), list); n != 2 || list[0].Buffers[0][list[0].N-1] != 7 || list[1].Buffers[0][list[1].N-1] != 5 {
+		t.Errorf("%d are left", n)
+	}
+	in.Close() // the former process ends
+	s.sort(*s.former.Load(), []ipv4.Message{packet(6)})
+	if s.former.Load() != nil {
+		t.Error("its way stays")
+	}
+	for result, want := range map[string]float64{"forwarded": 2, "lost": 1} {
+		if got := testutil.ToFloat64(c.packets.WithLabelValues(result)); got != want {
+			t.Errorf("%s: %v, expected %v", result, got, want)
+		}
+	}
 }
 
 // What is no message is refused, whatever it is cut to.
