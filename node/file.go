@@ -204,11 +204,29 @@ func (f *FileSource) note(err error) {
 func (f *FileSource) Run(ctx context.Context, apply func(*fleet.World) error) error {
 	return f.Documents(ctx, func(doc []byte, objects []fleet.Object) error {
 		w, err := toWorld(doc, objects)
+		if err == nil {
+			err = alone(w.Snapshot.Spec)
+		}
 		if err != nil {
 			return err
 		}
 		return apply(w)
 	})
+}
+
+// alone refuses what a node without a control plane would wait for in vain.
+func alone(s *fleet.Spec) error {
+	var errs []error
+	for i := range s.Certificates {
+		if s.Certificates[i].ACME != nil {
+			errs = append(errs, &fleet.FieldError{Path: fmt.Sprintf("certificates[%d].acme", i),
+				Msg: "certificates are issued by a control plane, and with --spec there is none: name the files in cert and key, or run with --control"})
+		}
+	}
+	if s.ECH != nil {
+		errs = append(errs, &fleet.FieldError{Path: "ech", Msg: "the keys are made by a control plane, and with --spec there is none: leave it out, or run with --control"})
+	}
+	return errors.Join(errs...)
 }
 
 // Documents is Run for those who make the World themselves: take is given the

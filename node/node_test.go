@@ -326,6 +326,36 @@ certificates:
 	}
 }
 
+// What only a control plane can bring is refused where there is none, and what was
+// applied before stays.
+func TestAFileAloneBringsNoIssuedCertificates(t *testing.T) {
+	specPath, _ := site(t)
+	source := NewFileSource(specPath, logTo(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	applied, done := make(chan *fleet.World, 2), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = source.Run(ctx, func(w *fleet.World) error { applied <- w; return nil })
+	}()
+	<-applied
+	write(t, specPath, spec+"\ncertificates: [{id: web, acme: {directory: internal, names: [www.demo.test]}}]\nech: {public_name: www.demo.test}\n")
+	problem := ""
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(problem, "acme") && time.Now().Before(end); {
+		<-time.After(5 * time.Millisecond)
+		_, problem = source.Problem()
+	}
+	cancel()
+	<-done
+	for _, want := range []string{"certificates[0].acme: ", "ech: ", "cert and key", "--control"} {
+		if !strings.Contains(problem, want) {
+			t.Errorf("no %q in: %v", want, problem)
+		}
+	}
+	if len(applied) != 0 {
+		t.Error("it was applied")
+	}
+}
+
 func TestAKeyFileIsForItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.key")
 	k, err := LoadOrCreateKey(path)
