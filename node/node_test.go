@@ -356,6 +356,27 @@ func TestAFileAloneBringsNoIssuedCertificates(t *testing.T) {
 	}
 }
 
+// A file that could not be used for another reason than its content, such as a port
+// that is taken, is tried again.
+func TestAFileThatWasRefusedIsTriedAgain(t *testing.T) {
+	specPath, _ := site(t)
+	source := NewFileSource(specPath, logTo(t))
+	source.poll = 5 * time.Millisecond
+	tries := 0
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := source.Run(ctx, func(*fleet.World) error {
+		if tries++; tries < 3 {
+			return errors.New("the port is taken")
+		}
+		cancel()
+		return nil
+	})
+	if _, problem := source.Problem(); err != nil || tries != 3 || problem != "" {
+		t.Errorf("%d tries, %v, %q", tries, err, problem)
+	}
+}
+
 func TestAKeyFileIsForItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.key")
 	k, err := LoadOrCreateKey(path)
