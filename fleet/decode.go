@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"fmt"
 	"io"
+	"net/netip"
 	"reflect"
 	"sort"
 	"strings"
@@ -103,7 +104,18 @@ func (d *decoder) text(n *yaml.Node, t encoding.TextUnmarshaler, path string) {
 		d.fail(n, path, "expected a single value, found a %s", kindName(n))
 		return
 	}
-	if err := t.UnmarshalText([]byte(n.Value)); err != nil {
+	err := t.UnmarshalText([]byte(n.Value))
+	if err == nil {
+		return
+	}
+	switch t.(type) {
+	case *netip.Addr:
+		d.fail(n, path, "%q is not an address such as 192.0.2.1 or 2001:db8::1", n.Value)
+	case *netip.Prefix:
+		d.fail(n, path, "%q is not a prefix such as 192.0.2.0/24 or 2001:db8::/32", n.Value)
+	case *netip.AddrPort:
+		d.fail(n, path, "%q is not ADDRESS:PORT such as 192.0.2.1:80 or [2001:db8::1]:80", n.Value)
+	default:
 		d.fail(n, path, "%s", err)
 	}
 }

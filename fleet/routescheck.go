@@ -156,9 +156,14 @@ func (c *checker) filters(f *Filters, at string, pool func(path, id string)) {
 		}
 	}
 	if l := f.Bounds; l != nil {
-		if l.Body < 0 || l.Header < 0 || l.MinRate < 0 {
-			c.errs.Addf(at+".bounds", "expected no number below 0")
+		positive := func(key string, v int64) {
+			if v < 0 {
+				c.errs.Addf(at+".bounds."+key, "%d is below 0", v)
+			}
 		}
+		positive("body", l.Body)
+		positive("header", int64(l.Header))
+		positive("min_rate", int64(l.MinRate))
 	}
 	if co := f.CORS; co != nil {
 		if len(co.Origins) == 0 {

@@ -165,6 +165,7 @@ type FileSource struct {
 	path   string
 	log    *slog.Logger
 	reload chan struct{}
+	poll   time.Duration
 
 	mu      sync.Mutex
 	problem string // why the files as they are now are not in use
@@ -172,7 +173,7 @@ type FileSource struct {
 
 // NewFileSource reads nothing yet.
 func NewFileSource(path string, log *slog.Logger) *FileSource {
-	return &FileSource{path: path, log: log, reload: make(chan struct{}, 1)}
+	return &FileSource{path: path, log: log, reload: make(chan struct{}, 1), poll: pollEach}
 }
 
 // Reload has the files read again at once, as SIGHUP asks for.
@@ -191,24 +192,49 @@ func (f *FileSource) Problem() (path, problem string) {
 	return f.path, f.problem
 }
 
-func (f *FileSource) note(err error) {
+// note keeps what is wrong, and says whether it is something new.
+func (f *FileSource) note(err error) (another bool) {
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.problem = ""; err != nil {
-		f.problem = err.Error()
-	}
+	another = problem != "" && problem != f.problem
+	f.problem = problem
+	return another
 }
 
 // Run implements Source. Files that are not usable are logged once for each
-// content; what was applied before stays, and better files are waited for.
+// reason; what was applied before stays, and better files are waited for. As the
+// reason may be another than the files, as a port that is taken, they are tried
+// again all the same.
 func (f *FileSource) Run(ctx context.Context, apply func(*fleet.World) error) error {
 	return f.Documents(ctx, func(doc []byte, objects []fleet.Object) error {
 		w, err := toWorld(doc, objects)
+		if err == nil {
+			err = alone(w.Snapshot.Spec)
+		}
 		if err != nil {
 			return err
 		}
 		return apply(w)
 	})
+}
+
+// alone refuses what a node without a control plane would wait for in vain.
+func alone(s *fleet.Spec) error {
+	var errs []error
+	for i := range s.Certificates {
+		if s.Certificates[i].ACME != nil {
+			errs = append(errs, &fleet.FieldError{Path: fmt.Sprintf("certificates[%d].acme", i),
+				Msg: "certificates are issued by a control plane, and with --spec there is none: name the files in cert and key, or run with --control"})
+		}
+	}
+	if s.ECH != nil {
+		errs = append(errs, &fleet.FieldError{Path: "ech", Msg: "the keys are made by a control plane, and with --spec there is none: leave it out, or run with --control"})
+	}
+	return errors.Join(errs...)
 }
 
 // Documents is Run for those who make the World themselves: take is given the
@@ -221,7 +247,7 @@ func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, object
 	} else {
 		defer w.Close()
 	}
-	poll := time.NewTicker(pollEach)
+	poll := time.NewTicker(f.poll)
 	defer poll.Stop()
 	var watched []string
 	for {
@@ -230,18 +256,18 @@ func (f *FileSource) Documents(ctx context.Context, take func(doc []byte, object
 		if err == nil {
 			err = take(doc, objects)
 		}
-		f.note(err)
-		if err != nil {
+		if f.note(err) {
 			f.log.Error("spec not usable; the state before stays", "file", f.path, "error", err)
 		}
-		if !f.wait(ctx, w, poll.C, &state) {
+		if !f.wait(ctx, w, poll.C, &state, err != nil) {
 			return nil
 		}
 	}
 }
 
-// wait blocks until the files have changed and settled; false at ctx's end.
-func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan time.Time, state *fileState) bool {
+// wait blocks until the files have changed and settled, or for a while where they
+// failed; false at ctx's end.
+func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan time.Time, state *fileState, failed bool) bool {
 	var settled <-chan time.Time
 	for {
 		select {
@@ -260,8 +286,12 @@ func (f *FileSource) wait(ctx context.Context, w *fsnotify.Watcher, poll <-chan 
 				return true
 			}
 		case <-poll:
-			if settled == nil && state.changed() {
+			switch {
+			case settled != nil:
+			case state.changed():
 				settled = time.After(settle)
+			case failed:
+				return true
 			}
 		}
 	}

@@ -326,6 +326,57 @@ certificates:
 	}
 }
 
+// What only a control plane can bring is refused where there is none, and what was
+// applied before stays.
+func TestAFileAloneBringsNoIssuedCertificates(t *testing.T) {
+	specPath, _ := site(t)
+	source := NewFileSource(specPath, logTo(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	applied, done := make(chan *fleet.World, 2), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = source.Run(ctx, func(w *fleet.World) error { applied <- w; return nil })
+	}()
+	<-applied
+	write(t, specPath, spec+"\ncertificates: [{id: web, acme: {directory: internal, names: [www.demo.test]}}]\nech: {public_name: www.demo.test}\n")
+	problem := ""
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(problem, "acme") && time.Now().Before(end); {
+		<-time.After(5 * time.Millisecond)
+		_, problem = source.Problem()
+	}
+	cancel()
+	<-done
+	for _, want := range []string{"certificates[0].acme: ", "ech: ", "cert and key", "--control"} {
+		if !strings.Contains(problem, want) {
+			t.Errorf("no %q in: %v", want, problem)
+		}
+	}
+	if len(applied) != 0 {
+		t.Error("it was applied")
+	}
+}
+
+// A file that could not be used for another reason than its content, such as a port
+// that is taken, is tried again.
+func TestAFileThatWasRefusedIsTriedAgain(t *testing.T) {
+	specPath, _ := site(t)
+	source := NewFileSource(specPath, logTo(t))
+	source.poll = 5 * time.Millisecond
+	tries := 0
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := source.Run(ctx, func(*fleet.World) error {
+		if tries++; tries < 3 {
+			return errors.New("the port is taken")
+		}
+		cancel()
+		return nil
+	})
+	if _, problem := source.Problem(); err != nil || tries != 3 || problem != "" {
+		t.Errorf("%d tries, %v, %q", tries, err, problem)
+	}
+}
+
 func TestAKeyFileIsForItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fleet.key")
 	k, err := LoadOrCreateKey(path)

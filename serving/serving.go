@@ -191,7 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 			for _, l := range listeners {
 				l.Close()
 			}
-			return fmt.Errorf("serving: %w", err)
+			return fmt.Errorf("health and metrics: %w", err)
 		}
 		listeners = append(listeners, l)
 	}

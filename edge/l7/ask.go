@@ -59,7 +59,7 @@ type failure struct {
 // All tries share one deadline.
 func (x *exchange) ask() bool {
 	x.service.budget.request()
-	if len(x.pool.next) > 0 && x.pool.lost() && x.mayHop() {
+	if len(x.pool.next) > 0 && !x.pool.hopeful(x.g.now(), &x.tried) && x.mayHop() {
 		f, ok := x.elsewhere()
 		if ok {
 			return true
@@ -106,14 +106,16 @@ func (x *exchange) ask() bool {
 			return true
 		}
 		x.release()
-		if !x.mayRetry(&f) {
-			x.note("retry", "no: ", f.flag.String())
-			if x.mayHopAfter(&f) {
-				var ok bool
-				if f, ok = x.elsewhere(); ok {
-					return true
-				}
+		// Who is left here was tried already or is away: the next region goes first.
+		here := f.paid || x.pool.hopeful(x.g.now(), &x.tried)
+		again := here && x.mayRetry(&f)
+		if !again && x.mayHopAfter(&f) {
+			if f, ok = x.elsewhere(); ok {
+				return true
 			}
+		}
+		if !again && (here || !x.mayRetry(&f)) {
+			x.note("retry", "no: ", f.flag.String())
 			x.giveUp(&f)
 			return false
 		}

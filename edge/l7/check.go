@@ -2,9 +2,11 @@ package l7
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"meridian/edge/l7/balance"
@@ -20,6 +22,10 @@ const (
 	leastBetween = 100 * time.Millisecond // when requests failed to connect
 )
 
+// awayFor is how long an endpoint that requests could not connect to is thought to
+// be away, unless checks say so.
+const awayFor = time.Second
+
 // vital is what lasts of an endpoint from one generation to the next.
 type vital struct {
 	balance.Live
@@ -27,6 +33,9 @@ type vital struct {
 	answers classes // to tries
 	circuit limit.EndpointCircuit
 	suspect chan struct{} // holds one sign that a request failed to connect
+
+	missed   atomic.Int32 // tries in a row that got no connection
+	missedAt atomic.Int64 // the moment of the last of them
 }
 
 // doubt asks for a check of the endpoint soon. A request that fails to connect
@@ -38,6 +47,27 @@ func (v *vital) doubt() {
 	case v.suspect <- struct{}{}:
 	default:
 	}
+}
+
+// met notes whether a try got a connection.
+func (v *vital) met(now moment, err error) {
+	if err == nil {
+		if v.missed.Load() != 0 {
+			v.missed.Store(0)
+		}
+		return
+	}
+	var connect *connectError // on the heap
+	if errors.As(err, &connect) {
+		v.missed.Add(1)
+		v.missedAt.Store(int64(now))
+	}
+}
+
+// away says that nobody can be there, though checks do not say so yet: so many
+// tries in a row got no connection, the last of them just now.
+func (v *vital) away(now moment, row int) bool {
+	return row > 0 && int(v.missed.Load()) >= row && !moment(v.missedAt.Load()).add(awayFor).passed(now)
 }
 
 // checkRules are what a check does; a check whose rules change starts anew.

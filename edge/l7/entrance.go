@@ -76,6 +76,7 @@ func (x *exchange) observe(ep *endpoint, err error) {
 		x.pool.stats.answers.observe(shard, x.first.since(x.connected))
 	}
 	ep.vital.answers.add(shard, status)
+	ep.vital.met(x.g.now(), err)
 	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -248,11 +247,11 @@ func (g *Gateway) Apply(w *fleet.World) error {
 	build := builder{g: g, world: w, vitals: map[fleet.Target]*vital{}, upstreams: map[upstreamKey]*upstream{}, quotas: map[uint64]*quota{}}
 	gen, err := build.generation()
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return err
 	}
 	opened, err := g.openAll(gen)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return err
 	}
 	old := g.gen.Swap(gen)
 	gen.bound()

@@ -171,7 +171,7 @@ func (b *builder) service(s *fleet.Service, gen *generation, index int) (*servic
 	if out.rates, err = b.rates(s); err != nil {
 		return nil, fmt.Errorf("rates: %w", err)
 	}
-	out.budget = newBudget(*s.Retries.BudgetPercent)
+	out.budget = newBudget(*s.Retries.BudgetPercent, out.stats.classes.total())
 	if had := b.g.gen.Load().service(s.Service); had != nil && had.budget.percent == out.budget.percent {
 		out.budget = had.budget
 	}

@@ -140,7 +140,7 @@ func (g *Gateway) outcome(p *pool, v *vital, o outlier.Outcome, took, worst time
 		took = max(took, worst)
 	}
 	v.Observe(time.Duration(g.now()), took)
-	if row := v.outlier.Record(o, took); row > 0 && row == p.rules.Row {
+	if row, refused := v.outlier.Record(o, took); p.rules.Row > 0 && (row == p.rules.Row || refused == p.rules.Row) {
 		g.judgeSoon()
 	}
 }

@@ -49,6 +49,9 @@ func (g *Gateway) judging(ctx context.Context) {
 			if s == nil {
 				continue
 			}
+			if !soon {
+				s.budget.settle(s.stats.classes.total())
+			}
 			for _, p := range s.pools {
 				if judge {
 					g.judge(s, p, now)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meridian/edge/l7/balance"
 	"meridian/edge/l7/hop"
 	"meridian/edge/l7/limit"
 	"meridian/edge/l7/wire"
@@ -27,8 +28,20 @@ type nextRegion struct {
 	shun *atomic.Int64 // the moment until which it is passed over
 }
 
-// lost says that no endpoint of the pool can be expected to answer.
-func (p *pool) lost() bool { return !p.better() }
+// hopeful says whether an endpoint of the pool that was not tried yet can be
+// expected to answer. Those that no request tries while they are away are checked soon.
+func (p *pool) hopeful(now moment, tried *balance.Tried) bool {
+	for i, e := range p.endpoints {
+		switch {
+		case tried.Has(i) || e.vital.State() == fleet.Down:
+		case e.vital.away(now, p.rules.Row) || e.vital.Ejected(time.Duration(now)):
+			e.vital.doubt()
+		default:
+			return true
+		}
+	}
+	return false
+}
 
 // regions compiles where a pool's requests may go, by port; the VIPs are those of
 // one region, since anycast could lead back here. Those of services that ask clients
@@ -110,7 +123,7 @@ func (x *exchange) nextUp() *nextRegion {
 
 // mayHopAfter is mayHop once tries have failed: it takes the budget's token.
 func (x *exchange) mayHopAfter(f *failure) bool {
-	if !f.retry || f.flag == flagRetryOverflow || !x.mayHop() {
+	if !f.retry || f.flag == flagRetryOverflow || !x.recoverBody() || !x.mayHop() {
 		return false
 	}
 	if !x.service.budget.take(time.Now()) {

@@ -74,5 +74,12 @@ func (c *classes) read() (out [6]uint64) {
 	return out
 }
 
+func (c *classes) total() (n uint64) {
+	for _, of := range c.read() {
+		n += of
+	}
+	return n
+}
+
 // classNames are the values of the label code_class.
 var classNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}

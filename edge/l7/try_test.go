@@ -200,7 +200,7 @@ func TestBudgetStopsRetries(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(20)
+		b := newBudget(20, 1000)
 		take := func() (n int) {
 			for b.take(time.Now()) {
 				n++
@@ -224,8 +224,24 @@ func TestBudget(t *testing.T) {
 		if n := take(); n != 100 {
 			t.Errorf("an hour gives %d", n)
 		}
+		// What busy seconds add is saved up, and no longer than them.
+		b.settle(1000 + 5000)
+		for range 10_000 {
+			b.request()
+		}
+		time.Sleep(time.Hour)
+		if n := take(); n != 100+1000 {
+			t.Errorf("five thousand requests just now give %d", n)
+		}
+		for range 1000 {
+			b.settle(1000 + 5000)
+		}
+		time.Sleep(time.Hour)
+		if n := take(); n < 100 || n > 120 {
+			t.Errorf("an hour after them gives %d", n)
+		}
 	})
-	if newBudget(0).take(time.Now()) {
+	if newBudget(0, 0).take(time.Now()) {
 		t.Error("a budget of nothing gave a retry")
 	}
 }

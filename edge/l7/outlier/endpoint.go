@@ -47,9 +47,10 @@ type slot struct {
 }
 
 // Record notes a try and how long its answer took, up to the header. It gives
-// the number of failures in a row up to this one: when that comes to Rules.Row
-// it is worth to have the pool judged at once.
-func (e *Endpoint) Record(o Outcome, took time.Duration) int {
+// the number of failures in a row up to this one, and how many of the last of them
+// were refused: when either comes to Rules.Row it is worth to have the pool judged
+// at once.
+func (e *Endpoint) Record(o Outcome, took time.Duration) (row, refused int) {
 	if o == Success {
 		e.answers.Add(1)
 		e.took.Add(int64(took))
@@ -57,19 +58,19 @@ func (e *Endpoint) Record(o Outcome, took time.Duration) int {
 			e.row.Store(0)
 			e.refused.Store(0)
 		}
-		return 0
+		return 0, 0
 	}
 	if o == Refused {
-		e.refused.Add(1)
+		refused = int(e.refused.Add(1))
 	} else if e.refused.Load() != 0 {
 		e.refused.Store(0)
 	}
 	e.failures.Add(1)
-	row := e.row.Add(1)
-	for most := e.longest.Load(); row > most && !e.longest.CompareAndSwap(most, row); {
+	n := e.row.Add(1)
+	for most := e.longest.Load(); n > most && !e.longest.CompareAndSwap(most, n); {
 		most = e.longest.Load()
 	}
-	return int(row)
+	return int(n), refused
 }
 
 // turn moves the window on and puts what came since into it.

@@ -338,7 +338,8 @@ func TestRecordDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { e.Record(Success, ms); e.Record(Failure, 0) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	if row := e.Record(Failure, 0); row != 2 {
+	e.Record(Refused, 0)
+	if row, refused := e.Record(Refused, 0); row != 3 || refused != 2 {
 		t.Errorf("%d in a row", row)
 	}
 }
