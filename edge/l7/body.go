@@ -129,7 +129,7 @@ func bodyFailure(err error) failure {
 // upload passes the body on to the endpoint while its answer is awaited.
 func (x *exchange) upload() {
 	x.body.touched = true
-	x.body.replay = replay{off: !x.pool.h2 || x.way.retry.attempts == 0}
+	x.body.replay.begin(x.pool.h2 && x.way.retry.attempts > 0)
 	done := make(chan struct{})
 	x.body.uploading = done
 	up := x.up

@@ -65,8 +65,8 @@ func TestCallersWithoutTimeEjectNobody(t *testing.T) {
 			soon(t, gone, "the call ends")
 		}
 		v := r.g.gen.Load().service("web").pools[0].endpoints[0].vital
-		if n := v.outlier.Record(outlier.Failure, 0) - 1; n != tc.counted {
-			t.Errorf("with timeouts of %s %d failures are counted", tc.timeouts, n)
+		if n, _ := v.outlier.Record(outlier.Failure, 0); n-1 != tc.counted {
+			t.Errorf("with timeouts of %s %d failures are counted", tc.timeouts, n-1)
 		}
 	}
 }

@@ -1,11 +1,18 @@
 package l7
 
+import "sync/atomic"
+
 // replay is a copy of a body that was passed on as it came, as long as it is
 // short: endpoints of HTTP/2 may turn a request away after they were sent it.
 type replay struct {
 	copied []byte
-	whole  bool // copied is all of the body
-	off    bool // it became too long, or is not wanted
+	whole  atomic.Bool // copied is all of the body
+	off    bool        // it became too long, or is not wanted
+}
+
+func (r *replay) begin(wanted bool) {
+	r.copied, r.off = nil, !wanted
+	r.whole.Store(false)
 }
 
 // copyPiece keeps what is passed on. The upload's goroutine calls it.
@@ -21,7 +28,7 @@ func (r *replay) copyPiece(p []byte) {
 }
 
 // complete notes that the body has ended.
-func (r *replay) complete() { r.whole = !r.off }
+func (r *replay) complete() { r.whole.Store(!r.off) }
 
 // restLost sees whether what was read of the body was all of it, where the endpoint
 // takes no more.
@@ -41,13 +48,13 @@ func (x *exchange) recoverBody() bool {
 		return true
 	}
 	if b.uploading != nil {
-		if !b.ended.Load() {
+		if !b.ended.Load() && !b.replay.whole.Load() {
 			return false
 		}
-		<-b.uploading // which has done its work
+		<-b.uploading // which has done its work, or is telling the endpoint of the end
 		b.uploading = nil
 	}
-	if !b.replay.whole || b.failure() != nil {
+	if !b.replay.whole.Load() || b.failure() != nil {
 		return false
 	}
 	b.kept, b.whole, b.touched, b.early = b.replay.copied, true, false, false
