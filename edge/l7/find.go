@@ -39,8 +39,28 @@ func (x *exchange) find() bool {
 	if x.gen.proxies != nil {
 		x.heed()
 	}
-	m, ok := x.matched()
-	if !ok {
+	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path, x.h)
+	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
+		m, outcome = x.gen.table.Find(httpsPort, x.host, path, x.h)
+	}
+	if m.Service >= 0 {
+		x.service = x.gen.services[m.Service]
+	}
+	switch {
+	case outcome == route.ToHTTPS:
+		x.redirect(x.gen.table.Redirect())
+		return false
+	case outcome == route.NoHost:
+		x.refuse(http.StatusNotFound, flagNoRoute, "no service has this host")
+		return false
+	case outcome == route.NoRoute:
+		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
+		return false
+	case !x.gen.admits(m.Service, x.sess.tls):
+		x.refuse(http.StatusMisdirectedRequest, flagBadRequest, "the connection was not made for this host")
+		return false
+	case x.h.Length > x.g.cfg.MaxBody:
+		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
 		return false
 	}
 	if x.g.rejects(x.service.spec.Priority) {
@@ -67,36 +87,6 @@ func (x *exchange) find() bool {
 		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
 	}
 	return true
-}
-
-// matched looks the route up; where there is none, or the request must not take it,
-// it answers.
-func (x *exchange) matched() (m route.Match, ok bool) {
-	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, x.path, x.h)
-	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
-		m, outcome = x.gen.table.Find(httpsPort, x.host, x.path, x.h)
-	}
-	if m.Service >= 0 {
-		x.service = x.gen.services[m.Service]
-	}
-	switch {
-	case outcome == route.ToHTTPS:
-		x.redirect(x.gen.table.Redirect())
-		return m, false
-	case outcome == route.NoHost:
-		x.refuse(http.StatusNotFound, flagNoRoute, "no service has this host")
-		return m, false
-	case outcome == route.NoRoute:
-		x.refuse(http.StatusNotFound, flagNoRoute, "no route")
-		return m, false
-	case !x.gen.admits(m.Service, x.sess.tls):
-		x.refuse(http.StatusMisdirectedRequest, flagBadRequest, "the connection was not made for this host")
-		return m, false
-	case x.h.Length > x.g.cfg.MaxBody:
-		x.refuse(http.StatusRequestEntityTooLarge, flagBadRequest, "body too large")
-		return m, false
-	}
-	return m, true
 }
 
 // connects looks at a CONNECT, of which WebSocket's alone is served (RFC 8441,

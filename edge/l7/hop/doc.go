@@ -4,5 +4,5 @@
 // and its client's address.
 //
 // Pure floor: it imports fleet and geo. No I/O, clock, goroutine or logger.
-// edge/l7 and edge/l7/filter, which leaves its field alone, import it.
+// edge/l7 imports it.
 package hop
