@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +22,9 @@ const maxMuxes = 64
 // muxes are an endpoint's connections with many requests each, by the name that
 // they were verified for.
 type muxes struct {
-	mu     sync.Mutex
-	byName map[string]Mux
+	mu      sync.Mutex
+	byName  map[string]Mux
+	parting []Mux // pushed out by others, until their last request has ended
 }
 
 // of gives those for a name.
@@ -35,10 +37,11 @@ func (m *muxes) of(u *upstream, name string) Mux {
 	}
 	if len(m.byName) >= maxMuxes {
 		for old, mux := range m.byName {
-			mux.Retire()
+			m.parting = append(m.parting, mux)
 			delete(m.byName, old)
 			break
 		}
+		m.part()
 	}
 	if m.byName == nil {
 		m.byName = map[string]Mux{}
@@ -48,12 +51,18 @@ func (m *muxes) of(u *upstream, name string) Mux {
 	return mux
 }
 
+// part lets those go that were pushed out; mu is held.
+func (m *muxes) part() {
+	m.parting = slices.DeleteFunc(m.parting, func(mux Mux) bool { return mux.Retire() })
+}
+
 // retire lets all connections end with their requests, and says whether none is
 // left.
 func (m *muxes) retire() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	gone := true
+	m.part()
+	gone := len(m.parting) == 0
 	for _, mux := range m.byName {
 		gone = mux.Retire() && gone
 	}
@@ -64,6 +73,9 @@ func (m *muxes) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, mux := range m.byName {
+		mux.Close()
+	}
+	for _, mux := range m.parting {
 		mux.Close()
 	}
 }
