@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -122,6 +123,26 @@ func TestHeaderBombIsBounded(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
 		t.Errorf("%d octets for 20 bombs of 46 MB each", grown)
+	}
+}
+
+// Padding takes its part of both windows (RFC 9113 section 6.9.1), and gives it
+// back at once.
+func TestPaddingIsGivenBack(t *testing.T) {
+	p := dial(t, listen(t, newSession(nil), nil))
+	p.head(1, false, ":method", "POST", ":scheme", "http", ":path", "/", ":authority", "www.demo.test")
+	pad := make([]byte, 255)
+	const frames = 2 * connWindow / 256
+	for i := range frames {
+		if err := p.WriteDataPadded(1, i == frames-1, []byte("x"), pad); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h := p.answer(1); h.PseudoValue("status") != "200" {
+		t.Error(h)
+	}
+	if got := p.ended(1); got != fmt.Sprintf("hello %d", frames) {
+		t.Errorf("%q", got)
 	}
 }
 

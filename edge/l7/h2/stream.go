@@ -58,7 +58,9 @@ func (s *stream) open(c *conn, id uint32) {
 func (s *stream) close() {
 	c := s.c
 	c.forget(s, s.resetHere)
-	c.repay(s.queue.drop(c.mem))
+	if left := s.queue.drop(c.mem); !c.client {
+		c.repay(left)
+	}
 	if !s.readClock.stop() || !s.writeClock.stop() || s.kept {
 		return
 	}
@@ -158,7 +160,9 @@ func (s *stream) Body(p []byte) (int, error) {
 	}
 	n := s.queue.get(p, c.mem)
 	s.credit(n)
-	c.repay(n)
+	if !c.client { // else takeData did
+		c.repay(n)
+	}
 	return n, nil
 }
 

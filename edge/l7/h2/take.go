@@ -148,7 +148,14 @@ func (c *conn) takeData(f *frame) error {
 			return c.resetStream(s, ProtocolError)
 		}
 	}
-	s.credit(size - len(f.payload)) // padding is read
+	padding := size - len(f.payload) // which is read with this
+	s.credit(padding)
+	c.repay(padding)
+	if c.client {
+		// What one client leaves unread must not hold up the answers to others: its
+		// stream's window bounds it.
+		c.repay(len(f.payload))
+	}
 	s.queue.put(f.payload, c.mem)
 	if f.has(flagEndStream) {
 		s.received = true

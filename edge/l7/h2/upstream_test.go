@@ -300,6 +300,65 @@ func TestGoAwayOfEndpoints(t *testing.T) {
 	}
 }
 
+// Answers that nobody reads for now hold up no others on the connection, and have
+// the endpoint wait.
+func TestUnreadAnswersHoldUpNoOthers(t *testing.T) {
+	var sent atomic.Int64
+	at := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			io.WriteString(w, "small")
+			return
+		}
+		p := make([]byte, 64<<10)
+		for range 4 * streamWindow / len(p) {
+			n, err := w.Write(p)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}, 50)
+	var dials atomic.Int64
+	u := to(t, at, &dials)
+	const unread = 2*connWindow/streamWindow + 1
+	var calls []l7.Call
+	for range unread {
+		c, err := u.Open(context.Background(), time.Time{}, request("GET", "/large"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		calls = append(calls, c)
+	}
+	for _, c := range calls {
+		c.Deadlines(time.Now().Add(20*time.Second), time.Time{})
+		if err := c.Head(new(wire.Head)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := func(c l7.Call) bool {
+		s := c.(*call).stream()
+		s.c.mu.Lock()
+		defer s.c.mu.Unlock()
+		return s.recvWindow == 0 && s.queue.size == streamWindow
+	}
+	for i, c := range calls {
+		if !eventually(func() bool { return full(c) }) {
+			t.Fatalf("answer %d does not come up to its window", i)
+		}
+	}
+	if status, got, err := fetch(u, request("GET", "/"), ""); status != 200 || got != "small" || err != nil {
+		t.Errorf("beside %d unread answers: %d %q, %v", unread, status, got, err)
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	for i, c := range calls {
+		if n, err := io.Copy(io.Discard, callBody{c}); n != 4*streamWindow || err != nil {
+			t.Errorf("answer %d: %d octets, %v", i, n, err)
+		}
+	}
+}
+
 // An answer that came as a whole is one, though its connection has ended before
 // anybody has read it.
 func TestWholeAnswerOutlivesItsConnection(t *testing.T) {

@@ -211,6 +211,13 @@ func TestGatewayAppliesUnderHTTP3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := &rig{t: t}
+	r.uni(q, []byte{streamControl, frameSettings, 0})
+	s := r.stream(q, request("GET"))
+	s.Close()
+	if _, err := io.ReadAll(s); err != nil { // a handshake that has not ended there would be refused
+		t.Fatal(err)
+	}
 	w.apply(at, "http3: false")
 	if got := waitFor(t, q); got != noError {
 		t.Errorf("code 0x%x", got)

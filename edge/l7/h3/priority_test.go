@@ -53,12 +53,17 @@ func TestUrgentAnswersGoFirst(t *testing.T) {
 		"update of what is not": {[2]string{"u=7", "u=0"}, update(400, "u=0"), update(1<<40, "u=0"), 1, 2, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const size = 1 << 20
-			begun, goOn := make(chan struct{}), make(chan struct{})
+			const size = 4 << 20
+			begun, goOn, ahead := make(chan struct{}), make(chan struct{}), make(chan struct{})
 			r := start(t, func(r *rig) {
-				r.serve = func(f l7.Front, _ *wire.Head, _ *l7.Abort) {
+				r.serve = func(f l7.Front, h *wire.Head, _ *l7.Abort) {
 					begun <- struct{}{}
 					<-goOn
+					if h.Find("x-urgent", 0) >= 0 {
+						close(ahead)
+					} else {
+						<-ahead // else all of it might have gone before there was anything more urgent
+					}
 					if f.Answer(&wire.Head{Status: 200}, false) == nil && f.Write(make([]byte, size)) == nil {
 						_ = f.End(nil)
 					}
@@ -74,7 +79,7 @@ func TestUrgentAnswersGoFirst(t *testing.T) {
 			eventually(t, "what came before is known", func() bool { early, _ := r.updates(); return early == c.early })
 			var streams [2]*quic.Stream
 			for i, value := range c.fields {
-				streams[i] = r.stream(q, request("GET", "priority", value))
+				streams[i] = r.stream(q, request("GET", "priority", value, []string{"x-other", "x-urgent"}[i], ""))
 				streams[i].Close()
 			}
 			<-begun

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -112,6 +114,27 @@ func TestWebSocketToEndpointsOfHTTP2OutlivesApply(t *testing.T) {
 			t.Errorf("%s: a later one: status %d", name, next.status)
 		}
 		ws.end()
+	}
+}
+
+// A gateway that ends keeps no WebSocket beyond the drain timeout.
+func TestWebSocketToEndpointsOfHTTP2EndsWithTheGateway(t *testing.T) {
+	w := startGateway(t, nodeEndpoint(t, "takes"), overHTTP2)
+	w.apply(w.endpoint, "http3: true, timeouts: {drain: 100ms}")
+	eventually(t, "the endpoint is up", func() bool { return w.g.Ready() == nil })
+	list := map[string]webSocket{}
+	for name, open := range webSockets {
+		ws := open(t, w, "chat")
+		if got, err := bufio.NewReader(io.LimitReader(ws, 6)).ReadString('\n'); got != "first\n" {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		list[name] = ws
+	}
+	w.stop()
+	for name, ws := range list {
+		if _, err := io.Copy(io.Discard, ws); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: it stays open", name)
+		}
 	}
 }
 
