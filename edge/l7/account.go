@@ -38,7 +38,7 @@ func (x *exchange) note(name, decision, of string) {
 
 // candidates puts down between whom the first pick is.
 func (x *exchange) candidates(a balance.Ask) {
-	if x.tries == 0 {
+	if x.report.Policy == "" {
 		x.report.Policy = string(x.service.spec.RoutingPolicy)
 		x.report.Candidates = x.pool.balancer.Explain(a, &x.tried)
 	}

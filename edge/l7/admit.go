@@ -91,7 +91,7 @@ func (x *exchange) maintain() {
 		x.say(m.Status, "down for maintenance\n")
 		return
 	}
-	x.sayAs(m.Status, m.Page.Type, string(m.Page.Body))
+	x.sayAs(m.Status, m.Page.Type, view(m.Page.Body))
 }
 
 // act does what a route says that has no single pool; false: the client was
@@ -108,7 +108,7 @@ func (x *exchange) act() bool {
 		x.redirect(w.Redirect)
 	default:
 		x.ans.Reset()
-		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
+		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), view(w.answer.Body))
 	}
 	return false
 }

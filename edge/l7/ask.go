@@ -93,12 +93,6 @@ func (x *exchange) ask() bool {
 		x.tried.Add(i)
 		x.tries++
 		f, ok := x.try(x.pool.endpoints[i])
-		if x.report != nil {
-			x.tellTry(&f, ok)
-		}
-		if x.span.trace.Sampled {
-			x.seeTry(&f, ok)
-		}
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held && !x.own() {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())
@@ -188,15 +182,23 @@ func (x *exchange) try(ep *endpoint) (failure, bool) {
 		err = x.call(ep, true)
 	}
 	x.observe(ep, err)
+	f, ok := failure{}, false
 	switch {
 	case err != nil:
-		return x.classify(ep, err), false
+		f = x.classify(ep, err)
 	case x.retryStatus():
 		x.up.discard()
-		return failure{flag: flagUpstreamStatus, paid: true}, false
+		f = failure{flag: flagUpstreamStatus, paid: true}
+	default:
+		x.perTry, ok = 0, true // it ends with the head
 	}
-	x.perTry = 0 // which ends with the head
-	return failure{}, true
+	if x.report != nil {
+		x.tellTry(&f, ok)
+	}
+	if x.span.trace.Sampled {
+		x.seeTry(&f, ok)
+	}
+	return f, ok
 }
 
 // call sends the request to the endpoint and waits for its answer's head.

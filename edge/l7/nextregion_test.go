@@ -388,3 +388,15 @@ func TestTheNextRegionGetsNoHeadThatItRefuses(t *testing.T) {
 		t.Errorf("%v asked", asked)
 	}
 }
+
+// A report tells of the try at the next region as of others.
+func TestReportsTellOfTheNextRegion(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives), withWhy)
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(gone, fleet.Down)
+	res, report := askWhy(t, fra.client(webVIP, nil), "http://www.demo.test/", tokenFor("www.demo.test"))
+	if res.StatusCode != 200 || report == nil || len(report.Tries) != 1 || report.Tries[0].Endpoint != nyc.addr("192.0.2.2:80") || report.Tries[0].Outcome != "answered" {
+		t.Errorf("%d, %+v", res.StatusCode, report)
+	}
+}

@@ -210,6 +210,6 @@ func (x *exchange) answerStale() bool {
 	a.Add("Age", strconv.Itoa(int((time.Duration(x.g.now()-k.since) + k.age).Seconds())))
 	a.Add("Cache-Status", "meridian; hit; detail=stale-if-error") // RFC 9211
 	x.g.metrics.filters.stale.WithLabelValues(x.service.spec.Service).Inc()
-	x.sayAs(http.StatusOK, "", string(k.body))
+	x.sayAs(http.StatusOK, "", view(k.body))
 	return true
 }
