@@ -42,6 +42,7 @@ func (x *exchange) admit() bool {
 		return x.deny("access", http.StatusForbidden, "not allowed from this address")
 	case len(set.Bounds.Methods) > 0 && !slices.Contains(set.Bounds.Methods, x.method) && !(set.CORS != nil && set.CORS.Preflight(x.h)):
 		x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "bounds").Inc()
+		x.note("bounds", "refused: method ", x.method)
 		x.flag = flagDenied
 		x.ans.Reset()
 		x.ans.Add("Allow", strings.Join(set.Bounds.Methods, ", "))
@@ -52,9 +53,13 @@ func (x *exchange) admit() bool {
 	case x.h.Length > x.maxBody():
 		return x.deny("bounds", http.StatusRequestEntityTooLarge, "body too large")
 	case set.CORS != nil && set.CORS.Preflight(x.h):
+		x.note("cors", "answered the preflight", "")
 		x.ans.Reset()
 		x.sayAs(http.StatusNoContent, "", "")
 		return false
+	}
+	if set.Access != nil {
+		x.note("access", "allowed", "")
 	}
 	return (set.Basic == nil || x.basic()) && (set.JWT == nil || x.token()) && (x.way.forward == nil || x.forwardAuth())
 }
@@ -78,6 +83,7 @@ func headerSize(h *wire.Head) int {
 func (x *exchange) maintain() {
 	m := x.way.set.Maintenance
 	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "maintenance").Inc()
+	x.noteStatus("maintenance", "answered ", m.Status)
 	x.flag = flagDenied
 	x.ans.Reset()
 	if m.RetryAfter != "" {
@@ -101,10 +107,12 @@ func (x *exchange) act() bool {
 			x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], drawn)
 		}
 		x.pool = x.service.pools[w.Split.Pick(n)]
+		x.note("split", "pool ", x.pool.id)
 		return true
 	case w.Redirect != nil:
 		x.redirect(w.Redirect)
 	default:
+		x.noteStatus("fixed_answer", "answered ", w.Answer.Status)
 		x.ans.Reset()
 		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
 	}
@@ -126,7 +134,9 @@ func (x *exchange) redirect(r *route.Redirect) {
 	}
 	room := make([]byte, 0, 256)
 	x.ans.Reset()
-	x.ans.AddID(wire.Location, string(r.Location(room, x.scheme(), view(x.h.Authority), x.path, x.h.Query())))
+	location := string(r.Location(room, x.scheme(), view(x.h.Authority), x.path, x.h.Query()))
+	x.note("redirect", "to ", location)
+	x.ans.AddID(wire.Location, location)
 	x.sayAs(r.Status, "", "")
 }
 

@@ -93,12 +93,7 @@ func (x *exchange) ask() bool {
 		x.tried.Add(i)
 		x.tries++
 		f, ok := x.try(x.pool.endpoints[i])
-		if x.report != nil {
-			x.tellTry(&f, ok)
-		}
-		if x.span.trace.Sampled {
-			x.seeTry(&f, ok)
-		}
+		x.noteTry(&f, ok, "")
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())

@@ -38,6 +38,7 @@ func (x *exchange) basic() bool {
 	if b.Field != "" {
 		x.tell(b.Field, clean(string(user)))
 	}
+	x.note("basic_auth", "passed", "")
 	return true
 }
 
@@ -54,6 +55,7 @@ func clean(s string) string {
 // challenge answers 401.
 func (x *exchange) challenge(by, how, text string) bool {
 	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
+	x.note(by, "refused: ", text)
 	x.flag = flagDenied
 	x.ans.Reset()
 	x.ans.Add("WWW-Authenticate", how)
@@ -70,6 +72,7 @@ func (x *exchange) token() bool {
 	claims, err := j.Verify(j.Token(x.h), time.Now())
 	switch {
 	case errors.Is(err, filter.ErrNoToken) && j.Optional:
+		x.note("jwt", "passed without a token", "")
 		return true
 	case errors.Is(err, filter.ErrNoToken):
 		return x.challenge("jwt", "Bearer", "a token is needed")
@@ -79,6 +82,7 @@ func (x *exchange) token() bool {
 	for _, c := range claims {
 		x.tell(c.Field, c.Value)
 	}
+	x.note("jwt", "passed", "")
 	return true
 }
 
@@ -144,6 +148,7 @@ func (x *exchange) forwardAuth() bool {
 	}
 	switch {
 	case flag != flagNone && spec.FailOpen:
+		x.note("forward_auth", "passed, since nobody could say: ", flag.String())
 		return true
 	case flag != flagNone:
 		return x.deny("forward_auth", http.StatusServiceUnavailable, "nobody can say whether the request may pass")
@@ -153,9 +158,11 @@ func (x *exchange) forwardAuth() bool {
 				x.tell(name, string(in.ans.Fields[i].Value))
 			}
 		}
+		x.noteStatus("forward_auth", "passed: ", in.ans.Status)
 		return true
 	}
 	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "forward_auth").Inc()
+	x.noteStatus("forward_auth", "refused: ", in.ans.Status)
 	x.flag = flagDenied
 	x.ans.Reset()
 	for _, f := range in.ans.Fields {

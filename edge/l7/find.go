@@ -39,9 +39,14 @@ func (x *exchange) find() bool {
 	if x.gen.proxies != nil {
 		x.heed()
 	}
-	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, path, x.h)
+	port := x.sess.s.port
+	m, outcome := x.gen.table.Find(port, x.host, path, x.h)
 	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
-		m, outcome = x.gen.table.Find(httpsPort, x.host, path, x.h)
+		port = httpsPort
+		m, outcome = x.gen.table.Find(port, x.host, path, x.h)
+	}
+	if x.report != nil {
+		x.tellRoute(port)
 	}
 	if m.Service >= 0 {
 		x.service = x.gen.services[m.Service]
@@ -115,8 +120,8 @@ func (x *exchange) challenged() bool {
 // random bits where there is none. It also sees who asks for a
 // report, and to which trace the request belongs.
 func (x *exchange) identify() {
-	var id, token, parent []byte
-	ids, parents := 0, 0
+	var id, token []byte
+	ids := 0
 	for i := range x.h.Fields {
 		switch f := &x.h.Fields[i]; f.ID {
 		case wire.XRequestID:
@@ -124,9 +129,6 @@ func (x *exchange) identify() {
 			ids++
 		case wire.EdgeWhy:
 			token = f.Value
-		case wire.Traceparent:
-			parent = f.Value
-			parents++
 		}
 	}
 	if ids == 1 && validID(id) {
@@ -135,7 +137,7 @@ func (x *exchange) identify() {
 		x.draw()
 	}
 	if x.gen.tracing != nil {
-		x.beginTrace(parent, parents)
+		x.beginTrace()
 	}
 	if token != nil {
 		x.account(token)

@@ -67,6 +67,16 @@ func TestRequestsAreCountedAndLogged(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, record[key], want)
 		}
 	}
+	sum := 0.0
+	for _, timer := range []string{"wait", "connect", "answer", "relay"} {
+		d, ok := record[timer].(float64)
+		if sum += d; !ok || d < 0 {
+			t.Errorf("%s is %v", timer, record[timer])
+		}
+	}
+	if sum != record["took"] || record["answer"] == 0.0 {
+		t.Errorf("the timers' sum is %v, took %v", sum, record["took"])
+	}
 	if id, _ := record["request_id"].(string); len(id) != 32 {
 		t.Errorf("request_id is %v", record["request_id"])
 	}

@@ -118,12 +118,23 @@ const pathEvery = 16
 
 // path measures the way to the client: what TCP has found it to be.
 func (g *Gateway) path(c *conn) {
-	if c.raw == nil || g.pathTurn.Add(1)%pathEvery != 0 {
+	if g.pathTurn.Add(1)%pathEvery != 0 {
 		return
 	}
+	if rtt := c.rtt(); rtt > 0 {
+		g.metrics.clientRTT.Observe(rtt.Seconds())
+	}
+}
+
+// rtt is what TCP has found of the way to the client and back; 0: nothing.
+func (c *conn) rtt() (rtt time.Duration) {
+	if c.raw == nil {
+		return 0
+	}
 	c.raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Rtt > 0 {
-			g.metrics.clientRTT.Observe((time.Duration(info.Rtt) * time.Microsecond).Seconds())
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			rtt = time.Duration(info.Rtt) * time.Microsecond
 		}
 	})
+	return rtt
 }

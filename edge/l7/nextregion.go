@@ -12,6 +12,7 @@ import (
 
 	"meridian/edge/l7/hop"
 	"meridian/edge/l7/limit"
+	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -20,11 +21,15 @@ import (
 // connection.
 const shunned = 5 * time.Second
 
+// tokenLife is how long a token is good by which a gateway asks another for a report.
+const tokenLife = time.Minute
+
 // nextRegion is another region's gateways, as an endpoint of a pool's requests that
 // cannot be answered in this one.
 type nextRegion struct {
 	*pool
-	shun *atomic.Int64 // the moment until which it is passed over
+	region string
+	shun   *atomic.Int64 // the moment until which it is passed over
 }
 
 // lost says that no endpoint of the pool can be expected to answer.
@@ -56,7 +61,7 @@ func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration
 			v := &vital{suspect: make(chan struct{}, 1)}
 			way.circuit = &limit.Circuit{}
 			way.endpoints = []*endpoint{{address: key.target.Endpoint, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
-			out[port] = append(out[port], nextRegion{way, new(atomic.Int64)})
+			out[port] = append(out[port], nextRegion{way, r.ID, new(atomic.Int64)})
 		}
 	}
 	return out
@@ -126,6 +131,9 @@ func (x *exchange) elsewhere() (failure, bool) {
 	if n == nil { // another request has just found that none answers
 		return failure{flag: flagNoEndpoint, status: http.StatusServiceUnavailable, text: "no endpoint", retry: true}, false
 	}
+	if x.tries == 0 {
+		x.note("next_region", "asked first: no endpoint here is up", "")
+	}
 	x.hopped = true
 	x.tries++
 	home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
@@ -136,6 +144,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 	x.vital.Begin()
 	x.service.stats.hops[hopAsked].Inc()
 	f, ok := x.try(n.endpoints[0])
+	x.noteTry(&f, ok, n.region)
 	if ok {
 		return f, true
 	}
@@ -149,13 +158,18 @@ func (x *exchange) elsewhere() (failure, bool) {
 	return f, false
 }
 
-// appendMark puts the mark before the end of the head.
+// appendMark puts the mark before the end of the head, and asks for a report where
+// the client does.
 func (x *exchange) appendMark(b []byte) []byte {
 	m := hop.Mark{From: x.g.cfg.Region, Client: x.client, Sent: time.Now()}
 	if x.deadline != 0 {
 		m.Left = max(time.Duration(x.deadline-x.g.now()), time.Millisecond)
 	}
-	b = append(append(b[:len(b)-2], hop.Field...), ": "...)
+	b = b[:len(b)-2]
+	if x.report != nil {
+		b = wire.AppendField(b, wire.EdgeWhy.Name(), octets(why.Token(x.g.cfg.WhyKey, x.host, time.Now().Add(tokenLife))))
+	}
+	b = append(append(b, hop.Field...), ": "...)
 	return append(x.g.cfg.HopKey.Append(b, m, x.about()), "\r\n\r\n"...)
 }
 
@@ -181,6 +195,9 @@ func (x *exchange) believe() {
 	x.service.stats.hops[hopServed].Inc()
 	x.foreign, x.client = true, m.Client
 	x.clientText = m.Client.AppendTo(x.shaped.address[:0])
+	if x.gen.tracing != nil {
+		x.joinTrace() // it is the fleet's own
+	}
 	if m.Left > 0 {
 		x.deadline = sooner(x.deadline, x.start.add(m.Left))
 		x.bound() // that of the connection's last request may stand, and have passed

@@ -27,10 +27,15 @@ func twoRegions(secure bool, more, fra, nyc string) string {
 }
 
 // pair starts a gateway in each region; both have the same certificates.
-func pair(t *testing.T, secure bool, spec string) (fra, nyc *rig) {
-	key := func(c *Config) { c.HopKey = hop.Key("the fleet's") }
+func pair(t *testing.T, secure bool, spec string, change ...func(*Config)) (fra, nyc *rig) {
+	key := func(c *Config) {
+		c.HopKey = hop.Key("the fleet's")
+		for _, f := range change {
+			f(c)
+		}
+	}
 	spec2 := strings.Replace(spec, "nodes: [", "nodes: [{name: n2, region: nyc, roles: [l7], addresses: {v4: 10.0.0.2}}, ", 1)
-	nyc = newRig(t, spec2, key, func(c *Config) { c.Node, c.Region = "n2", "nyc" })
+	nyc = newRig(t, spec2, func(c *Config) { c.Node, c.Region = "n2", "nyc" }, key)
 	fra = newRig(t, httpSpec("", "127.0.0.1:1"), key, func(c *Config) {
 		c.reach = func(vip netip.AddrPort) string { return nyc.addr(vip.String()) }
 	})

@@ -38,6 +38,7 @@ type Seen struct {
 type SeenTry struct {
 	ID         [8]byte
 	Endpoint   string
+	Region     string // whose gateways were asked; "": an endpoint was
 	Start, End time.Time
 	Status     int    // 0: no answer
 	Failure    string // "": none
@@ -58,34 +59,41 @@ type span struct {
 	tries     []SeenTry
 }
 
-// trusts says whether a client's Traceparent is continued.
+// trusts says whether the trace of who has made the connection is continued.
 func (x *exchange) trusts() bool {
 	switch x.gen.tracing.spec.Trust {
 	case fleet.TrustAll:
 		return true
 	case fleet.TrustProxies:
-		return x.sess.proxied
+		return x.sess.proxied || x.gen.proxies.Trusts(x.sess.client.Addr())
 	}
 	return false
 }
 
 // beginTrace continues the client's trace where it may be believed, else begins
 // one. Whether it is sampled is known before anything is put down.
-func (x *exchange) beginTrace(parent []byte, parents int) {
+func (x *exchange) beginTrace() {
+	if x.trusts() && x.joinTrace() {
+		return
+	}
 	s := &x.span
-	t, ok := wire.Trace{}, false
-	if parents == 1 && x.trusts() {
-		t, ok = wire.ParseTrace(parent)
-	}
-	if ok {
-		s.trace, s.parent, s.continued = t, t.Parent, true
-	} else {
-		drawID(s.trace.ID[:8])
-		drawID(s.trace.ID[8:])
-		one := x.gen.tracing.spec.Sample
-		s.trace.Sampled = one > 0 && rand.IntN(one) == 0
-	}
+	drawID(s.trace.ID[:8])
+	drawID(s.trace.ID[8:])
 	drawID(s.trace.Parent[:])
+	one := x.gen.tracing.spec.Sample
+	s.trace.Sampled = one > 0 && rand.IntN(one) == 0
+}
+
+// joinTrace continues the trace that the request names; false: it names none, or
+// more than one.
+func (x *exchange) joinTrace() bool {
+	t, ok := wire.ParseTrace(x.h.Get(wire.Traceparent))
+	if !ok || x.h.Count(wire.Traceparent) != 1 {
+		return false
+	}
+	x.span.trace, x.span.parent, x.span.continued = t, t.Parent, true
+	drawID(x.span.trace.Parent[:])
+	return true
 }
 
 // drawID gives eight octets, not all zero.
@@ -110,8 +118,8 @@ func (x *exchange) speakTrace() {
 }
 
 // seeTry puts down a try of a sampled request.
-func (x *exchange) seeTry(f *failure, answered bool) {
-	t := SeenTry{Endpoint: x.endpoint, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
+func (x *exchange) seeTry(f *failure, answered bool, region string) {
+	t := SeenTry{Endpoint: x.endpoint, Region: region, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
 	drawID(t.ID[:])
 	switch {
 	case answered || f.flag == flagUpstreamStatus:
@@ -142,12 +150,7 @@ func (x *exchange) export(end moment) {
 	if x.span.continued {
 		s.State = string(x.h.Get(wire.Tracestate))
 	}
-	between := func(a, b moment) time.Duration {
-		if a == 0 || b == 0 {
-			return 0
-		}
-		return b.since(a)
-	}
-	s.Wait, s.Connect, s.Answer, s.Relay = between(x.start, x.began), between(x.began, x.connected), between(x.connected, x.first), between(x.first, end)
+	t := x.timers(end)
+	s.Wait, s.Connect, s.Answer, s.Relay = t.wait, t.connect, t.answer, t.relay
 	to.Take(s)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"meridian/edge/l7/wire"
+	"meridian/fleet"
 )
 
 // seenBy takes what a gateway exports.
@@ -53,6 +54,9 @@ func TestTracesBeginOrGoOn(t *testing.T) {
 		"strangers":                 {"tracing: {" + collector + ", sample: 1}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$", "", true},
 		"strangers, not sampled":    {"tracing: {" + collector + "}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
 		"nobody's trace":            {"tracing: {" + collector + ", sample: 1, trust: all}", nil, "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$", "", true},
+		"a trusted proxy":           {"trusted_proxies: [127.0.0.0/8], tracing: {" + collector + "}", []string{clientTrace}, "^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$", "vendor=1", true},
+		"nobody is trusted":         {"trusted_proxies: [127.0.0.0/8], tracing: {" + collector + ", trust: none}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
+		"another is trusted":        {"trusted_proxies: [10.0.0.0/8], tracing: {" + collector + "}", []string{clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
 		"two parents":               {"tracing: {" + collector + ", trust: all}", []string{clientTrace, clientTrace}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
 		"malformed":                 {"tracing: {" + collector + ", trust: all}", []string{"00-x"}, "^00-[0-9a-f]{32}-[0-9a-f]{16}-00$", "", false},
 	} {
@@ -106,5 +110,29 @@ func TestRecordsOfTheAccessLogAreExported(t *testing.T) {
 	}
 	if s := <-seen; s.Span || !s.Record || s.Path != "/p" || s.Trace.ID == [16]byte{} || len(s.Tries) != 0 || s.Answer <= 0 || s.ID == "" {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A request that the next region answers is one trace: there is a span for the try at
+// that region's gateway, and the gateway there goes on with the trace, whoever is
+// trusted otherwise.
+func TestTheNextRegionsSpansAreOfTheSameTrace(t *testing.T) {
+	got := make(chan string, 10)
+	gone, lives := dead(t), backend(t, "nyc", func(w http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Traceparent") })
+	seen := map[string]seenBy{"fra": make(seenBy, 10), "nyc": make(seenBy, 10)}
+	spec := twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives) + "gateway: {tracing: {endpoint: \"127.0.0.1:4317\", trust: none, sample: 1}}\n"
+	fra, nyc := pair(t, false, spec, func(c *Config) { c.Telemetry = seen[c.Region] })
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(gone, fleet.Down)
+	fra.traced(clientTrace)
+	here, there := <-seen["fra"], <-seen["nyc"]
+	if len(here.Tries) != 1 || here.Tries[0].Region != "nyc" || here.Tries[0].Status != 200 || here.Parent != [8]byte{} {
+		t.Errorf("here %+v", here)
+	}
+	if there.Trace.ID != here.Trace.ID || there.Parent != here.Trace.Parent || len(there.Tries) != 1 || there.Tries[0].Endpoint != lives || there.Tries[0].Region != "" {
+		t.Errorf("here %+v\nthere %+v", here, there)
+	}
+	if p := <-got; p != string(wire.AppendTrace(nil, &there.Trace)) {
+		t.Errorf("the endpoint got %q", p)
 	}
 }
