@@ -75,8 +75,8 @@ func showHops(line lineFunc, s *story) {
 	}
 	line("", "gateway: %s", micros(r.Timers.Wait))
 	line("", "gateway to endpoint: connection %s, answer %s", micros(r.Timers.Connect), micros(r.Timers.Answer))
-	if rest := s.Timings.Answer - r.Timers.Total; rest > 0 {
-		line("", "the rest, network and layer 4 both ways: %s", micros(rest))
+	if rest := s.Timings.Answer - r.Timers.Total - r.Arrival; rest > 0 {
+		line("", "the rest, the network both ways among it: %s", micros(rest))
 	}
 }
 
