@@ -88,7 +88,7 @@ func request() *l7.Seen {
 	return &l7.Seen{Trace: wire.Trace{ID: [16]byte{1}, Parent: [8]byte{2}, Sampled: true}, Parent: [8]byte{3}, State: "vendor=1", Span: true, Record: true,
 		Start: begin, End: begin.Add(time.Second), ID: "id", Service: "web", Pool: "main", Endpoint: "10.0.0.1:80", Method: "GET", Scheme: "https", Host: "www.demo.test", Path: "/\xff",
 		Version: wire.HTTP2, Client: netip.MustParseAddrPort("203.0.113.7:4711"), Status: 502, Flag: "UC", Attempts: 2, Sent: 7,
-		Tries: []l7.SeenTry{{ID: [8]byte{4}, Endpoint: "10.0.0.2:80", Start: begin, End: begin, Failure: "UF"}, {ID: [8]byte{5}, Endpoint: "10.0.0.1:80", Start: begin, End: begin, Status: 200}}}
+		Tries: []l7.SeenTry{{ID: [8]byte{4}, Endpoint: "10.0.0.2:80", Start: begin, End: begin, Failure: "UF"}, {ID: [8]byte{5}, Region: "nyc", Endpoint: "10.0.0.1:80", Start: begin, End: begin, Status: 200}}}
 }
 
 func find(list []*commonv1.KeyValue, key string) *commonv1.AnyValue {
@@ -124,6 +124,9 @@ func TestACollectorGetsSpansAndRecords(t *testing.T) {
 		t.Errorf("%v", own)
 	}
 	for i, s := range spans[1:] {
+		if region := find(s.Attributes, "meridian.region").GetStringValue(); region != []string{"", "nyc"}[i] {
+			t.Errorf("try %d is at region %q", i, region)
+		}
 		if s.Kind != spanv1.Span_SPAN_KIND_CLIENT || s.ParentSpanId[0] != 2 || s.SpanId[0] != byte(4+i) || s.TraceId[0] != 1 || (s.Status.GetCode() == spanv1.Status_STATUS_CODE_ERROR) != (i == 0) {
 			t.Errorf("try %d: %v", i, s)
 		}

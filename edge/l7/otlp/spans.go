@@ -58,6 +58,9 @@ func (e *Exporter) spans(batch []*l7.Seen) (out spanList) {
 		for i := range s.Tries {
 			t := &s.Tries[i]
 			a := []*commonv1.KeyValue{text("http.request.method", s.Method), text("server.address", t.Endpoint), number("http.request.resend_count", int64(i))}
+			if t.Region != "" {
+				a = append(a, text("meridian.region", t.Region))
+			}
 			if t.Status != 0 {
 				a = append(a, number("http.response.status_code", int64(t.Status)))
 			}
