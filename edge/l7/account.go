@@ -48,7 +48,7 @@ func (x *exchange) noteTry(f *failure, answered bool, region string) {
 	if x.report != nil {
 		x.tellTry(f, answered, region)
 	}
-	if x.span.trace.Sampled {
+	if x.span.each() {
 		x.seeTry(f, answered, region)
 	}
 }

@@ -92,6 +92,7 @@ func (x *exchange) ask() bool {
 		last = i
 		x.tried.Add(i)
 		x.tries++
+		x.nextSpan()
 		f, ok := x.try(x.pool.endpoints[i])
 		x.noteTry(&f, ok, "")
 		if ok {

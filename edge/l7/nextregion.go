@@ -138,6 +138,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 	x.tries++
 	home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
 	x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
+	x.nextSpan()
 	x.request = x.appendMark(x.appendRequest(x.request[:0]))
 	x.vital = n.endpoints[0].vital
 	x.vital.circuit.Requests.Enter() // which has no bound

@@ -55,6 +55,8 @@ type span struct {
 	trace     wire.Trace // Parent is the gateway's own span
 	parent    [8]byte
 	continued bool
+	bare      bool     // tries have no spans of their own
+	try       [8]byte  // the span of the try under way, where the trace is sampled
 	room      [64]byte // of Traceparent's text
 	tries     []SeenTry
 }
@@ -110,17 +112,41 @@ func (x *exchange) dropsTrace(f *wire.Field) bool {
 	return x.gen.tracing != nil && (f.ID == wire.Traceparent || f.ID == wire.Tracestate && !x.span.continued)
 }
 
-// speakTrace tells the endpoint whose child its span is.
+// speakTrace tells the endpoint whose child its span is: that of the first try.
 func (x *exchange) speakTrace() {
 	if x.gen.tracing != nil {
-		x.h.AddBytes(wire.Traceparent, wire.AppendTrace(x.span.room[:0], &x.span.trace))
+		x.h.AddBytes(wire.Traceparent, x.tryTrace())
+	}
+}
+
+// tryTrace gives the text for a try: its parent is the try's span, or, where there
+// is none, the gateway's.
+func (x *exchange) tryTrace() []byte {
+	t := x.span.trace
+	if x.span.each() {
+		drawID(x.span.try[:])
+		t.Parent = x.span.try
+	}
+	return wire.AppendTrace(x.span.room[:0], &t)
+}
+
+// each says whether each try has a span.
+func (s *span) each() bool { return s.trace.Sampled && !s.bare }
+
+// nextSpan gives a try after the first one its span, which its endpoint is told.
+func (x *exchange) nextSpan() {
+	if x.tries < 2 || !x.span.each() {
+		return
+	}
+	x.tryTrace() // in place: the request's field lies there
+	if !x.pool.h2 {
+		x.request = x.appendRequest(x.request[:0])
 	}
 }
 
 // seeTry puts down a try of a sampled request.
 func (x *exchange) seeTry(f *failure, answered bool, region string) {
-	t := SeenTry{Endpoint: x.endpoint, Region: region, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
-	drawID(t.ID[:])
+	t := SeenTry{ID: x.span.try, Endpoint: x.endpoint, Region: region, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
 	switch {
 	case answered || f.flag == flagUpstreamStatus:
 		t.Status = x.ans.Status

@@ -84,12 +84,52 @@ func TestTracesBeginOrGoOn(t *testing.T) {
 			continue
 		}
 		s := <-seen
-		if string(wire.AppendTrace(nil, &s.Trace)) != all[0] || !s.Span || s.Record || s.State != tc.state || s.Path != "/p" || s.Status != 200 || s.Service != "web" ||
+		if parentOf(s, 0) != all[0] || !s.Span || s.Record || s.State != tc.state || s.Path != "/p" || s.Status != 200 || s.Service != "web" ||
 			len(s.Tries) != 1 || s.Tries[0].Endpoint != end || s.Tries[0].Status != 200 || s.Tries[0].ID == s.Trace.Parent || s.End.Before(s.Start) {
 			t.Errorf("%s: %+v", name, s)
 		}
 		if continued := s.Parent != [8]byte{}; continued != (tc.state != "") {
 			t.Errorf("%s: parent %x", name, s.Parent)
+		}
+	}
+}
+
+// parentOf is what the endpoint of a try is told.
+func parentOf(s *Seen, try int) string {
+	t := s.Trace
+	t.Parent = s.Tries[try].ID
+	return string(wire.AppendTrace(nil, &t))
+}
+
+// The endpoint of each try has that try's span as its parent, by HTTP/1.1 and, in
+// place of h2's, told by the same field; whom filters ask has the gateway's.
+func TestEachTryIsItsOwnParent(t *testing.T) {
+	got := make(chan string, 10)
+	tells := func(status int) string {
+		return backend(t, "b", func(w http.ResponseWriter, r *http.Request) {
+			got <- r.Header.Get("Traceparent")
+			w.WriteHeader(status)
+		})
+	}
+	guard := tells(204)
+	more := noChecks + `retries: {attempts: 3, retry_on: ["503"]}
+filters: {forward_auth: {pool: guard, path: /}}
+`
+	fails := tells(503)
+	spec := httpSpec(more, fails) + "  - {id: guard, endpoints: [{address: \"" + guard + "\"}]}\ngateway: {tracing: {endpoint: \"127.0.0.1:4317\", trust: all}}\n"
+	seen := make(seenBy, 10)
+	r := newRig(t, spec, func(c *Config) { c.Telemetry = seen })
+	r.traced(clientTrace)
+	s := <-seen
+	if len(s.Tries) < 2 || len(got) != 1+len(s.Tries) {
+		t.Fatalf("%d tries, %d requests", len(s.Tries), len(got))
+	}
+	if asked := <-got; asked != string(wire.AppendTrace(nil, &s.Trace)) {
+		t.Errorf("whom the filter asks got %q of %+v", asked, s.Trace)
+	}
+	for i := range s.Tries {
+		if told := <-got; told != parentOf(s, i) || i > 0 && s.Tries[i].ID == s.Tries[i-1].ID {
+			t.Errorf("try %d: %q of %x", i, told, s.Tries[i].ID)
 		}
 	}
 }
@@ -129,10 +169,10 @@ func TestTheNextRegionsSpansAreOfTheSameTrace(t *testing.T) {
 	if len(here.Tries) != 1 || here.Tries[0].Region != "nyc" || here.Tries[0].Status != 200 || here.Parent != [8]byte{} {
 		t.Errorf("here %+v", here)
 	}
-	if there.Trace.ID != here.Trace.ID || there.Parent != here.Trace.Parent || len(there.Tries) != 1 || there.Tries[0].Endpoint != lives || there.Tries[0].Region != "" {
+	if there.Trace.ID != here.Trace.ID || there.Parent != here.Tries[0].ID || len(there.Tries) != 1 || there.Tries[0].Endpoint != lives || there.Tries[0].Region != "" {
 		t.Errorf("here %+v\nthere %+v", here, there)
 	}
-	if p := <-got; p != string(wire.AppendTrace(nil, &there.Trace)) {
+	if p := <-got; p != parentOf(there, 0) {
 		t.Errorf("the endpoint got %q", p)
 	}
 }
