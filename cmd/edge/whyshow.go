@@ -33,6 +33,9 @@ func showStory(out io.Writer, s *story) {
 			line([]string{"steering", ""}[min(i, 1)], "%s", l)
 		}
 	}
+	if s.Steered == nil && s.DNS != nil {
+		line("steering", "not asked: --admin names a nameserver's API")
+	}
 	if s.Address.IsValid() {
 		tls := ""
 		if s.Timings.TLS > 0 {
@@ -93,6 +96,9 @@ func showReport(line lineFunc, r *why.Report) {
 		from += " by " + r.Peer.String()
 	}
 	line("request", "%s, %s from %s to %s", r.ID, r.Proto, from, r.VIP)
+	if r.Trace != "" {
+		line("", "trace %s", r.Trace)
+	}
 	showRoute(line, r)
 	for _, f := range r.Filters {
 		line("filter", "%s: %s", f.Name, f.Decision)

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -150,6 +151,9 @@ func (x *exchange) footnotes(status int) {
 		return
 	}
 	r.Client, r.Status, r.Flag, r.Timers = x.client, status, x.flag.String(), t
+	if x.gen.tracing != nil {
+		r.Trace = hex.EncodeToString(x.span.trace.ID[:])
+	}
 	if x.service != nil {
 		r.Service = x.service.spec.Service
 	}
@@ -160,15 +164,19 @@ func (x *exchange) footnotes(status int) {
 }
 
 // serverTiming adds the timers in milliseconds, in the format of W3C's Server
-// Timing. A list of the endpoint's own stays before them.
+// Timing, and the trace, by which a browser's spans can join it. A list of the
+// endpoint's own stays before them.
 func (x *exchange) serverTiming(t *why.Timers) {
-	var room [128]byte
+	var room [224]byte
 	b := room[:0]
 	for _, m := range [...]struct {
 		name string
 		us   int64
 	}{{"edge-wait;dur=", t.Wait}, {", edge-connect;dur=", t.Connect}, {", edge-answer;dur=", t.Answer}, {", edge;dur=", t.Total}} {
 		b = strconv.AppendFloat(append(b, m.name...), float64(m.us)/1000, 'f', 3, 64)
+	}
+	if x.gen.tracing != nil {
+		b = append(wire.AppendTrace(append(b, `, traceparent;desc="`...), &x.span.trace), '"')
 	}
 	x.ans.AddBytes(wire.ServerTiming, x.ans.Keep(b))
 }

@@ -23,10 +23,12 @@ type Seen struct {
 	Record bool       // export a record of the access log
 
 	Start, End                   time.Time
-	ID, Service, Pool, Endpoint  string
+	ID, Service, Route           string
+	Pool, Endpoint               string
 	Method, Scheme, Host, Path   string
 	Version                      wire.Version
-	Client, VIP                  netip.AddrPort
+	Client                       netip.Addr     // as those in front of the gateway tell who may
+	Peer, VIP                    netip.AddrPort // the connection's own, and what it is for
 	Status, Attempts             int
 	Sent                         int64
 	Wait, Connect, Answer, Relay time.Duration
@@ -166,13 +168,17 @@ func (x *exchange) export(end moment) {
 	}
 	s := &Seen{Trace: x.span.trace, Parent: x.span.parent, Span: sampled, Record: logged, Start: x.g.time(x.start), End: x.g.time(end),
 		ID: string(x.id), Endpoint: x.endpoint, Method: strings.Clone(x.method), Scheme: x.scheme(), Host: strings.Clone(x.host), Path: string(x.h.Path()),
-		Version: x.h.Version, Client: x.sess.client, VIP: x.sess.vip, Status: x.status, Attempts: x.tries, Sent: x.sent, Flag: x.flag.String(), Tries: x.span.tries}
+		Version: x.h.Version, Client: x.client, VIP: x.sess.vip, Status: x.status, Attempts: x.tries, Sent: x.sent, Flag: x.flag.String(), Tries: x.span.tries}
 	if x.service != nil {
 		s.Service = x.service.spec.Service
+	}
+	if x.way != nil {
+		s.Route = x.way.Name
 	}
 	if x.pool != nil {
 		s.Pool = x.pool.id
 	}
+	s.Peer, _ = x.sess.ends()
 	if x.span.continued {
 		s.State = string(x.h.Get(wire.Tracestate))
 	}

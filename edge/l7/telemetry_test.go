@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 
 	"meridian/edge/l7/wire"
@@ -28,6 +29,7 @@ func (r *rig) traced(parents ...string) http.Header {
 	req, _ := http.NewRequest("GET", "http://www.demo.test/p?secret=1", nil)
 	req.Header["Traceparent"] = parents
 	req.Header.Set("Tracestate", "vendor=1")
+	req.Header.Set("X-Forwarded-For", "203.0.113.7")
 	res, err := r.client(webVIP, nil).Do(req)
 	if err != nil {
 		r.t.Fatal(err)
@@ -88,6 +90,13 @@ func TestTracesBeginOrGoOn(t *testing.T) {
 			len(s.Tries) != 1 || s.Tries[0].Endpoint != end || s.Tries[0].Status != 200 || s.Tries[0].ID == s.Trace.Parent || s.End.Before(s.Start) {
 			t.Errorf("%s: %+v", name, s)
 		}
+		client := "127.0.0.1"
+		if strings.Contains(tc.tracing, "trusted_proxies") {
+			client = "203.0.113.7"
+		}
+		if s.Client.String() != client || !s.Peer.Addr().IsLoopback() || s.Route != "0" || s.Wait+s.Connect+s.Answer+s.Relay != s.End.Sub(s.Start) {
+			t.Errorf("%s: %+v", name, s)
+		}
 		if continued := s.Parent != [8]byte{}; continued != (tc.state != "") {
 			t.Errorf("%s: parent %x", name, s.Parent)
 		}
@@ -131,6 +140,25 @@ filters: {forward_auth: {pool: guard, path: /}}
 		if told := <-got; told != parentOf(s, i) || i > 0 && s.Tries[i].ID == s.Tries[i-1].ID {
 			t.Errorf("try %d: %q of %x", i, told, s.Tries[i].ID)
 		}
+	}
+}
+
+// Whoever is told the timings is told the trace, so that a browser's spans can join it.
+func TestClientsAreToldTheTrace(t *testing.T) {
+	r := newRig(t, httpSpec(noChecks, backend(t, "b", nil))+"gateway: {tracing: {endpoint: \"127.0.0.1:4317\", trust: all}}\n", withWhy)
+	req, _ := http.NewRequest("GET", "http://www.demo.test/", nil)
+	req.Header.Set("Traceparent", clientTrace)
+	req.Header.Set("X-Edge-Why", tokenFor("www.demo.test"))
+	res, err := r.client(webVIP, nil).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := res.Header.Get("Server-Timing"); !regexp.MustCompile(`edge;dur=[0-9.]+, traceparent;desc="` + clientTrace[:35] + `-[0-9a-f]{16}-01"$`).MatchString(got) {
+		t.Errorf("Server-Timing %q", got)
+	}
+	if got := res.Header.Get("X-Edge-Why"); !strings.Contains(got, `"trace":"`+clientTrace[3:35]+`"`) {
+		t.Errorf("the report %q", got)
 	}
 }
 

@@ -15,8 +15,9 @@ type Report struct {
 	Node     string         `json:"node"`
 	Revision uint64         `json:"revision"` // of the Snapshot
 	ID       string         `json:"request_id"`
-	Client   netip.Addr     `json:"client"` // whose request it is, as those in front of the gateway tell who may
-	Peer     netip.AddrPort `json:"peer"`   // where the connection comes from
+	Trace    string         `json:"trace,omitempty"` // the trace's id, where gateways take part in traces
+	Client   netip.Addr     `json:"client"`          // whose request it is, as those in front of the gateway tell who may
+	Peer     netip.AddrPort `json:"peer"`            // where the connection comes from
 	VIP      netip.AddrPort `json:"vip"`
 	Proto    string         `json:"proto"`
 	RTT      int64          `json:"rtt_us,omitempty"`     // to the peer and back, as TCP has found it; 0: not known
