@@ -39,18 +39,7 @@ func (x *exchange) find() bool {
 	if x.gen.proxies != nil {
 		x.heed()
 	}
-	port := x.sess.s.port
-	m, outcome := x.gen.table.Find(port, x.host, path, x.h)
-	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
-		port = httpsPort
-		m, outcome = x.gen.table.Find(port, x.host, path, x.h)
-	}
-	if x.report != nil {
-		x.tellRoute(port)
-	}
-	if m.Service >= 0 {
-		x.service = x.gen.services[m.Service]
-	}
+	m, outcome := x.match()
 	switch {
 	case outcome == route.ToHTTPS:
 		x.redirect(x.gen.table.Redirect())
@@ -92,6 +81,23 @@ func (x *exchange) find() bool {
 		x.h.Upgrade = nil // which a server may ignore (RFC 9110 section 7.8)
 	}
 	return true
+}
+
+// match asks the routing table.
+func (x *exchange) match() (route.Match, route.Outcome) {
+	port := x.sess.s.port
+	m, outcome := x.gen.table.Find(port, x.host, x.path, x.h)
+	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
+		port = httpsPort
+		m, outcome = x.gen.table.Find(port, x.host, x.path, x.h)
+	}
+	if x.report != nil {
+		x.tellRoute(port)
+	}
+	if m.Service >= 0 {
+		x.service = x.gen.services[m.Service]
+	}
+	return m, outcome
 }
 
 // connects looks at a CONNECT, of which WebSocket's alone is served (RFC 8441,
