@@ -117,6 +117,18 @@ func (x *exchange) tellTry(f *failure, answered bool, region string) {
 	x.report.Tries = append(x.report.Tries, t)
 }
 
+// tellLost puts down that the next region is asked first, and the state of the
+// endpoints here.
+func (x *exchange) tellLost() {
+	x.note("next_region", "asked first: no endpoint here is up", "")
+	x.candidates(balance.Ask{Now: time.Duration(x.g.now())})
+	for i := range x.report.Candidates {
+		if c := &x.report.Candidates[i]; c.Reason == balance.ReasonChosen {
+			c.Reason = balance.ReasonElsewhere
+		}
+	}
+}
+
 // reportIn gives the report that another gateway's answer has, nil where it has none.
 func reportIn(ans *wire.Head) *why.Report {
 	r := new(why.Report)

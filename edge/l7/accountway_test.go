@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/crypto/bcrypt"
 
+	"meridian/edge/l7/balance"
 	"meridian/edge/l7/overload"
 	"meridian/edge/l7/why"
 	"meridian/fleet"
@@ -208,6 +209,9 @@ func TestAReportGoesOnInTheNextRegion(t *testing.T) {
 	try := got.Tries[0]
 	if try.Region != "nyc" || try.Endpoint != nyc.addr("192.0.2.2:80") || try.Outcome != "answered" || try.Status != 200 || try.Answer <= 0 || !strings.Contains(filters(got), "next_region asked first") {
 		t.Errorf("%+v %s", try, filters(got))
+	}
+	if len(got.Candidates) != 1 || got.Candidates[0].Name != gone || got.Candidates[0].State != fleet.Down || got.Candidates[0].Reason != balance.ReasonElsewhere {
+		t.Errorf("candidates %+v", got.Candidates)
 	}
 	if g := try.Gateway; g == nil || g.Node != "n2" || g.Region != "nyc" || g.ID != got.ID || g.Client != got.Client || len(g.Tries) != 1 || g.Tries[0].Endpoint != lives || len(g.Candidates) != 1 || g.Route == nil {
 		t.Errorf("the gateway there tells %+v", g)

@@ -131,8 +131,8 @@ func (x *exchange) elsewhere() (failure, bool) {
 	if n == nil { // another request has just found that none answers
 		return failure{flag: flagNoEndpoint, status: http.StatusServiceUnavailable, text: "no endpoint", retry: true}, false
 	}
-	if x.tries == 0 {
-		x.note("next_region", "asked first: no endpoint here is up", "")
+	if x.tries == 0 && x.report != nil {
+		x.tellLost()
 	}
 	x.hopped = true
 	x.tries++
