@@ -26,7 +26,7 @@ func (x *exchange) account(token []byte) {
 	}
 	x.g.metrics.whyTold.Inc()
 	r := &why.Report{Region: x.g.cfg.Region, Node: x.g.cfg.Node, Revision: x.gen.world.Snapshot.Revision,
-		ID: string(x.id), VIP: x.sess.vip, Proto: x.h.Version.String(), Host: x.host}
+		VIP: x.sess.vip, Proto: x.h.Version.String(), Host: x.host}
 	var local netip.AddrPort
 	r.Peer, local = x.sess.ends()
 	if x.sess.conn != nil {
@@ -162,7 +162,7 @@ func (x *exchange) footnotes(status int) {
 	if r == nil {
 		return
 	}
-	r.Client, r.Status, r.Flag, r.Timers = x.client, status, x.flag.String(), t
+	r.ID, r.Client, r.Status, r.Flag, r.Timers = string(x.id), x.client, status, x.flag.String(), t
 	if x.gen.tracing != nil {
 		r.Trace = hex.EncodeToString(x.span.trace.ID[:])
 	}

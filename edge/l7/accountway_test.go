@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/hop"
 	"meridian/edge/l7/overload"
 	"meridian/edge/l7/why"
 	"meridian/fleet"
@@ -230,5 +231,31 @@ func TestAReportGoesOnInTheNextRegion(t *testing.T) {
 	}
 	if _, got = askWhy(t, c, "http://www.demo.test/", tokenFor("www.demo.test")); got == nil || len(got.Tries) == 0 || got.Tries[0].Region != "nyc" || got.Tries[0].Outcome != "the endpoint cannot be reached" || got.Tries[0].Gateway != nil {
 		t.Errorf("%+v", got)
+	}
+}
+
+// The token by which the next region's gateway is asked goes to no endpoint, where that
+// gateway fails and those here are tried.
+func TestTheTokenStaysBetweenGateways(t *testing.T) {
+	saw := make(chan http.Header, 10)
+	sick := backend(t, "sick", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/sick" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		saw <- r.Header
+	})
+	nowhere := dead(t)
+	r := newRig(t, twoRegions(false, "healthcheck: {path: /sick, interval: 100ms, timeout: 100ms, fall: 1}", sick, nowhere), withWhy, func(c *Config) {
+		c.HopKey = hop.Key("the fleet's")
+		c.reach = func(netip.AddrPort) string { return nowhere }
+	})
+	r.waitState(sick, fleet.Down)
+	got := r.whyOf("", "GET /")
+	if got.Status != 200 || len(got.Tries) != 2 || got.Tries[0].Region != "nyc" || got.Tries[1].Endpoint != sick {
+		t.Errorf("%+v", got)
+	}
+	if h := <-saw; h.Get("X-Edge-Why") != "" || h.Get(hop.Field) != "" {
+		t.Errorf("the endpoint got %v", h)
 	}
 }

@@ -139,6 +139,10 @@ func (x *exchange) elsewhere() (failure, bool) {
 	home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
 	x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
 	x.nextSpan()
+	fields := len(x.h.Fields)
+	if x.report != nil {
+		x.h.AddID(wire.EdgeWhy, why.Token(x.g.cfg.WhyKey, x.host, time.Now().Add(tokenLife)))
+	}
 	x.request = x.appendMark(x.appendRequest(x.request[:0]))
 	x.vital = n.endpoints[0].vital
 	x.vital.circuit.Requests.Enter() // which has no bound
@@ -150,6 +154,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 		return f, true
 	}
 	x.release()
+	x.h.Fields = x.h.Fields[:fields]
 	x.pool, x.to, x.h.Target, x.h.Authority = home, to, target, authority
 	x.request = x.appendRequest(x.request[:0])
 	x.service.stats.hops[hopFailed].Inc()
@@ -159,18 +164,13 @@ func (x *exchange) elsewhere() (failure, bool) {
 	return f, false
 }
 
-// appendMark puts the mark before the end of the head, and asks for a report where
-// the client does.
+// appendMark puts the mark before the end of the head.
 func (x *exchange) appendMark(b []byte) []byte {
 	m := hop.Mark{From: x.g.cfg.Region, Client: x.client, Sent: time.Now()}
 	if x.deadline != 0 {
 		m.Left = max(time.Duration(x.deadline-x.g.now()), time.Millisecond)
 	}
-	b = b[:len(b)-2]
-	if x.report != nil {
-		b = wire.AppendField(b, wire.EdgeWhy.Name(), octets(why.Token(x.g.cfg.WhyKey, x.host, time.Now().Add(tokenLife))))
-	}
-	b = append(append(b, hop.Field...), ": "...)
+	b = append(append(b[:len(b)-2], hop.Field...), ": "...)
 	return append(x.g.cfg.HopKey.Append(b, m, x.about()), "\r\n\r\n"...)
 }
 
