@@ -103,8 +103,8 @@ func showReport(line lineFunc, r *why.Report) {
 	for _, f := range r.Filters {
 		line("filter", "%s: %s", f.Name, f.Decision)
 	}
-	if r.Policy != "" {
-		line("balance", "%s", r.Policy)
+	if len(r.Candidates) > 0 {
+		line("balance", "%s", orNone(r.Policy))
 	}
 	for i := range r.Candidates {
 		line("", "%s", candidateText(&r.Candidates[i]))

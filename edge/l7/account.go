@@ -43,17 +43,6 @@ func (x *exchange) account(token []byte) {
 	x.report = r
 }
 
-// noteTry puts down what became of a try, for the report and for the trace: of one
-// at an endpoint, or at another region's gateways.
-func (x *exchange) noteTry(f *failure, answered bool, region string) {
-	if x.report != nil {
-		x.tellTry(f, answered, region)
-	}
-	if x.span.each() {
-		x.seeTry(f, answered, region)
-	}
-}
-
 // tellRoute puts down which route the request takes, and why none before it.
 func (x *exchange) tellRoute(port uint16) {
 	m, outcome, steps := x.gen.table.Explain(port, x.host, x.path, x.h)
@@ -87,7 +76,7 @@ func (x *exchange) noteStatus(name, decision string, status int) {
 
 // candidates puts down between whom the first pick is.
 func (x *exchange) candidates(a balance.Ask) {
-	if x.tries == 0 {
+	if x.report.Policy == "" {
 		x.report.Policy = string(x.service.spec.RoutingPolicy)
 		x.report.Candidates = x.pool.balancer.Explain(a, &x.tried)
 	}
@@ -121,7 +110,7 @@ func (x *exchange) tellTry(f *failure, answered bool, region string) {
 // endpoints here.
 func (x *exchange) tellLost() {
 	x.note("next_region", "asked first: no endpoint here is up", "")
-	x.candidates(balance.Ask{Now: time.Duration(x.g.now())})
+	x.report.Candidates = x.pool.balancer.Explain(balance.Ask{Now: time.Duration(x.g.now())}, &x.tried)
 	for i := range x.report.Candidates {
 		if c := &x.report.Candidates[i]; c.Reason == balance.ReasonChosen {
 			c.Reason = balance.ReasonElsewhere

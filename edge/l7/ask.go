@@ -94,7 +94,6 @@ func (x *exchange) ask() bool {
 		x.tries++
 		x.nextSpan()
 		f, ok := x.try(x.pool.endpoints[i])
-		x.noteTry(&f, ok, "")
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())
@@ -182,15 +181,23 @@ func (x *exchange) try(ep *endpoint) (failure, bool) {
 		err = x.call(ep, true)
 	}
 	x.observe(ep, err)
+	f, ok := failure{}, false
 	switch {
 	case err != nil:
-		return x.classify(ep, err), false
+		f = x.classify(ep, err)
 	case x.retryStatus():
 		x.up.discard()
-		return failure{flag: flagUpstreamStatus, paid: true}, false
+		f = failure{flag: flagUpstreamStatus, paid: true}
+	default:
+		x.perTry, ok = 0, true // it ends with the head
 	}
-	x.perTry = 0 // which ends with the head
-	return failure{}, true
+	if x.report != nil {
+		x.tellTry(&f, ok, ep.region)
+	}
+	if x.span.each() {
+		x.seeTry(&f, ok, ep.region)
+	}
+	return f, ok
 }
 
 // call sends the request to the endpoint and waits for its answer's head.

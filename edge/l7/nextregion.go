@@ -28,8 +28,7 @@ const tokenLife = time.Minute
 // cannot be answered in this one.
 type nextRegion struct {
 	*pool
-	region string
-	shun   *atomic.Int64 // the moment until which it is passed over
+	shun *atomic.Int64 // the moment until which it is passed over
 }
 
 // lost says that no endpoint of the pool can be expected to answer.
@@ -60,8 +59,8 @@ func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration
 			}
 			v := &vital{suspect: make(chan struct{}, 1)}
 			way.circuit = &limit.Circuit{}
-			way.endpoints = []*endpoint{{address: key.target.Endpoint, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
-			out[port] = append(out[port], nextRegion{way, r.ID, new(atomic.Int64)})
+			way.endpoints = []*endpoint{{address: key.target.Endpoint, region: r.ID, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
+			out[port] = append(out[port], nextRegion{way, new(atomic.Int64)})
 		}
 	}
 	return out
@@ -149,7 +148,6 @@ func (x *exchange) elsewhere() (failure, bool) {
 	x.vital.Begin()
 	x.service.stats.hops[hopAsked].Inc()
 	f, ok := x.try(n.endpoints[0])
-	x.noteTry(&f, ok, n.region)
 	if ok {
 		return f, true
 	}
