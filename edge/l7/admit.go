@@ -1,8 +1,10 @@
 package l7
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meridian/edge/l7/route"
@@ -41,10 +43,7 @@ func (x *exchange) admit() bool {
 	case !set.Access.Allows(x.client):
 		return x.deny("access", http.StatusForbidden, "not allowed from this address")
 	case len(set.Bounds.Methods) > 0 && !slices.Contains(set.Bounds.Methods, x.method) && !(set.CORS != nil && set.CORS.Preflight(x.h)):
-		x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "bounds").Inc()
-		x.note("bounds", "refused: method ", x.method)
-		x.flag = flagDenied
-		x.ans.Reset()
+		x.denied("bounds", "method not allowed")
 		x.ans.Add("Allow", strings.Join(set.Bounds.Methods, ", "))
 		x.say(http.StatusMethodNotAllowed, "405 method not allowed\n")
 		return false
@@ -66,10 +65,17 @@ func (x *exchange) admit() bool {
 
 // deny refuses what a filter does not let pass, and counts it.
 func (x *exchange) deny(by string, status int, text string) bool {
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.note(by, "refused", "")
+	x.denied(by, text)
 	x.refuse(status, flagDenied, text)
 	return false
+}
+
+// denied counts a request that a filter does not let pass. Its answer has not begun.
+func (x *exchange) denied(by, why string) {
+	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
+	x.note(by, "refused: ", why)
+	x.flag = flagDenied
+	x.ans.Reset()
 }
 
 func headerSize(h *wire.Head) int {
@@ -82,10 +88,7 @@ func headerSize(h *wire.Head) int {
 
 func (x *exchange) maintain() {
 	m := x.way.set.Maintenance
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "maintenance").Inc()
-	x.noteStatus("maintenance", "answered ", m.Status)
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied("maintenance", strconv.Itoa(m.Status))
 	if m.RetryAfter != "" {
 		x.ans.AddID(wire.RetryAfter, m.RetryAfter)
 	}
@@ -101,12 +104,10 @@ func (x *exchange) maintain() {
 func (x *exchange) act() bool {
 	switch w := x.way; {
 	case w.Split != nil:
-		drawn := randomBits()
-		n, set := w.Split.Draw(x.h, x.client, drawn)
-		if set {
-			x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], drawn)
+		if !x.foreign { // for whom its own region has drawn
+			x.draw(w.Split)
 		}
-		x.pool = x.service.pools[w.Split.Pick(n)]
+		x.pool = x.service.pools[w.Split.Pick(x.drawn)]
 		x.note("split", "pool ", x.pool.id)
 		return true
 	case w.Redirect != nil:
@@ -117,6 +118,15 @@ func (x *exchange) act() bool {
 		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
 	}
 	return false
+}
+
+// draw takes the number by which a split picks the pool.
+func (x *exchange) draw(s *route.Split) {
+	random := rand.Uint64()
+	n, set := s.Draw(x.h, x.client, random)
+	if x.drawn = n; set {
+		x.shaped.sticky = route.Sticky(x.shaped.stickyRoom[:0], random)
+	}
 }
 
 func typeOf(body []byte, kind string) string {

@@ -95,7 +95,7 @@ func (x *exchange) ask() bool {
 		x.nextSpan()
 		f, ok := x.try(x.pool.endpoints[i])
 		if ok {
-			if x.pool.affinity != nil && i+1 != a.Held {
+			if x.pool.affinity != nil && i+1 != a.Held && !x.own() {
 				x.cookie = x.pool.hold(i, x.sess.s.secure())
 			}
 			return true

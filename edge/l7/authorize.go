@@ -3,6 +3,7 @@ package l7
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,10 +55,7 @@ func clean(s string) string {
 
 // challenge answers 401.
 func (x *exchange) challenge(by, how, text string) bool {
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.note(by, "refused: ", text)
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied(by, text)
 	x.ans.Add("WWW-Authenticate", how)
 	x.say(http.StatusUnauthorized, "401 "+text+"\n")
 	return false
@@ -139,7 +137,8 @@ func (x *exchange) forwardAuth() bool {
 		{Name: octets("X-Forwarded-Method"), Value: octets(x.method)},
 		{Name: octets("X-Forwarded-Uri"), Value: x.h.Target},
 	}
-	flag := x.inquire(&in, h, x.way.forward, spec.Path, x.g.now().add(spec.Timeout.D()), adds, x.sess)
+	until := sooner(x.g.now().add(spec.Timeout.D()), x.deadline)
+	flag := x.inquire(&in, h, x.way.forward, spec.Path, until, adds, x.sess)
 	for _, name := range spec.Copy {
 		x.strike(name)
 	}
@@ -147,6 +146,13 @@ func (x *exchange) forwardAuth() bool {
 		flag = flagNone // it said no, though not all that it had to say of it came
 	}
 	switch {
+	case flag == flagClientGone && in.ans.Status == 0:
+		x.flag = flag
+		x.f.Break()
+		return false
+	case flag != flagNone && x.deadline.passed(x.g.now()):
+		x.refuse(http.StatusGatewayTimeout, flagTimeout, "no answer in time")
+		return false
 	case flag != flagNone && spec.FailOpen:
 		x.note("forward_auth", "passed, since nobody could say: ", flag.String())
 		return true
@@ -161,13 +167,10 @@ func (x *exchange) forwardAuth() bool {
 		x.noteStatus("forward_auth", "passed: ", in.ans.Status)
 		return true
 	}
-	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, "forward_auth").Inc()
-	x.noteStatus("forward_auth", "refused: ", in.ans.Status)
-	x.flag = flagDenied
-	x.ans.Reset()
+	x.denied("forward_auth", strconv.Itoa(in.ans.Status))
 	for _, f := range in.ans.Fields {
 		switch f.ID {
-		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer:
+		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer, wire.AltSvc, wire.ServerTiming:
 		default:
 			x.ans.Add(view(f.Name), view(f.Value))
 		}

@@ -129,7 +129,7 @@ func bodyFailure(err error) failure {
 // upload passes the body on to the endpoint while its answer is awaited.
 func (x *exchange) upload() {
 	x.body.touched = true
-	x.body.replay = replay{off: !x.pool.h2 || x.service.retry.attempts == 0}
+	x.body.replay = replay{off: !x.pool.h2 || x.way.retry.attempts == 0}
 	done := make(chan struct{})
 	x.body.uploading = done
 	up := x.up
@@ -229,9 +229,10 @@ func (x *exchange) stopUpload() bool {
 	return x.body.ended.Load() && !x.body.early
 }
 
-// bodyIsIn says whether nothing more of the request will be read.
+// bodyIsIn says whether nothing more of the request will be read; while the gateway
+// asks something of its own nobody reads.
 func (x *exchange) bodyIsIn() bool {
-	return x.body.ended.Load() || x.body.uploading == nil && x.h1.body.ended
+	return x.own() || x.body.ended.Load() || x.body.uploading == nil && x.h1.body.ended
 }
 
 func (x *exchange) writeEnd() moment {

@@ -31,11 +31,15 @@ type fakeFront struct {
 	ended    bool
 	broken   bool
 	trailers []string
+	writeBy  time.Time
 }
 
 func (f *fakeFront) Body(p []byte) (int, error) { return f.body.Read(p) }
 func (f *fakeFront) BodyTrailers() *wire.Head   { return nil }
-func (f *fakeFront) Deadlines(read, _ time.Time) {
+func (f *fakeFront) Deadlines(read, write time.Time) {
+	f.mu.Lock()
+	f.writeBy = write
+	f.mu.Unlock()
 	if c, ok := f.body.(*io.PipeReader); ok && read == past {
 		c.CloseWithError(errors.New("deadline"))
 	}

@@ -63,10 +63,10 @@ func (x *exchange) mayBeAgain() bool {
 	return x.retrying != nil
 }
 
-// observe notes what became of a try. A client that goes says nothing of the
-// endpoint.
+// observe notes what became of a try. A client that goes, or leaves no time, says
+// nothing of the endpoint.
 func (x *exchange) observe(ep *endpoint, err error) {
-	if err != nil && (errors.Is(err, errFull) || err == errGone || x.abort.Gone() || x.body.failure() != nil) {
+	if err != nil && (errors.Is(err, errFull) || err == errGone || x.abort.Gone() || x.body.failure() != nil || x.hurried()) {
 		return
 	}
 	x.took = time.Duration(x.g.now() - x.began)
@@ -77,6 +77,17 @@ func (x *exchange) observe(ep *endpoint, err error) {
 	}
 	ep.vital.answers.add(shard, status)
 	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
+}
+
+// hurried says whether the request's time was over before the try had a fair part of
+// it: other tries have used it, or the caller has given so little. Else a caller could
+// have endpoints ejected at will.
+func (x *exchange) hurried() bool {
+	fair := x.service.spec.Timeouts.Connect.D()
+	if d := x.way.timeout; d > 0 {
+		fair = min(fair, d)
+	}
+	return x.deadline.passed(x.g.now()) && x.deadline.since(x.began) < fair/2
 }
 
 // key steers consistent hash: by what hash_on says, or the client's address.

@@ -28,7 +28,7 @@ type exchange struct {
 	f       Front
 	h1      *clientFront // f, where it is HTTP/1.1's
 	fast    *clientFront // the same, where short cuts may be taken
-	h       *wire.Head   // the request; after prepare as endpoints get it
+	h       *wire.Head   // the request; after prepare its fields are those that endpoints get
 	ans     wire.Head    // the answer; after present as the client gets it
 	abort   *Abort
 	unused  Abort // in the place of none
@@ -52,26 +52,26 @@ type exchange struct {
 	body     body
 	request  []byte // the request's head as HTTP/1.1 sends it
 
-	muxed             muxed
-	up                asked         // the endpoint's side of the try under way
-	vital             *vital        // of the endpoint under way
-	began             moment        // when its try began
-	took              time.Duration // of the last try, up to its answer's head
-	cookie            string        // Set-Cookie of the gateway's own; may be empty
-	reused            bool          // the try under way has a connection that was there
-	report            *why.Report   // nil: the caller does not ask
-	home              *pool         // whose gates have let the request in
-	retrying          *limit.Gate   // where it counts among the retries; nil: it is none
-	perTry            moment        // when the try under way has taken too long; 0 for never
-	expect            moment        // when the body is sent though the endpoint did not ask for it; 0 for never
-	glances           int
-	tried             balance.Tried
-	wsKey             [24]byte
-	websock           bool   // an extended CONNECT, which endpoints get as an Upgrade
-	hopped            bool   // another region's gateways were asked
-	foreign           bool   // they have asked
-	target, authority []byte // as the client has named them
-	answered          bool   // the head of the final answer was given to f
+	muxed    muxed
+	up       asked         // the endpoint's side of the try under way
+	vital    *vital        // of the endpoint under way
+	began    moment        // when its try began
+	took     time.Duration // of the last try, up to its answer's head
+	cookie   string        // Set-Cookie of the gateway's own; may be empty
+	reused   bool          // the try under way has a connection that was there
+	report   *why.Report   // nil: the caller does not ask
+	home     *pool         // whose gates have let the request in
+	retrying *limit.Gate   // where it counts among the retries; nil: it is none
+	perTry   moment        // when the try under way has taken too long; 0 for never
+	expect   moment        // when the body is sent though the endpoint did not ask for it; 0 for never
+	glances  int
+	tried    balance.Tried
+	wsKey    [24]byte
+	websock  bool   // an extended CONNECT, which endpoints get as an Upgrade
+	hopped   bool   // another region's gateways were asked
+	foreign  bool   // they have asked
+	drawn    uint64 // by which a split has picked the pool
+	answered bool   // the head of the final answer was given to f
 
 	span span // where the generation has tracing
 
@@ -140,13 +140,6 @@ func (x *exchange) serve() {
 		return
 	}
 	defer x.over()
-	if limit := x.way.timeout; limit > 0 {
-		x.deadline = sooner(x.deadline, x.start.add(limit)) // another region's gateway may have set one
-	}
-	if x.grpc {
-		x.callLimit()
-	}
-	x.bound()
 	if !x.takeBody() {
 		return
 	}
@@ -163,6 +156,20 @@ func (x *exchange) serve() {
 // slack lets the request's own deadline pass first, so that a request out of
 // time is told from a client that is gone.
 const slack = time.Second
+
+// limit sets the request's deadline: its route's, the caller's, and the one that
+// another region's gateway has told.
+func (x *exchange) limit() {
+	if d := x.way.timeout; d > 0 {
+		x.deadline = sooner(x.deadline, x.start.add(d))
+	}
+	if x.grpc {
+		if d := grpcTimeout(x.h.Get(wire.GRPCTimeout)); d > 0 {
+			x.deadline = sooner(x.deadline, x.start.add(d))
+		}
+	}
+	x.bound()
+}
 
 // bound limits reads from and writes to a slow client.
 func (x *exchange) bound() {
@@ -234,11 +241,7 @@ func (x *exchange) say(status int, text string) {
 // sayAs is say of a body of some type; without one where that is empty.
 func (x *exchange) sayAs(status int, kind, text string) {
 	a := &x.ans
-	a.Version, a.Status, a.Reason = wire.HTTP11, status, nil
-	a.Length = int64(len(text))
-	if a.Get(wire.Date) == nil {
-		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
-	}
+	a.Status, a.Reason, a.Length = status, nil, int64(len(text))
 	if kind != "" {
 		a.AddID(wire.ContentType, kind)
 	}
@@ -248,33 +251,40 @@ func (x *exchange) sayAs(status int, kind, text string) {
 	if a.Get(wire.CacheControl) == nil {
 		a.AddID(wire.CacheControl, "no-store")
 	}
+	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
+		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
+	}
+	x.give(status, text)
+}
+
+// give sends the answer in x.ans, which is the gateway's own, with what all of them
+// have. status is for the log and the metrics: calls of gRPC are told another.
+func (x *exchange) give(status int, body string) {
+	a := &x.ans
+	if a.Get(wire.Date) == nil {
+		a.AddID(wire.Date, time.Now().UTC().Format(http.TimeFormat))
+	}
 	if len(x.id) > 0 {
 		a.AddBytes(wire.XRequestID, x.id)
 	}
 	x.footnotes(status)
-	if status == http.StatusMethodNotAllowed && a.Find("Allow", 0) < 0 {
-		a.Add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")
-	}
 	x.dress()
 	x.status = status
 	if x.deadline == 0 {
 		end := time.Now().Add(ownLimit)
 		x.f.Deadlines(end, end)
 	}
-	bare := x.method == http.MethodHead || text == ""
+	bare := x.method == http.MethodHead || body == ""
 	x.answered = true
-	if x.f.Answer(a, bare) != nil {
-		x.f.Break()
-		return
+	err := x.f.Answer(a, bare)
+	if err == nil && !bare {
+		x.sent = int64(len(body))
+		err = x.f.Write(octets(body))
 	}
-	if !bare {
-		x.sent = int64(len(text))
-		if x.f.Write(octets(text)) != nil {
-			x.f.Break()
-			return
-		}
+	if err == nil {
+		err = x.f.End(nil)
 	}
-	if x.f.End(nil) != nil {
+	if err != nil {
 		x.f.Break()
 	}
 }

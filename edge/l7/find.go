@@ -32,7 +32,7 @@ func (x *exchange) find() bool {
 		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
 		return false
 	}
-	x.path, x.target, x.authority = path, x.h.Target, x.h.Authority
+	x.path = path
 	if x.h.Version >= wire.HTTP2 {
 		x.h.JoinCookies()
 	}
@@ -63,6 +63,7 @@ func (x *exchange) find() bool {
 	}
 	x.believe()
 	x.way, x.index = x.service.ways[m.Route], m.Service
+	x.limit()
 	if x.way.stale != nil {
 		x.shaped.personal = x.personal()
 	}
@@ -140,7 +141,7 @@ func (x *exchange) identify() {
 	if ids == 1 && validID(id) {
 		x.id = x.idRoom[:copy(x.idRoom[:], id)]
 	} else {
-		x.draw()
+		x.makeID()
 	}
 	if x.gen.tracing != nil {
 		x.beginTrace()
@@ -150,8 +151,9 @@ func (x *exchange) identify() {
 	}
 }
 
-// draw makes a new X-Request-ID.
-func (x *exchange) draw() {
+// makeID makes a new X-Request-ID. The generator is seeded by the system for each
+// process (math/rand/v2: ChaCha8), so that no two processes draw the same.
+func (x *exchange) makeID() {
 	var b [16]byte
 	hi, lo := rand.Uint64(), rand.Uint64()
 	for i := range 8 {

@@ -402,16 +402,21 @@ func (g *Gateway) leaveAll() {
 	}
 }
 
-// sweep closes connections to endpoints that were idle for too long, from time
-// to time.
+// sweep closes connections to endpoints that were idle for too long, and forgets
+// upstreams that nobody uses any more, from time to time.
 func (g *Gateway) sweep() {
 	for pauseFor(g.base, linkIdle/8) {
-		g.mu.Lock()
-		all := slices.Collect(maps.Values(g.upstreams))
-		g.mu.Unlock()
-		for _, u := range all {
-			u.sweep(g.now())
-		}
+		g.sweepOnce()
+	}
+}
+
+func (g *Gateway) sweepOnce() {
+	g.mu.Lock()
+	g.parting = slices.DeleteFunc(g.parting, (*upstream).close)
+	all := slices.Collect(maps.Values(g.upstreams))
+	g.mu.Unlock()
+	for _, u := range all {
+		u.sweep(g.now())
 	}
 }
 

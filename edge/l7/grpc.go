@@ -2,7 +2,10 @@ package l7
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"meridian/edge/l7/wire"
@@ -67,62 +70,44 @@ func grpcTimeout(v []byte) time.Duration {
 	if len(v) < 2 || len(v) > 9 {
 		return 0
 	}
-	n := 0
-	for _, c := range v[:len(v)-1] {
-		if c < '0' || c > '9' {
-			return 0
-		}
-		n = 10*n + int(c-'0')
+	last := len(v) - 1
+	n, err := strconv.ParseUint(view(v[:last]), 10, 32)
+	unit := grpcUnits[v[last]]
+	if err != nil || unit == 0 {
+		return 0
 	}
-	unit := time.Duration(0)
-	switch v[len(v)-1] {
-	case 'H':
-		unit = time.Hour
-	case 'M':
-		unit = time.Minute
-	case 'S':
-		unit = time.Second
-	case 'm':
-		unit = time.Millisecond
-	case 'u':
-		unit = time.Microsecond
-	case 'n':
-		unit = time.Nanosecond
-	}
-	if n > 1e6 && unit >= time.Hour {
-		n = 1e6
-	}
-	return max(time.Duration(n)*unit, time.Duration(min(n, 1)))
+	return min(time.Duration(n), math.MaxInt64/2/unit) * unit
 }
 
-// callLimit brings the request's deadline forward to the caller's.
-func (x *exchange) callLimit() {
-	if d := grpcTimeout(x.h.Get(wire.GRPCTimeout)); d > 0 {
-		x.deadline = sooner(x.deadline, x.start.add(d))
-	}
-}
+var grpcUnits = [256]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}
 
 // sayGRPC sends an answer of the gateway's own to a call: all of it is in one
 // head (the protocol calls that Trailers-Only).
 func (x *exchange) sayGRPC(status int, text string) {
 	a := &x.ans
-	a.Version, a.Status, a.Reason, a.Length = wire.HTTP2, http.StatusOK, nil, 0
+	a.Status, a.Reason, a.Length = http.StatusOK, nil, 0
 	a.AddBytes(wire.ContentType, grpcType)
-	x.addStatus(a, grpcOf(status), text)
-	if len(x.id) > 0 {
-		a.AddBytes(wire.XRequestID, x.id)
-	}
-	x.footnotes(status)
-	x.status = status // as the log and the metrics know it
-	x.answered = true
-	if x.f.Answer(a, true) != nil || x.f.End(nil) != nil {
-		x.f.Break()
-	}
+	addGRPC(a, grpcOf(status), text)
+	x.give(status, "")
 }
 
-func (x *exchange) addStatus(h *wire.Head, s grpcStatus, text string) {
+// addGRPC adds how a call has ended.
+func addGRPC(h *wire.Head, s grpcStatus, text string) {
 	h.AddID(wire.GRPCStatus, string(s))
-	h.Add("grpc-message", text)
+	h.Add("grpc-message", grpcMessage(text))
+}
+
+// grpcMessage encodes what is not printable ASCII, and the percent sign.
+func grpcMessage(text string) string {
+	var b []byte
+	for i := range len(text) {
+		if c := text[i]; ' ' <= c && c <= '~' && c != '%' {
+			b = append(b, c)
+		} else {
+			b = fmt.Appendf(b, "%%%02X", c)
+		}
+	}
+	return string(b)
 }
 
 // breakGRPC ends an answer to a call that cannot be completed: its trailers say
@@ -133,7 +118,7 @@ func (x *exchange) breakGRPC() bool {
 		s, text = grpcDeadlineExceeded, "no answer in time"
 	}
 	var end wire.Head
-	x.addStatus(&end, s, text)
+	addGRPC(&end, s, text)
 	return x.f.End(&end) == nil
 }
 

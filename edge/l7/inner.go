@@ -70,13 +70,21 @@ func (f *inner) Deadlines(_, _ time.Time) {}
 // ownWay is the route of the gateway's own requests.
 var ownWay = &route.Route{Pool: -1, Mirror: -1}
 
+// own says whether the request is the gateway's own.
+func (x *exchange) own() bool {
+	_, ok := x.f.(*inner)
+	return ok
+}
+
 // inquire asks endpoints of a pool by a request of the gateway's own, and gives
-// what went wrong, flagNone for nothing. It retries as the route does.
+// what went wrong, flagNone for nothing. It retries as the route does, and ends with
+// the client, where x has one.
 func (x *exchange) inquire(in *inner, h *wire.Head, p *pool, path string, until moment, adds []wire.Field, sess *session) flag {
 	sub := exchanges.Get().(*exchange)
-	sub.begin(sess, in, h, nil)
+	sub.begin(sess, in, h, x.abort)
+	sub.h1 = x.h1
 	sub.gen, sub.service, sub.index, sub.pool, sub.host, sub.path = x.gen, x.service, x.index, p, x.host, path
-	sub.way = &way{Route: ownWay, set: &filter.Set{}, retry: x.way.retry, changes: true}
+	sub.way = &way{Route: ownWay, set: &filter.Set{}, retry: x.way.retry, timeout: until.since(x.g.now()), changes: true}
 	sub.client, sub.clientText, sub.told, sub.to.adds = x.client, x.clientText, x.told, adds
 	sub.span = span{trace: x.span.trace, continued: x.span.continued, bare: true}
 	sub.id = sub.idRoom[:copy(sub.idRoom[:], x.id)]

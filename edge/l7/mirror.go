@@ -18,8 +18,6 @@ const (
 	mirrorLimit = 10 * time.Second
 )
 
-func randomBits() uint64 { return rand.Uint64() }
-
 // mirror sends a copy of the prepared request, if it is one of those to copy
 // and its body is here. It does not wait.
 func (x *exchange) mirror() {

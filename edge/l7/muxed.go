@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 
 	"meridian/edge/l7/wire"
@@ -20,8 +22,10 @@ const maxMuxes = 64
 // muxes are an endpoint's connections with many requests each, by the name that
 // they were verified for.
 type muxes struct {
-	mu     sync.Mutex
-	byName map[string]Mux
+	mu      sync.Mutex
+	byName  map[string]Mux
+	parting []Mux // used no more, but by requests under way
+	retired bool
 }
 
 // of gives those for a name.
@@ -33,9 +37,8 @@ func (m *muxes) of(u *upstream, name string) Mux {
 		return mux
 	}
 	if len(m.byName) >= maxMuxes {
-		for old, mux := range m.byName {
-			mux.Retire()
-			delete(m.byName, old)
+		for old := range m.byName {
+			m.part(old)
 			break
 		}
 	}
@@ -43,8 +46,20 @@ func (m *muxes) of(u *upstream, name string) Mux {
 		m.byName = map[string]Mux{}
 	}
 	mux = u.g.cfg.Mux(func(ctx context.Context) (net.Conn, error) { return u.dialMux(ctx, name) }, u.tls != nil)
+	if m.retired {
+		mux.Retire() // a request that had begun before asks for it alone
+	}
 	m.byName[name] = mux
 	return mux
+}
+
+// part lets the connections for some names end with their requests. mu is held.
+func (m *muxes) part(names ...string) {
+	for _, name := range names {
+		m.parting = append(m.parting, m.byName[name])
+		delete(m.byName, name)
+	}
+	m.parting = slices.DeleteFunc(m.parting, Mux.Retire)
 }
 
 // retire lets all connections end with their requests, and says whether none is
@@ -52,17 +67,18 @@ func (m *muxes) of(u *upstream, name string) Mux {
 func (m *muxes) retire() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	gone := true
-	for _, mux := range m.byName {
-		gone = mux.Retire() && gone
-	}
-	return gone
+	m.retired = true
+	m.part(slices.Collect(maps.Keys(m.byName))...)
+	return len(m.parting) == 0
 }
 
 func (m *muxes) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, mux := range m.byName {
+		mux.Close()
+	}
+	for _, mux := range m.parting {
 		mux.Close()
 	}
 }
@@ -95,7 +111,10 @@ func (u *upstream) dialMux(ctx context.Context, name string) (net.Conn, error) {
 func (u *upstream) call(x *exchange, fresh bool) (asked, bool, error) {
 	// Servers of gRPC want the end in a frame of its own, after the head.
 	end := x.body.whole && len(x.body.kept) == 0 && !x.grpc
-	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), x.h, end)
+	h, target, authority := x.h, x.h.Target, x.h.Authority
+	h.Target, h.Authority = x.to.targetOr(target), x.to.hostOr(authority)
+	c, err := u.muxes.of(u, x.serverName()).Open(u.g.base, u.g.time(x.until()), h, end)
+	h.Target, h.Authority = target, authority // as the client has named them
 	if err != nil {
 		if err != ErrRefused {
 			err = &connectError{err}

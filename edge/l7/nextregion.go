@@ -39,7 +39,7 @@ func (p *pool) lost() bool { return !p.better() }
 // for certificates go nowhere: this gateway has none of the client's to show.
 func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration) map[uint16][]nextRegion {
 	if len(b.g.cfg.HopKey) == 0 || !s.Protocol.Gateway() || !*s.Retries.NextRegion || s.ClientAuth != nil {
-		return nil // a gateway has no certificate of its client's to show
+		return nil
 	}
 	out := map[uint16][]nextRegion{}
 	for _, r := range hop.Next(b.world.Snapshot.Spec, s, p, b.g.cfg.Region) {
@@ -96,7 +96,7 @@ func (g *Gateway) gatewayTLS() *tls.Config {
 // client's own, has gone to none, and all of it can be sent. Calls of gRPC stay:
 // their clients try again by their own rules.
 func (x *exchange) mayHop() bool {
-	return !x.foreign && !x.hopped && len(x.target) > 0 && len(x.pool.next) > 0 && x.body.fresh() &&
+	return !x.foreign && !x.hopped && !x.own() && len(x.pool.next) > 0 && x.body.fresh() && x.fitsAgain() &&
 		x.h.Upgrade == nil && !x.websock && !x.grpc &&
 		!x.deadline.passed(x.g.now()) && !x.abort.Gone() && x.nextUp() != nil
 }
@@ -135,8 +135,8 @@ func (x *exchange) elsewhere() (failure, bool) {
 	}
 	x.hopped = true
 	x.tries++
-	home, to, target, authority := x.pool, x.to, x.h.Target, x.h.Authority
-	x.pool, x.to, x.h.Target, x.h.Authority = n.pool, ask{}, x.target, x.authority
+	home, to := x.pool, x.to
+	x.pool, x.to = n.pool, ask{}
 	x.nextSpan()
 	fields := len(x.h.Fields)
 	if x.report != nil {
@@ -153,7 +153,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 	}
 	x.release()
 	x.h.Fields = x.h.Fields[:fields]
-	x.pool, x.to, x.h.Target, x.h.Authority = home, to, target, authority
+	x.pool, x.to = home, to
 	x.request = x.appendRequest(x.request[:0])
 	x.service.stats.hops[hopFailed].Inc()
 	if f.flag == flagConnect {
@@ -162,22 +162,26 @@ func (x *exchange) elsewhere() (failure, bool) {
 	return f, false
 }
 
+// fitsAgain says whether the head, with what gateways have added to it, is not more
+// than one takes.
+func (x *exchange) fitsAgain() bool {
+	const lines, room = 6, 1 << 10 // those of the connection, the mark and the token
+	return len(x.h.Fields) <= wire.MaxFields-lines && len(x.h.Target)+headerSize(x.h)+4*len(x.h.Fields) <= x.g.cfg.MaxHeader-room
+}
+
 // appendMark puts the mark before the end of the head.
 func (x *exchange) appendMark(b []byte) []byte {
-	m := hop.Mark{From: x.g.cfg.Region, Client: x.client, Sent: time.Now()}
+	m := hop.Mark{From: x.g.cfg.Region, Client: x.client, ID: string(x.id), Draw: x.drawn, Sent: time.Now()}
 	if x.deadline != 0 {
 		m.Left = max(time.Duration(x.deadline-x.g.now()), time.Millisecond)
 	}
 	b = append(append(b[:len(b)-2], hop.Field...), ": "...)
-	return append(x.g.cfg.HopKey.Append(b, m, x.about()), "\r\n\r\n"...)
+	return append(x.g.cfg.HopKey.Append(b, m, x.h), "\r\n\r\n"...)
 }
 
-func (x *exchange) about() hop.About {
-	return hop.About{Method: x.h.Method, Host: x.authority, Target: x.target, ID: x.id}
-}
-
-// believe takes over what another region's gateway says of the request. What anyone
-// else says in its place is passed over, and passed on to nobody (see forwards).
+// believe takes over what another region's gateway says of the request, in the mark
+// and in all fields. What anyone else says in its place is passed over, and passed on
+// to nobody (see forwards).
 func (x *exchange) believe() {
 	if len(x.g.cfg.HopKey) == 0 {
 		return
@@ -186,20 +190,20 @@ func (x *exchange) believe() {
 	if i < 0 {
 		return
 	}
-	m, err := x.g.cfg.HopKey.Read(x.h.Fields[i].Value, x.about(), time.Now())
+	m, err := x.g.cfg.HopKey.Read(x.h.Fields[i].Value, x.h, time.Now())
 	if err != nil {
 		x.service.stats.hops[hopDoubted].Inc()
 		return
 	}
 	x.service.stats.hops[hopServed].Inc()
-	x.foreign, x.client = true, m.Client
+	x.foreign, x.client, x.drawn = true, m.Client, m.Draw
 	x.clientText = m.Client.AppendTo(x.shaped.address[:0])
-	if x.gen.tracing != nil {
-		x.joinTrace() // it is the fleet's own
-	}
+	x.id = x.idRoom[:copy(x.idRoom[:], m.ID)]
 	if m.Left > 0 {
-		x.deadline = sooner(x.deadline, x.start.add(m.Left))
-		x.bound() // that of the connection's last request may stand, and have passed
+		x.deadline = x.start.add(m.Left)
+	}
+	if x.gen.tracing != nil {
+		x.joinTrace()
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/hop"
+	"meridian/edge/l7/wire"
 	"meridian/fleet"
 	"meridian/internal/testkit"
 )
@@ -150,10 +151,10 @@ func TestTheNextRegionKeepsTheDeadline(t *testing.T) {
 		t.Errorf("answered %d", status)
 	}
 	// Told of a deadline that is nearer than its own, nyc goes by it.
-	key, id := hop.Key("the fleet's"), "abc"
-	mark := string(key.Append(nil, hop.Mark{From: "fra", Client: netip.MustParseAddr("192.0.2.9"), Sent: time.Now(), Left: time.Millisecond},
-		hop.About{Method: []byte("GET"), Host: []byte("www.demo.test"), Target: []byte("/"), ID: []byte(id)}))
-	got := nyc.raw("192.0.2.2:80", "GET / HTTP/1.1\r\nHost: www.demo.test\r\nX-Request-ID: "+id+"\r\nConnection: close\r\n"+hop.Field+": "+mark+"\r\n\r\n")
+	key := hop.Key("the fleet's")
+	mark := string(key.Append(nil, hop.Mark{From: "fra", Client: netip.MustParseAddr("192.0.2.9"), ID: "abc", Sent: time.Now(), Left: time.Millisecond},
+		&wire.Head{Method: []byte("GET"), Authority: []byte("www.demo.test"), Target: []byte("/")}))
+	got := nyc.raw("192.0.2.2:80", "GET / HTTP/1.1\r\nHost: www.demo.test\r\nConnection: close\r\n"+hop.Field+": "+mark+"\r\n\r\n")
 	if !strings.HasPrefix(got, "HTTP/1.1 504") {
 		t.Errorf("answered %q", got)
 	}
@@ -305,4 +306,82 @@ func TestTheNextRegionKeepsNoPlace(t *testing.T) {
 	eventually(t, "no request is under way", func() bool {
 		return fra.g.gen.Load().service("web").pools[0].circuit.Requests.In() == 0
 	})
+}
+
+// Endpoints of the next region are told what those here would be: the client's
+// scheme and trace, and what filters say, X-Request-ID not excepted. Both gateways
+// know the request by its own id.
+func TestTheNextRegionsEndpointsAreToldTheSame(t *testing.T) {
+	gone := dead(t)
+	lives := backend(t, "nyc", func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"X-Request-Id", "X-Forwarded-Prefix", "X-Forwarded-Proto", "Forwarded"} {
+			fmt.Fprintf(w, "%s %q\n", name, r.Header.Values(name))
+		}
+	})
+	more := "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}\nfilters: {request_fields: {set: {X-Request-ID: \"not an id\", X-Forwarded-Prefix: /in}}}"
+	spec := twoRegions(false, more, gone, lives) + "gateway: {forwarded: true, trusted_proxies: [127.0.0.0/8], tracing: {endpoint: \"127.0.0.1:4317\", sample: 1}}\n"
+	seen := make(seenBy, 2)
+	fra, nyc := pair(t, false, spec, func(c *Config) { c.Telemetry = seen })
+	nyc.waitState(lives, fleet.Up)
+	res, body := fetch(t, fra.client("192.0.2.1:80", nil), "GET", "http://www.demo.test/", "", "X-Request-ID: id-1", "X-Forwarded-For: 192.0.2.77", "X-Forwarded-Proto: https")
+	want := `X-Request-Id ["not an id"]
+X-Forwarded-Prefix ["/in"]
+X-Forwarded-Proto ["https"]
+Forwarded ["for=192.0.2.77;host=\"www.demo.test\";proto=https"]
+`
+	if body != want || res.Header.Get("X-Request-Id") != "id-1" {
+		t.Errorf("%v, told %s", res.Header, body)
+	}
+	if served, doubted := nyc.hops(t, "served"), nyc.hops(t, "doubted"); served != 1 || doubted != 0 {
+		t.Errorf("%v served, %v doubted", served, doubted)
+	}
+	there, here := <-seen, <-seen
+	if there.Trace.ID != here.Trace.ID || there.ID != "id-1" || here.ID != "id-1" {
+		t.Errorf("one request is known as %x %s and as %x %s", there.Trace.ID, there.ID, here.Trace.ID, here.ID)
+	}
+}
+
+// A split draws once: the next region serves the pool that was picked here, which is
+// that of the cookie that the client gets.
+func TestTheNextRegionKeepsToTheSplit(t *testing.T) {
+	a, b := dead(t), dead(t)
+	first, second := backend(t, "first", nil), backend(t, "second", nil)
+	more := "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}\nroutes: [{split: {by: cookie, pools: [{pool: main, weight: 1}, {pool: other, weight: 1}]}}]"
+	spec := twoRegions(false, more, a, first) + "  - {id: other, endpoints: [{address: \"" + b + "\", region: fra}, {address: \"" + second + "\", region: nyc}]}\n"
+	fra, nyc := pair(t, false, spec)
+	nyc.waitState(first, fleet.Up)
+	nyc.waitState(second, fleet.Up)
+	fra.waitState(a, fleet.Down)
+	fra.waitState(b, fleet.Down)
+	c := fra.client("192.0.2.1:80", nil)
+	for i := range 20 {
+		res, drawn := fetch(t, c, "GET", "http://www.demo.test/", "")
+		if len(res.Cookies()) != 1 {
+			t.Fatalf("%d, cookies %v", res.StatusCode, res.Cookies())
+		}
+		cookie := res.Cookies()[0]
+		if res, kept := fetch(t, c, "GET", "http://www.demo.test/", "", "Cookie: "+cookie.Name+"="+cookie.Value); kept != drawn || len(res.Cookies()) != 0 {
+			t.Fatalf("client %d was served by %q, and with its cookie by %q, %v", i, drawn, kept, res.Cookies())
+		}
+	}
+}
+
+// A head that would be too large for the next region's gateway, by what this one adds
+// to it, stays here.
+func TestTheNextRegionGetsNoHeadThatItRefuses(t *testing.T) {
+	gone, lives := dead(t), tells(t)
+	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives))
+	nyc.waitState(lives, fleet.Up)
+	fra.waitState(gone, fleet.Down)
+	for what, head := range map[string]string{
+		"many fields":    strings.Repeat("X-A: b\r\n", wire.MaxFields-3),
+		"a large header": "X-A: " + strings.Repeat("b", 64<<10-200) + "\r\n",
+	} {
+		if got := fra.raw(webVIP, "GET / HTTP/1.1\r\nHost: www.demo.test\r\nConnection: close\r\n"+head+"\r\n"); !strings.HasPrefix(got, "HTTP/1.1 503") {
+			t.Errorf("%s: %.40q", what, got)
+		}
+	}
+	if asked := fra.hops(t, "asked"); asked != 0 {
+		t.Errorf("%v asked", asked)
+	}
 }

@@ -18,7 +18,7 @@ func (x *exchange) prepare() {
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		switch {
-		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, forwards(f), x.dropsTrace(f):
+		case f.ID == wire.Host, f.ID == wire.ContentLength, f.ID == wire.Expect, x.strips(f), x.dropsTrace(f):
 			continue
 		case f.ID == wire.Trailer:
 			if h.Length >= 0 {
@@ -43,16 +43,18 @@ func (x *exchange) prepare() {
 	if x.way.changes {
 		x.change()
 	}
-	if x.pool.h2 {
-		h.Target, h.Authority = x.to.targetOr(h.Target), x.to.hostOr(h.Authority)
-		return
+	if !x.pool.h2 {
+		x.request = x.appendRequest(x.request[:0])
 	}
-	x.request = x.appendRequest(x.request[:0])
 }
 
 // speak adds what the gateway says of the client.
 func (x *exchange) speak() {
 	h := x.h
+	x.speakTrace()
+	if x.foreign { // its own region's gateway has done the rest
+		return
+	}
 	h.AddBytes(wire.XRequestID, x.id)
 	if text := x.addressText(); len(text) > 0 {
 		h.AddBytes(wire.XForwardedFor, text)
@@ -60,8 +62,16 @@ func (x *exchange) speak() {
 	h.AddBytes(wire.XForwardedProto, octets(x.scheme()))
 	h.AddBytes(wire.XForwardedHost, h.Authority)
 	h.AddBytes(wire.XForwardedPort, x.publicPort())
-	x.speakTrace()
 	x.gen.tellClientCert(h, x.index, x.sess.tls)
+}
+
+// strips says whether prepare takes a field away since the gateway alone may say it,
+// or another region's gateway.
+func (x *exchange) strips(f *wire.Field) bool {
+	if x.foreign {
+		return hopField(f)
+	}
+	return forwards(f)
 }
 
 func (x *exchange) scheme() string {

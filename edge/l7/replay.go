@@ -23,8 +23,8 @@ func (r *replay) copyPiece(p []byte) {
 // complete notes that the body has ended.
 func (r *replay) complete() { r.whole = !r.off }
 
-// restLost ends an upload whose endpoint takes no more, and sees whether what
-// was read of the body was all of it.
+// restLost sees whether what was read of the body was all of it, where the endpoint
+// takes no more.
 func (x *exchange) restLost() {
 	if f, ok := x.f.(arrived); ok {
 		if n, whole := f.Arrived(); whole && n == 0 {
@@ -50,7 +50,7 @@ func (x *exchange) recoverBody() bool {
 	if !b.replay.whole || b.failure() != nil {
 		return false
 	}
-	b.kept, b.whole, b.touched, b.early = append([]byte{}, b.replay.copied...), true, false, false
+	b.kept, b.whole, b.touched, b.early = b.replay.copied, true, false, false
 	b.ended.Store(false)
 	x.h.Length = int64(len(b.kept))
 	return true

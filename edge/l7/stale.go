@@ -106,7 +106,7 @@ func (x *exchange) staleKey() (string, bool) {
 	if x.shaped.personal || len(x.to.adds) > 0 {
 		return "", false
 	}
-	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(x.target) + " " + string(x.h.Get(wire.AcceptEncoding)), true
+	return strconv.Itoa(x.way.Index) + " " + x.scheme() + " " + x.host + " " + string(x.h.Target) + " " + string(x.h.Get(wire.AcceptEncoding)), true
 }
 
 // personal says whether the request, as the client sent it, is one client's own,
@@ -120,10 +120,12 @@ func (x *exchange) personal() bool {
 
 // begunKeeping begins to keep the answer, if it is one to keep: a whole 200 to
 // GET, for everyone (RFC 9111 section 3), that varies by Accept-Encoding at most.
+// One that ends with its connection may have been cut short (RFC 9112 section 8).
 func (x *exchange) begunKeeping() {
 	key, ok := x.staleKey()
 	a, spec := &x.ans, x.way.set.Stale
-	if !ok || a.Status != http.StatusOK || x.method != http.MethodGet || a.Length > int64(spec.MaxBody) || a.Get(wire.SetCookie) != nil {
+	endless := a.Version <= wire.HTTP11 && a.Length < 0 && !a.Chunked
+	if !ok || endless || a.Status != http.StatusOK || x.method != http.MethodGet || a.Length > int64(spec.MaxBody) || a.Get(wire.SetCookie) != nil {
 		return
 	}
 	lasts, age, ok := staleLife(a, spec.For.D())

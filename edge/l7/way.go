@@ -1,7 +1,6 @@
 package l7
 
 import (
-	"cmp"
 	"reflect"
 	"time"
 
@@ -102,7 +101,7 @@ func (x *exchange) vars(status int) *filter.Vars {
 		v.Service = x.service.spec.Service
 	}
 	if x.way != nil {
-		v.Route = cmp.Or(x.way.Name, v.Route)
+		v.Route = x.way.Name
 	}
 	return v
 }

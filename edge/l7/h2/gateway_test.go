@@ -44,7 +44,7 @@ type rig struct {
 }
 
 // gateway starts one on a Spec made by spec or grown from it.
-func gateway(t testing.TB, spec string) *rig {
+func gateway(t testing.TB, spec string, change ...func(*l7.Config)) *rig {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
 	checks, err := health.New(health.Config{Node: "n1", Region: "fra", Roles: []fleet.Role{fleet.RoleL7}, Logger: logger})
@@ -52,7 +52,7 @@ func gateway(t testing.TB, spec string) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{}
-	g, err := l7.New(l7.Config{Node: "n1", Region: "fra", Health: checks, Prober: probe.New(probe.Config{}), Grace: time.Millisecond, Logger: logger,
+	cfg := l7.Config{Node: "n1", Region: "fra", Health: checks, Prober: probe.New(probe.Config{}), Grace: time.Millisecond, Logger: logger,
 		HTTP2: New(), Mux: NewUpstream,
 		Listen: func(ctx context.Context, _, _ string) (net.Listener, error) {
 			l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -60,7 +60,11 @@ func gateway(t testing.TB, spec string) *rig {
 				r.at = l.Addr().String()
 			}
 			return l, err
-		}})
+		}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	g, err := l7.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,14 +74,28 @@ func TestGRPCInterop(t *testing.T) {
 	t.Run("unimplemented_method", func(t *testing.T) { interop.DoUnimplementedMethod(within(t), r.grpc(t)) })
 }
 
-// service is an endpoint whose unary calls a test decides.
+// service is an endpoint of whose calls a test decides.
 type service struct {
 	testgrpc.UnimplementedTestServiceServer
 	empty func(ctx context.Context) error
+	begun chan bool // of calls that stream to it
 }
 
 func (s *service) EmptyCall(ctx context.Context, _ *testgrpc.Empty) (*testgrpc.Empty, error) {
 	return &testgrpc.Empty{}, s.empty(ctx)
+}
+
+func (s *service) StreamingInputCall(stream testgrpc.TestService_StreamingInputCallServer) error {
+	s.begun <- true
+	for {
+		if _, err := stream.Recv(); err != nil {
+			break
+		}
+	}
+	if err := s.empty(stream.Context()); err != nil {
+		return err
+	}
+	return stream.SendAndClose(&testgrpc.StreamingInputCallResponse{})
 }
 
 func (s *service) FullDuplexCall(stream testgrpc.TestService_FullDuplexCallServer) error {
@@ -222,23 +236,35 @@ func TestGRPCRetryOnUnavailable(t *testing.T) {
 }
 
 // So it is where the call's message came after its head, and was passed on
-// already.
+// already, whether the service's retries are in force or the route's.
 func TestGRPCRetryOfWhatWasPassedOn(t *testing.T) {
-	var turned atomic.Int64
-	away := grpcServer(t, &service{empty: func(context.Context) error {
-		turned.Add(1)
-		return status.Error(codes.Unavailable, "not now")
-	}})
-	good := grpcServer(t, &service{empty: func(context.Context) error { return nil }})
-	r := gateway(t, spec("retries: {attempts: 2, retry_on: [unavailable]}", "protocol: h2", away, good))
-	c := testgrpc.NewTestServiceClient(r.grpc(t))
-	for i, until := 0, time.Now().Add(10*time.Second); i < 20 || turned.Load() == 0 && time.Now().Before(until); i++ {
-		if _, err := c.EmptyCall(within(t), &testgrpc.Empty{}); err != nil {
-			t.Error(err)
+	const retries = "retries: {attempts: 2, retry_on: [unavailable]}"
+	for _, more := range []string{retries, "retries: {attempts: 0}\n  routes: [{pool: main, " + retries + "}]"} {
+		var turned atomic.Int64
+		begun := make(chan bool, 10)
+		away := grpcServer(t, &service{begun: begun, empty: func(context.Context) error {
+			turned.Add(1)
+			return status.Error(codes.Unavailable, "not now")
+		}})
+		good := grpcServer(t, &service{begun: begun, empty: func(context.Context) error { return nil }})
+		c := testgrpc.NewTestServiceClient(gateway(t, spec(more, "protocol: h2", away, good)).grpc(t))
+		for i, until := 0, time.Now().Add(10*time.Second); i < 20 || turned.Load() == 0 && time.Now().Before(until); i++ {
+			s, err := c.StreamingInputCall(within(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-begun
+			s.Send(&testgrpc.StreamingInputCallRequest{})
+			if _, err := s.CloseAndRecv(); err != nil {
+				t.Errorf("%s: %v", more, err)
+			}
+			for len(begun) > 0 {
+				<-begun
+			}
 		}
-	}
-	if turned.Load() == 0 {
-		t.Error("no call was turned away")
+		if turned.Load() == 0 {
+			t.Error("no call was turned away")
+		}
 	}
 }
 

@@ -89,8 +89,11 @@ func (r *Reader) missing() int {
 // record takes the next record (RFC 8446 section 5.1), once it is complete.
 func (r *Reader) record(octets []byte) error {
 	rest := octets[min(r.at, len(octets)):]
-	if err := plausible(rest); err != nil {
-		return err
+	if !plausible(rest) {
+		if r.at > 0 {
+			return ErrMalformed // another record amidst the message (RFC 8446 section 5.1)
+		}
+		return ErrNotTLS
 	}
 	if len(rest) < recordHeader {
 		return more(octets)
@@ -108,12 +111,8 @@ func (r *Reader) record(octets []byte) error {
 }
 
 // plausible looks at what has come of a record's header.
-func plausible(b []byte) error {
-	switch {
-	case len(b) > 0 && b[0] != recordHandshake, len(b) > 1 && b[1] != 3:
-		return ErrNotTLS
-	}
-	return nil
+func plausible(b []byte) bool {
+	return (len(b) < 1 || b[0] == recordHandshake) && (len(b) < 2 || b[1] == 3)
 }
 
 func more(octets []byte) error {

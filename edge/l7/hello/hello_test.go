@@ -65,6 +65,17 @@ func TestReadHoweverItIsCut(t *testing.T) {
 	}
 }
 
+// RFC 8446 section 5.1: no other record may be between those of one message. Who has
+// begun a hello speaks TLS, though badly.
+func TestReadAnotherRecordAmidstTheHello(t *testing.T) {
+	first := split(client(t, &tls.Config{ServerName: "a.test"}), 100)[:105]
+	for _, next := range []string{"\x15", "\x16\x04", "GET / HTTP/1.1\r\n"} {
+		if h, err := new(Reader).Read(append(first, next...)); err != ErrMalformed {
+			t.Errorf("%q: %+v, %v", next, h, err)
+		}
+	}
+}
+
 // What follows the hello is not looked at.
 func TestReadStopsAtTheHello(t *testing.T) {
 	octets := append(client(t, &tls.Config{ServerName: "a.test"}), "what follows"...)

@@ -3,6 +3,6 @@
 // mark that such a request bears, so that it is passed on once, keeps its deadline
 // and its client's address.
 //
-// Pure floor: it imports fleet and geo. No I/O, clock, goroutine or logger.
+// Pure floor: it imports fleet, geo and edge/l7/wire. No I/O, clock, goroutine or logger.
 // edge/l7 imports it.
 package hop
