@@ -96,7 +96,7 @@ func (x *exchange) maintain() {
 		x.say(m.Status, "down for maintenance\n")
 		return
 	}
-	x.sayAs(m.Status, m.Page.Type, string(m.Page.Body))
+	x.sayAs(m.Status, m.Page.Type, view(m.Page.Body))
 }
 
 // act does what a route says that has no single pool; false: the client was
@@ -115,7 +115,7 @@ func (x *exchange) act() bool {
 	default:
 		x.noteStatus("fixed_answer", "answered ", w.Answer.Status)
 		x.ans.Reset()
-		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), string(w.answer.Body))
+		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), view(w.answer.Body))
 	}
 	return false
 }

@@ -23,7 +23,11 @@ func (x *exchange) basic() bool {
 	}
 	user, password, ok := filter.Credentials(x.h)
 	if ok && !b.Known(user, password) {
-		turn := time.NewTimer(hashWait)
+		wait := hashWait
+		if x.deadline != 0 {
+			wait = min(wait, x.deadline.since(x.g.now()))
+		}
+		turn := time.NewTimer(wait)
 		defer turn.Stop()
 		select {
 		case x.g.hashing <- struct{}{}:
@@ -175,7 +179,7 @@ func (x *exchange) forwardAuth() bool {
 			x.ans.Add(view(f.Name), view(f.Value))
 		}
 	}
-	x.sayAs(in.ans.Status, view(in.ans.Get(wire.ContentType)), string(in.out))
+	x.sayAs(in.ans.Status, view(in.ans.Get(wire.ContentType)), view(in.out))
 	return false
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meridian/edge/l7/wire"
+	"meridian/fleet"
 )
 
 // silent is an endpoint that answers nothing, and tells when a request has come and
@@ -63,6 +64,23 @@ func TestAQuestionToAGuardEndsWithTheRequestsTime(t *testing.T) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	soon(t, gone, "the guard is asked no more")
+}
+
+// Who waits for a password to be verified waits no longer than the request may take,
+// so that the client hears of it.
+func TestALoginEndsWithTheRequestsTime(t *testing.T) {
+	e := teller(t, "a")
+	r := newRig(t, httpSpec("", e))
+	r.object(fleet.ObjectSecret, "file:users", "ali:$2a$04$......................................................\n")
+	if err := r.apply(httpSpec(noChecks+"timeouts: {request: 100ms}\nfilters: {basic_auth: {users: \"file:users\"}}", e)); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(r.g.hashing) { // as if so many were under way
+		r.g.hashing <- struct{}{}
+	}
+	if res, body := fetch(t, r.client(webVIP, nil), "GET", site, "", "Authorization: Basic YWxpOng="); res.StatusCode != 503 {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
 }
 
 // What a guard says is passed on without what the gateway says of its own question: a

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"meridian/edge/l7/wire"
@@ -45,6 +46,7 @@ func (m *muxes) of(u *upstream, name string) Mux {
 	if m.byName == nil {
 		m.byName = map[string]Mux{}
 	}
+	name = strings.Clone(name) // it lies in a request
 	mux = u.g.cfg.Mux(func(ctx context.Context) (net.Conn, error) { return u.dialMux(ctx, name) }, u.tls != nil)
 	if m.retired {
 		mux.Retire() // a request that had begun before asks for it alone

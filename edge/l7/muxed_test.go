@@ -70,6 +70,19 @@ func TestConnectionsForManyNamesAreBoundedAndNotForgotten(t *testing.T) {
 	}
 }
 
+// Names outlive the requests that they come from, whose memory serves again.
+func TestNamesOfConnectionsAreTheirOwn(t *testing.T) {
+	var made []*fakeMux
+	u := &upstream{g: &Gateway{cfg: Config{Mux: fakeMuxes(&made)}}}
+	request := []byte("a.test")
+	u.muxes.of(u, view(request))
+	copy(request, "b.test")
+	u.muxes.of(u, view(request))
+	if u.muxes.of(u, "a.test") != Mux(made[0]) || u.muxes.of(u, "b.test") != Mux(made[1]) || len(made) != 2 {
+		t.Errorf("%d names", len(made))
+	}
+}
+
 // What an endpoint's last request leaves behind goes without another Apply.
 func TestEndpointsThatAreGoneAreForgotten(t *testing.T) {
 	var made []*fakeMux

@@ -211,6 +211,6 @@ func (x *exchange) answerStale() bool {
 	a.Add("Cache-Status", "meridian; hit; detail=stale-if-error") // RFC 9211
 	x.note("stale_if_error", "answered from memory", "")
 	x.g.metrics.filters.stale.WithLabelValues(x.service.spec.Service).Inc()
-	x.sayAs(http.StatusOK, "", string(k.body))
+	x.sayAs(http.StatusOK, "", view(k.body))
 	return true
 }
