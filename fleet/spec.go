@@ -177,7 +177,7 @@ type Tracing struct {
 	Endpoint string     `json:"endpoint,omitempty" doc:"HOST:PORT of the collector that takes OTLP over gRPC." default:"none: traces are passed on, and nothing is exported"`
 	TLS      bool       `json:"tls,omitempty" doc:"Speak TLS with the collector, verified by the system's authorities." default:"false"`
 	Sample   int        `json:"sample,omitempty" doc:"Of the traces that begin at a gateway, one in so many is sampled (1 to 1000000): its spans are exported, and endpoints are told so. Those that a client began, who is trusted, go on as they are." default:"none"`
-	Trust    TraceTrust `json:"trust,omitempty" doc:"Whose traceparent is continued, with its word on sampling: none, proxies (who speaks through one of gateway.proxies), or all. All others' are replaced." default:"proxies"`
+	Trust    TraceTrust `json:"trust,omitempty" doc:"Whose traceparent is continued, with its word on sampling: none, proxies (who connects from one of gateway.proxies or gateway.trusted_proxies), or all. All others' are replaced." default:"proxies"`
 	Logs     int        `json:"logs,omitempty" doc:"Export a record of the access log for each request in so many (1 to 1000000)." default:"none"`
 }
 

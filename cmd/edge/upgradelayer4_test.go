@@ -20,9 +20,46 @@ import (
 // A node with layer 4 at its device is upgraded under load by its VIP: the
 // program and its tables are the next process's, and no request fails.
 func TestUpgradeOfANodeWithLayer4(t *testing.T) {
+	u, _ := newForwarded(t, "l4, l7", "")
+	pins := u.pins
+	before := bpfLink(t, pins)
+	stop := u.load()
+	for range 3 {
+		u.more()
+		if err := u.upgrade(); err != nil {
+			t.Fatal(err)
+		}
+		if got := bpfLink(t, pins); got != before {
+			t.Errorf("the program's place at the device was %s and is %s", before, got)
+		}
+	}
+	// One that fails when it has layer 4 already: this process takes that back.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.install(self)
+	if err := u.upgrade(); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("to a broken program: %v", err)
+	}
+	u.more()
+	c := client{data: u.dir}
+	u.until("layer 4 works again", func() bool { return c.ask(t.Context(), http.MethodGet, "/members", nil, new([]xdp.Member)) == nil })
+	if got := bpfLink(t, pins); got != before {
+		t.Errorf("the program's place at the device was %s and is %s", before, got)
+	}
+	u.more()
+	stop()
+}
+
+// newForwarded starts a node with layer 4 at its device, whose VIP a user in another
+// namespace can reach; more is put below its services.
+func newForwarded(t *testing.T, roles, more string) (u *upgrading, user *netns.NS) {
+	t.Helper()
 	testkit.Root(t)
-	u := newUpgrading(t)
-	node, user := newNS(t, "edge"), newNS(t, "client")
+	u = newUpgrading(t)
+	node := newNS(t, "edge")
+	user = newNS(t, "client")
 	err := netns.Veth(
 		netns.End{NS: user, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}},
 		netns.End{NS: node, Dev: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")}}, 1500)
@@ -53,41 +90,14 @@ func TestUpgradeOfANodeWithLayer4(t *testing.T) {
 	}
 	u.serve(endpoint)
 	u.vip, u.dial, u.start = "198.51.100.1", user.Dial, node.Start
-	u.device, u.pins, u.roles, u.own = "eth0", pins, "l4, l7", "10.9.0.2"
-	u.configure("")
+	u.device, u.pins, u.roles, u.own = "eth0", pins, roles, "10.9.0.2"
+	u.configure(more)
 	u.run(nextFails + "=take")
 	u.until("layer 4 is attached", func() bool {
 		found, err := filepath.Glob(pins + "/*/link")
 		return err == nil && len(found) == 1
 	})
-	before := bpfLink(t, pins)
-	stop := u.load()
-	for range 3 {
-		u.more()
-		if err := u.upgrade(); err != nil {
-			t.Fatal(err)
-		}
-		if got := bpfLink(t, pins); got != before {
-			t.Errorf("the program's place at the device was %s and is %s", before, got)
-		}
-	}
-	// One that fails when it has layer 4 already: this process takes that back.
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.install(self)
-	if err := u.upgrade(); err == nil || !strings.Contains(err.Error(), "exit status 3") {
-		t.Errorf("to a broken program: %v", err)
-	}
-	u.more()
-	c := client{data: u.dir}
-	u.until("layer 4 works again", func() bool { return c.ask(t.Context(), http.MethodGet, "/members", nil, new([]xdp.Member)) == nil })
-	if got := bpfLink(t, pins); got != before {
-		t.Errorf("the program's place at the device was %s and is %s", before, got)
-	}
-	u.more()
-	stop()
+	return u, user
 }
 
 // bpfLink lists what is pinned: the link by its inode, which a new one would change.

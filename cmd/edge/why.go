@@ -211,7 +211,7 @@ func (j *journey) explainDNS(ctx context.Context) {
 	}
 	client := j.client
 	if !client.IsValid() && j.story.Report != nil {
-		a := j.story.Report.Client.Addr()
+		a := j.story.Report.Client
 		client = netip.PrefixFrom(a, a.BitLen())
 	}
 	if !client.IsValid() {

@@ -176,7 +176,8 @@ func TestWhyTellsTheWay(t *testing.T) {
 	var text bytes.Buffer
 	showStory(&text, s)
 	for _, want := range []string{"resolver   " + r.resolver, "www.demo.test. 20 IN A 127.0.0.1", "VIP        " + r.gateway, "gateway    n1 in region fra, revision 7",
-		"host www.demo.test: service web, pool main", "chosen", "try 1      " + s.Report.Tries[0].Endpoint, "timers     waited", "answer     200 by HTTP/1.1"} {
+		"host www.demo.test: service web, pool main", "chosen", "0 (services[0].routes[0]): path /…", "filter     limits: within",
+		"try 1      " + s.Report.Tries[0].Endpoint, "timers     waited", "answer     200 by HTTP/1.1", "hops       client to VIP: connected in", ", round trip ", "layer 4 to gateway: not measured", "gateway to endpoint: connection"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
 		}
@@ -185,6 +186,24 @@ func TestWhyTellsTheWay(t *testing.T) {
 	var back story
 	if err != nil || json.Unmarshal(b, &back) != nil || back.Report.Pool != "main" || back.Steered.Decision.Regions[0] != "fra" {
 		t.Errorf("%s: %v", b, err)
+	}
+}
+
+// What another region's gateway told stands below the try there, and a client told of
+// by a proxy beside the proxy.
+func TestWhyShowsTheNextRegion(t *testing.T) {
+	var b bytes.Buffer
+	showStory(&b, &story{Report: &why.Report{Node: "n1", Region: "fra", Service: "web", Client: netip.MustParseAddr("203.0.113.7"), Peer: netip.MustParseAddrPort("10.0.0.9:4711"), Arrival: 21,
+		Route: &why.Route{Passed: []why.Other{{Name: "beta", Why: "header x-beta is 1"}}},
+		Slot:  &why.Slot{Service: "web", Ring: "r", Slot: 7, Slots: 65537, Owner: "gw1", GoesTo: "gw2", Reason: "its record says so"},
+		Tries: []why.Try{{Endpoint: "192.0.2.2:80", Region: "nyc", Outcome: "answered", Status: 200,
+			Gateway: &why.Report{Node: "n2", Region: "nyc", Service: "web", Tries: []why.Try{{Endpoint: "10.1.0.1:80", Outcome: "answered", Status: 200}}}}}}})
+	for _, want := range []string{"from 203.0.113.7 by 10.0.0.9:4711", "not beta: header x-beta is 1", "no route takes the request", "layer 4 to gateway: 21µs",
+		"slot 7 of 65537 of ring r", "the slot is gw1's, the flow goes to gw2",
+		"try 1      gateways of region nyc at 192.0.2.2:80 after", "             gateway    n2 in region nyc", "             try 1      10.1.0.1:80 after"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
 	}
 }
 

@@ -33,6 +33,9 @@ func showStory(out io.Writer, s *story) {
 			line([]string{"steering", ""}[min(i, 1)], "%s", l)
 		}
 	}
+	if s.Steered == nil && s.DNS != nil {
+		line("steering", "not asked: --admin names a nameserver's API")
+	}
 	if s.Address.IsValid() {
 		tls := ""
 		if s.Timings.TLS > 0 {
@@ -46,8 +49,8 @@ func showStory(out io.Writer, s *story) {
 	if s.Status != 0 {
 		line("answer", "%d by %s, first octet after %s, body %s", s.Status, s.Proto, micros(s.Timings.Answer), micros(s.Timings.Body))
 	}
-	if r := s.Report; r != nil && s.Timings.Answer > r.Timers.Total {
-		line("on the way", "%s of that: network, and layer 4", micros(s.Timings.Answer-r.Timers.Total))
+	if s.Report != nil {
+		showHops(line, s)
 	}
 	for _, t := range s.Trouble {
 		line("trouble", "%s", t)
@@ -60,29 +63,48 @@ func showStory(out io.Writer, s *story) {
 	}, b.String()))
 }
 
-func showReport(line func(name, format string, args ...any), r *why.Report) {
-	if s := r.Slot; s != nil {
-		line("layer 4", "slot %d of %d of ring %s, service %s", s.Slot, s.Slots, s.Ring, s.Service)
-		switch {
-		case s.GoesTo != "" && s.GoesTo != s.Owner:
-			line("", "the slot is %s's, the flow goes to %s", s.Owner, s.GoesTo)
-		case s.Owner != "":
-			line("", "the flow goes to %s", s.Owner)
-		}
-		line("", "%s", s.Reason)
+// showHops prints how long each part of the way took.
+func showHops(line lineFunc, s *story) {
+	r := s.Report
+	text := "client to VIP: connected in " + micros(s.Timings.Connect)
+	if r.RTT > 0 {
+		text += ", round trip " + micros(r.RTT)
+	}
+	line("hops", "%s", text)
+	if r.Arrival > 0 {
+		line("", "layer 4 to gateway: %s", micros(r.Arrival))
+	} else {
+		line("", "layer 4 to gateway: not measured (see layer4.latency_of)")
+	}
+	line("", "gateway: %s", micros(r.Timers.Wait))
+	line("", "gateway to endpoint: connection %s, answer %s", micros(r.Timers.Connect), micros(r.Timers.Answer))
+	if rest := s.Timings.Answer - r.Timers.Total - r.Arrival; rest > 0 {
+		line("", "the rest, the network both ways among it: %s", micros(rest))
+	}
+}
+
+// lineFunc prints one line of a story.
+type lineFunc = func(name, format string, args ...any)
+
+func showReport(line lineFunc, r *why.Report) {
+	if r.Slot != nil {
+		showSlot(line, r.Slot)
 	}
 	line("gateway", "%s in region %s, revision %d", r.Node, r.Region, r.Revision)
-	line("request", "%s, %s from %s to %s", r.ID, r.Proto, r.Client, r.VIP)
-	if r.Service == "" {
-		line("route", "no service has host %s", r.Host)
-	} else {
-		line("route", "host %s: service %s, pool %s", r.Host, r.Service, orNone(r.Pool))
+	from := r.Client.String()
+	if r.Peer.Addr() != r.Client {
+		from += " by " + r.Peer.String()
 	}
+	line("request", "%s, %s from %s to %s", r.ID, r.Proto, from, r.VIP)
+	if r.Trace != "" {
+		line("", "trace %s", r.Trace)
+	}
+	showRoute(line, r)
 	for _, f := range r.Filters {
 		line("filter", "%s: %s", f.Name, f.Decision)
 	}
-	if r.Policy != "" {
-		line("balance", "%s", r.Policy)
+	if len(r.Candidates) > 0 {
+		line("balance", "%s", orNone(r.Policy))
 	}
 	for i := range r.Candidates {
 		line("", "%s", candidateText(&r.Candidates[i]))
@@ -99,12 +121,51 @@ func showReport(line func(name, format string, args ...any), r *why.Report) {
 		if t.Status != 0 {
 			outcome = fmt.Sprintf("%s %d", outcome, t.Status)
 		}
-		line(fmt.Sprintf("try %d", i+1), "%s after %s: %s, %s, answer %s", t.Endpoint, micros(t.Begin), outcome, how, micros(t.Answer))
+		at := t.Endpoint
+		if t.Region != "" {
+			at = "gateways of region " + t.Region + " at " + at
+		}
+		line(fmt.Sprintf("try %d", i+1), "%s after %s: %s, %s, answer %s", at, micros(t.Begin), outcome, how, micros(t.Answer))
+		if t.Gateway != nil {
+			showReport(func(name, format string, args ...any) {
+				line("", "  %-10s %s", name, fmt.Sprintf(format, args...))
+			}, t.Gateway)
+		}
 	}
 	if r.Flag != "" {
 		line("fault", "%s", r.Flag)
 	}
 	line("timers", "waited %s, connect %s, endpoint %s: %s", micros(r.Timers.Wait), micros(r.Timers.Connect), micros(r.Timers.Answer), micros(r.Timers.Total))
+}
+
+func showSlot(line lineFunc, s *why.Slot) {
+	line("layer 4", "slot %d of %d of ring %s, service %s", s.Slot, s.Slots, s.Ring, s.Service)
+	switch {
+	case s.GoesTo != "" && s.GoesTo != s.Owner:
+		line("", "the slot is %s's, the flow goes to %s", s.Owner, s.GoesTo)
+	case s.Owner != "":
+		line("", "the flow goes to %s", s.Owner)
+	}
+	line("", "%s", s.Reason)
+}
+
+func showRoute(line lineFunc, r *why.Report) {
+	if r.Service == "" {
+		line("route", "no service has host %s", r.Host)
+		return
+	}
+	line("route", "host %s: service %s, pool %s", r.Host, r.Service, orNone(r.Pool))
+	if r.Route == nil {
+		return
+	}
+	for _, p := range r.Route.Passed {
+		line("", "not %s: %s", p.Name, p.Why)
+	}
+	if r.Route.Place != "" {
+		line("", "%s (%s): %s", r.Route.Name, r.Route.Place, r.Route.Asks)
+	} else {
+		line("", "no route takes the request")
+	}
 }
 
 func candidateText(c *balance.Candidate) string {

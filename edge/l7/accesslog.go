@@ -31,8 +31,7 @@ func (x *exchange) finish() {
 	}
 }
 
-// log writes the record. Its four timers say whose time it was: until a try had
-// its connection, from then until the answer's head, and to the end; took is all.
+// log writes the record.
 func (x *exchange) log(log *slog.Logger, took time.Duration) {
 	name, way := "", ""
 	if x.service != nil {
@@ -41,20 +40,32 @@ func (x *exchange) log(log *slog.Logger, took time.Duration) {
 	if x.way != nil {
 		way = x.way.Name
 	}
-	since := func(a, b moment) time.Duration {
-		if a == 0 || b == 0 {
-			return 0
-		}
-		return time.Duration(b - a)
-	}
-	end := x.start.add(took)
+	t := x.timers(x.start.add(took))
 	log.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("request_id", string(x.id)), slog.String("service", name), slog.String("route", way),
 		slog.String("client", x.clientName()), slog.String("proto", x.h.Version.String()),
 		slog.String("method", string(x.method)), slog.String("host", string(x.h.Authority)), slog.String("path", string(x.h.Path())),
 		slog.Int("status", x.status), slog.Int64("sent", x.sent), slog.Duration("took", took),
-		slog.Duration("connect", since(x.start, x.connected)), slog.Duration("answer", since(x.connected, x.first)), slog.Duration("relay", since(x.first, end)),
+		slog.Duration("wait", t.wait), slog.Duration("connect", t.connect), slog.Duration("answer", t.answer), slog.Duration("relay", t.relay),
 		slog.String("endpoint", x.endpoint), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
+}
+
+// timers say whose time it was: before the last try began, until that had its
+// connection, until the answer's head came, and to the end. Their sum is all of it.
+type timers struct{ wait, connect, answer, relay time.Duration }
+
+func (x *exchange) timers(end moment) timers {
+	began, connected, first := x.began, x.connected, x.first
+	if began == 0 {
+		began = end
+	}
+	if connected == 0 {
+		connected = end
+	}
+	if first == 0 {
+		first = end
+	}
+	return timers{began.since(x.start), connected.since(began), first.since(connected), end.since(first)}
 }
 
 // clientName is the client's address and port; without port where a trusted

@@ -1,11 +1,15 @@
 package l7
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
 
 	"meridian/edge/l7/balance"
+	"meridian/edge/l7/route"
 	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 )
@@ -22,17 +26,51 @@ func (x *exchange) account(token []byte) {
 	}
 	x.g.metrics.whyTold.Inc()
 	r := &why.Report{Region: x.g.cfg.Region, Node: x.g.cfg.Node, Revision: x.gen.world.Snapshot.Revision,
-		ID: string(x.id), Client: x.sess.client, VIP: x.sess.vip, Proto: x.h.Version.String(), Host: x.host}
+		VIP: x.sess.vip, Proto: x.h.Version.String(), Host: x.host}
+	var local netip.AddrPort
+	r.Peer, local = x.sess.ends()
+	if x.sess.conn != nil {
+		r.RTT = x.sess.conn.rtt().Microseconds()
+	}
+	if f := x.g.cfg.Arrived; f != nil {
+		if ago, ok := f(r.Peer, local); ok {
+			r.Arrival = (ago - x.g.now().since(x.start)).Microseconds()
+		}
+	}
 	if f := x.g.cfg.Slot; f != nil {
-		r.Slot = f(x.h.Version == wire.HTTP3, x.sess.client, x.sess.vip)
+		r.Slot = f(x.h.Version == wire.HTTP3, r.Peer, local)
 	}
 	x.report = r
 }
 
-// note puts down what a filter decided, where somebody wants to know.
+// tellRoute puts down which route the request takes, and why none before it.
+func (x *exchange) tellRoute(port uint16) {
+	m, outcome, steps := x.gen.table.Explain(port, x.host, x.path, x.h)
+	r := &why.Route{}
+	for i := range steps {
+		if s := &steps[i]; s.Why != "" {
+			r.Passed = append(r.Passed, why.Other{Name: s.Route.Name, Why: s.Why})
+		} else {
+			r.Name, r.Place, r.Asks = s.Route.Name, fmt.Sprintf("services[%d].routes[%d]", m.Service, s.Route.Index), s.Asks
+		}
+	}
+	if outcome == route.Found || outcome == route.NoRoute {
+		x.report.Route = r
+	}
+}
+
+// note puts down what a filter decided, or what answered in place of an endpoint,
+// where somebody wants to know.
 func (x *exchange) note(name, decision, of string) {
 	if x.report != nil {
 		x.report.Filters = append(x.report.Filters, why.Filter{Name: name, Decision: decision + of})
+	}
+}
+
+// noteStatus is note of a status.
+func (x *exchange) noteStatus(name, decision string, status int) {
+	if x.report != nil {
+		x.note(name, decision, strconv.Itoa(status))
 	}
 }
 
@@ -45,12 +83,15 @@ func (x *exchange) candidates(a balance.Ask) {
 }
 
 // tellTry puts down what became of a try.
-func (x *exchange) tellTry(f *failure, answered bool) {
+func (x *exchange) tellTry(f *failure, answered bool, region string) {
 	now := x.g.now()
-	t := why.Try{Endpoint: x.endpoint, Reused: x.reused && x.connected != 0, Begin: x.began.since(x.start).Microseconds(), Outcome: f.text}
+	t := why.Try{Endpoint: x.endpoint, Region: region, Reused: x.reused && x.connected != 0, Begin: x.began.since(x.start).Microseconds(), Outcome: f.text}
 	switch {
 	case answered:
 		t.Outcome, t.Status = "answered", x.ans.Status
+		if region != "" {
+			t.Gateway = reportIn(&x.ans)
+		}
 	case f.flag == flagUpstreamStatus:
 		t.Outcome, t.Status = "answered, but is to be tried again", x.ans.Status
 	case f.flag == flagClientGone:
@@ -65,39 +106,55 @@ func (x *exchange) tellTry(f *failure, answered bool) {
 	x.report.Tries = append(x.report.Tries, t)
 }
 
+// tellLost puts down that the next region is asked first, and the state of the
+// endpoints here.
+func (x *exchange) tellLost() {
+	x.note("next_region", "asked first: no endpoint here is up", "")
+	x.report.Candidates = x.pool.balancer.Explain(balance.Ask{Now: time.Duration(x.g.now())}, &x.tried)
+	for i := range x.report.Candidates {
+		if c := &x.report.Candidates[i]; c.Reason == balance.ReasonChosen {
+			c.Reason = balance.ReasonElsewhere
+		}
+	}
+}
+
+// reportIn gives the report that another gateway's answer has, nil where it has none.
+func reportIn(ans *wire.Head) *why.Report {
+	r := new(why.Report)
+	if json.Unmarshal(ans.Get(wire.EdgeWhy), r) != nil {
+		return nil
+	}
+	return r
+}
+
 // times are a request's, up to the head of its answer.
 func (x *exchange) times() why.Timers {
 	now := x.g.now()
-	began := sooner(x.began, now)
-	connected := x.connected
-	if connected == 0 {
-		connected = now
-	}
-	if x.began == 0 {
-		connected = began
-	}
-	t := why.Timers{Wait: began.since(x.start).Microseconds(), Connect: connected.since(began).Microseconds(), Total: now.since(x.start).Microseconds()}
+	parts := x.timers(now)
+	t := why.Timers{Wait: parts.wait.Microseconds(), Connect: parts.connect.Microseconds(), Total: now.since(x.start).Microseconds()}
 	t.Answer = t.Total - t.Wait - t.Connect
-	if x.began == 0 {
-		t.Wait, t.Answer = t.Total, 0
-	}
 	return t
 }
 
 // footnotes adds to the head of the final answer what was asked for about it:
 // the report, and Server-Timing.
 func (x *exchange) footnotes(status int) {
-	timing := x.service != nil && x.service.spec.ServerTiming
+	timing := x.service != nil && x.service.spec.ServerTiming && !x.foreign
 	if x.report == nil && !timing {
 		return
 	}
 	t := x.times()
-	x.serverTiming(&t)
+	if !x.foreign { // to another region's gateway, which tells the whole
+		x.serverTiming(&t)
+	}
 	r := x.report
 	if r == nil {
 		return
 	}
-	r.Status, r.Flag, r.Timers = status, x.flag.String(), t
+	r.ID, r.Client, r.Status, r.Flag, r.Timers = string(x.id), x.client, status, x.flag.String(), t
+	if x.gen.tracing != nil {
+		r.Trace = hex.EncodeToString(x.span.trace.ID[:])
+	}
 	if x.service != nil {
 		r.Service = x.service.spec.Service
 	}
@@ -108,15 +165,19 @@ func (x *exchange) footnotes(status int) {
 }
 
 // serverTiming adds the timers in milliseconds, in the format of W3C's Server
-// Timing. A list of the endpoint's own stays before them.
+// Timing, and the trace, by which a browser's spans can join it. A list of the
+// endpoint's own stays before them.
 func (x *exchange) serverTiming(t *why.Timers) {
-	var room [128]byte
+	var room [224]byte
 	b := room[:0]
 	for _, m := range [...]struct {
 		name string
 		us   int64
 	}{{"edge-wait;dur=", t.Wait}, {", edge-connect;dur=", t.Connect}, {", edge-answer;dur=", t.Answer}, {", edge;dur=", t.Total}} {
 		b = strconv.AppendFloat(append(b, m.name...), float64(m.us)/1000, 'f', 3, 64)
+	}
+	if x.gen.tracing != nil {
+		b = append(wire.AppendTrace(append(b, `, traceparent;desc="`...), &x.span.trace), '"')
 	}
 	x.ans.AddBytes(wire.ServerTiming, x.ans.Keep(b))
 }

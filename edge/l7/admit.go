@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meridian/edge/l7/route"
@@ -42,7 +43,7 @@ func (x *exchange) admit() bool {
 	case !set.Access.Allows(x.client):
 		return x.deny("access", http.StatusForbidden, "not allowed from this address")
 	case len(set.Bounds.Methods) > 0 && !slices.Contains(set.Bounds.Methods, x.method) && !(set.CORS != nil && set.CORS.Preflight(x.h)):
-		x.denied("bounds")
+		x.denied("bounds", "method not allowed")
 		x.ans.Add("Allow", strings.Join(set.Bounds.Methods, ", "))
 		x.say(http.StatusMethodNotAllowed, "405 method not allowed\n")
 		return false
@@ -51,24 +52,28 @@ func (x *exchange) admit() bool {
 	case x.h.Length > x.maxBody():
 		return x.deny("bounds", http.StatusRequestEntityTooLarge, "body too large")
 	case set.CORS != nil && set.CORS.Preflight(x.h):
+		x.note("cors", "answered the preflight", "")
 		x.ans.Reset()
 		x.sayAs(http.StatusNoContent, "", "")
 		return false
+	}
+	if set.Access != nil {
+		x.note("access", "allowed", "")
 	}
 	return (set.Basic == nil || x.basic()) && (set.JWT == nil || x.token()) && (x.way.forward == nil || x.forwardAuth())
 }
 
 // deny refuses what a filter does not let pass, and counts it.
 func (x *exchange) deny(by string, status int, text string) bool {
-	x.denied(by)
+	x.denied(by, text)
 	x.refuse(status, flagDenied, text)
 	return false
 }
 
 // denied counts a request that a filter does not let pass. Its answer has not begun.
-func (x *exchange) denied(by string) {
+func (x *exchange) denied(by, why string) {
 	x.g.metrics.filters.refused.WithLabelValues(x.service.spec.Service, by).Inc()
-	x.note(by, "refused", "")
+	x.note(by, "refused: ", why)
 	x.flag = flagDenied
 	x.ans.Reset()
 }
@@ -83,7 +88,7 @@ func headerSize(h *wire.Head) int {
 
 func (x *exchange) maintain() {
 	m := x.way.set.Maintenance
-	x.denied("maintenance")
+	x.denied("maintenance", strconv.Itoa(m.Status))
 	if m.RetryAfter != "" {
 		x.ans.AddID(wire.RetryAfter, m.RetryAfter)
 	}
@@ -103,10 +108,12 @@ func (x *exchange) act() bool {
 			x.draw(w.Split)
 		}
 		x.pool = x.service.pools[w.Split.Pick(x.drawn)]
+		x.note("split", "pool ", x.pool.id)
 		return true
 	case w.Redirect != nil:
 		x.redirect(w.Redirect)
 	default:
+		x.noteStatus("fixed_answer", "answered ", w.Answer.Status)
 		x.ans.Reset()
 		x.sayAs(w.Answer.Status, typeOf(w.answer.Body, w.answer.Type), view(w.answer.Body))
 	}
@@ -137,7 +144,9 @@ func (x *exchange) redirect(r *route.Redirect) {
 	}
 	room := make([]byte, 0, 256)
 	x.ans.Reset()
-	x.ans.AddID(wire.Location, string(r.Location(room, x.scheme(), view(x.h.Authority), x.path, x.h.Query())))
+	location := string(r.Location(room, x.scheme(), view(x.h.Authority), x.path, x.h.Query()))
+	x.note("redirect", "to ", location)
+	x.ans.AddID(wire.Location, location)
 	x.sayAs(r.Status, "", "")
 }
 

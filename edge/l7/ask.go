@@ -92,6 +92,7 @@ func (x *exchange) ask() bool {
 		last = i
 		x.tried.Add(i)
 		x.tries++
+		x.nextSpan()
 		f, ok := x.try(x.pool.endpoints[i])
 		if ok {
 			if x.pool.affinity != nil && i+1 != a.Held && !x.own() {
@@ -193,10 +194,10 @@ func (x *exchange) try(ep *endpoint) (failure, bool) {
 		x.perTry, ok = 0, true // it ends with the head
 	}
 	if x.report != nil {
-		x.tellTry(&f, ok)
+		x.tellTry(&f, ok, ep.region)
 	}
-	if x.span.trace.Sampled {
-		x.seeTry(&f, ok)
+	if x.span.each() {
+		x.seeTry(&f, ok, ep.region)
 	}
 	return f, ok
 }

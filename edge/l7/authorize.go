@@ -3,6 +3,7 @@ package l7
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,6 +43,7 @@ func (x *exchange) basic() bool {
 	if b.Field != "" {
 		x.tell(b.Field, clean(string(user)))
 	}
+	x.note("basic_auth", "passed", "")
 	return true
 }
 
@@ -57,7 +59,7 @@ func clean(s string) string {
 
 // challenge answers 401.
 func (x *exchange) challenge(by, how, text string) bool {
-	x.denied(by)
+	x.denied(by, text)
 	x.ans.Add("WWW-Authenticate", how)
 	x.say(http.StatusUnauthorized, "401 "+text+"\n")
 	return false
@@ -72,6 +74,7 @@ func (x *exchange) token() bool {
 	claims, err := j.Verify(j.Token(x.h), time.Now())
 	switch {
 	case errors.Is(err, filter.ErrNoToken) && j.Optional:
+		x.note("jwt", "passed without a token", "")
 		return true
 	case errors.Is(err, filter.ErrNoToken):
 		return x.challenge("jwt", "Bearer", "a token is needed")
@@ -81,6 +84,7 @@ func (x *exchange) token() bool {
 	for _, c := range claims {
 		x.tell(c.Field, c.Value)
 	}
+	x.note("jwt", "passed", "")
 	return true
 }
 
@@ -154,6 +158,7 @@ func (x *exchange) forwardAuth() bool {
 		x.refuse(http.StatusGatewayTimeout, flagTimeout, "no answer in time")
 		return false
 	case flag != flagNone && spec.FailOpen:
+		x.note("forward_auth", "passed, since nobody could say: ", flag.String())
 		return true
 	case flag != flagNone:
 		return x.deny("forward_auth", http.StatusServiceUnavailable, "nobody can say whether the request may pass")
@@ -163,9 +168,10 @@ func (x *exchange) forwardAuth() bool {
 				x.tell(name, string(in.ans.Fields[i].Value))
 			}
 		}
+		x.noteStatus("forward_auth", "passed: ", in.ans.Status)
 		return true
 	}
-	x.denied("forward_auth")
+	x.denied("forward_auth", strconv.Itoa(in.ans.Status))
 	for _, f := range in.ans.Fields {
 		switch f.ID {
 		case wire.ContentLength, wire.ContentType, wire.Date, wire.XRequestID, wire.Trailer, wire.AltSvc, wire.ServerTiming:

@@ -182,7 +182,7 @@ func (x *exchange) bound() {
 
 // arrived measures how long the request was on its way from the device to here.
 func (x *exchange) arrived() {
-	if ago, ok := x.g.cfg.Arrived(x.sess.client, x.sess.vip); ok {
+	if ago, ok := x.g.cfg.Arrived(x.sess.ends()); ok {
 		x.g.metrics.arrival.Observe(ago.Seconds())
 	}
 }
@@ -216,6 +216,7 @@ func (x *exchange) refuse(status int, f flag, text string) {
 	if f.endpoints() && x.answerStale() {
 		return
 	}
+	x.note("answer", "of the gateway's own: ", text)
 	x.say(status, strconv.Itoa(status)+" "+text+"\n")
 }
 

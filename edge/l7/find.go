@@ -69,9 +69,14 @@ func (x *exchange) find() bool {
 // matched looks the route up; where there is none, or the request must not take it,
 // it answers.
 func (x *exchange) matched() (m route.Match, ok bool) {
-	m, outcome := x.gen.table.Find(x.sess.s.port, x.host, x.path, x.h)
+	port := x.sess.s.port
+	m, outcome := x.gen.table.Find(port, x.host, x.path, x.h)
 	if outcome == route.ToHTTPS && x.told == "https" { // a proxy has ended TLS
-		m, outcome = x.gen.table.Find(httpsPort, x.host, x.path, x.h)
+		port = httpsPort
+		m, outcome = x.gen.table.Find(port, x.host, x.path, x.h)
+	}
+	if x.report != nil {
+		x.tellRoute(port)
 	}
 	if m.Service >= 0 {
 		x.service = x.gen.services[m.Service]
@@ -135,8 +140,8 @@ func (x *exchange) challenged() bool {
 // random bits where there is none. It also sees who asks for a
 // report, and to which trace the request belongs.
 func (x *exchange) identify() {
-	var id, token, parent []byte
-	ids, parents := 0, 0
+	var id, token []byte
+	ids := 0
 	for i := range x.h.Fields {
 		switch f := &x.h.Fields[i]; f.ID {
 		case wire.XRequestID:
@@ -144,9 +149,6 @@ func (x *exchange) identify() {
 			ids++
 		case wire.EdgeWhy:
 			token = f.Value
-		case wire.Traceparent:
-			parent = f.Value
-			parents++
 		}
 	}
 	if ids == 1 && validID(id) {
@@ -155,7 +157,7 @@ func (x *exchange) identify() {
 		x.makeID()
 	}
 	if x.gen.tracing != nil {
-		x.beginTrace(parent, parents)
+		x.beginTrace()
 	}
 	if token != nil {
 		x.account(token)

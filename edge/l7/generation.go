@@ -63,6 +63,7 @@ type pool struct {
 // endpoint is one endpoint as one generation uses it.
 type endpoint struct {
 	address  string // ADDRESS:PORT
+	region   string // whose gateway it is; "": it is none
 	weight   int
 	vital    *vital
 	upstream *upstream // nil: of a tcp service

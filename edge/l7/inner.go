@@ -86,6 +86,7 @@ func (x *exchange) inquire(in *inner, h *wire.Head, p *pool, path string, until 
 	sub.gen, sub.service, sub.index, sub.pool, sub.host, sub.path = x.gen, x.service, x.index, p, x.host, path
 	sub.way = &way{Route: ownWay, set: &filter.Set{}, retry: x.way.retry, timeout: until.since(x.g.now()), changes: true}
 	sub.client, sub.clientText, sub.told, sub.to.adds = x.client, x.clientText, x.told, adds
+	sub.span = span{trace: x.span.trace, continued: x.span.continued, bare: true}
 	sub.id = sub.idRoom[:copy(sub.idRoom[:], x.id)]
 	sub.again = sub.way.retry.again(h)
 	sub.deadline = until

@@ -52,6 +52,7 @@ type metrics struct {
 	stress       *stressMetrics
 	arrival      prometheus.Histogram
 	connections  prometheus.Gauge
+	opened       prometheus.Counter
 	connErrors   prometheus.Counter
 	acceptErrors prometheus.Counter
 	faults       *prometheus.CounterVec
@@ -119,6 +120,7 @@ func newMetrics(g *Gateway) *metrics {
 			Buckets: []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, .001, .0025, .005, .01, .025, .1, 1},
 		}),
 		connections:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "meridian_l7_connections", Help: "Clients' connections, tunnels among them."}),
+		opened:       prometheus.NewCounter(opts("connections_total", "Clients' connections that were taken.")),
 		connErrors:   prometheus.NewCounter(opts("connection_errors_total", "Clients' connections that broke: TLS handshakes and the like.")),
 		acceptErrors: prometheus.NewCounter(opts("accept_errors_total", "Connections that could not be accepted.")),
 		endpointUp:   prometheus.NewDesc("meridian_l7_endpoint_up", "1 where the endpoint is up, by this gateway's checks.", []string{"service", "pool", "endpoint"}, nil),
@@ -203,7 +205,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.hellos, m.arrival, m.clientRTT, m.connections, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
+	return append([]prometheus.Collector{m.failures, m.retries, m.overflow, m.outliers, m.streams, m.octets, m.hellos, m.arrival, m.clientRTT, m.connections, m.opened, m.connErrors, m.acceptErrors, m.faults, m.answers, m.abuse, m.why, m.filters.refused, m.filters.mirrored, m.filters.stale, m.filters.compressed}, m.stress.all()...)
 }
 
 // Collect reads what is kept elsewhere: endpoints and certificates.

@@ -67,6 +67,16 @@ func TestRequestsAreCountedAndLogged(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, record[key], want)
 		}
 	}
+	sum := 0.0
+	for _, timer := range []string{"wait", "connect", "answer", "relay"} {
+		d, ok := record[timer].(float64)
+		if sum += d; !ok || d < 0 {
+			t.Errorf("%s is %v", timer, record[timer])
+		}
+	}
+	if sum != record["took"] || record["answer"] == 0.0 {
+		t.Errorf("the timers' sum is %v, took %v", sum, record["took"])
+	}
 	if id, _ := record["request_id"].(string); len(id) != 32 {
 		t.Errorf("request_id is %v", record["request_id"])
 	}
@@ -120,6 +130,43 @@ func TestPoolsAndEndpointsAreCounted(t *testing.T) {
 	if n := r.metric("meridian_l7_pool_endpoints_ejected", "pool", "main"); n > 1 {
 		t.Errorf("%v are ejected", n)
 	}
+	if n := r.metric("meridian_l7_pool_connections", "pool", "main"); n < 1 || n > 2 {
+		t.Errorf("%v connections to endpoints", n)
+	}
+	if n := r.metric("meridian_l7_pool_requests", "pool", "main") + r.metric("meridian_l7_pool_pending_requests", "pool", "main"); n != 0 {
+		t.Errorf("%v requests under way", n)
+	}
+}
+
+// What a pool's limits refuse is counted by limit, and what is under way shown.
+func TestRefusalsOfAPoolAreCounted(t *testing.T) {
+	release, begun := make(chan struct{}), make(chan struct{}, 1)
+	end := backend(t, "b", func(w http.ResponseWriter, r *http.Request) { begun <- struct{}{}; <-release })
+	r := newRig(t, httpSpec(noChecks+"limits: {requests: 1}\n", end))
+	c := r.client(webVIP, nil)
+	done := make(chan int, 1)
+	go func() {
+		status, _ := get(t, c, "http://www.demo.test/")
+		done <- status
+	}()
+	<-begun
+	if status, _ := get(t, c, "http://www.demo.test/"); status != 503 {
+		t.Errorf("beyond the limit: %d", status)
+	}
+	for name, want := range map[string]float64{"meridian_l7_pool_requests": 1, "meridian_l7_pool_connections": 1, "meridian_l7_pool_pending_requests": 0} {
+		if n := r.metric(name, "pool", "main"); n != want {
+			t.Errorf("%s is %v, want %v", name, n, want)
+		}
+	}
+	close(release)
+	if status := <-done; status != 200 {
+		t.Errorf("within the limit: %d", status)
+	}
+	for limit, want := range map[string]float64{"requests": 1, "pending": 0, "connections": 0, "retries": 0} {
+		if n := r.metric("meridian_l7_pool_refused_total", "pool", "main", "limit", limit); n != want {
+			t.Errorf("%s refused %v, want %v", limit, n, want)
+		}
+	}
 }
 
 // Listeners tell of their connections, and of some the way to the client.
@@ -138,10 +185,10 @@ func TestListenersCountConnections(t *testing.T) {
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			got[f.GetName()] += m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			got[f.GetName()] += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
-	if got["meridian_l7_listener_connections"] != pathEvery || got["meridian_l7_client_rtt_seconds"] != 1 {
+	if got["meridian_l7_listener_connections"] != pathEvery || got["meridian_l7_connections_total"] != pathEvery || got["meridian_l7_client_rtt_seconds"] != 1 {
 		t.Errorf("%v connections, %v ways", got["meridian_l7_listener_connections"], got["meridian_l7_client_rtt_seconds"])
 	}
 }

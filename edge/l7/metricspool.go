@@ -29,6 +29,8 @@ type poolDescs struct {
 	requests, duration              *prometheus.Desc // of services
 	upRequests, upAnswer, upConnect *prometheus.Desc // of endpoints and pools
 	members, healthy, ejections     *prometheus.Desc
+	requestsIn, pending, links      *prometheus.Desc // under way
+	refused                         *prometheus.Desc
 	listeners                       *prometheus.Desc
 }
 
@@ -45,12 +47,16 @@ func newPoolDescs() poolDescs {
 		members:    desc("pool_endpoints", "Endpoints of the pool in this region.", "service", "pool"),
 		healthy:    desc("pool_endpoints_healthy", "Those that are up and not ejected.", "service", "pool"),
 		ejections:  desc("pool_endpoints_ejected", "Those that are left out as outliers.", "service", "pool"),
+		requestsIn: desc("pool_requests", "Requests under way at the pool.", "service", "pool"),
+		pending:    desc("pool_pending_requests", "Those of them that wait for a new connection.", "service", "pool"),
+		links:      desc("pool_connections", "Connections to the pool's endpoints, idle ones among them.", "service", "pool"),
+		refused:    desc("pool_refused_total", "What a limit of the pool has refused, by limit: requests, adaptive, pending, connections, retries.", "service", "pool", "limit"),
 		listeners:  desc("listener_connections", "Clients' TCP connections, by address and port; tunnels are not among them.", "listener"),
 	}
 }
 
 func (d *poolDescs) describe(ch chan<- *prometheus.Desc) {
-	for _, x := range []*prometheus.Desc{d.requests, d.duration, d.upRequests, d.upAnswer, d.upConnect, d.members, d.healthy, d.ejections, d.listeners} {
+	for _, x := range []*prometheus.Desc{d.requests, d.duration, d.upRequests, d.upAnswer, d.upConnect, d.members, d.healthy, d.ejections, d.requestsIn, d.pending, d.links, d.refused, d.listeners} {
 		ch <- x
 	}
 }
@@ -93,9 +99,23 @@ func (m *metrics) collectPool(ch chan<- prometheus.Metric, service string, p *po
 	}
 	for _, g := range []struct {
 		desc *prometheus.Desc
-		n    int
-	}{{d.members, len(p.endpoints)}, {d.healthy, healthy}, {d.ejections, ejected}} {
+		n    int64
+	}{{d.members, int64(len(p.endpoints))}, {d.healthy, int64(healthy)}, {d.ejections, int64(ejected)},
+		{d.requestsIn, p.circuit.Requests.In()}, {d.pending, p.circuit.Pending.In()}, {d.links, p.circuit.Connections.In()}} {
 		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(g.n), service, p.id)
+	}
+	m.collectRefused(ch, service, p)
+}
+
+// collectRefused gives what the pool's limits have refused.
+func (m *metrics) collectRefused(ch chan<- prometheus.Metric, service string, p *pool) {
+	c := p.circuit
+	refused := map[string]uint64{"requests": c.Requests.Refused(), "pending": c.Pending.Refused(), "connections": c.Connections.Refused(), "retries": c.Retries.Refused()}
+	if p.adaptive != nil {
+		refused["adaptive"] = p.adaptive.Refused()
+	}
+	for limit, n := range refused {
+		ch <- prometheus.MustNewConstMetric(m.pools.refused, prometheus.CounterValue, float64(n), service, p.id, limit)
 	}
 }
 
@@ -118,12 +138,23 @@ const pathEvery = 16
 
 // path measures the way to the client: what TCP has found it to be.
 func (g *Gateway) path(c *conn) {
-	if c.raw == nil || g.pathTurn.Add(1)%pathEvery != 0 {
+	if g.pathTurn.Add(1)%pathEvery != 0 {
 		return
 	}
+	if rtt := c.rtt(); rtt > 0 {
+		g.metrics.clientRTT.Observe(rtt.Seconds())
+	}
+}
+
+// rtt is what TCP has found of the way to the client and back; 0: nothing.
+func (c *conn) rtt() (rtt time.Duration) {
+	if c.raw == nil {
+		return 0
+	}
 	c.raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Rtt > 0 {
-			g.metrics.clientRTT.Observe((time.Duration(info.Rtt) * time.Microsecond).Seconds())
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			rtt = time.Duration(info.Rtt) * time.Microsecond
 		}
 	})
+	return rtt
 }

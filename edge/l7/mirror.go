@@ -41,6 +41,7 @@ func (x *exchange) mirror() {
 		return
 	}
 	c := &exchange{g: x.g, gen: x.gen, service: x.service, index: x.index, way: x.way, client: x.client, told: x.told,
+		span: span{trace: x.span.trace, continued: x.span.continued},
 		host: strings.Clone(x.host), id: slices.Clone(x.id), clientText: slices.Clone(x.addressText())}
 	h := x.copyHead()
 	in := &inner{body: slices.Clone(x.body.kept), room: -1}

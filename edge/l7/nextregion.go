@@ -13,6 +13,7 @@ import (
 	"meridian/edge/l7/balance"
 	"meridian/edge/l7/hop"
 	"meridian/edge/l7/limit"
+	"meridian/edge/l7/why"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
 )
@@ -20,6 +21,9 @@ import (
 // shunned is how long a region is passed over whose gateways did not take a
 // connection.
 const shunned = 5 * time.Second
+
+// tokenLife is how long a token is good by which a gateway asks another for a report.
+const tokenLife = time.Minute
 
 // nextRegion is another region's gateways, as an endpoint of a pool's requests that
 // cannot be answered in this one.
@@ -68,7 +72,7 @@ func (b *builder) regions(s *fleet.Service, p *fleet.Pool, connect time.Duration
 			}
 			v := &vital{suspect: make(chan struct{}, 1)}
 			way.circuit = &limit.Circuit{}
-			way.endpoints = []*endpoint{{address: key.target.Endpoint, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
+			way.endpoints = []*endpoint{{address: key.target.Endpoint, region: r.ID, vital: v, upstream: b.upstream(key, trust, connGates{way.circuit, &v.circuit})}}
 			out[port] = append(out[port], nextRegion{way, new(atomic.Int64)})
 		}
 	}
@@ -139,10 +143,18 @@ func (x *exchange) elsewhere() (failure, bool) {
 	if n == nil { // another request has just found that none answers
 		return failure{flag: flagNoEndpoint, status: http.StatusServiceUnavailable, text: "no endpoint", retry: true}, false
 	}
+	if x.tries == 0 && x.report != nil {
+		x.tellLost()
+	}
 	x.hopped = true
 	x.tries++
 	home, to := x.pool, x.to
 	x.pool, x.to = n.pool, ask{}
+	x.nextSpan()
+	fields := len(x.h.Fields)
+	if x.report != nil {
+		x.h.AddID(wire.EdgeWhy, why.Token(x.g.cfg.WhyKey, x.host, time.Now().Add(tokenLife)))
+	}
 	x.request = x.appendMark(x.appendRequest(x.request[:0]))
 	x.vital = n.endpoints[0].vital
 	x.vital.circuit.Requests.Enter() // which has no bound
@@ -153,6 +165,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 		return f, true
 	}
 	x.release()
+	x.h.Fields = x.h.Fields[:fields]
 	x.pool, x.to = home, to
 	x.request = x.appendRequest(x.request[:0])
 	x.service.stats.hops[hopFailed].Inc()
@@ -165,7 +178,7 @@ func (x *exchange) elsewhere() (failure, bool) {
 // fitsAgain says whether the head, with what gateways have added to it, is not more
 // than one takes.
 func (x *exchange) fitsAgain() bool {
-	const lines, room = 5, 1 << 10 // those of the connection and the mark
+	const lines, room = 6, 1 << 10 // those of the connection, the mark and the token
 	return len(x.h.Fields) <= wire.MaxFields-lines && len(x.h.Target)+headerSize(x.h)+4*len(x.h.Fields) <= x.g.cfg.MaxHeader-room
 }
 
@@ -203,7 +216,7 @@ func (x *exchange) believe() {
 		x.deadline = x.start.add(m.Left)
 	}
 	if x.gen.tracing != nil {
-		x.beginTrace(x.h.Get(wire.Traceparent), 1)
+		x.joinTrace()
 	}
 }
 

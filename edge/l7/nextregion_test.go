@@ -35,7 +35,7 @@ func pair(t *testing.T, secure bool, spec string, change ...func(*Config)) (fra,
 		}
 	}
 	spec2 := strings.Replace(spec, "nodes: [", "nodes: [{name: n2, region: nyc, roles: [l7], addresses: {v4: 10.0.0.2}}, ", 1)
-	nyc = newRig(t, spec2, key, func(c *Config) { c.Node, c.Region = "n2", "nyc" })
+	nyc = newRig(t, spec2, func(c *Config) { c.Node, c.Region = "n2", "nyc" }, key)
 	fra = newRig(t, httpSpec("", "127.0.0.1:1"), key, func(c *Config) {
 		c.reach = func(vip netip.AddrPort) string { return nyc.addr(vip.String()) }
 	})
@@ -386,17 +386,5 @@ func TestTheNextRegionGetsNoHeadThatItRefuses(t *testing.T) {
 	}
 	if asked := fra.hops(t, "asked"); asked != 0 {
 		t.Errorf("%v asked", asked)
-	}
-}
-
-// A report tells of the try at the next region as of others.
-func TestReportsTellOfTheNextRegion(t *testing.T) {
-	gone, lives := dead(t), tells(t)
-	fra, nyc := pair(t, false, twoRegions(false, "healthcheck: {interval: 100ms, timeout: 100ms, fall: 1}", gone, lives), withWhy)
-	nyc.waitState(lives, fleet.Up)
-	fra.waitState(gone, fleet.Down)
-	res, report := askWhy(t, fra.client(webVIP, nil), "http://www.demo.test/", tokenFor("www.demo.test"))
-	if res.StatusCode != 200 || report == nil || len(report.Tries) != 1 || report.Tries[0].Endpoint != nyc.addr("192.0.2.2:80") || report.Tries[0].Outcome != "answered" {
-		t.Errorf("%d, %+v", res.StatusCode, report)
 	}
 }

@@ -121,6 +121,7 @@ func (g *Gateway) connOpened() {
 	g.conns.Add(1)
 	g.clients.Add(1)
 	g.metrics.connections.Inc()
+	g.metrics.opened.Inc()
 }
 
 func (g *Gateway) connClosed() {

@@ -11,6 +11,7 @@ import (
 // session is a client's connection as exchanges know it.
 type session struct {
 	s       *server
+	conn    *conn          // nil: it is none of TCP
 	client  netip.AddrPort // unmapped, without zone
 	vip     netip.AddrPort
 	text    []byte // of the client's address
@@ -21,7 +22,7 @@ type session struct {
 }
 
 func newSession(s *server, c *conn, state *tls.ConnectionState) *session {
-	x := &session{s: s, tls: state, proxied: c.proxied, id: s.g.sessions.Add(1)}
+	x := &session{s: s, conn: c, tls: state, proxied: c.proxied, id: s.g.sessions.Add(1)}
 	x.from(c.client, c.vip)
 	return x
 }
@@ -31,6 +32,14 @@ func (x *session) from(client, vip netip.AddrPort) {
 	if client.IsValid() {
 		x.text = client.Addr().AppendTo(make([]byte, 0, 16))
 	}
+}
+
+// ends are the connection's own addresses, whatever a balancer says.
+func (x *session) ends() (peer, local netip.AddrPort) {
+	if x.conn == nil {
+		return x.client, x.vip
+	}
+	return addressOf(x.conn.RemoteAddr()), addressOf(x.conn.LocalAddr())
 }
 
 // addressOf reads a TCP or UDP address; else it is invalid.

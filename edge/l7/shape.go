@@ -101,6 +101,7 @@ func (x *exchange) replaced() bool {
 	if p == nil {
 		return false
 	}
+	x.noteStatus("error_pages", "in place of the endpoint's ", status)
 	x.ans.DropListed()
 	kept := x.ans.Fields[:0]
 	for _, f := range x.ans.Fields {

@@ -140,6 +140,7 @@ func (g *Gateway) closeIdlest() int {
 // reject answers a request that is refused for want of room.
 func (x *exchange) reject() {
 	x.g.metrics.stress.shed.WithLabelValues(shedRequest).Inc()
+	x.note("overload", "refused: priority ", string(x.service.spec.Priority))
 	x.flag = flagShed
 	x.ans.Reset()
 	x.ans.AddID(wire.RetryAfter, retryAfter)

@@ -17,13 +17,13 @@ import (
 )
 
 // pressed is a rig whose pressure the test says.
-func pressed(t *testing.T, spec string) (*rig, func(float64)) {
+func pressed(t *testing.T, spec string, change ...func(*Config)) (*rig, func(float64)) {
 	var bits atomic.Uint64
-	r := newRig(t, spec, func(c *Config) {
+	r := newRig(t, spec, append(change, func(c *Config) {
 		c.measure = func() overload.Measures {
 			return overload.Measures{overload.Memory: math.Float64frombits(bits.Load())}
 		}
-	})
+	})...)
 	return r, func(p float64) { bits.Store(math.Float64bits(p)) }
 }
 

@@ -209,6 +209,7 @@ func (x *exchange) answerStale() bool {
 	a.Fields = append(a.Fields, k.head.Fields...)
 	a.Add("Age", strconv.Itoa(int((time.Duration(x.g.now()-k.since) + k.age).Seconds())))
 	a.Add("Cache-Status", "meridian; hit; detail=stale-if-error") // RFC 9211
+	x.note("stale_if_error", "answered from memory", "")
 	x.g.metrics.filters.stale.WithLabelValues(x.service.spec.Service).Inc()
 	x.sayAs(http.StatusOK, "", view(k.body))
 	return true

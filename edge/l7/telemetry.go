@@ -23,10 +23,12 @@ type Seen struct {
 	Record bool       // export a record of the access log
 
 	Start, End                   time.Time
-	ID, Service, Pool, Endpoint  string
+	ID, Service, Route           string
+	Pool, Endpoint               string
 	Method, Scheme, Host, Path   string
 	Version                      wire.Version
-	Client, VIP                  netip.AddrPort
+	Client                       netip.Addr     // as those in front of the gateway tell who may
+	Peer, VIP                    netip.AddrPort // the connection's own, and what it is for
 	Status, Attempts             int
 	Sent                         int64
 	Wait, Connect, Answer, Relay time.Duration
@@ -38,6 +40,7 @@ type Seen struct {
 type SeenTry struct {
 	ID         [8]byte
 	Endpoint   string
+	Region     string // whose gateways were asked; "": an endpoint was
 	Start, End time.Time
 	Status     int    // 0: no answer
 	Failure    string // "": none
@@ -54,41 +57,47 @@ type span struct {
 	trace     wire.Trace // Parent is the gateway's own span
 	parent    [8]byte
 	continued bool
+	bare      bool     // tries have no spans of their own
+	try       [8]byte  // the span of the try under way, where the trace is sampled
 	room      [64]byte // of Traceparent's text
 	tries     []SeenTry
 }
 
-// trusts says whether a client's Traceparent is continued; another gateway's always is.
+// trusts says whether the trace of who has made the connection is continued.
 func (x *exchange) trusts() bool {
-	if x.foreign {
-		return true
-	}
 	switch x.gen.tracing.spec.Trust {
 	case fleet.TrustAll:
 		return true
 	case fleet.TrustProxies:
-		return x.sess.proxied
+		return x.sess.proxied || x.gen.proxies.Trusts(x.sess.client.Addr())
 	}
 	return false
 }
 
 // beginTrace continues the client's trace where it may be believed, else begins
 // one. Whether it is sampled is known before anything is put down.
-func (x *exchange) beginTrace(parent []byte, parents int) {
+func (x *exchange) beginTrace() {
+	if x.trusts() && x.joinTrace() {
+		return
+	}
 	s := &x.span
-	t, ok := wire.Trace{}, false
-	if parents == 1 && x.trusts() {
-		t, ok = wire.ParseTrace(parent)
-	}
-	if ok {
-		s.trace, s.parent, s.continued = t, t.Parent, true
-	} else {
-		drawID(s.trace.ID[:8])
-		drawID(s.trace.ID[8:])
-		one := x.gen.tracing.spec.Sample
-		s.trace.Sampled = one > 0 && rand.IntN(one) == 0
-	}
+	drawID(s.trace.ID[:8])
+	drawID(s.trace.ID[8:])
 	drawID(s.trace.Parent[:])
+	one := x.gen.tracing.spec.Sample
+	s.trace.Sampled = one > 0 && rand.IntN(one) == 0
+}
+
+// joinTrace continues the trace that the request names; false: it names none, or
+// more than one.
+func (x *exchange) joinTrace() bool {
+	t, ok := wire.ParseTrace(x.h.Get(wire.Traceparent))
+	if !ok || x.h.Count(wire.Traceparent) != 1 {
+		return false
+	}
+	x.span.trace, x.span.parent, x.span.continued = t, t.Parent, true
+	drawID(x.span.trace.Parent[:])
+	return true
 }
 
 // drawID gives eight octets, not all zero.
@@ -105,17 +114,41 @@ func (x *exchange) dropsTrace(f *wire.Field) bool {
 	return x.gen.tracing != nil && (f.ID == wire.Traceparent || f.ID == wire.Tracestate && !x.span.continued)
 }
 
-// speakTrace tells the endpoint whose child its span is.
+// speakTrace tells the endpoint whose child its span is: that of the first try.
 func (x *exchange) speakTrace() {
 	if x.gen.tracing != nil {
-		x.h.AddBytes(wire.Traceparent, wire.AppendTrace(x.span.room[:0], &x.span.trace))
+		x.h.AddBytes(wire.Traceparent, x.tryTrace())
+	}
+}
+
+// tryTrace gives the text for a try: its parent is the try's span, or, where there
+// is none, the gateway's.
+func (x *exchange) tryTrace() []byte {
+	t := x.span.trace
+	if x.span.each() {
+		drawID(x.span.try[:])
+		t.Parent = x.span.try
+	}
+	return wire.AppendTrace(x.span.room[:0], &t)
+}
+
+// each says whether each try has a span.
+func (s *span) each() bool { return s.trace.Sampled && !s.bare }
+
+// nextSpan gives a try after the first one its span, which its endpoint is told.
+func (x *exchange) nextSpan() {
+	if x.tries < 2 || !x.span.each() {
+		return
+	}
+	x.tryTrace() // in place: the request's field lies there
+	if !x.pool.h2 {
+		x.request = x.appendRequest(x.request[:0])
 	}
 }
 
 // seeTry puts down a try of a sampled request.
-func (x *exchange) seeTry(f *failure, answered bool) {
-	t := SeenTry{Endpoint: x.endpoint, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
-	drawID(t.ID[:])
+func (x *exchange) seeTry(f *failure, answered bool, region string) {
+	t := SeenTry{ID: x.span.try, Endpoint: x.endpoint, Region: region, Start: x.g.time(x.began), End: x.g.time(x.g.now())}
 	switch {
 	case answered || f.flag == flagUpstreamStatus:
 		t.Status = x.ans.Status
@@ -135,22 +168,21 @@ func (x *exchange) export(end moment) {
 	}
 	s := &Seen{Trace: x.span.trace, Parent: x.span.parent, Span: sampled, Record: logged, Start: x.g.time(x.start), End: x.g.time(end),
 		ID: string(x.id), Endpoint: x.endpoint, Method: strings.Clone(x.method), Scheme: x.scheme(), Host: strings.Clone(x.host), Path: string(x.h.Path()),
-		Version: x.h.Version, Client: x.sess.client, VIP: x.sess.vip, Status: x.status, Attempts: x.tries, Sent: x.sent, Flag: x.flag.String(), Tries: x.span.tries}
+		Version: x.h.Version, Client: x.client, VIP: x.sess.vip, Status: x.status, Attempts: x.tries, Sent: x.sent, Flag: x.flag.String(), Tries: x.span.tries}
 	if x.service != nil {
 		s.Service = x.service.spec.Service
+	}
+	if x.way != nil {
+		s.Route = x.way.Name
 	}
 	if x.pool != nil {
 		s.Pool = x.pool.id
 	}
+	s.Peer, _ = x.sess.ends()
 	if x.span.continued {
 		s.State = string(x.h.Get(wire.Tracestate))
 	}
-	between := func(a, b moment) time.Duration {
-		if a == 0 || b == 0 {
-			return 0
-		}
-		return b.since(a)
-	}
-	s.Wait, s.Connect, s.Answer, s.Relay = between(x.start, x.began), between(x.began, x.connected), between(x.connected, x.first), between(x.first, end)
+	t := x.timers(end)
+	s.Wait, s.Connect, s.Answer, s.Relay = t.wait, t.connect, t.answer, t.relay
 	to.Take(s)
 }

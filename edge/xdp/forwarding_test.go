@@ -468,6 +468,19 @@ func TestArrivals(t *testing.T) {
 	eventually(t, "no connection is picked", func() bool { return r.nodes["gw1"].stamped.Load() == 0 })
 }
 
+// A balancer that is the gateway too knows them of those that its ring leaves to itself.
+func TestArrivalsAtABalancerItself(t *testing.T) {
+	for _, every := range []string{"", "layer4: {latency_of: 1}\n"} {
+		m := newMachine(t, programSpec+every, "lb", Roles{L4: true})
+		m.send(t, fromRouter(ipHeader{src: client4, dst: any4, proto: protoTCP}.packet(segment(1024, 22, ack, 1, 2, 3))))
+		key := edgeArrivalKey{Client: toAddress(netip.MustParseAddr(client4)), Vip: toAddress(netip.MustParseAddr(any4)), Sport: swap16(1024), Dport: swap16(22)}
+		var at uint64
+		if noted := m.Arrivals.Lookup(&key, &at) == nil; noted != (every != "") {
+			t.Errorf("with %q: noted %v", every, noted)
+		}
+	}
+}
+
 // The program picks the connections that Go takes for picked.
 func TestStampedAsInGo(t *testing.T) {
 	m := newMachine(t, programSpec+"layer4: {latency_of: 7}\n", "gw", Roles{L7: true})

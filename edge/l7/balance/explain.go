@@ -24,6 +24,9 @@ const (
 	ReasonDraw     Reason = "not_drawn"   // of random choices
 	ReasonTurn     Reason = "not_in_turn" // another's turn, or another's key
 	ReasonChosen   Reason = "chosen"
+
+	// ReasonElsewhere: it would be taken, but the next region is asked first.
+	ReasonElsewhere Reason = "next_region"
 )
 
 // Candidate is one member as a pick sees it.

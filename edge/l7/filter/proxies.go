@@ -24,7 +24,11 @@ func NewProxies(g *fleet.Gateway) *Proxies {
 	return p
 }
 
-func (p *Proxies) trusted(a netip.Addr) bool {
+// Trusts says whether an address is one of theirs. Of nil it is none.
+func (p *Proxies) Trusts(a netip.Addr) bool {
+	if p == nil {
+		return false
+	}
 	for _, n := range p.nets {
 		if n.Contains(a) {
 			return true
@@ -39,7 +43,7 @@ func (p *Proxies) trusted(a netip.Addr) bool {
 // no address ends the search, since what stands left of it is nobody's word. It
 // does not allocate.
 func (p *Proxies) Client(peer netip.Addr, h *wire.Head) (client netip.Addr, scheme string) {
-	if !p.trusted(peer) {
+	if !p.Trusts(peer) {
 		return peer, ""
 	}
 	client = peer
@@ -65,7 +69,7 @@ func (p *Proxies) Client(peer netip.Addr, h *wire.Head) (client netip.Addr, sche
 			if !ok {
 				return client, scheme
 			}
-			if client = a; !p.trusted(a) {
+			if client = a; !p.Trusts(a) {
 				return client, scheme
 			}
 		}

@@ -335,6 +335,35 @@ func TestRetriesOverHTTP2(t *testing.T) {
 	}
 }
 
+// Each try's endpoint is told of that try's span, all of one trace.
+func TestEachTryOverHTTP2HasItsSpan(t *testing.T) {
+	told := make(chan string, 10)
+	fails := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		told <- r.Header.Get("Traceparent")
+		w.WriteHeader(503)
+	}, 100)
+	r := gateway(t, spec("retries: {attempts: 2, retry_on: [\"503\"]}", "protocol: h2", fails)+"gateway: {tracing: {endpoint: \"127.0.0.1:4317\", sample: 1}}\n")
+	res, err := r.client(t).Get("https://www.demo.test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	parents := map[string]bool{}
+	trace := ""
+	for range len(told) {
+		p := <-told
+		if len(p) != 55 || trace != "" && p[:35] != trace {
+			t.Errorf("told %q, before of trace %q", p, trace)
+			continue
+		}
+		trace = p[:35]
+		parents[p[36:52]] = true
+	}
+	if len(parents) != 3 {
+		t.Errorf("%d spans of 3 tries", len(parents))
+	}
+}
+
 // A pool that changes lets requests under way end; no connection of the old one
 // stays.
 func TestApplyKeepsCallsUnderWay(t *testing.T) {

@@ -87,8 +87,8 @@ func request() *l7.Seen {
 	begin := time.Unix(1_800_000_000, 0)
 	return &l7.Seen{Trace: wire.Trace{ID: [16]byte{1}, Parent: [8]byte{2}, Sampled: true}, Parent: [8]byte{3}, State: "vendor=1", Span: true, Record: true,
 		Start: begin, End: begin.Add(time.Second), ID: "id", Service: "web", Pool: "main", Endpoint: "10.0.0.1:80", Method: "GET", Scheme: "https", Host: "www.demo.test", Path: "/\xff",
-		Version: wire.HTTP2, Client: netip.MustParseAddrPort("203.0.113.7:4711"), Status: 502, Flag: "UC", Attempts: 2, Sent: 7,
-		Tries: []l7.SeenTry{{ID: [8]byte{4}, Endpoint: "10.0.0.2:80", Start: begin, End: begin, Failure: "UF"}, {ID: [8]byte{5}, Endpoint: "10.0.0.1:80", Start: begin, End: begin, Status: 200}}}
+		Version: wire.HTTP2, Client: netip.MustParseAddr("203.0.113.7"), Peer: netip.MustParseAddrPort("10.0.0.9:4711"), Route: "api", Wait: 100 * time.Millisecond, Connect: 200 * time.Millisecond, Answer: 300 * time.Millisecond, Relay: 400 * time.Millisecond, Status: 502, Flag: "UC", Attempts: 2, Sent: 7,
+		Tries: []l7.SeenTry{{ID: [8]byte{4}, Endpoint: "10.0.0.2:80", Start: begin, End: begin, Failure: "UF"}, {ID: [8]byte{5}, Region: "nyc", Endpoint: "10.0.0.1:80", Start: begin, End: begin, Status: 200}}}
 }
 
 func find(list []*commonv1.KeyValue, key string) *commonv1.AnyValue {
@@ -124,6 +124,9 @@ func TestACollectorGetsSpansAndRecords(t *testing.T) {
 		t.Errorf("%v", own)
 	}
 	for i, s := range spans[1:] {
+		if region := find(s.Attributes, "meridian.region").GetStringValue(); region != []string{"", "nyc"}[i] {
+			t.Errorf("try %d is at region %q", i, region)
+		}
 		if s.Kind != spanv1.Span_SPAN_KIND_CLIENT || s.ParentSpanId[0] != 2 || s.SpanId[0] != byte(4+i) || s.TraceId[0] != 1 || (s.Status.GetCode() == spanv1.Status_STATUS_CODE_ERROR) != (i == 0) {
 			t.Errorf("try %d: %v", i, s)
 		}
@@ -132,6 +135,18 @@ func TestACollectorGetsSpansAndRecords(t *testing.T) {
 	if rec.TraceId[0] != 1 || rec.SpanId[0] != 2 || rec.Body.GetStringValue() != "request" || find(rec.Attributes, "meridian.took_seconds").GetDoubleValue() != 1 ||
 		find(rec.Attributes, "request_id").GetStringValue() != "id" || find(rec.Attributes, "tries").GetIntValue() != 2 {
 		t.Errorf("%v", rec)
+	}
+	for key, want := range map[string]float64{"wait": .1, "connect": .2, "answer": .3, "relay": .4} {
+		if got := find(rec.Attributes, "meridian."+key+"_seconds").GetDoubleValue(); got != want {
+			t.Errorf("%s took %v, want %v", key, got, want)
+		}
+	}
+	for _, list := range [][]*commonv1.KeyValue{own.Attributes, rec.Attributes} {
+		for key, want := range map[string]string{"request_id": "id", "client.address": "203.0.113.7", "network.peer.address": "10.0.0.9", "meridian.service": "web", "meridian.route": "api", "meridian.pool": "main", "meridian.endpoint": "10.0.0.1:80", "error.type": "UC"} {
+			if got := find(list, key).GetStringValue(); got != want {
+				t.Errorf("%s is %q, want %q", key, got, want)
+			}
+		}
 	}
 	if n := testutil.ToFloat64(e.sent.WithLabelValues("span")); n != 3 {
 		t.Errorf("%v spans are counted", n)

@@ -58,6 +58,9 @@ func (e *Exporter) spans(batch []*l7.Seen) (out spanList) {
 		for i := range s.Tries {
 			t := &s.Tries[i]
 			a := []*commonv1.KeyValue{text("http.request.method", s.Method), text("server.address", t.Endpoint), number("http.request.resend_count", int64(i))}
+			if t.Region != "" {
+				a = append(a, text("meridian.region", t.Region))
+			}
 			if t.Status != 0 {
 				a = append(a, number("http.response.status_code", int64(t.Status)))
 			}
@@ -80,7 +83,7 @@ func (e *Exporter) records(batch []*l7.Seen) (out recordList) {
 		}
 		r := &logv1.LogRecord{TimeUnixNano: nanos(s.End), ObservedTimeUnixNano: nanos(s.End), SeverityNumber: logv1.SeverityNumber_SEVERITY_NUMBER_INFO,
 			SeverityText: "INFO", Body: value("request"), EventName: "meridian.request",
-			Attributes: append(attributes(s), text("request_id", s.ID), number("http.response.body.size", s.Sent), number("tries", int64(s.Attempts)),
+			Attributes: append(attributes(s), number("http.response.body.size", s.Sent), number("tries", int64(s.Attempts)),
 				seconds("wait", s.Wait), seconds("connect", s.Connect), seconds("answer", s.Answer), seconds("relay", s.Relay), seconds("took", s.End.Sub(s.Start)))}
 		if s.Trace.ID != [16]byte{} {
 			r.TraceId, r.SpanId = s.Trace.ID[:], s.Trace.Parent[:]
@@ -95,8 +98,8 @@ func (e *Exporter) records(batch []*l7.Seen) (out recordList) {
 
 func attributes(s *l7.Seen) []*commonv1.KeyValue {
 	a := []*commonv1.KeyValue{text("http.request.method", s.Method), text("url.scheme", s.Scheme), text("url.path", s.Path), text("server.address", s.Host),
-		text("client.address", s.Client.Addr().String()), number("client.port", int64(s.Client.Port())), text("network.local.address", s.VIP.Addr().String()),
-		text("network.protocol.name", "http"), text("network.protocol.version", version(s.Version)), text("meridian.service", s.Service), text("meridian.pool", s.Pool), text("meridian.endpoint", s.Endpoint)}
+		text("client.address", s.Client.String()), text("network.peer.address", s.Peer.Addr().String()), number("network.peer.port", int64(s.Peer.Port())), text("network.local.address", s.VIP.Addr().String()),
+		text("network.protocol.name", "http"), text("network.protocol.version", version(s.Version)), text("meridian.service", s.Service), text("meridian.route", s.Route), text("meridian.pool", s.Pool), text("meridian.endpoint", s.Endpoint), text("request_id", s.ID)}
 	if s.Status != 0 {
 		a = append(a, number("http.response.status_code", int64(s.Status)))
 	}

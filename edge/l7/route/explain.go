@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"meridian/edge/l7/wire"
 )
@@ -11,6 +12,7 @@ import (
 type Step struct {
 	Route *Route
 	Why   string // why it does not match; "" for the one that does
+	Asks  string // what that one asks for
 }
 
 // Explain is Find with the routes that were looked at, in the order of their
@@ -25,8 +27,11 @@ func (t *Table) Explain(number uint16, host, path string, h *wire.Head) (Match, 
 	var steps []Step
 	for i := range list {
 		e := &list[i]
-		steps = append(steps, Step{t.routes[svc.index][e.route], e.why(path, h)})
-		if e.matches(path, h) {
+		s := Step{Route: t.routes[svc.index][e.route], Why: e.why(path, h)}
+		if s.Why == "" {
+			s.Asks = e.asks(s.Route.Spec.Hosts)
+		}
+		if steps = append(steps, s); s.Why == "" {
 			break
 		}
 	}
@@ -63,6 +68,29 @@ func (e *entry) why(path string, h *wire.Head) string {
 		}
 	}
 	return ""
+}
+
+// asks says what requests must have to be the entry's.
+func (e *entry) asks(hosts []string) string {
+	out := "path " + e.pathText()
+	if len(hosts) > 0 {
+		out = "host " + strings.Join(hosts, " or ") + ", " + out
+	}
+	if e.more == nil {
+		return out
+	}
+	if len(e.more.methods) > 0 {
+		out += ", method " + strings.Join(e.more.methods, " or ")
+	}
+	for _, of := range []struct {
+		kind string
+		list []condition
+	}{{"header", e.more.headers}, {"query", e.more.query}, {"cookie", e.more.cookies}} {
+		for i := range of.list {
+			out += ", " + of.kind + " " + of.list[i].text()
+		}
+	}
+	return out
 }
 
 func (e *entry) pathText() string {

@@ -3,6 +3,7 @@ package why
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 
 	"meridian/edge/l7/balance"
 )
@@ -14,13 +15,18 @@ type Report struct {
 	Node     string         `json:"node"`
 	Revision uint64         `json:"revision"` // of the Snapshot
 	ID       string         `json:"request_id"`
-	Client   netip.AddrPort `json:"client"` // as the gateway knows it
+	Trace    string         `json:"trace,omitempty"` // the trace's id, where gateways take part in traces
+	Client   netip.Addr     `json:"client"`          // whose request it is, as those in front of the gateway tell who may
+	Peer     netip.AddrPort `json:"peer"`            // where the connection comes from
 	VIP      netip.AddrPort `json:"vip"`
 	Proto    string         `json:"proto"`
-	Slot     *Slot          `json:"slot,omitempty"` // of layer 4; nil: this node does not know
+	RTT      int64          `json:"rtt_us,omitempty"`     // to the peer and back, as TCP has found it; 0: not known
+	Arrival  int64          `json:"arrival_us,omitempty"` // from the device to the gateway; 0: not measured
+	Slot     *Slot          `json:"slot,omitempty"`       // of layer 4; nil: this node does not know
 
 	Host    string   `json:"host"` // in the routing table's form
 	Service string   `json:"service,omitempty"`
+	Route   *Route   `json:"route,omitempty"`
 	Pool    string   `json:"pool,omitempty"`
 	Policy  string   `json:"policy,omitempty"` // how the pool's endpoints are picked
 	Filters []Filter `json:"filters,omitempty"`
@@ -45,21 +51,38 @@ type Slot struct {
 	Reason  string `json:"reason"`
 }
 
+// Route is the route that a request takes.
+type Route struct {
+	Name   string  `json:"name,omitempty"`  // "": none takes the request
+	Place  string  `json:"place,omitempty"` // in the service
+	Asks   string  `json:"asks,omitempty"`  // what the request has that the route asks for
+	Passed []Other `json:"passed_over,omitempty"`
+}
+
+// Other is a route that goes before the one taken, and does not match.
+type Other struct {
+	Name string `json:"name"`
+	Why  string `json:"why_not"`
+}
+
 // Filter is one thing that could have held the request up, and what it did.
 type Filter struct {
 	Name     string `json:"name"`
 	Decision string `json:"decision"`
 }
 
-// Try is one try at an endpoint.
+// Try is one try at an endpoint, or at another region's gateways.
 type Try struct {
 	Endpoint string `json:"endpoint"`
+	Region   string `json:"region,omitempty"` // that other region
 	Outcome  string `json:"outcome"`
 	Status   int    `json:"status,omitempty"` // of its answer, if there was one
 	Reused   bool   `json:"reused,omitempty"` // on a connection that was there
 	Begin    int64  `json:"begin_us"`         // since the request's begin
 	Connect  int64  `json:"connect_us"`       // until it had a connection
 	Answer   int64  `json:"answer_us"`        // from then to the answer's head
+
+	Gateway *Report `json:"gateway,omitempty"` // what that other region's gateway tells
 }
 
 // Timers say whose time it was. Total is their sum.
@@ -74,26 +97,58 @@ type Timers struct {
 const MaxOctets = 6 << 10
 
 // Encode gives the report as one line of ASCII of at most MaxOctets. It leaves
-// candidates out that there is no room for, the last ones first, then tries.
+// out what there is no room for: routes passed over, candidates, the last ones
+// first, then tries, the first ones first.
 func (r *Report) Encode() []byte {
-	cut := *r
+	cut := r.copy()
 	for {
-		b, err := json.Marshal(&cut)
+		b, err := json.Marshal(cut)
 		if err != nil {
 			return []byte(`{}`) // no value of these types fails
 		}
 		if b = ascii(b); len(b) <= MaxOctets {
 			return b
 		}
-		switch n, m := len(cut.Candidates), len(cut.Tries); {
-		case n > 0:
-			cut.Candidates, cut.More = cut.Candidates[:n/2], cut.More+n-n/2
-		case m > 0:
-			cut.Tries = cut.Tries[m-m/2:]
-		default:
+		if !cut.shrink() {
 			return []byte(`{}`)
 		}
 	}
+}
+
+// copy copies what shrink changes.
+func (r *Report) copy() *Report {
+	out := *r
+	if r.Route != nil {
+		route := *r.Route
+		out.Route = &route
+	}
+	out.Tries = slices.Clone(r.Tries)
+	for i := range out.Tries {
+		if t := &out.Tries[i]; t.Gateway != nil {
+			t.Gateway = t.Gateway.copy()
+		}
+	}
+	return &out
+}
+
+// shrink leaves something out; false: there is nothing left to leave out.
+func (r *Report) shrink() bool {
+	if r.Route != nil && len(r.Route.Passed) > 0 {
+		r.Route.Passed = r.Route.Passed[:len(r.Route.Passed)/2]
+		return true
+	}
+	if n := len(r.Candidates); n > 0 {
+		r.Candidates, r.More = r.Candidates[:n/2], r.More+n-n/2
+		return true
+	}
+	for i := range r.Tries {
+		if g := r.Tries[i].Gateway; g != nil && g.shrink() {
+			return true
+		}
+	}
+	n := len(r.Tries)
+	r.Tries = r.Tries[n-n/2:]
+	return n > 0
 }
 
 // ascii writes what is beyond ASCII as JSON's escapes.

@@ -67,4 +67,18 @@ func TestAReportIsBounded(t *testing.T) {
 	if len(r.Candidates) != 500 {
 		t.Error("Encode changed the report")
 	}
+
+	// So is one with another region's in it, of which the least goes: who answered stays.
+	inner := Report{Node: "n2", Candidates: make([]balance.Candidate, 50), Route: &Route{Name: "rest", Passed: make([]Other, 200)}}
+	r = Report{Node: "n1", Route: &Route{Name: "rest", Passed: make([]Other, 500)}, Tries: []Try{{Endpoint: "e"}, {Region: "nyc", Gateway: &inner}}}
+	back = Report{}
+	if b = r.Encode(); len(b) > MaxOctets || json.Unmarshal(b, &back) != nil {
+		t.Fatalf("%d octets: %s", len(b), b)
+	}
+	if g := back.Tries[1].Gateway; g == nil || g.Node != "n2" || g.Route.Name != "rest" || len(g.Candidates)+g.More != 50 || back.Route.Name != "rest" {
+		t.Errorf("%s", b)
+	}
+	if len(inner.Candidates) != 50 || len(inner.Route.Passed) != 200 || len(r.Route.Passed) != 500 {
+		t.Error("Encode changed the report")
+	}
 }

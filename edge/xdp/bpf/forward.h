@@ -115,6 +115,8 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *p,
 		if (next)
 			return pass_on(ctx, p, n, next);
 	}
+	if (n->stamped && e->how == FORWARD_LOCAL)
+		stamp(ctx, p, n->stamped);
 	return send(ctx, p, n, e, e->how);
 }
 
