@@ -67,7 +67,10 @@ func newPebble(r *rig, retryAfter string, change ...func(map[string]any)) *pebbl
 	}
 	cfg, _ := json.Marshal(map[string]any{"pebble": settings})
 	r.until("the nameserver", func() bool { return len(r.dns.Addrs()) > 0 })
-	cmd := exec.Command(program, "-config", write("config.json", cfg), "-dnsserver", r.dns.Addrs()[0].String())
+	if r.asked == "" {
+		r.asked = r.dns.Addrs()[0].String()
+	}
+	cmd := exec.Command(program, "-config", write("config.json", cfg), "-dnsserver", r.asked)
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_AUTHZREUSE=0")
 	out := new(testkit.Buffer)
 	cmd.Stdout, cmd.Stderr = out, out
