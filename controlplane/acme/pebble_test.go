@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -31,6 +32,8 @@ type pebble struct {
 	manage string
 	broken atomic.Bool
 	client *http.Client
+
+	replacing atomic.Int64 // orders that say which certificate they replace
 }
 
 // newPebble runs Pebble, which asks the rig's nameserver and gateways.
@@ -120,6 +123,13 @@ func (p *pebble) proxy(to string, roots *x509.CertPool, retryAfter string) {
 		if p.broken.Load() {
 			http.Error(w, "broken", http.StatusInternalServerError)
 			return
+		}
+		body, _ := io.ReadAll(q.Body)
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		var signed struct{ Payload string }
+		_ = json.Unmarshal(body, &signed)
+		if said, _ := base64.RawURLEncoding.DecodeString(signed.Payload); bytes.Contains(said, []byte(`"replaces":`)) {
+			p.replacing.Add(1)
 		}
 		rp.ServeHTTP(w, q)
 	}))
