@@ -99,7 +99,7 @@ meridian() {
 		services:
 		- {service: plain, protocol: http, ports: [$plain], hosts: [127.0.0.1, localhost], timeouts: {idle: 300s},
 		   pools: [{id: main, endpoints: [{address: "127.0.0.1:$backend"}]}]}
-		- {service: secure, protocol: https, ports: [$secure], hosts: [127.0.0.1, localhost], timeouts: {idle: 300s},
+		- {service: secure, protocol: https, http3: true, ports: [$secure], hosts: [127.0.0.1, localhost], timeouts: {idle: 300s},
 		   pools: [{id: main, endpoints: [{address: "127.0.0.1:$backend"}]}]}
 	END
 	command=(env GOMAXPROCS=1 "$bin/edge" run --device none --roles l7 --node n1 --spec "$dir/spec.yaml" --data "$dir/data"

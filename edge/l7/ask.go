@@ -232,6 +232,8 @@ func (x *exchange) call(ep *endpoint, fresh bool) error {
 // had closed it.
 func (x *exchange) stale(err error) bool {
 	switch err {
+	case errClosed:
+		return !x.abort.Gone()
 	case ErrRefused:
 		return !x.abort.Gone() && x.recoverBody()
 	case errPerTry, errDeadline, errGone, errFlood:

@@ -1,10 +1,8 @@
 package l7
 
 import (
-	"errors"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -28,8 +26,11 @@ type link struct {
 	name     string // that it was verified for
 	since    moment // that it is idle
 	glance   func(fd uintptr)
+	turn     func(fd uintptr) bool
 	leave    func() // its place among the endpoint's connections
 	seen     int
+	rested   bool // it was idle, and has not been looked at since
+	asked    bool
 
 	x       *exchange
 	shard   int
@@ -65,12 +66,17 @@ func newLink(u *upstream, tcp *net.TCPConn, name string) *link {
 	l.r.begin(l.raw)
 	l.w.begin(l.raw)
 	l.glance = func(fd uintptr) { l.seen = peek(int(fd)) }
+	l.turn = l.tryAsk
 	return l
 }
 
 // alive says whether an idle connection may be used: the endpoint has neither
-// closed it nor said anything without being asked.
+// closed it nor said anything without being asked. At a plain one ask looks.
 func (l *link) alive() bool {
+	if l.bare() != nil {
+		l.rested = true
+		return true
+	}
 	return l.raw.Control(l.glance) == nil && l.seen == 0
 }
 
@@ -96,6 +102,10 @@ func (l *link) stop() {
 }
 
 func (l *link) send(head, body []byte) error {
+	if l.rested {
+		l.rested = false
+		return l.ask(head, body)
+	}
 	if len(body) == 0 {
 		return l.write1(head)
 	}
@@ -165,12 +175,7 @@ func (l *link) fill() error {
 	// first read is mostly in vain.
 	runtime.Gosched()
 	for {
-		now := l.x.g.now()
-		until := l.x.until()
-		if l.readAt < now.add(glanceSoon) || until != 0 && l.readAt > until {
-			l.readAt = sooner(now.add(l.x.nextGlance()), until)
-			l.tcp.SetReadDeadline(l.x.g.time(l.readAt))
-		}
+		l.arm()
 		n, err := l.receive(l.in.data[l.in.w:])
 		if l.in.w += n; n > 0 {
 			l.spoke = true
@@ -179,12 +184,8 @@ func (l *link) fill() error {
 		if err == nil {
 			continue
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return l.fail(err)
-		}
-		l.readAt = 0
-		if err := l.x.lookUp(); err != nil {
-			return l.fail(err)
+		if err := l.woken(err); err != nil {
+			return err
 		}
 	}
 }

@@ -67,8 +67,6 @@ type writer struct {
 	raw   syscall.RawConn
 	f     func(fd uintptr) bool
 	parts [3][]byte
-	iov   [3]unix.Iovec
-	msg   unix.Msghdr
 	err   error
 }
 
@@ -78,13 +76,19 @@ func (w *writer) begin(raw syscall.RawConn) { w.raw, w.f = raw, w.try }
 // them.
 func (w *writer) write(a, b, c []byte) error {
 	w.parts, w.err = [3][]byte{a, b, c}, nil
-	err := w.raw.Write(w.f)
-	w.parts, w.iov = [3][]byte{}, [3]unix.Iovec{}
-	if err != nil {
+	defer w.forget()
+	return w.finish()
+}
+
+// finish sends what is left of the parts.
+func (w *writer) finish() error {
+	if err := w.raw.Write(w.f); err != nil {
 		return err
 	}
 	return w.err
 }
+
+func (w *writer) forget() { w.parts = [3][]byte{} }
 
 func (w *writer) try(fd uintptr) bool {
 	for {
@@ -103,28 +107,32 @@ func (w *writer) try(fd uintptr) bool {
 			w.parts[i] = p[k:]
 			n -= k
 		}
-		if len(w.parts[0])+len(w.parts[1])+len(w.parts[2]) == 0 {
+		if w.left() == 0 {
 			return true
 		}
 	}
 }
 
+// left is how many octets are still to be sent.
+func (w *writer) left() int { return len(w.parts[0]) + len(w.parts[1]) + len(w.parts[2]) }
+
 func (w *writer) send(fd uintptr) (int, syscall.Errno) {
+	var iov [len(w.parts)]unix.Iovec
 	count := 0
 	for _, p := range w.parts {
 		if len(p) > 0 {
-			w.iov[count].Base = &p[0]
-			w.iov[count].SetLen(len(p))
+			iov[count].Base = &p[0]
+			iov[count].SetLen(len(p))
 			count++
 		}
 	}
 	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	if count == 1 {
-		n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(w.iov[0].Base)), uintptr(w.iov[0].Len), flags, 0, 0)
+		n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(iov[0].Base)), uintptr(iov[0].Len), flags, 0, 0)
 		return int(n), err
 	}
-	w.msg.Iov = &w.iov[0]
-	w.msg.SetIovlen(count)
-	n, _, err := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&w.msg)), flags)
+	msg := unix.Msghdr{Iov: &iov[0]}
+	msg.SetIovlen(count)
+	n, _, err := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&msg)), flags)
 	return int(n), err
 }

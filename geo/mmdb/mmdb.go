@@ -6,7 +6,6 @@
 package mmdb
 
 import (
-	"bytes"
 	"compress/gzip"
 	_ "embed"
 	"errors"
@@ -27,7 +26,7 @@ import (
 //go:generate go run generate.go
 
 //go:embed country.mmdb.gz
-var embedded []byte
+var embedded string
 
 // record is what is read of a GeoIP2 record, whatever the kind of database.
 type record struct {
@@ -82,7 +81,7 @@ type database struct {
 
 // Default gives the embedded country database.
 func Default() (geo.Source, error) {
-	zr, err := gzip.NewReader(bytes.NewReader(embedded))
+	zr, err := gzip.NewReader(strings.NewReader(embedded))
 	if err != nil {
 		return nil, fmt.Errorf("embedded geo database: %w", err)
 	}
