@@ -76,7 +76,7 @@ func (c *checker) challenge(a *ACME, name, at string) {
 	case strings.HasPrefix(name, "*.") && how != DNS01:
 		c.errs.Addf(at+".challenge", "%q needs %s", name, DNS01)
 	case how == DNS01 && a.Challenge == "" && c.spec.HostingZone(name) == nil:
-		c.errs.Addf(at+".names", "%q needs %s, and no zone of the Spec that the fleet writes holds it", name, DNS01)
+		c.errs.Addf(at+".names", "%q needs %s, and no zone of the Spec that the fleet writes holds it; with challenge: %s, a CNAME at its _acme-challenge may lead to one", name, DNS01, DNS01)
 	case how == HTTP01 && !c.spec.listens(HTTP, 80):
 		c.errs.Addf(at+".challenge", "%s for %q needs an http service at port 80", HTTP01, name)
 	case how == TLSALPN01 && !c.spec.listens(HTTPS, 443):

@@ -65,7 +65,7 @@ func (s *gslbNode) controlParts() ([]daemon.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.certs, err = acme.New(acme.Config{Control: s.control, Store: client, Logger: s.log, Notify: s.notifyCertificate}); err != nil {
+	if s.certs, err = acme.New(acme.Config{Control: s.control, Store: client, Logger: s.log, Notify: s.notifyCertificate, Resolver: s.deriver.resolver}); err != nil {
 		return nil, err
 	}
 	server.SetUpdates(s.control)

@@ -109,6 +109,9 @@ func TestRenewalAndAnAuthorityThatFails(t *testing.T) {
 	if third.Equal(first) {
 		t.Error("the first came back")
 	}
+	if p.replacing.Load() < 2 {
+		t.Errorf("%d orders said what they replace", p.replacing.Load())
+	}
 }
 
 // An authority that asks for it is told whose account it is, and gives the

@@ -22,6 +22,9 @@ type Config struct {
 	Store   Store
 	Logger  *slog.Logger
 	Notify  func(text string) // what operators want to know of; nil: nobody listens; must not block
+	// Resolver finds where CNAMEs of _acme-challenge lead, for names whose zones are
+	// elsewhere; nil: they are not followed.
+	Resolver Resolver
 
 	Retry time.Duration // until the second try at an authority; default 1m
 	Look  time.Duration // between looks at a certificate's OCSP response and renewal information; default 1h
@@ -64,7 +67,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Wait = 15 * time.Second
 	}
 	m := &Manager{cfg: cfg, log: cfg.Logger, storage: &storage{store: cfg.Store, held: map[string]func(){}},
-		solve: newSolvers(cfg.Control, cfg.Wait, cfg.Logger), now: time.Now,
+		solve: newSolvers(&cfg), now: time.Now,
 		tasks: map[string]*task{}, wake: make(chan struct{}, 1), rates: map[string]*allowance{}, deny: map[string]time.Time{}}
 	m.metrics = newMetrics(m)
 	return m, nil

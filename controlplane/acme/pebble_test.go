@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -31,6 +32,8 @@ type pebble struct {
 	manage string
 	broken atomic.Bool
 	client *http.Client
+
+	replacing atomic.Int64 // orders that say which certificate they replace
 }
 
 // newPebble runs Pebble, which asks the rig's nameserver and gateways.
@@ -67,7 +70,10 @@ func newPebble(r *rig, retryAfter string, change ...func(map[string]any)) *pebbl
 	}
 	cfg, _ := json.Marshal(map[string]any{"pebble": settings})
 	r.until("the nameserver", func() bool { return len(r.dns.Addrs()) > 0 })
-	cmd := exec.Command(program, "-config", write("config.json", cfg), "-dnsserver", r.dns.Addrs()[0].String())
+	if r.asked == "" {
+		r.asked = r.dns.Addrs()[0].String()
+	}
+	cmd := exec.Command(program, "-config", write("config.json", cfg), "-dnsserver", r.asked)
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_AUTHZREUSE=0")
 	out := new(testkit.Buffer)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -117,6 +123,13 @@ func (p *pebble) proxy(to string, roots *x509.CertPool, retryAfter string) {
 		if p.broken.Load() {
 			http.Error(w, "broken", http.StatusInternalServerError)
 			return
+		}
+		body, _ := io.ReadAll(q.Body)
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		var signed struct{ Payload string }
+		_ = json.Unmarshal(body, &signed)
+		if said, _ := base64.RawURLEncoding.DecodeString(signed.Payload); bytes.Contains(said, []byte(`"replaces":`)) {
+			p.replacing.Add(1)
 		}
 		rp.ServeHTTP(w, q)
 	}))

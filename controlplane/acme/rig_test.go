@@ -29,6 +29,7 @@ import (
 	"meridian/dns/answer"
 	"meridian/dns/keeper"
 	dnsserver "meridian/dns/server"
+	"meridian/dns/stub"
 	"meridian/edge/l7"
 	"meridian/fleet"
 	"meridian/health"
@@ -52,6 +53,8 @@ type rig struct {
 	client  *store.Client
 	xds     string
 	dns     *dnsserver.Server
+	aliases *stub.Stub
+	asked   string            // the resolver that the authority asks; empty: the nameserver
 	ports   map[uint16]uint16 // of the Spec to real ones
 	backend string
 	rotate  time.Duration
@@ -77,7 +80,7 @@ func newRig(t testing.TB, rotate ...time.Duration) *rig {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &rig{t: t, id: id, ctx: ctx, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	r := &rig{t: t, id: id, ctx: ctx, aliases: stub.New(stub.Config{}), log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		ports: map[uint16]uint16{80: testkit.FreePort(t, addresses[0]), 443: testkit.FreePort(t, addresses[0])}}
 	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		fmt.Fprintf(w, "%s %s", q.Host, q.Header.Get("X-Client-Cert-Subject"))
@@ -135,7 +138,7 @@ func (r *rig) keep() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.certs, err = New(Config{Control: r.control, Store: r.client, Logger: r.log, Notify: r.note, Retry: 50 * time.Millisecond, Look: 100 * time.Millisecond}); err != nil {
+	if r.certs, err = New(Config{Control: r.control, Store: r.client, Logger: r.log, Notify: r.note, Resolver: r.aliases, Retry: 50 * time.Millisecond, Look: 100 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	r.certs.now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }

@@ -30,11 +30,17 @@ type Control interface {
 	AwaitDerived(ctx context.Context, versions map[fleet.Name]string) error
 }
 
+// Resolver tells what a name is an alias of, "" for nothing; dns/stub's Stub is one.
+type Resolver interface {
+	CNAME(ctx context.Context, name fleet.Name) (fleet.Name, error)
+}
+
 // solver answers challenges of one kind by live objects, and lets the authority
 // be told once every node that may be asked has them.
 type solver struct {
 	kind    fleet.ACMEChallenge
 	control Control
+	aliases Resolver      // nil: none are followed
 	wait    time.Duration // for nodes to acknowledge
 	log     *slog.Logger
 
@@ -51,22 +57,22 @@ var (
 // broken off.
 const cleanLimit = 15 * time.Second
 
-func newSolvers(c Control, wait time.Duration, log *slog.Logger) map[fleet.ACMEChallenge]acmez.Solver {
+func newSolvers(cfg *Config) map[fleet.ACMEChallenge]acmez.Solver {
 	out := map[fleet.ACMEChallenge]acmez.Solver{}
 	for _, kind := range []fleet.ACMEChallenge{fleet.DNS01, fleet.HTTP01, fleet.TLSALPN01} {
-		out[kind] = &solver{kind: kind, control: c, wait: wait, log: log, has: map[string]map[fleet.Name]string{}}
+		out[kind] = &solver{kind: kind, control: cfg.Control, aliases: cfg.Resolver, wait: cfg.Wait, log: cfg.Logger, has: map[string]map[fleet.Name]string{}}
 	}
 	return out
 }
 
 // answer gives the live object that answers a challenge.
-func (s *solver) answer(c acmeapi.Challenge) (id fleet.Name, data []byte, err error) {
+func (s *solver) answer(ctx context.Context, c acmeapi.Challenge) (id fleet.Name, data []byte, err error) {
 	switch s.kind {
 	case fleet.HTTP01:
 		data, err = json.Marshal(fleet.Token{Host: c.Identifier.Value, Auth: c.KeyAuthorization})
 		return fleet.LiveID(fleet.LiveToken, c.Token), data, err
 	case fleet.DNS01:
-		owner, err := fleet.ParseName(c.DNS01TXTRecordName())
+		owner, err := s.owner(ctx, c.DNS01TXTRecordName())
 		if err != nil {
 			return "", nil, err
 		}
@@ -86,6 +92,36 @@ func (s *solver) answer(c acmeapi.Challenge) (id fleet.Name, data []byte, err er
 	return fleet.LiveID(fleet.LiveALPN, c.Identifier.Value), data, nil
 }
 
+// mostAliases bounds the way from a name elsewhere to one of the fleet's zones.
+const mostAliases = 8
+
+// owner gives where the record of a challenge goes: to the name itself where a zone
+// of the fleet holds it, else to where its CNAME leads. So who has the zone elsewhere
+// can leave the challenges to the fleet.
+func (s *solver) owner(ctx context.Context, record string) (fleet.Name, error) {
+	name, err := fleet.ParseName(record)
+	if err != nil {
+		return "", err
+	}
+	spec := s.control.Current().Snapshot.Spec
+	at := name
+	for range mostAliases {
+		if spec.HostingZone(string(at)) != nil {
+			return at, nil
+		}
+		if s.aliases == nil {
+			break
+		}
+		if at, err = s.aliases.CNAME(ctx, at); err != nil {
+			return "", err
+		}
+		if at == "" {
+			break
+		}
+	}
+	return "", fmt.Errorf("%s is in no zone of the Spec that the fleet writes, and no CNAME leads from it to one", name)
+}
+
 func short(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:8])
@@ -93,7 +129,7 @@ func short(text string) string {
 
 // Present implements acmez.Solver.
 func (s *solver) Present(ctx context.Context, c acmeapi.Challenge) error {
-	id, data, err := s.answer(c)
+	id, data, err := s.answer(ctx, c)
 	if err != nil {
 		return fmt.Errorf("%s for %s: %w", s.kind, c.Identifier.Value, err)
 	}

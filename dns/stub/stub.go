@@ -134,6 +134,20 @@ func (s *Stub) Addresses(ctx context.Context, name fleet.Name, v6 bool) ([]netip
 	return out, time.Duration(ttl) * time.Second, nil
 }
 
+// CNAME gives the name that another is an alias of, "" where it is none.
+func (s *Stub) CNAME(ctx context.Context, name fleet.Name) (fleet.Name, error) {
+	m, err := s.resolve(ctx, name, dns.TypeCNAME)
+	if err != nil {
+		return "", err
+	}
+	for _, rr := range m.Answer {
+		if c, ok := rr.(*dns.CNAME); ok && strings.EqualFold(c.Hdr.Name, string(name)) {
+			return fleet.ParseName(c.Target)
+		}
+	}
+	return "", nil
+}
+
 // ParentDS asks every address of every nameserver of the zone's parent for the
 // zone's DS. All of them must answer with authority: else it is an error, and
 // nothing is known.

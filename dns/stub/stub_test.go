@@ -166,6 +166,20 @@ func TestDS(t *testing.T) {
 	}
 }
 
+func TestCNAME(t *testing.T) {
+	a := serve(t, "127.0.0.1", 0, family+"alias.test. 20 IN CNAME WWW.test.\n")
+	s := New(Config{Resolvers: []netip.AddrPort{a.addr}, Timeout: 200 * time.Millisecond})
+	for name, want := range map[fleet.Name]fleet.Name{"alias.test.": "www.test.", "www.test.": "", "absent.test.": ""} {
+		if got, err := s.CNAME(t.Context(), name); err != nil || got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	a.mute = true
+	if _, err := s.CNAME(t.Context(), "alias.test."); err == nil {
+		t.Error("a silent resolver answered")
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	dead := serve(t, "127.0.0.1", 0, "")
 	dead.mute = true

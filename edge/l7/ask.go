@@ -101,21 +101,30 @@ func (x *exchange) ask() bool {
 			return true
 		}
 		x.release()
-		// Who is left here was tried already or is away: the next region goes first.
-		here := f.paid || x.pool.hopeful(x.g.now(), &x.tried)
-		again := here && x.mayRetry(&f)
-		if !again && x.mayHopAfter(&f) {
-			if f, ok = x.elsewhere(); ok {
-				return true
-			}
+		if again, answered := x.after(f); !again {
+			return answered
 		}
-		if !again && (here || !x.mayRetry(&f)) {
-			x.note("retry", "no: ", f.flag.String())
-			x.giveUp(&f)
-			return false
-		}
-		x.service.stats.retries.Inc()
 	}
+}
+
+// after says what follows a try that failed: another one here, or the next region's
+// answer, or neither, of which the client is told. Where who is left here was tried
+// already or is away, the next region goes first.
+func (x *exchange) after(f failure) (again, answered bool) {
+	here := f.paid || x.pool.hopeful(x.g.now(), &x.tried)
+	again = here && x.mayRetry(&f)
+	if !again && x.mayHopAfter(&f) {
+		if f, answered = x.elsewhere(); answered {
+			return false, true
+		}
+	}
+	if !again && (here || !x.mayRetry(&f)) {
+		x.note("retry", "no: ", f.flag.String())
+		x.giveUp(&f)
+		return false, false
+	}
+	x.service.stats.retries.Inc()
+	return true, false
 }
 
 // mayRetry says whether another try follows the failed one, and takes it out

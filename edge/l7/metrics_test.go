@@ -192,3 +192,25 @@ func TestListenersCountConnections(t *testing.T) {
 		t.Errorf("%v connections, %v ways", got["meridian_l7_listener_connections"], got["meridian_l7_client_rtt_seconds"])
 	}
 }
+
+// A gateway tells when the certificates end that it shows.
+func TestTheEndOfCertificatesIsTold(t *testing.T) {
+	r := newRig(t, httpsSpec(noChecks, backend(t, "b", nil)))
+	reg := prometheus.NewPedanticRegistry()
+	r.g.Register(reg)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := r.g.gen.Load().tls.certs.All()[0].TLS.Leaf.NotAfter.Unix()
+	for _, f := range families {
+		if f.GetName() != "meridian_l7_certificate_not_after_seconds" {
+			continue
+		}
+		if m := f.GetMetric(); len(m) != 1 || m[0].GetLabel()[0].GetValue() != "c1" || int64(m[0].GetGauge().GetValue()) != want {
+			t.Errorf("%v, expected the end of c1 at %d", m, want)
+		}
+		return
+	}
+	t.Error("nothing is told")
+}
