@@ -28,6 +28,7 @@ type conn struct {
 	state   atomic.Int32
 	rested  atomic.Int64 // the moment since when state is stateIdle
 	carried bool         // by HTTP/2; set before any other goroutine reads it
+	veiled  bool         // TLS is on it
 	abort   Abort
 	client  netip.AddrPort // as a balancer before the gateway says, if any
 	vip     netip.AddrPort
@@ -119,7 +120,8 @@ func (c *conn) tryRead(fd uintptr) bool {
 }
 
 // peek says whether octets are there to be read (> 0), none (0), or never will
-// be (< 0).
+// be (< 0). Below TLS it is never as well once the client has ended its direction:
+// what waits is its goodbye.
 func (c *conn) peek() int {
 	if c.raw == nil {
 		return 0
@@ -130,7 +132,19 @@ func (c *conn) peek() int {
 	return c.seen
 }
 
-func (c *conn) tryPeek(fd uintptr) { c.seen = peek(int(fd)) }
+func (c *conn) tryPeek(fd uintptr) {
+	c.seen = peek(int(fd))
+	if c.seen > 0 && c.veiled && ended(int(fd)) {
+		c.seen = -1
+	}
+}
+
+// ended says whether the other side has ended its direction.
+func ended(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0
+}
 
 func peek(fd int) int {
 	var b [1]byte

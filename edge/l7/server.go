@@ -63,6 +63,7 @@ func (s *server) serve(c *conn) {
 		newClient(s, c, c, nil).run()
 		return
 	}
+	c.veiled = true
 	t := tls.Server(c, s.config)
 	ctx, cancel := context.WithTimeout(s.g.base, s.g.cfg.header)
 	err := t.HandshakeContext(ctx)
