@@ -304,8 +304,11 @@ func TestCookieAffinity(t *testing.T) {
 
 // hash_on: the same value of a header goes to the same endpoint.
 func TestHashOnAHeader(t *testing.T) {
-	r := newRig(t, httpSpec(noChecks+"routing_policy: consistent_hash\nbalancing: {hash_on: \"header:X-Tenant\"}\n",
-		backend(t, "a", nil), backend(t, "b", nil), backend(t, "d", nil)))
+	ends := []string{backend(t, "a", nil), backend(t, "b", nil), backend(t, "d", nil)}
+	r := newRig(t, httpSpec("routing_policy: consistent_hash\nbalancing: {hash_on: \"header:X-Tenant\"}\n", ends...))
+	for _, e := range ends { // while some are up, those that were not checked yet get nothing
+		r.waitState(e, fleet.Up)
+	}
 	c := r.client("192.0.2.1:80", nil)
 	seen := map[string]bool{}
 	for tenant := range 30 {
