@@ -88,7 +88,7 @@ func (r *rig) session() Session {
 	r.g.mu.Lock()
 	defer r.g.mu.Unlock()
 	for _, l := range r.g.listeners {
-		s := &session{s: l.current.Load()}
+		s := &session{s: l.current.Load(), origin: new(origin)}
 		s.from(netip.MustParseAddrPort("203.0.113.9:1"), netip.MustParseAddrPort("192.0.2.1:80"))
 		return s
 	}

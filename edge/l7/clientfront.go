@@ -224,7 +224,7 @@ func (f *clientFront) both(p []byte) error {
 		}
 		return f.send(p)
 	}
-	err := f.cl.c.out.write(f.out, p, nil)
+	err := writeSocket(f.cl.c.raw, f.out, p)
 	f.out = f.out[:0]
 	return f.sent(err)
 }

@@ -24,36 +24,41 @@ type conn struct {
 	net.Conn
 	tcp     *net.TCPConn    // nil where it is none
 	raw     syscall.RawConn // of tcp
-	since   time.Time       // when it was accepted
+	since   moment          // when it was accepted
 	state   atomic.Int32
 	rested  atomic.Int64 // the moment since when state is stateIdle
 	carried bool         // by HTTP/2; set before any other goroutine reads it
 	veiled  bool         // TLS is on it
 	abort   Abort
-	client  netip.AddrPort // as a balancer before the gateway says, if any
-	vip     netip.AddrPort
-	proxied bool   // it is one of a balancer's before the gateway
-	ahead   []byte // was read, and comes before what else is read
-
-	in  reader
-	out writer
+	origin
+	ahead []byte // was read, and comes before what else is read
 
 	reading, writing arm
-	look             func(fd uintptr) bool // methods as values, made once
-	glance           func(fd uintptr)
-	got              *buffer // what look read
+	look             func(fd uintptr) bool // tryRead, as a value that is made once
+	got              *buffer               // what look read
 	err              error
-	seen             int // what glance saw: see peek
 }
 
-func newConn(nc net.Conn) *conn {
-	c := &conn{Conn: nc, since: time.Now()}
+// origin is who a connection is from, and what it is for.
+type origin struct {
+	client  netip.AddrPort // unmapped, without zone; as a balancer before the gateway says, if any
+	vip     netip.AddrPort
+	text    []byte // of the client's address
+	proxied bool   // the connection is a trusted balancer's
+}
+
+func (o *origin) from(client, vip netip.AddrPort) {
+	o.client, o.vip = client, vip
+	if client.IsValid() {
+		o.text = client.Addr().AppendTo(make([]byte, 0, 16))
+	}
+}
+
+func newConn(nc net.Conn, now moment) *conn {
+	c := &conn{Conn: nc, since: now}
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			c.tcp, c.raw = tcp, raw
-			c.look, c.glance = c.tryRead, c.tryPeek
-			c.in.begin(raw)
-			c.out.begin(raw)
+			c.tcp, c.raw, c.look = tcp, raw, c.tryRead
 		}
 	}
 	return c
@@ -71,7 +76,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.raw == nil || len(p) == 0 {
 		return c.Conn.Read(p)
 	}
-	return c.in.read(p)
+	return readSocket(c.raw, p)
 }
 
 // Write implements net.Conn.
@@ -79,7 +84,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.raw == nil {
 		return c.Conn.Write(p)
 	}
-	if err := c.out.write(p, nil, nil); err != nil {
+	if err := writeSocket(c.raw, p, nil); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -126,17 +131,13 @@ func (c *conn) peek() int {
 	if c.raw == nil {
 		return 0
 	}
-	if c.raw.Control(c.glance) != nil {
-		return -1
-	}
-	return c.seen
-}
-
-func (c *conn) tryPeek(fd uintptr) {
-	c.seen = peek(int(fd))
-	if c.seen > 0 && c.veiled && ended(int(fd)) {
-		c.seen = -1
-	}
+	seen := -1
+	_ = c.raw.Control(func(fd uintptr) { // which fails where it is closed
+		if seen = peek(int(fd)); seen > 0 && c.veiled && ended(int(fd)) {
+			seen = -1
+		}
+	})
+	return seen
 }
 
 // ended says whether the other side has ended its direction.

@@ -202,7 +202,7 @@ func (l *listener) accept() {
 			continue
 		}
 		l.g.connOpened()
-		l.give(newConn(c))
+		l.give(newConn(c, l.g.now()))
 	}
 }
 

@@ -45,7 +45,7 @@ func (x *exchange) mirror() {
 		host: strings.Clone(x.host), id: slices.Clone(x.id), clientText: slices.Clone(x.addressText())}
 	h := x.copyHead()
 	in := &inner{body: slices.Clone(x.body.kept), room: -1}
-	sess := &session{s: x.sess.s, client: x.sess.client, vip: x.sess.vip, text: slices.Clone(x.sess.text), tls: x.sess.tls, id: x.sess.id}
+	sess := &session{s: x.sess.s, origin: x.sess.origin, tls: x.sess.tls, id: x.sess.id}
 	x.g.tasks.run(func() {
 		defer func() { <-c.g.mirrors }()
 		defer sess.end()

@@ -119,7 +119,7 @@ func (p *packets) admit(client, vip netip.AddrPort, state *tls.ConnectionState) 
 	if p.g.turnsAwayFrom(client.Addr()) {
 		return nil, nil
 	}
-	x := &session{s: p.s, tls: state, id: p.g.sessions.Add(1)}
+	x := &session{s: p.s, origin: new(origin), tls: state, id: p.g.sessions.Add(1)}
 	x.from(client, vip)
 	p.g.connOpened()
 	return x, func() {

@@ -34,7 +34,7 @@ func FuzzRequestHeader(f *testing.F) {
 		}
 		switching := h.Upgrade != nil
 		g := &Gateway{}
-		sess := &session{s: &server{g: g, profile: profile{protocol: fleet.HTTPS}}}
+		sess := &session{origin: new(origin), s: &server{g: g, profile: profile{protocol: fleet.HTTPS}}}
 		sess.from(netip.MustParseAddrPort("203.0.113.9:1"), netip.AddrPort{})
 		x := &exchange{g: g, gen: &generation{}, pool: &pool{}, sess: sess, h: &h, client: sess.client.Addr(), way: &way{}}
 		x.identify()

@@ -22,7 +22,7 @@ func (gen *generation) believes(from netip.Addr) bool {
 // introduced reads what a balancer before the gateway says of the connection,
 // where one may; false: it is malformed, or did not come.
 func (s *server) introduced(c *conn) bool {
-	c.client, c.vip = addressOf(c.RemoteAddr()), addressOf(c.LocalAddr())
+	c.from(addressOf(c.RemoteAddr()), addressOf(c.LocalAddr()))
 	gen := s.g.gen.Load()
 	if len(gen.world.Snapshot.Spec.Gateway.Proxies) == 0 || !gen.believes(c.client.Addr()) {
 		return true
@@ -51,7 +51,7 @@ func (s *server) introduced(c *conn) bool {
 		b.r = max(n, 0)
 		c.ahead = append(c.ahead, b.rest()...)
 		if p.Client.IsValid() {
-			c.client, c.vip = p.Client, p.Server
+			c.from(p.Client, p.Server)
 		}
 		c.readBy(time.Time{})
 		return true

@@ -22,12 +22,12 @@ type server struct {
 
 	mu     sync.Mutex // guards below
 	closed bool       // it takes no more connections
-	conns  map[*conn]bool
+	conns  map[*conn]struct{}
 	empty  chan struct{} // where not nil: closed with the last connection
 }
 
 func (g *Gateway) newServer(port uint16, p profile) *server {
-	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]bool{}}
+	s := &server{profile: p, g: g, port: port, leaving: make(chan struct{}), conns: map[*conn]struct{}{}}
 	if p.secure() {
 		s.config = g.tlsConfig(port, false)
 	}
@@ -41,7 +41,7 @@ func (s *server) take(c *conn) bool {
 	if s.closed {
 		return false
 	}
-	s.conns[c] = true
+	s.conns[c] = struct{}{}
 	if s.protocol == fleet.TCP {
 		go s.pass(c) // g.conns counts it
 	} else {
@@ -158,7 +158,7 @@ func (s *server) shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	for s.closeIdle(time.Now()) > 0 {
+	for s.closeIdle(s.g.now()) > 0 {
 		if !pauseFor(ctx, 10*time.Millisecond) {
 			return ctx.Err()
 		}
@@ -172,14 +172,14 @@ const firstRequest = 2 * time.Second
 
 // closeIdle ends the idle HTTP/1.1 connections and counts those to wait for.
 // Each ends itself, so that a request which has just come is still served.
-func (s *server) closeIdle(now time.Time) int {
+func (s *server) closeIdle(now moment) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		switch {
 		case c.carried:
 		case c.state.CompareAndSwap(stateIdle, stateKicked),
-			now.Sub(c.since) > firstRequest && c.state.CompareAndSwap(stateNew, stateKicked):
+			now.since(c.since) > firstRequest && c.state.CompareAndSwap(stateNew, stateKicked):
 			c.Conn.SetReadDeadline(past)
 		}
 	}

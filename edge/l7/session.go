@@ -10,28 +10,16 @@ import (
 
 // session is a client's connection as exchanges know it.
 type session struct {
-	s       *server
-	conn    *conn          // nil: it is none of TCP
-	client  netip.AddrPort // unmapped, without zone
-	vip     netip.AddrPort
-	text    []byte // of the client's address
-	proxied bool   // the connection is a trusted balancer's
-	tls     *tls.ConnectionState
-	own     ownLinks // connections to endpoints that carry this client's requests alone
-	id      uint32
+	s    *server
+	conn *conn // nil: it is none of TCP
+	*origin
+	tls *tls.ConnectionState
+	own ownLinks // connections to endpoints that carry this client's requests alone
+	id  uint32
 }
 
 func newSession(s *server, c *conn, state *tls.ConnectionState) *session {
-	x := &session{s: s, conn: c, tls: state, proxied: c.proxied, id: s.g.sessions.Add(1)}
-	x.from(c.client, c.vip)
-	return x
-}
-
-func (x *session) from(client, vip netip.AddrPort) {
-	x.client, x.vip = client, vip
-	if client.IsValid() {
-		x.text = client.Addr().AppendTo(make([]byte, 0, 16))
-	}
+	return &session{s: s, conn: c, origin: &c.origin, tls: state, id: s.g.sessions.Add(1)}
 }
 
 // ends are the connection's own addresses, whatever a balancer says.

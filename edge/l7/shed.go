@@ -128,7 +128,7 @@ func (g *Gateway) closeIdlest() int {
 	n := 0
 	for _, i := range all[:(len(all)+15)/16] {
 		i.s.mu.Lock()
-		if i.s.conns[i.c] && i.c.state.CompareAndSwap(stateIdle, stateKicked) {
+		if _, here := i.s.conns[i.c]; here && i.c.state.CompareAndSwap(stateIdle, stateKicked) {
 			i.c.Conn.SetReadDeadline(past)
 			n++
 		}

@@ -2,6 +2,7 @@ package l7
 
 import (
 	"io"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -13,6 +14,31 @@ import (
 // kernel for long would be taken away, at the cost of two switches of threads.
 // Where there is nothing to do the runtime's poller waits, with its deadlines,
 // as for any net.Conn.
+
+// readSocket and writeSocket are for clients' connections, of which most are idle:
+// what a call needs is not theirs.
+func readSocket(raw syscall.RawConn, p []byte) (int, error) {
+	r := readers.Get().(*reader)
+	r.raw = raw
+	n, err := r.read(p)
+	r.raw = nil
+	readers.Put(r)
+	return n, err
+}
+
+func writeSocket(raw syscall.RawConn, a, b []byte) error {
+	w := writers.Get().(*writer)
+	w.raw = raw
+	err := w.write(a, b, nil)
+	w.raw = nil
+	writers.Put(w)
+	return err
+}
+
+var (
+	readers = sync.Pool{New: func() any { r := new(reader); r.begin(nil); return r }}
+	writers = sync.Pool{New: func() any { w := new(writer); w.begin(nil); return w }}
+)
 
 // reader reads one socket. It is for one goroutine at a time.
 type reader struct {

@@ -174,7 +174,7 @@ func (x *stream) finish(received, sent int64) {
 	if log := x.g.cfg.AccessLog; log != nil && x.g.logTurn.Add(1)%x.g.cfg.AccessEvery == 0 {
 		log.LogAttrs(x.g.base, slog.LevelInfo, "stream",
 			slog.String("service", x.service.spec.Service), slog.String("client", x.client.client.String()), slog.String("server_name", x.name),
-			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", time.Since(x.client.since)),
+			slog.Int64("received", received), slog.Int64("sent", sent), slog.Duration("took", x.g.now().since(x.client.since)),
 			slog.String("endpoint", x.at), slog.Int("tries", x.tries), slog.String("flag", x.flag.String()))
 	}
 }
