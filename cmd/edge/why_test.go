@@ -197,10 +197,12 @@ func TestWhyShowsTheNextRegion(t *testing.T) {
 		Route: &why.Route{Passed: []why.Other{{Name: "beta", Why: "header x-beta is 1"}}},
 		Slot:  &why.Slot{Service: "web", Ring: "r", Slot: 7, Slots: 65537, Owner: "gw1", GoesTo: "gw2", Reason: "its record says so"},
 		Tries: []why.Try{{Endpoint: "192.0.2.2:80", Region: "nyc", Outcome: "answered", Status: 200,
-			Gateway: &why.Report{Node: "n2", Region: "nyc", Service: "web", Tries: []why.Try{{Endpoint: "10.1.0.1:80", Outcome: "answered", Status: 200}}}}}}})
+			Gateway: &why.Report{Node: "n2", Region: "nyc", Service: "web", Tries: []why.Try{
+				{Endpoint: "10.1.0.2:80", Outcome: "the endpoint cannot be reached", Connect: 70}, {Endpoint: "10.1.0.1:80", Outcome: "answered", Status: 200, Connect: 80, Answer: 90}}}}}}})
 	for _, want := range []string{"from 203.0.113.7 by 10.0.0.9:4711", "not beta: header x-beta is 1", "no route takes the request", "layer 4 to gateway: 21µs",
 		"slot 7 of 65537 of ring r", "the slot is gw1's, the flow goes to gw2",
-		"try 1      gateways of region nyc at 192.0.2.2:80 after", "             gateway    n2 in region nyc", "             try 1      10.1.0.1:80 after"} {
+		"try 1      gateways of region nyc at 192.0.2.2:80 after", "             gateway    n2 in region nyc", "try 1      10.1.0.2:80 after 0s: the endpoint cannot be reached, no connection for 70µs\n",
+		"             try 2      10.1.0.1:80 after 0s: answered 200, new connection 80µs, answer 90µs"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}

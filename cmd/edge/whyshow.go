@@ -113,9 +113,12 @@ func showReport(line lineFunc, r *why.Report) {
 		line("", "and %d more", r.More)
 	}
 	for i, t := range r.Tries {
-		how := "new connection " + micros(t.Connect)
-		if t.Reused {
-			how = "kept connection"
+		how := "new connection " + micros(t.Connect) + ", answer " + micros(t.Answer)
+		switch {
+		case t.Reused:
+			how = "kept connection, answer " + micros(t.Answer)
+		case t.Answer == 0:
+			how = "no connection for " + micros(t.Connect)
 		}
 		outcome := t.Outcome
 		if t.Status != 0 {
@@ -125,7 +128,7 @@ func showReport(line lineFunc, r *why.Report) {
 		if t.Region != "" {
 			at = "gateways of region " + t.Region + " at " + at
 		}
-		line(fmt.Sprintf("try %d", i+1), "%s after %s: %s, %s, answer %s", at, micros(t.Begin), outcome, how, micros(t.Answer))
+		line(fmt.Sprintf("try %d", i+1), "%s after %s: %s, %s", at, micros(t.Begin), outcome, how)
 		if t.Gateway != nil {
 			showReport(func(name, format string, args ...any) {
 				line("", "  %-10s %s", name, fmt.Sprintf(format, args...))
