@@ -3,6 +3,7 @@ package l7
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"meridian/edge/l7/outlier"
 	"meridian/edge/l7/wire"
+	"meridian/fleet"
 )
 
 // forwardProxy is an endpoint that opens tunnels. What it says to a CONNECT is up
@@ -30,7 +32,14 @@ const opened = "HTTP/1.1 200 Connection established\r\n"
 
 func newForwardProxy(t *testing.T, answer string) *forwardProxy {
 	p := &forwardProxy{heads: make(chan *http.Request, 8), leaked: make(chan string, 8)}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(p.opens(t, answer))
+	t.Cleanup(s.Close)
+	p.address = s.Listener.Addr().String()
+	return p
+}
+
+func (p *forwardProxy) opens(t *testing.T, answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect {
 			return
 		}
@@ -62,10 +71,7 @@ func newForwardProxy(t *testing.T, answer string) *forwardProxy {
 			to.(*net.TCPConn).CloseWrite()
 		}()
 		io.Copy(c, to)
-	}))
-	t.Cleanup(s.Close)
-	p.address = s.Listener.Addr().String()
-	return p
+	}
 }
 
 // shouter is a server that gives each line back in capitals, and "bye" at the end.
@@ -301,6 +307,25 @@ func TestConnectThroughTLS(t *testing.T) {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	io.WriteString(c, connectHead(target))
 	in := bufio.NewReader(c)
+	if head := readHead(t, in); !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+		t.Fatal(head)
+	}
+	shouts(t, c, in)
+}
+
+// A proxy with TLS is known by its own name, not by that of the client's target.
+func TestConnectToAProxyWithTLS(t *testing.T) {
+	p := &forwardProxy{heads: make(chan *http.Request, 8)}
+	s := httptest.NewTLSServer(p.opens(t, opened))
+	t.Cleanup(s.Close)
+	r := newRig(t, connectSpec("", s.Listener.Addr().String()))
+	key := fleet.ObjectKey{Kind: fleet.ObjectCA, ID: "file:ca.pem"}
+	r.objects = map[fleet.ObjectKey]fleet.Object{key: {Key: key, Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})}}
+	if err := r.apply(strings.Replace(connectSpec("", s.Listener.Addr().String()), "- id: main", "- id: main\n    tls: {ca: \"file:ca.pem\"}", 1)); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(shouter(t))
+	c, in := dialConnect(t, r, connectHead("localhost:"+port))
 	if head := readHead(t, in); !strings.HasPrefix(head, "HTTP/1.1 200 ") {
 		t.Fatal(head)
 	}
