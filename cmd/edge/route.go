@@ -92,6 +92,9 @@ func routeOf(spec *fleet.Spec, address string, h *wire.Head) (*routed, error) {
 		out.LookedAt = append(out.LookedAt, routedStep{st.Route.Name, st.Why})
 	}
 	if h.PlainConnect() && (outcome != route.Found || !table.Route(m).Spec.Connect) {
+		if m.Service >= 0 {
+			out.Service = spec.Services[m.Service].Service
+		}
 		out.Does = "answers 405: no route lets CONNECT pass"
 		return out, nil
 	}

@@ -41,7 +41,7 @@ services:
 	}
 	for address, want := range map[string]routed{
 		"http://www.a.test:3128/": {Service: "proxy", Route: "0", Does: "asks pool main"},
-		"http://b.test:3128/":     {Does: "answers 405: no route lets CONNECT pass"},
+		"http://b.test:3128/":     {Service: "proxy", Does: "answers 405: no route lets CONNECT pass"},
 		"http://www.a.test/":      {Does: "answers 405: no route lets CONNECT pass"},
 	} {
 		out, err := routeOf(s.Spec, address, &wire.Head{Method: []byte("CONNECT")})
