@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -289,6 +290,24 @@ func TestConnectByStreams(t *testing.T) {
 			t.Errorf("%s: %d", authority, f.status)
 		}
 	}
+}
+
+// Another's client speaks TLS with a server through the gateway and a proxy.
+func TestClientsOfProxiesConnect(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	t.Cleanup(s.Close)
+	p := newForwardProxy(t, opened)
+	r := newRig(t, connectSpec("", p.address))
+	c := s.Client()
+	tr := c.Transport.(*http.Transport)
+	tr.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: r.addr(webVIP), User: url.UserPassword("u", "p")})
+	if status, body := get(t, c, s.URL); status != 200 || body != "HTTP/1.1" {
+		t.Errorf("%d %q", status, body)
+	}
+	if got := <-p.heads; got.Header.Get("Proxy-Authorization") != "Basic dTpw" {
+		t.Errorf("the proxy got %v", got.Header)
+	}
+	tr.CloseIdleConnections()
 }
 
 // A route's hosts say where tunnels may lead; the proxy's name in TLS is another.
