@@ -18,6 +18,8 @@ type Route struct {
 	Redirect *Redirect    `json:"redirect,omitempty" doc:"Send the client elsewhere, in place of pool."`
 	Answer   *FixedAnswer `json:"answer,omitempty" doc:"Answer from the Spec, in place of pool."`
 
+	Connect bool `json:"connect,omitempty" doc:"Pass CONNECT on to the pool's endpoints, which are proxies, and carry the tunnels that they open. Else it gets 405. For pools without protocol h2; the path is /." default:"false"`
+
 	Rewrite  *Rewrite       `json:"rewrite,omitempty" doc:"What endpoints are asked in place of what the client asks." default:"the same"`
 	Mirror   *Mirror        `json:"mirror,omitempty" doc:"Send copies of requests to another pool, whose answers are dropped." default:"none"`
 	Timeouts *RouteTimeouts `json:"timeouts,omitempty" doc:"Limits on time of this route." default:"the service's"`

@@ -27,7 +27,11 @@ func (c *checker) routes(s *Service, at string) {
 		c.errs.Addf(at+".filters", "are for an http or https service, and this is %s", s.Protocol)
 	}
 	for i := range s.Routes {
-		c.route(&s.Routes[i], fmt.Sprintf("%s.routes[%d]", at, i), pool)
+		path := fmt.Sprintf("%s.routes[%d]", at, i)
+		c.route(&s.Routes[i], path, pool)
+		if s.Routes[i].Connect {
+			c.connect(s, &s.Routes[i], path+".connect")
+		}
 	}
 	c.filters(&s.Filters, at+".filters", pool)
 	if s.RedirectHTTP == nil {
@@ -100,6 +104,30 @@ func (c *checker) route(r *Route, at string, pool func(path, id string)) {
 	}
 	if r.Filters != nil {
 		c.filters(r.Filters, at+".filters", pool)
+	}
+}
+
+// connect checks that a route can pass CONNECT on.
+func (c *checker) connect(s *Service, r *Route, at string) {
+	if !r.Serves() {
+		c.errs.Addf(at, "is for a route to a pool")
+	}
+	if r.Path != "/" {
+		c.errs.Addf(at, "CONNECT has no path; expected a route of path /")
+	}
+	if len(r.Methods) > 0 && !contains(r.Methods, "CONNECT") {
+		c.errs.Addf(at, "CONNECT is not among the route's methods (%s)", strings.Join(r.Methods, ", "))
+	}
+	used := map[string]bool{r.Pool: true}
+	if r.Split != nil {
+		for _, share := range r.Split.Pools {
+			used[share.Pool] = true
+		}
+	}
+	for i := range s.Pools {
+		if p := &s.Pools[i]; used[p.ID] && p.Protocol == PoolH2 {
+			c.errs.Addf(at, "CONNECT goes to endpoints of HTTP/1.1 alone, and pool %q has protocol h2", p.ID)
+		}
 	}
 }
 

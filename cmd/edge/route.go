@@ -91,6 +91,13 @@ func routeOf(spec *fleet.Spec, address string, h *wire.Head) (*routed, error) {
 	for _, st := range steps {
 		out.LookedAt = append(out.LookedAt, routedStep{st.Route.Name, st.Why})
 	}
+	if h.PlainConnect() && (outcome != route.Found || !table.Route(m).Spec.Connect) {
+		if m.Service >= 0 {
+			out.Service = spec.Services[m.Service].Service
+		}
+		out.Does = "answers 405: no route lets CONNECT pass"
+		return out, nil
+	}
 	switch outcome {
 	case route.NoHost:
 		out.Does = "answers 404: no service has this host at this port"
@@ -106,7 +113,7 @@ func routeOf(spec *fleet.Spec, address string, h *wire.Head) (*routed, error) {
 	r := table.Route(m)
 	out.Service, out.Route = spec.Services[m.Service].Service, r.Name
 	out.Does = does(&spec.Services[m.Service], r, u, path, h)
-	if w := r.Rewrite; w != nil {
+	if w := r.Rewrite; w != nil && !h.PlainConnect() {
 		out.Asked = string(w.Target(nil, path, h.Query()))
 		if w.Host != "" {
 			out.Asked += " of host " + w.Host

@@ -24,6 +24,36 @@ services:
   pools: [{id: main, endpoints: [{address: "10.0.0.1:80"}]}]
 `
 
+func TestTheRouteOfCONNECTIsExplained(t *testing.T) {
+	s, err := rules.Compile([]byte(`
+regions: [{id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.1]}}]
+services:
+- service: proxy
+  protocol: http
+  ports: [3128]
+  routes:
+  - {pool: main, rewrite: {prefix: /in}, connect: true, hosts: [www.a.test]}
+  - {name: rest, pool: main}
+  pools: [{id: main, endpoints: [{address: "10.0.0.1:3128"}]}]
+`), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]routed{
+		"http://www.a.test:3128/": {Service: "proxy", Route: "0", Does: "asks pool main"},
+		"http://b.test:3128/":     {Service: "proxy", Does: "answers 405: no route lets CONNECT pass"},
+		"http://www.a.test/":      {Does: "answers 405: no route lets CONNECT pass"},
+	} {
+		out, err := routeOf(s.Spec, address, &wire.Head{Method: []byte("CONNECT")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.Service != want.Service || out.Route != want.Route || out.Does != want.Does || out.Asked != "" {
+			t.Errorf("%s: %+v", address, out)
+		}
+	}
+}
+
 func TestARequestsRouteIsExplained(t *testing.T) {
 	s, err := rules.Compile([]byte(routeSpec), 0)
 	if err != nil {

@@ -29,6 +29,9 @@ type retryRules struct {
 func (rr *retryRules) again(h *wire.Head) bool { return rr.attempts > 0 && repeatable(h) }
 
 func repeatable(h *wire.Head) bool {
+	if h.PlainConnect() { // what it has begun lasts, and no key can tell that
+		return false
+	}
 	switch string(h.Method) {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true

@@ -168,7 +168,9 @@ func (f *clientFront) Answer(h *wire.Head, end bool) error {
 	if f.leaving() {
 		f.keep = false
 	}
+	connected := h.Status/100 == 2 && f.h.PlainConnect()
 	switch {
+	case connected:
 	case h.Status == 101:
 		b = append(b, "Connection: Upgrade\r\n"...)
 		b = wire.AppendField(b, wire.Upgrade.Name(), h.Upgrade)
@@ -181,7 +183,7 @@ func (f *clientFront) Answer(h *wire.Head, end bool) error {
 		f.endless, f.keep = true, false
 	}
 	switch {
-	case h.Status == 101:
+	case h.Status == 101, connected:
 	case !f.keep:
 		b = append(b, "Connection: close\r\n"...)
 	case f.h.Version == wire.HTTP10:

@@ -77,6 +77,9 @@ func (x *exchange) observe(ep *endpoint, err error) {
 	}
 	ep.vital.answers.add(shard, status)
 	ep.vital.met(x.g.now(), err)
+	if x.connected != 0 && x.h.PlainConnect() {
+		return // what a proxy says, and when, hangs on the target: a caller could have it ejected at will
+	}
 	x.g.outcome(x.pool, ep.vital, outcomeOf(status, err), x.took, x.service.spec.Timeouts.Connect.D())
 }
 

@@ -240,6 +240,9 @@ func (x *exchange) say(status int, text string) {
 
 // sayAs is say of a body of some type; without one where that is empty.
 func (x *exchange) sayAs(status int, kind, text string) {
+	if status < http.StatusMultipleChoices && x.h.PlainConnect() {
+		status = http.StatusServiceUnavailable // the client would take it for a tunnel
+	}
 	a := &x.ans
 	a.Status, a.Reason, a.Length = status, nil, int64(len(text))
 	if kind != "" {

@@ -1,9 +1,11 @@
 package l7
 
 import (
+	"bytes"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 
 	"meridian/edge/l7/route"
 	"meridian/edge/l7/wire"
@@ -24,10 +26,16 @@ func (x *exchange) named() bool {
 
 // find looks up service and pool; where there is none it answers.
 func (x *exchange) find() bool {
-	if x.method == http.MethodConnect && !x.connects() {
-		return false
+	target := x.h.Path()
+	if x.method == http.MethodConnect {
+		if !x.connects() {
+			return false
+		}
+		if x.h.PlainConnect() { // which has no path
+			target = rootPath
+		}
 	}
-	path, err := route.Path(view(x.h.Path()))
+	path, err := route.Path(view(target))
 	if err != nil {
 		x.refuse(http.StatusBadRequest, flagBadRequest, err.Error())
 		return false
@@ -82,6 +90,9 @@ func (x *exchange) matched() (m route.Match, ok bool) {
 		x.service = x.gen.services[m.Service]
 	}
 	switch {
+	case x.h.PlainConnect() && (outcome != route.Found || !x.service.ways[m.Route].Spec.Connect):
+		x.refuseConnect()
+		return m, false
 	case outcome == route.ToHTTPS:
 		x.redirect(x.gen.table.Redirect())
 		return m, false
@@ -114,15 +125,37 @@ func (x *exchange) connect() {
 	h.Upgrade = nil
 }
 
-// connects looks at a CONNECT, of which WebSocket's alone is served (RFC 8441,
-// RFC 9220).
+var rootPath = []byte("/")
+
+// connects looks at a CONNECT: WebSocket's (RFC 8441, RFC 9220), or a plain one,
+// which a route must allow (matched). Of other protocols it is refused.
 func (x *exchange) connects() bool {
-	if view(x.h.Protocol) != "websocket" {
-		x.refuse(http.StatusMethodNotAllowed, flagBadRequest, "CONNECT is not served")
+	h := x.h
+	switch {
+	case view(h.Protocol) == "websocket":
+		x.websock = true
+		return true
+	case h.Protocol != nil:
+		x.refuseConnect()
+		return false
+	case h.Length > 0 || !hasPort(h.Authority):
+		x.refuse(http.StatusBadRequest, flagBadRequest, "malformed CONNECT")
 		return false
 	}
-	x.websock = true
+	h.Length, h.Expect, h.Upgrade = 0, false, nil // what follows is the tunnel's
 	return true
+}
+
+func (x *exchange) refuseConnect() {
+	x.refuse(http.StatusMethodNotAllowed, flagBadRequest, "CONNECT is not served")
+}
+
+// hasPort says whether an authority names a port that there can be: nobody
+// behind the gateway is to guess one.
+func hasPort(authority []byte) bool {
+	i := bytes.LastIndexByte(authority, ':')
+	port, err := strconv.ParseUint(view(authority[i+1:]), 10, 16)
+	return i > 0 && err == nil && port > 0
 }
 
 // challenged answers a certificate authority's question whether a host is the

@@ -55,9 +55,10 @@ func grpcOf(status int) grpcStatus {
 var grpcType = []byte("application/grpc")
 
 // isGRPC says whether a request is a call of gRPC: by its type, with or without
-// a codec after it. gRPC-Web is another protocol, over plain answers.
+// a codec after it. gRPC-Web is another protocol, over plain answers. A CONNECT is
+// none: its refusal, told with status 200, were a tunnel.
 func isGRPC(h *wire.Head) bool {
-	if h.Version < wire.HTTP2 {
+	if h.Version < wire.HTTP2 || h.Is(http.MethodConnect) {
 		return false
 	}
 	rest, ok := bytes.CutPrefix(h.Get(wire.ContentType), grpcType)

@@ -21,7 +21,7 @@ const (
 // mirror sends a copy of the prepared request, if it is one of those to copy
 // and its body is here. It does not wait.
 func (x *exchange) mirror() {
-	if x.way.Share < 1 && rand.Float64() >= x.way.Share || x.websock || x.h.Upgrade != nil {
+	if x.way.Share < 1 && rand.Float64() >= x.way.Share || x.websock || x.h.PlainConnect() || x.h.Upgrade != nil {
 		return
 	}
 	counter, name := x.g.metrics.filters.mirrored, x.service.spec.Service // x is another's by then

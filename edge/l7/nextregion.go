@@ -110,7 +110,7 @@ func (g *Gateway) gatewayTLS() *tls.Config {
 // their clients try again by their own rules.
 func (x *exchange) mayHop() bool {
 	return !x.foreign && !x.hopped && !x.own() && len(x.pool.next) > 0 && x.body.fresh() && x.fitsAgain() &&
-		x.h.Upgrade == nil && !x.websock && !x.grpc &&
+		x.h.Upgrade == nil && !x.websock && !x.h.PlainConnect() && !x.grpc &&
 		!x.deadline.passed(x.g.now()) && !x.abort.Gone() && x.nextUp() != nil
 }
 

@@ -32,7 +32,7 @@ func (x *exchange) prepare() {
 			// RFC 6455's spelling.
 			f.Name = f.ID.Name()
 		}
-		if f.ID != wire.Trailer && f.ID.HopByHop() {
+		if f.ID != wire.Trailer && f.ID.HopByHop() && !(h.PlainConnect() && f.ID == wire.ProxyAuthorization) {
 			continue
 		}
 		h.Fields[n] = *f
@@ -136,11 +136,14 @@ func begins(name []byte, prefix string) bool {
 // appendRequest writes the head as HTTP/1.1.
 func (x *exchange) appendRequest(b []byte) []byte {
 	h := x.h
-	method := h.Method
-	if x.websock {
+	method, target := h.Method, x.to.targetOr(h.Target)
+	switch {
+	case x.websock:
 		method = octets("GET")
+	case h.PlainConnect():
+		target = h.Authority
 	}
-	b = wire.AppendRequestLine(b, method, x.to.targetOr(h.Target))
+	b = wire.AppendRequestLine(b, method, target)
 	b = wire.AppendField(b, wire.Host.Name(), x.to.hostOr(h.Authority))
 	b = wire.AppendFields(b, h)
 	switch {
@@ -175,8 +178,9 @@ func (x *exchange) present() {
 		switch {
 		case f.ID == wire.XRequestID, f.ID == wire.EdgeWhy:
 			continue
-		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200):
-			continue // RFC 9110 section 8.6
+		case f.ID == wire.ContentLength && (a.Status == 204 || a.Status < 200 || x.h.PlainConnect() && a.Status < 300):
+			continue // RFC 9110 sections 8.6 and 9.3.6
+		case f.ID == wire.ProxyAuthenticate && x.h.PlainConnect(): // the endpoint is the client's proxy
 		case f.ID == wire.Trailer && a.Length < 0:
 		case f.ID.HopByHop():
 			continue

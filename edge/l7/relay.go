@@ -10,7 +10,7 @@ import (
 
 // relay passes an endpoint's answer on to the client, as it arrives.
 func (x *exchange) relay() {
-	if x.ans.Status == http.StatusSwitchingProtocols || x.websock && x.ans.Status < 300 {
+	if x.ans.Status == http.StatusSwitchingProtocols || (x.websock || x.h.PlainConnect()) && x.ans.Status < 300 {
 		x.tunnel()
 		return
 	}

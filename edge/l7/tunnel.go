@@ -14,15 +14,18 @@ import (
 	"meridian/edge/l7/wire"
 )
 
-// tunnel carries an upgraded connection, WebSocket for one, until either side
-// ends it. It outlives Apply: the endpoint stays the one it began with. When
-// the gateway stops it may go on for the drain timeout.
+// tunnel carries an upgraded connection, WebSocket for one, or what a CONNECT has
+// opened, until either side ends it. It outlives Apply: the endpoint stays the one
+// it began with. When the gateway stops it may go on for the drain timeout.
 func (x *exchange) tunnel() {
 	if !x.switched() {
 		x.refuse(http.StatusBadGateway, flagReset, "the endpoint did not switch to the protocol that was asked for")
 		return
 	}
 	x.ans.Status = http.StatusSwitchingProtocols
+	if x.h.PlainConnect() {
+		x.ans.Status = http.StatusOK
+	}
 	x.present()
 	switch {
 	case x.h1 == nil:
@@ -64,6 +67,8 @@ func (x *exchange) tunnel() {
 func (x *exchange) switched() bool {
 	got := x.ans.Upgrade
 	switch _, plain := x.up.(*link); {
+	case x.h.PlainConnect():
+		return plain && x.ans.Status != http.StatusSwitchingProtocols
 	case !plain:
 		return x.websock && x.ans.Status != http.StatusSwitchingProtocols
 	case x.websock:

@@ -244,7 +244,7 @@ func (x *exchange) serverName() string {
 		return x.pool.tls.ServerName
 	case x.to.name != "":
 		return x.to.name
-	case x.host == "":
+	case x.host == "" || x.h.PlainConnect(): // whose host is the tunnel's, not the endpoint's
 		host, _, _ := net.SplitHostPort(x.endpoint)
 		return host
 	}

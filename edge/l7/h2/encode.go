@@ -89,7 +89,7 @@ func appendRequest(b []byte, h *wire.Head, secure bool) []byte {
 	default:
 		b = appendNamed(b, staticGet, h.Method)
 	}
-	if !h.Is("CONNECT") || h.Protocol != nil {
+	if !h.PlainConnect() {
 		if secure {
 			b = appendIndexed(b, staticHTTPS)
 		} else {

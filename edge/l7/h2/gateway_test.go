@@ -290,6 +290,52 @@ func TestWebSocketThroughTheGateway(t *testing.T) {
 	}
 }
 
+// A plain CONNECT (RFC 9113 section 8.5) that a route allows is a tunnel, of which
+// each way ends alone.
+func TestConnectThroughTheGateway(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "CONNECT" {
+			return
+		}
+		if r.RequestURI != "www.demo.test:5432" || r.Host != r.RequestURI || r.ContentLength != 0 {
+			t.Errorf("%s of %s, %d", r.RequestURI, r.Host, r.ContentLength)
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+		io.Copy(c, rw)
+		io.WriteString(c, "bye")
+	}))
+	t.Cleanup(s.Close)
+	allowed := spec("routes: [{pool: main, connect: true}]", "", s.Listener.Addr().String())
+	p := greeted(t, gateway(t, allowed).dialTLS(t))
+	p.head(1, false, ":method", "CONNECT", ":authority", "www.demo.test:5432")
+	p.WriteData(1, false, []byte("early"))
+	if h := p.answer(1); h.PseudoValue("status") != "200" || len(h.RegularFields()) > 0 && strings.Contains(fmt.Sprint(h.RegularFields()), "content-length") {
+		t.Fatal(h)
+	}
+	for _, word := range []string{"early", "one"} {
+		if word != "early" {
+			p.WriteData(1, false, []byte(word))
+		}
+		d := p.until(func(f http2.Frame) bool { _, ok := f.(*http2.DataFrame); return ok }).(*http2.DataFrame)
+		if string(d.Data()) != word || d.StreamEnded() {
+			t.Errorf("%q", d.Data())
+		}
+	}
+	p.WriteData(1, true, nil)
+	if got := p.ended(1); got != "bye" {
+		t.Errorf("%q", got)
+	}
+	p.head(3, true, ":method", "CONNECT", ":authority", "www.demo.test")
+	if h := p.answer(3); h.PseudoValue("status") != "400" {
+		t.Errorf("one without a port: %v", h)
+	}
+}
+
 // A gateway that ends serves what is under way, after GOAWAY.
 func TestDrainOfTheGateway(t *testing.T) {
 	begun, goOn := make(chan bool, 1), make(chan bool)

@@ -301,3 +301,59 @@ func TestGatewayWebSocketOverHTTP3(t *testing.T) {
 		t.Errorf("%x, %v", b, err)
 	}
 }
+
+// A plain CONNECT over HTTP/3 (RFC 9114 section 4.4) that a route allows is a
+// tunnel, of which each way ends alone.
+func TestGatewayConnectOverHTTP3(t *testing.T) {
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "CONNECT" { // a health check
+			return
+		}
+		if r.RequestURI != "demo.test:5432" || r.Host != r.RequestURI {
+			t.Errorf("%s of %s", r.RequestURI, r.Host)
+		}
+		c, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+		_, _ = io.Copy(c, rw)
+		fmt.Fprint(c, "bye")
+	}))
+	defer endpoint.Close()
+	w := startGateway(t, endpoint.Listener.Addr().String())
+	w.apply(w.endpoint, "http3: true, routes: [{pool: main, connect: true}]")
+	eventually(t, "the endpoint is up", func() bool { return w.g.Ready() == nil })
+	q, err := quic.DialAddr(t.Context(), w.udp, w.tls(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.CloseWithError(0x100, "")
+	r := &rig{t: t}
+	r.uni(q, []byte{streamControl, frameSettings, 0})
+	s := r.stream(q, join(headers(":method", "CONNECT", ":authority", "demo.test:5432"), frame(frameData, []byte("early")...)))
+	in := bufio.NewReader(s)
+	kind, head, err := readAny(in)
+	if fields, e := elsewhere(head); kind != frameHeaders || err != nil || e != nil || fields[0] != [2]string{":status", "200"} || strings.Contains(fmt.Sprint(fields), "content-length") {
+		t.Fatalf("%d %q, %v, %v", kind, fields, err, e)
+	}
+	for _, text := range []string{"early", "one"} {
+		if text != "early" {
+			if _, err := s.Write(frame(frameData, []byte(text)...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kind, b, err := readAny(in); kind != frameData || string(b) != text || err != nil {
+			t.Fatal(kind, string(b), err)
+		}
+	}
+	s.Close()
+	if kind, b, err := readAny(in); kind != frameData || string(b) != "bye" || err != nil {
+		t.Error(kind, string(b), err)
+	}
+	if b, err := io.ReadAll(in); len(b) > 0 || err != nil {
+		t.Errorf("%x, %v", b, err)
+	}
+}

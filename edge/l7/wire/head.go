@@ -161,6 +161,10 @@ func (h *Head) Query() []byte {
 // 9110 section 9.1).
 func (h *Head) Is(m string) bool { return string(h.Method) == m }
 
+// PlainConnect says whether the request asks for a tunnel to its authority: a
+// CONNECT that is not extended (RFC 9110 section 9.3.6).
+func (h *Head) PlainConnect() bool { return h.Is("CONNECT") && h.Protocol == nil }
+
 // EqualFold compares in ASCII, in any case.
 func EqualFold(b []byte, s string) bool {
 	if len(b) != len(s) {

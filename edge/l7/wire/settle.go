@@ -106,10 +106,10 @@ func (h *Head) pseudo() Fault {
 	if !ValidName(h.Method) {
 		return BadPseudo
 	}
-	switch plainConnect := h.Is("CONNECT") && h.Protocol == nil; {
+	switch {
 	case h.Protocol != nil && (!h.Is("CONNECT") || !ValidName(h.Protocol) || len(h.Authority) == 0):
 		return BadPseudo
-	case plainConnect:
+	case h.PlainConnect():
 		if h.Scheme != nil || h.Target != nil || len(h.Authority) == 0 {
 			return BadPseudo
 		}
@@ -224,7 +224,8 @@ func (h *Head) framing() Fault {
 // Answer settles what an endpoint's answer to a request of that method says of
 // itself, and refuses what could be read in two ways. Length is 0 where no body
 // follows whatever the fields say (HEAD, 1xx, 204, 304); -1 without Chunked: the
-// body ends with the connection, and Close is set.
+// body ends with the connection, and Close is set. So it does after a 2xx to
+// CONNECT, which has a tunnel in the place of a body whatever the fields say.
 func (h *Head) Answer(method []byte) Fault {
 	var f Fault
 	if h.Version >= HTTP2 {
@@ -242,6 +243,8 @@ func (h *Head) Answer(method []byte) Fault {
 		return f
 	}
 	switch {
+	case string(method) == "CONNECT" && h.Status/100 == 2 && h.Version < HTTP2:
+		h.Length, h.Chunked, h.Close = -1, false, true // RFC 9110 section 9.3.6
 	case h.Status < 200 || h.Status == 204:
 		if h.Chunked || h.Length > 0 {
 			return BadLength // RFC 9110 section 8.6, RFC 9112 section 6.1
