@@ -65,7 +65,8 @@ func (l *Lab) bgpFailover(ctx context.Context, dead *Region, vip netip.Addr, sin
 }
 
 // home says whether everything of region r is where it belongs: every live
-// nameserver sends its clients to it, and the core its anycast traffic.
+// nameserver sends its clients to it, and to the anycast addresses, of both
+// families, and the core its anycast traffic.
 func (l *Lab) home(ctx context.Context, r *Region) bool {
 	for i := range l.Topology.Regions {
 		at := &l.Topology.Regions[i]
@@ -74,10 +75,15 @@ func (l *Lab) home(ctx context.Context, r *Region) bool {
 		}
 		node := at.Of(Gslb)[0]
 		v4, _ := l.Topology.Addr(at, node)
-		addrs, _, err := ask(ctx, l, node.Name, netip.AddrPortFrom(v4, l.Topology.DNSPort),
-			question{RegionalName, dns.TypeA}, l.Topology.CitiesOf(r.ID)[0].Subnet)
-		if err != nil || !slices.Contains(addrs, r.VIPs.V4[0]) {
-			return false
+		for _, q := range l.Topology.questions() {
+			want := r.VIPs.All()
+			if q.name == AnycastName {
+				want = l.Topology.Anycast.All()
+			}
+			addrs, _, err := ask(ctx, l, node.Name, netip.AddrPortFrom(v4, l.Topology.DNSPort), q, l.Topology.CitiesOf(r.ID)[0].Subnet)
+			if err != nil || !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(want, a) }) {
+				return false
+			}
 		}
 	}
 	if l.in == nil {
