@@ -18,6 +18,7 @@ import (
 	"meridian/edge/l7/outlier"
 	"meridian/edge/l7/wire"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // forwardProxy is an endpoint that opens tunnels. What it says to a CONNECT is up
@@ -77,31 +78,16 @@ func (p *forwardProxy) opens(t *testing.T, answer string) http.HandlerFunc {
 
 // shouter is a server that gives each line back in capitals, and "bye" at the end.
 func shouter(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	return testkit.Serve(t, func(c net.Conn) {
+		for in := bufio.NewReader(c); ; {
+			s, err := in.ReadString('\n')
 			if err != nil {
+				io.WriteString(c, "bye\n")
 				return
 			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewReader(c); ; {
-					s, err := in.ReadString('\n')
-					if err != nil {
-						io.WriteString(c, "bye\n")
-						return
-					}
-					io.WriteString(c, strings.ToUpper(s))
-				}
-			}()
+			io.WriteString(c, strings.ToUpper(s))
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // connectSpec lets CONNECT to any host pass to the proxies.
