@@ -128,6 +128,7 @@ func interfaceNamed(name string) (int, error) {
 func TestSYNFloodEndsAtTheBalancer(t *testing.T) {
 	r := newRegion(t, cookieRegion("auto", 1000), 1600)
 	lb := r.start(Native)
+	lb.cookies(t)
 	held := map[*conn]string{}
 	for _, vip := range []netip.Addr{vip4, vip6} {
 		for name, conns := range r.held(vip) {
