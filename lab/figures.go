@@ -66,12 +66,11 @@ type tally struct {
 	since    time.Time            // when it died
 	broken   map[string]time.Time // last failure since then of each of its cities
 	streak   map[string]int       // successes in a row, by city
-	served   map[string]string    // region that served last, by city
 	seen     map[string]result    // last result, by city
 }
 
 func newTally() *tally {
-	return &tally{broken: map[string]time.Time{}, streak: map[string]int{}, served: map[string]string{}, seen: map[string]result{}}
+	return &tally{broken: map[string]time.Time{}, streak: map[string]int{}, seen: map[string]result{}}
 }
 
 // note takes one result.
@@ -95,7 +94,6 @@ func (t *tally) note(r result) {
 		return
 	}
 	t.streak[r.city.ID]++
-	t.served[r.city.ID] = r.region
 }
 
 // died begins the time in which failures near that region are its own; lived

@@ -62,16 +62,23 @@ func (l *Lab) configure(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, configureWithin)
 	defer cancel()
+	_, err = l.submit(ctx, doc, objects, nil)
+	return err
+}
+
+// submit hands a Spec in until the control plane takes it, or says what is wrong
+// with it: its store may have just begun, or come back.
+func (l *Lab) submit(ctx context.Context, doc []byte, objects []fleet.Object, base *uint64) (*controlplane.Result, error) {
 	for {
-		_, err := l.admin(&l.Topology.Regions[0]).Submit(ctx, doc, objects, nil, false)
-		if err == nil || api.Refused(err) != nil && len(api.Refused(err).Errors) > 0 {
-			return err
+		res, err := l.admin(&l.Topology.Regions[0]).Submit(ctx, doc, objects, base, false)
+		if p := api.Refused(err); err == nil || p != nil && (len(p.Errors) > 0 || p.Current > 0) {
+			return res, err
 		}
 		if dead := l.ps.fallen(); dead != nil {
-			return dead
+			return nil, dead
 		}
 		if wait(ctx, 200*time.Millisecond) != nil {
-			return fmt.Errorf("the control plane did not take the Spec: %w", err)
+			return nil, fmt.Errorf("the control plane did not take the Spec: %w", err)
 		}
 	}
 }
@@ -98,12 +105,12 @@ func (l *Lab) changeSpec(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	took, err := a.Submit(ctx, doc, objects, &now.Revision, false)
+	ctx, cancel := context.WithTimeout(ctx, failoverWithin)
+	defer cancel()
+	took, err := l.submit(ctx, doc, objects, &now.Revision)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, failoverWithin)
-	defer cancel()
 	for {
 		s, err := a.Status(ctx)
 		if err != nil {

@@ -35,10 +35,6 @@ func TestMain(m *testing.M) {
 			}
 			return RunRouter(ctx, cfg, log)
 		},
-		"lab-backend": func(ctx context.Context, log *slog.Logger) error {
-			a := os.Args
-			return RunBackend(ctx, BackendConfig{Name: a[3], Region: a[5], Listen: a[7], Cert: a[9], Key: a[11]}, log)
-		}, // SCRATCH
 		"test-speaker": func(ctx context.Context, log *slog.Logger) error { return speak(ctx, os.Args[2], log) },
 	}
 	if len(os.Args) > 1 && helpers[os.Args[1]] != nil {
@@ -239,14 +235,14 @@ func TestInternetRoutesAnycastToTheNearestAndAroundADeadRegion(t *testing.T) {
 	}
 
 	ps.get("fra-edge-1").cmd.Process.Kill()
-	eventually(t, 5*time.Second, "router-fra goes to the edge node that is left", via("router-fra", list(b4), list(b6)))
+	eventually(t, 15*time.Second, "router-fra goes to the edge node that is left", via("router-fra", list(b4), list(b6)))
 
 	start := time.Now()
 	if err := in.setLinks(fra, false); err != nil {
 		t.Fatal(err)
 	}
 	ps.kill("fra", []string{"router-fra", "fra-edge-1", "fra-edge-2"})
-	eventually(t, 3*time.Second, "core-fra goes to the next nearest region", via("core-fra", list(iad4), list(iad6)))
+	eventually(t, 15*time.Second, "core-fra goes to the next nearest region", via("core-fra", list(iad4), list(iad6)))
 	t.Logf("re-routed after %s", time.Since(start))
 	// The core routers carry their own regions' routes, not each other's: no
 	// detour by a third one.
@@ -257,9 +253,7 @@ func TestInternetRoutesAnycastToTheNearestAndAroundADeadRegion(t *testing.T) {
 		}
 	}
 	for _, city := range []string{"berlin", "london"} {
-		if got := reach(t, in, city, v4); got != "iad" {
-			t.Errorf("%s is served by %s", city, got)
-		}
+		eventually(t, 15*time.Second, city+" is served by iad", func() bool { return reach(t, in, city, v4) == "iad" })
 	}
 
 	start = time.Now()
@@ -270,7 +264,7 @@ func TestInternetRoutesAnycastToTheNearestAndAroundADeadRegion(t *testing.T) {
 	for _, n := range fra.Of(Edge) {
 		speakFor(t, in, ps, fra, n)
 	}
-	eventually(t, 10*time.Second, "core-fra goes home", via("core-fra", list(router4), list(router6)))
+	eventually(t, 15*time.Second, "core-fra goes home", via("core-fra", list(router4), list(router6)))
 	t.Logf("home after %s", time.Since(start))
-	eventually(t, 5*time.Second, "berlin is served at home", func() bool { return reach(t, in, "berlin", v6) == "fra" })
+	eventually(t, 15*time.Second, "berlin is served at home", func() bool { return reach(t, in, "berlin", v6) == "fra" })
 }

@@ -86,10 +86,10 @@ func TestWireDelaysFramesAndPassesLossOfCarrier(t *testing.T) {
 	if err := a.Down("wan0"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Second, "b loses carrier", func() bool { return down(b) })
+	eventually(t, 15*time.Second, "b loses carrier", func() bool { return down(b) })
 	if err := a.Up("wan0"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Second, "b has carrier again", func() bool { return !down(b) })
+	eventually(t, 15*time.Second, "b has carrier again", func() bool { return !down(b) })
 	connect()
 }

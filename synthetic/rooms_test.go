@@ -19,6 +19,7 @@ import (
 	"meridian/fleet"
 	"meridian/health"
 	"meridian/health/gossip"
+	"meridian/internal/testkit"
 	"meridian/probe"
 	"meridian/synthetic"
 )
@@ -118,14 +119,7 @@ func loopbackFleet(t *testing.T, at func(i int) netip.Addr, web, names uint16) *
 // The whole chain with nothing simulated: three regions on loopback, real
 // checks, real gossip; one dies and comes back.
 func TestRealRoomsOnLoopback(t *testing.T) {
-	free := func() uint16 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return uint16(l.Addr().(*net.TCPAddr).Port)
-	}
+	free := func() uint16 { return testkit.FreePort(t, "127.0.0.1") }
 	web, names, talk := free(), free(), free()
 	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 79, byte(talk), byte(i + 1)}) }
 	w := loopbackFleet(t, at, web, names)

@@ -14,6 +14,7 @@ import (
 
 	"meridian/fleet"
 	"meridian/identity"
+	"meridian/internal/testkit"
 	"meridian/rules"
 )
 
@@ -150,7 +151,7 @@ func serve(t testing.TB, id *identity.Identity, addr string, updates ...UpdateSe
 		s.SetUpdates(u)
 	}
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t, "127.0.0.1")) // another server may come there
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestRFC9859Discovery(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.negative = rr
-		s := New(Config{Resolvers: []netip.AddrPort{n.addr}, Timeout: 300 * time.Millisecond})
+		s := New(Config{Resolvers: []netip.AddrPort{n.addr}, Timeout: time.Second})
 		got, err := s.discover(t.Context(), fleet.Name(c.child))
 		found := ""
 		if got.Target != "" {
@@ -116,7 +116,7 @@ func TestRFC9859Notify(t *testing.T) {
 	second := listen(t, "127.0.0.8", int(first.port))
 	first.mute = true
 	n := serve(t, "127.0.0.1", 0, scanner+dsyncRR("a._dsync.test.", 59, 1, first.port, "scan.test."))
-	s := New(Config{Resolvers: []netip.AddrPort{n.addr}, Timeout: 300 * time.Millisecond})
+	s := New(Config{Resolvers: []netip.AddrPort{n.addr}, Timeout: time.Second})
 	want := fmt.Sprintf("scan.test.:%d", first.port)
 	target, rcode, err := s.NotifyParent(t.Context(), "a.test.")
 	if err != nil || target != want || rcode != "NOERROR" {

@@ -104,7 +104,7 @@ func ds(tag int) string {
 func TestParentDSAsksAll(t *testing.T) {
 	a := serve(t, "127.0.0.1", 0, family+ds(1)+ds(2))
 	b := serve(t, "127.0.0.2", a.addr.Port(), family+ds(2)+ds(3))
-	s := New(Config{Resolvers: []netip.AddrPort{a.addr}, Port: a.addr.Port(), Timeout: 300 * time.Millisecond})
+	s := New(Config{Resolvers: []netip.AddrPort{a.addr}, Port: a.addr.Port(), Timeout: time.Second})
 	ask := func() (all, any []uint16, err error) {
 		got, err := s.ParentDS(t.Context(), "example.test.")
 		if err != nil {
@@ -151,7 +151,7 @@ func TestDS(t *testing.T) {
 	defer c.Close()
 	silent := netip.MustParseAddrPort(c.LocalAddr().String())
 	for _, good := range []*nameserver{a, b} {
-		s := New(Config{Resolvers: []netip.AddrPort{silent, good.addr}, Timeout: 300 * time.Millisecond})
+		s := New(Config{Resolvers: []netip.AddrPort{silent, good.addr}, Timeout: time.Second})
 		list, err := s.DS(t.Context(), "example.test.")
 		if err != nil || len(list) != 2 || list[0].KeyTag != 1 || list[1].KeyTag != 2 {
 			t.Errorf("%v %v", list, err)
@@ -160,7 +160,7 @@ func TestDS(t *testing.T) {
 			t.Errorf("a name that is not there: %v %v", list, err)
 		}
 	}
-	s := New(Config{Resolvers: []netip.AddrPort{silent}, Timeout: 300 * time.Millisecond})
+	s := New(Config{Resolvers: []netip.AddrPort{silent}, Timeout: time.Second})
 	if _, err := s.DS(t.Context(), "example.test."); err == nil {
 		t.Error("nobody answers, and that is no error")
 	}
@@ -168,7 +168,7 @@ func TestDS(t *testing.T) {
 
 func TestCNAME(t *testing.T) {
 	a := serve(t, "127.0.0.1", 0, family+"alias.test. 20 IN CNAME WWW.test.\n")
-	s := New(Config{Resolvers: []netip.AddrPort{a.addr}, Timeout: 200 * time.Millisecond})
+	s := New(Config{Resolvers: []netip.AddrPort{a.addr}, Timeout: time.Second})
 	for name, want := range map[fleet.Name]fleet.Name{"alias.test.": "www.test.", "www.test.": "", "absent.test.": ""} {
 		if got, err := s.CNAME(t.Context(), name); err != nil || got != want {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -184,7 +184,7 @@ func TestAddresses(t *testing.T) {
 	dead := serve(t, "127.0.0.1", 0, "")
 	dead.mute = true
 	a := serve(t, "127.0.0.1", 0, family)
-	s := New(Config{Resolvers: []netip.AddrPort{dead.addr, a.addr}, Timeout: 200 * time.Millisecond})
+	s := New(Config{Resolvers: []netip.AddrPort{dead.addr, a.addr}, Timeout: time.Second})
 	got, ttl, err := s.Addresses(t.Context(), "www.test.", false)
 	if err != nil || len(got) != 2 || ttl != 10*time.Second || !got[0].Is4() {
 		t.Errorf("%v %s %v", got, ttl, err)

@@ -303,6 +303,17 @@ func axfr(t testing.TB, addr netip.AddrPort, name, key string) []string {
 	return out
 }
 
+// axfrOf waits until a peer gives example.test. with that serial: former processes
+// of NSD answer for a while.
+func axfrOf(t testing.TB, addr netip.AddrPort, serial uint32) (out []string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("a transfer of serial %d", serial), func() bool {
+		out, _ = tryAXFR(addr, "example.test.", "")
+		return slices.ContainsFunc(out, func(rr string) bool { return strings.Contains(rr, fmt.Sprintf(" admin.example.test. %d ", serial)) })
+	})
+	return out
+}
+
 // tryAXFR is for peers that may be busy or have nothing yet.
 func tryAXFR(addr netip.AddrPort, name, key string) ([]string, error) {
 	m := new(dns.Msg)

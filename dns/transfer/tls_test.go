@@ -171,7 +171,7 @@ zones: [{zone: example.test, file: f, transfer: ["127.0.0.0/8+key:%[1]s"], notif
 			eventually(t, "the peer serves serial 1", func() bool { return serialAt(p.addr, "example.test.") == 1 })
 			n.apply(t, world(2))
 			eventually(t, "the peer serves serial 2", func() bool { return serialAt(p.addr, "example.test.") == 2 })
-			compare(t, n.text(t, "example.test."), axfr(t, p.addr, "example.test.", ""))
+			compare(t, n.text(t, "example.test."), axfrOf(t, p.addr, 2))
 			if !strings.Contains(n.logs.String(), "kind=ixfr serial=2") || strings.Contains(n.logs.String(), "encrypted=false") {
 				t.Error("the transfers were not both encrypted, or not by differences")
 			}

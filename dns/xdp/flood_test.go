@@ -47,9 +47,11 @@ func bare(q, response []byte) []byte {
 	return out
 }
 
-// fill brings a client over the limit.
+// fill brings a client over the limit, in small steps: from then on it stays there
+// for almost as long as an answer costs.
 func fill(l *limit.Limiter, client netip.Addr) {
-	for l.Check(client, time.Now()) == limit.Send {
+	small := limit.NewIn(limit.Config{PerSecond: 10_000}, l.Table())
+	for small.Check(client, time.Now()) == limit.Send {
 	}
 }
 

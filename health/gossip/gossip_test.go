@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"meridian/fleet"
 	"meridian/health"
+	"meridian/internal/testkit"
 )
 
 var _ health.Transport = (*Gossip)(nil)
@@ -51,13 +51,8 @@ type site struct {
 
 func newSite(t *testing.T, nodes int) *site {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
-	s := &site{t: t, port: uint16(port), net: byte(port)}
+	port := testkit.FreePort(t, "127.0.0.1")
+	s := &site{t: t, port: port, net: byte(port)}
 	var doc strings.Builder
 	doc.WriteString("regions: [{id: r, location: {latitude: 50, longitude: 8}}]\nnodes:\n")
 	for i := range nodes {
