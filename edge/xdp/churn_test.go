@@ -85,9 +85,10 @@ func newChurn(t *testing.T, n numbers, gateways Config) *churn {
 		r.serve(ns)
 		c.rig.serve(ns)
 	}
+	r.ready(r.gw1, r.gw2, r.more["gw3"], r.more["gw4"])
 	for _, ns := range []*netns.NS{r.lb, r.more["lb2"]} {
-		l := r.run(ns, Config{Roles: Roles{L4: true}, Health: newTrackers()})
-		eventually(t, ns.Name+" ready", func() bool { return l.Ready() == nil })
+		r.run(ns, Config{Roles: Roles{L4: true}, Health: newTrackers()})
+		r.ready(ns)
 	}
 	c.spread("10.7.1.2", "10.7.4.2")
 	c.rig.moves()

@@ -84,6 +84,7 @@ func (m *machine) spend(t *testing.T, budget uint32, n uint64) {
 // A source whose packets are of no connection, and are too many, leaves others their
 // chance.
 func TestOneSourceLeavesOthersTheirChance(t *testing.T) {
+	defer oneCPU(t)() // each has budgets of its own
 	m := passing(t)
 	const before = 256 // budgets of another kind
 	for began := seconds(t); ; began = seconds(t) {

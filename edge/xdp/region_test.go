@@ -274,9 +274,18 @@ func (r *region) start(mode Mode) *Layer4 {
 		r.run(ns, Config{Roles: Roles{L7: true}, Mode: mode})
 		r.serve(ns)
 	}
+	r.ready(r.gw1, r.gw2) // else the first checks may find nobody
 	lb := r.run(r.lb, Config{Roles: Roles{L4: true}, Mode: mode, Health: newTrackers()})
-	eventually(r.t, "ready", func() bool { return lb.Ready() == nil })
+	r.ready(r.lb)
 	return lb
+}
+
+// ready waits until nodes serve.
+func (r *region) ready(nodes ...*netns.NS) {
+	r.t.Helper()
+	for _, ns := range nodes {
+		eventually(r.t, ns.Name+" ready", func() bool { return r.nodes[ns.Name].Ready() == nil })
+	}
 }
 
 // count answers each datagram with the server's name and how long it was.

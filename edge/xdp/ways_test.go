@@ -199,6 +199,10 @@ func TestNeighboursAreKeptAgain(t *testing.T) {
 	if err := b.Up("eth0"); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the carrier is back", func() bool {
+		link, err := a.Netlink().LinkByName("eth0")
+		return err == nil && link.Attrs().OperState == netlink.OperUp
+	})
 	eventually(t, "the neighbour is resolved", func() bool {
 		w.moved.Store(true)
 		refresh(both, both...)
