@@ -91,7 +91,7 @@ trap 'exit 130' INT TERM
 build() {
 	go build -o "$bin/load" bench/l7/load.go
 	go build -o "$bin/table" bench/l7/table.go
-	go build -o "$bin/edge" ./cmd/edge
+	CGO_ENABLED=0 go build -o "$bin/edge" ./cmd/edge # as docs/operating.md has it
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost \
 		-addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 	cat "$work/cert.pem" "$work/key.pem" >"$work/both.pem"
