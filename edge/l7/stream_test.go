@@ -111,14 +111,9 @@ func TestStreamsTellTheClient(t *testing.T) {
 // A connection that an endpoint does not take goes to another; where there is
 // none it ends at once.
 func TestStreamsFindAnEndpointThatLives(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead, a := gone.Addr().String(), speaker(t, "a")
-	gone.Close()
+	gone, a := dead(t), speaker(t, "a")
 	slow := "healthcheck: {interval: 1h}"
-	r := newRig(t, streamSpec(slow, dead, a), func(c *Config) { c.Prober = ignorant{} })
+	r := newRig(t, streamSpec(slow, gone, a), func(c *Config) { c.Prober = ignorant{} })
 	for range 6 {
 		if _, said := r.stream(); said != "a" {
 			t.Errorf("the endpoint said %q", said)
@@ -127,7 +122,7 @@ func TestStreamsFindAnEndpointThatLives(t *testing.T) {
 	if n := r.metric("meridian_l7_retries_total"); n == 0 {
 		t.Error("no connection was tried again")
 	}
-	if err := r.apply(streamSpec(slow+"\nretries: {attempts: 0}", dead)); err != nil {
+	if err := r.apply(streamSpec(slow+"\nretries: {attempts: 0}", gone)); err != nil {
 		t.Fatal(err)
 	}
 	if _, said := r.stream(); said != "" {

@@ -4,24 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"meridian/internal/testkit"
 )
 
 // refusing gives an address at which nothing listens.
 func refusing(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 }
 
 // breaking is an endpoint that reads a request and hangs up.

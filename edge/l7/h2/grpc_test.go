@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"meridian/internal/testkit"
 )
 
 // grpcServer is an endpoint of gRPC.
@@ -112,12 +115,7 @@ func call1(t *testing.T, r *rig) error {
 
 // Errors of the gateway's own are told in gRPC's words.
 func TestGRPCErrorsOfTheGateway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 	wait := &service{empty: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 	for _, tc := range []struct {
 		name, more, at string
