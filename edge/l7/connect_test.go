@@ -341,7 +341,7 @@ func TestConnectToAProxyWithTLS(t *testing.T) {
 
 func TestConnectMayGoOnWhileDraining(t *testing.T) {
 	p := newForwardProxy(t, opened)
-	r := newRig(t, connectSpec("timeouts: {drain: 300ms}\n", p.address))
+	r := newRig(t, connectSpec("timeouts: {drain: 1s}\n", p.address))
 	c, in := dialConnect(t, r, connectHead(shouter(t)))
 	readHead(t, in)
 	r.stop()

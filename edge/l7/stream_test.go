@@ -145,7 +145,7 @@ func (ignorant) Probe(ctx context.Context, _ fleet.Probe) fleet.ProbeResult {
 // cuts them.
 func TestStreamsDrain(t *testing.T) {
 	a := speaker(t, "a")
-	r := newRig(t, streamSpec("timeouts: {drain: 300ms}", a))
+	r := newRig(t, streamSpec("timeouts: {drain: 1s}", a))
 	ends, _ := r.stream()
 	stays, _ := r.stream()
 	r.stop()

@@ -160,7 +160,7 @@ func TestOneDeadlineForAllTries(t *testing.T) {
 		}
 	})
 	t.Run("per try", func(t *testing.T) {
-		r := newRig(t, httpSpec(noChecks+"retries: {per_try_timeout: 100ms, retry_on: [timeout]}\n", slow(), backend(t, "fast", nil)))
+		r := newRig(t, httpSpec(noChecks+"retries: {per_try_timeout: 300ms, retry_on: [timeout]}\n", slow(), backend(t, "fast", nil)))
 		for range 3 {
 			if status, body := get(t, r.client(webVIP, nil), "http://www.demo.test/"); status != 200 || body != "fast" {
 				t.Errorf("%d %q", status, body)

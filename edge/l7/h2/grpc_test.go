@@ -139,7 +139,7 @@ func TestGRPCErrorsOfTheGateway(t *testing.T) {
 // too.
 func TestGRPCStreamOutOfTime(t *testing.T) {
 	wait := &service{empty: func(ctx context.Context) error { <-ctx.Done(); return nil }}
-	r := gateway(t, spec("timeouts: {request: 200ms}", "protocol: h2", grpcServer(t, wait)))
+	r := gateway(t, spec("timeouts: {request: 1s}", "protocol: h2", grpcServer(t, wait)))
 	s, err := testgrpc.NewTestServiceClient(r.grpc(t)).FullDuplexCall(within(t))
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestGRPCTimeoutBoundsTheRequest(t *testing.T) {
 	at := grpcServer(t, &service{empty: func(ctx context.Context) error { <-ctx.Done(); ended <- ctx.Err(); return ctx.Err() }})
 	p := greeted(t, gateway(t, spec("timeouts: {request: 0s}", "protocol: h2", at)).dialTLS(t))
 	p.head(1, false, ":method", "POST", ":scheme", "https", ":path", "/grpc.testing.TestService/EmptyCall", ":authority", "www.demo.test",
-		"content-type", "application/grpc", "te", "trailers", "grpc-timeout", "100m")
+		"content-type", "application/grpc", "te", "trailers", "grpc-timeout", "1S")
 	p.WriteData(1, true, make([]byte, 5))
 	h := p.answer(1)
 	got := map[string]string{}
