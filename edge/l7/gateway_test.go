@@ -307,9 +307,7 @@ func TestTunnelMayGoOnWhileDraining(t *testing.T) {
 	r := newRig(t, httpSpec("timeouts: {drain: 1s}\n", echo(t)))
 	c, lines := openTunnel(t, r)
 	r.stop()
-	for r.g.Ready() == nil || len(r.ended) > 0 {
-		<-time.After(time.Millisecond)
-	}
+	until(t, "draining", r.g.draining.Load)
 	io.WriteString(c, "still\n")
 	if s, err := lines.ReadString('\n'); err != nil || s != "STILL\n" {
 		t.Fatalf("%q, %v", s, err)

@@ -91,10 +91,10 @@ func TestStreams(t *testing.T) {
 		t.Errorf("connections went to %v", seen)
 	}
 	// A client sees the end before the gateway has counted.
-	until(t, "connections counted", func() bool { return r.metric("meridian_l7_streams_total") == 8 })
-	if in, out := r.metric("meridian_l7_stream_bytes_total", "direction", "received"), r.metric("meridian_l7_stream_bytes_total", "direction", "sent"); in != float64(8*len(data)) || out != in+8*2 {
-		t.Errorf("%v octets received, %v sent", in, out)
-	}
+	until(t, "connections and octets counted", func() bool {
+		in, out := r.metric("meridian_l7_stream_bytes_total", "direction", "received"), r.metric("meridian_l7_stream_bytes_total", "direction", "sent")
+		return r.metric("meridian_l7_streams_total") == 8 && in == float64(8*len(data)) && out == in+8*2
+	})
 }
 
 // The endpoint is told whose connection it is by the PROXY protocol.

@@ -47,7 +47,8 @@ func send(t testing.TB, c *http.Client, method, body string, header ...string) (
 	return res.StatusCode, string(b)
 }
 
-// noChecks keeps every endpoint unknown, and so in rotation.
+// noChecks has no checks but an early one: until that every endpoint is unknown, and
+// so in rotation. A test that such a check must not overtake has an ignorant prober.
 const noChecks = "healthcheck: {interval: 1h, timeout: 1s}\n"
 
 // flagged says whether so many requests carry the flag. A request is counted

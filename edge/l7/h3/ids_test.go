@@ -104,10 +104,10 @@ func TestPacketsBearOurIDs(t *testing.T) {
 	}
 	r.ask(q)
 	q.CloseWithError(0x100, "")
-	close(w.ids)
 	n := 0
-	for id := range w.ids {
+	for len(w.ids) > 0 {
 		n++
+		id := <-w.ids
 		if server, generation := decoded(t, id); server != 0x01020304 || generation != 7 {
 			t.Errorf("server %x, generation %d", server, generation)
 		}
