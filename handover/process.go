@@ -186,7 +186,7 @@ func (n *Next) why(err error) error {
 	}
 	select {
 	case <-n.ended:
-	case <-time.After(100 * time.Millisecond): // it may be on its way out
+	case <-time.After(time.Second): // it may be on its way out
 		return fmt.Errorf("the new process: %w", err)
 	}
 	return fmt.Errorf("the new process ended: %v", n.state)

@@ -56,7 +56,7 @@ func tokenFor(host string) string { return why.Token(whyKey, host, time.Now().Ad
 func TestAnAuthorisedCallerLearnsWhy(t *testing.T) {
 	good := backend(t, "good", nil)
 	refusing := "127.0.0.1:1"
-	r := newRig(t, httpSpec(noChecks+"retries: {attempts: 3}\nrouting_policy: round_robin\n", refusing, good), withWhy)
+	r := newRig(t, httpSpec(noChecks+"retries: {attempts: 3}\nrouting_policy: round_robin\n", refusing, good), withWhy, func(c *Config) { c.Prober = ignorant{} })
 	c := r.client(webVIP, nil)
 	tries := 0
 	for range 4 { // of which two begin with the endpoint that refuses

@@ -58,7 +58,7 @@ func TestAQuestionToAGuardEndsWithTheClient(t *testing.T) {
 // Nor does a guard get more time than the request has.
 func TestAQuestionToAGuardEndsWithTheRequestsTime(t *testing.T) {
 	guard, _, gone := silent(t)
-	r := newRig(t, twoPools(httpSpec(noChecks+"timeouts: {request: 200ms}\nfilters: {forward_auth: {pool: other, timeout: 1m, fail_open: true}}", teller(t, "a")), guard))
+	r := newRig(t, twoPools(httpSpec(noChecks+"timeouts: {request: 1s}\nfilters: {forward_auth: {pool: other, timeout: 1m, fail_open: true}}", teller(t, "a")), guard))
 	res, body := fetch(t, r.client(webVIP, nil), "GET", site, "")
 	if res.StatusCode != 504 {
 		t.Errorf("%d %s", res.StatusCode, body)

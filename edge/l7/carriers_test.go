@@ -83,6 +83,17 @@ func streamFront(body io.Reader) (*fakeFront, *bufio.Reader) {
 	return &fakeFront{body: body, out: wr}, bufio.NewReader(rd)
 }
 
+// serving has a session serve a request; what it gives is closed once that is over,
+// which its client may see earlier.
+func serving(s Session, f Front, h *wire.Head) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		s.Serve(f, h, nil)
+		close(done)
+	}()
+	return done
+}
+
 // session gives one of a client of the rig's first listener.
 func (r *rig) session() Session {
 	r.g.mu.Lock()
@@ -126,8 +137,9 @@ func TestStreamsOfACarrierBecomeHTTP1(t *testing.T) {
 	r := newRig(t, httpSpec(noChecks, b))
 	f, out := streamFront(strings.NewReader("hello"))
 	h := h2Head(t, "POST", "/x?y", "cookie", "a=1", "x-one", "1", "cookie", "b=2", "te", "trailers")
-	go r.session().Serve(f, h, nil)
+	done := serving(r.session(), f, h)
 	body, err := io.ReadAll(out)
+	<-done
 	if err != nil || string(body) != `hello ["chunked"]` || f.status != 200 {
 		t.Errorf("%d %q, %v", f.status, body, err)
 	}
@@ -177,11 +189,7 @@ func TestWebSocketByExtendedCONNECT(t *testing.T) {
 	r := newRig(t, httpSpec(noChecks, b))
 	body, client := io.Pipe()
 	f, out := streamFront(body)
-	done := make(chan struct{})
-	go func() {
-		r.session().Serve(f, h2Head(t, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-protocol", "chat"), nil)
-		close(done)
-	}()
+	done := serving(r.session(), f, h2Head(t, "CONNECT", "/chat", ":protocol", "websocket", "sec-websocket-protocol", "chat"))
 	for _, want := range []string{"first\n", "HELLO\n", "AGAIN\n"} {
 		if s, err := out.ReadString('\n'); err != nil || s != want {
 			t.Fatalf("%q, %v", s, err)
@@ -199,10 +207,11 @@ func TestWebSocketByExtendedCONNECT(t *testing.T) {
 		t.Errorf("%d %q", f.status, f.fields)
 	}
 	f, out = streamFront(strings.NewReader(""))
-	go r.session().Serve(f, h2Head(t, "CONNECT", "/liar", ":protocol", "websocket"), nil)
+	done = serving(r.session(), f, h2Head(t, "CONNECT", "/liar", ":protocol", "websocket"))
 	if io.ReadAll(out); f.status != 502 {
 		t.Errorf("an endpoint that does not know the key: %d", f.status)
 	}
+	<-done
 	f, out = streamFront(strings.NewReader(""))
 	go r.session().Serve(f, h2Head(t, "CONNECT", "/chat", ":protocol", "connect-udp"), nil)
 	if io.ReadAll(out); f.status != 405 {
@@ -332,10 +341,11 @@ func TestHTTP3StandsBesideHTTPS(t *testing.T) {
 	h := h2Head(t, "GET", "/")
 	h.Version, h.Length = wire.HTTP3, 0
 	s, gone := f.admit(netip.MustParseAddrPort("203.0.113.9:1"), netip.MustParseAddrPort("192.0.2.1:443"), nil)
-	go s.Serve(front, h, nil)
+	done := serving(s, front, h)
 	if body, _ := io.ReadAll(out); string(body) != "b" || front.status != 200 {
 		t.Errorf("%d %q", front.status, body)
 	}
+	<-done
 	gone()
 	if err := r.apply(httpsSpec(noChecks, b)); err != nil {
 		t.Fatal(err)

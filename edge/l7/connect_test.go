@@ -252,11 +252,7 @@ func TestConnectByStreams(t *testing.T) {
 	r := newRig(t, connectSpec("", p.address))
 	body, client := io.Pipe()
 	f, out := streamFront(body)
-	done := make(chan struct{})
-	go func() {
-		r.session().Serve(f, h2Connect(t, target), nil)
-		close(done)
-	}()
+	done := serving(r.session(), f, h2Connect(t, target))
 	io.WriteString(client, "hello\n")
 	if s, err := out.ReadString('\n'); err != nil || s != "HELLO\n" {
 		t.Fatalf("%q, %v", s, err)
@@ -341,13 +337,11 @@ func TestConnectToAProxyWithTLS(t *testing.T) {
 
 func TestConnectMayGoOnWhileDraining(t *testing.T) {
 	p := newForwardProxy(t, opened)
-	r := newRig(t, connectSpec("timeouts: {drain: 300ms}\n", p.address))
+	r := newRig(t, connectSpec("timeouts: {drain: 1s}\n", p.address))
 	c, in := dialConnect(t, r, connectHead(shouter(t)))
 	readHead(t, in)
 	r.stop()
-	for r.g.Ready() == nil || len(r.ended) > 0 {
-		<-time.After(time.Millisecond)
-	}
+	until(t, "draining", r.g.draining.Load)
 	io.WriteString(c, "still\n")
 	if s, err := in.ReadString('\n'); err != nil || s != "STILL\n" {
 		t.Fatalf("%q, %v", s, err)

@@ -215,8 +215,9 @@ func TestAGuardGetsCookiesInOneField(t *testing.T) {
 	guard := backend(t, "guard", func(w http.ResponseWriter, r *http.Request) { got <- r.Header.Values("Cookie") })
 	r := newRig(t, twoPools(httpSpec("filters: {forward_auth: {pool: other}}", teller(t, "a")), guard))
 	f, out := streamFront(strings.NewReader(""))
-	go r.session().Serve(f, h2Head(t, "GET", "/", "cookie", "a=1", "cookie", "b=2"), nil)
+	done := serving(r.session(), f, h2Head(t, "GET", "/", "cookie", "a=1", "cookie", "b=2"))
 	io.Copy(io.Discard, out)
+	<-done
 	if cookies := <-got; len(cookies) != 1 || cookies[0] != "a=1; b=2" {
 		t.Errorf("the guard got %q", cookies)
 	}

@@ -281,7 +281,7 @@ func openTunnel(t *testing.T, r *rig) (net.Conn, *bufio.Reader) {
 func TestTunnel(t *testing.T) {
 	b := echo(t)
 	// The tunnel outlives the limits of requests and idle connections, and Apply.
-	const limit = 50 * time.Millisecond
+	const limit = 500 * time.Millisecond
 	r := newRig(t, httpSpec(fmt.Sprintf("timeouts: {request: %s, idle: 1s}\n", limit), b))
 	began := time.Now()
 	c, lines := openTunnel(t, r)
@@ -304,12 +304,10 @@ func TestTunnel(t *testing.T) {
 }
 
 func TestTunnelMayGoOnWhileDraining(t *testing.T) {
-	r := newRig(t, httpSpec("timeouts: {drain: 300ms}\n", echo(t)))
+	r := newRig(t, httpSpec("timeouts: {drain: 1s}\n", echo(t)))
 	c, lines := openTunnel(t, r)
 	r.stop()
-	for r.g.Ready() == nil || len(r.ended) > 0 {
-		<-time.After(time.Millisecond)
-	}
+	until(t, "draining", r.g.draining.Load)
 	io.WriteString(c, "still\n")
 	if s, err := lines.ReadString('\n'); err != nil || s != "STILL\n" {
 		t.Fatalf("%q, %v", s, err)

@@ -50,15 +50,15 @@ func TestGRPCAnswersOfTheGatewaysOwn(t *testing.T) {
 // ejected.
 func TestCallersWithoutTimeEjectNobody(t *testing.T) {
 	for _, tc := range []struct {
-		timeouts string
-		counted  int
-	}{{"{request: 10s}", 0}, {"{request: 50ms}", 3}} {
+		timeouts, asked string
+		counted         int
+	}{{"{request: 10s}", "200m", 0}, {"{request: 250ms}", "1S", 3}} {
 		at, _, gone := silent(t)
 		r := newRig(t, httpSpec("timeouts: "+tc.timeouts, at))
 		r.waitState(at, fleet.Up)
 		for range 3 {
 			f, _ := streamFront(strings.NewReader(""))
-			r.session().Serve(f, h2Head(t, "POST", "/a.B/C", "content-type", "application/grpc", "grpc-timeout", "100m"), nil)
+			r.session().Serve(f, h2Head(t, "POST", "/a.B/C", "content-type", "application/grpc", "grpc-timeout", tc.asked), nil)
 			if !slices.Contains(f.fields, "Grpc-Status: 4") {
 				t.Errorf("%d %q", f.status, f.fields)
 			}

@@ -68,7 +68,7 @@ func TestAnEndpointThatFailsIsEjected(t *testing.T) {
 func TestAnEndpointThatIsSlowIsEjected(t *testing.T) {
 	slow := backend(t, "slow", func(w http.ResponseWriter, r *http.Request) { <-time.After(60 * time.Millisecond) })
 	a, b := backend(t, "a", nil), backend(t, "b", nil)
-	r := newRig(t, httpSpec("outlier: {min_requests: 5, latency_least: 20ms}\n", slow, a, b))
+	r := newRig(t, httpSpec("outlier: {min_requests: 20, latency_least: 20ms}\n", slow, a, b))
 	for _, e := range []string{slow, a, b} {
 		r.waitState(e, fleet.Up)
 	}

@@ -50,12 +50,7 @@ func pair(t *testing.T, secure bool, spec string, change ...func(*Config)) (fra,
 // dead is an address at which nobody listens.
 func dead(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 }
 
 // tells is an endpoint that says what it was told.
@@ -227,7 +222,7 @@ func TestNoRequestFailsWhileARegionIsDead(t *testing.T) {
 	var servers []*http.Server
 	var dies []string
 	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", dead(t)) // where nothing else listens while it is closed
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -141,7 +141,7 @@ func TestAnswersWithoutAnEndAreNotKept(t *testing.T) {
 		}
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nhalf a p")
 	})
-	r := newRig(t, httpSpec(noChecks+"\nfilters: {stale_if_error: {}}", e))
+	r := newRig(t, httpSpec(noChecks+"\nfilters: {stale_if_error: {}}", e), func(c *Config) { c.Prober = ignorant{} })
 	c := r.client(webVIP, nil)
 	if res, body := fetch(t, c, "GET", site, ""); res.StatusCode != 200 || body != "half a p" {
 		t.Fatalf("%d %q", res.StatusCode, body)

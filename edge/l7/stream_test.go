@@ -91,10 +91,10 @@ func TestStreams(t *testing.T) {
 		t.Errorf("connections went to %v", seen)
 	}
 	// A client sees the end before the gateway has counted.
-	until(t, "connections counted", func() bool { return r.metric("meridian_l7_streams_total") == 8 })
-	if in, out := r.metric("meridian_l7_stream_bytes_total", "direction", "received"), r.metric("meridian_l7_stream_bytes_total", "direction", "sent"); in != float64(8*len(data)) || out != in+8*2 {
-		t.Errorf("%v octets received, %v sent", in, out)
-	}
+	until(t, "connections and octets counted", func() bool {
+		in, out := r.metric("meridian_l7_stream_bytes_total", "direction", "received"), r.metric("meridian_l7_stream_bytes_total", "direction", "sent")
+		return r.metric("meridian_l7_streams_total") == 8 && in == float64(8*len(data)) && out == in+8*2
+	})
 }
 
 // The endpoint is told whose connection it is by the PROXY protocol.
@@ -111,14 +111,9 @@ func TestStreamsTellTheClient(t *testing.T) {
 // A connection that an endpoint does not take goes to another; where there is
 // none it ends at once.
 func TestStreamsFindAnEndpointThatLives(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead, a := gone.Addr().String(), speaker(t, "a")
-	gone.Close()
+	gone, a := dead(t), speaker(t, "a")
 	slow := "healthcheck: {interval: 1h}"
-	r := newRig(t, streamSpec(slow, dead, a), func(c *Config) { c.Prober = ignorant{} })
+	r := newRig(t, streamSpec(slow, gone, a), func(c *Config) { c.Prober = ignorant{} })
 	for range 6 {
 		if _, said := r.stream(); said != "a" {
 			t.Errorf("the endpoint said %q", said)
@@ -127,7 +122,7 @@ func TestStreamsFindAnEndpointThatLives(t *testing.T) {
 	if n := r.metric("meridian_l7_retries_total"); n == 0 {
 		t.Error("no connection was tried again")
 	}
-	if err := r.apply(streamSpec(slow+"\nretries: {attempts: 0}", dead)); err != nil {
+	if err := r.apply(streamSpec(slow+"\nretries: {attempts: 0}", gone)); err != nil {
 		t.Fatal(err)
 	}
 	if _, said := r.stream(); said != "" {
@@ -150,7 +145,7 @@ func (ignorant) Probe(ctx context.Context, _ fleet.Probe) fleet.ProbeResult {
 // cuts them.
 func TestStreamsDrain(t *testing.T) {
 	a := speaker(t, "a")
-	r := newRig(t, streamSpec("timeouts: {drain: 300ms}", a))
+	r := newRig(t, streamSpec("timeouts: {drain: 1s}", a))
 	ends, _ := r.stream()
 	stays, _ := r.stream()
 	r.stop()

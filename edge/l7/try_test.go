@@ -4,24 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"meridian/internal/testkit"
 )
 
 // refusing gives an address at which nothing listens.
 func refusing(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 }
 
 // breaking is an endpoint that reads a request and hangs up.
@@ -51,7 +47,8 @@ func send(t testing.TB, c *http.Client, method, body string, header ...string) (
 	return res.StatusCode, string(b)
 }
 
-// noChecks keeps every endpoint unknown, and so in rotation.
+// noChecks has no checks but an early one: until that every endpoint is unknown, and
+// so in rotation. A test that such a check must not overtake has an ignorant prober.
 const noChecks = "healthcheck: {interval: 1h, timeout: 1s}\n"
 
 // flagged says whether so many requests carry the flag. A request is counted
@@ -164,7 +161,7 @@ func TestOneDeadlineForAllTries(t *testing.T) {
 		}
 	})
 	t.Run("per try", func(t *testing.T) {
-		r := newRig(t, httpSpec(noChecks+"retries: {per_try_timeout: 100ms, retry_on: [timeout]}\n", slow(), backend(t, "fast", nil)))
+		r := newRig(t, httpSpec(noChecks+"retries: {per_try_timeout: 300ms, retry_on: [timeout]}\n", slow(), backend(t, "fast", nil)))
 		for range 3 {
 			if status, body := get(t, r.client(webVIP, nil), "http://www.demo.test/"); status != 200 || body != "fast" {
 				t.Errorf("%d %q", status, body)

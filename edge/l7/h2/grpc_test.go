@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"meridian/internal/testkit"
 )
 
 // grpcServer is an endpoint of gRPC.
@@ -112,12 +115,7 @@ func call1(t *testing.T, r *rig) error {
 
 // Errors of the gateway's own are told in gRPC's words.
 func TestGRPCErrorsOfTheGateway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 	wait := &service{empty: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 	for _, tc := range []struct {
 		name, more, at string
@@ -141,7 +139,7 @@ func TestGRPCErrorsOfTheGateway(t *testing.T) {
 // too.
 func TestGRPCStreamOutOfTime(t *testing.T) {
 	wait := &service{empty: func(ctx context.Context) error { <-ctx.Done(); return nil }}
-	r := gateway(t, spec("timeouts: {request: 200ms}", "protocol: h2", grpcServer(t, wait)))
+	r := gateway(t, spec("timeouts: {request: 1s}", "protocol: h2", grpcServer(t, wait)))
 	s, err := testgrpc.NewTestServiceClient(r.grpc(t)).FullDuplexCall(within(t))
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +159,7 @@ func TestGRPCTimeoutBoundsTheRequest(t *testing.T) {
 	at := grpcServer(t, &service{empty: func(ctx context.Context) error { <-ctx.Done(); ended <- ctx.Err(); return ctx.Err() }})
 	p := greeted(t, gateway(t, spec("timeouts: {request: 0s}", "protocol: h2", at)).dialTLS(t))
 	p.head(1, false, ":method", "POST", ":scheme", "https", ":path", "/grpc.testing.TestService/EmptyCall", ":authority", "www.demo.test",
-		"content-type", "application/grpc", "te", "trailers", "grpc-timeout", "100m")
+		"content-type", "application/grpc", "te", "trailers", "grpc-timeout", "1S")
 	p.WriteData(1, true, make([]byte, 5))
 	h := p.answer(1)
 	got := map[string]string{}

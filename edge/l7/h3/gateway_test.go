@@ -141,7 +141,9 @@ func (w *gateway) client() *http.Client {
 func TestGatewayServesHTTP3(t *testing.T) {
 	var seen atomic.Pointer[http.Request]
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen.Store(r)
+		if r.Method == "POST" { // no check
+			seen.Store(r)
+		}
 		if _, err := io.Copy(w, r.Body); err != nil {
 			t.Error(err)
 		}

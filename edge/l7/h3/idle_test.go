@@ -14,7 +14,7 @@ import (
 
 // A head that does not come to its end is given up, the connection goes on.
 func TestSlowHeads(t *testing.T) {
-	r := start(t, func(r *rig) { r.limits.HeaderTimeout = 50 * time.Millisecond })
+	r := start(t, func(r *rig) { r.limits.HeaderTimeout = 500 * time.Millisecond })
 	q := r.dial(true)
 	s := r.stream(q, request("GET")[:9])
 	if _, err := s.Read(make([]byte, 1)); codeOf(err) != requestIncomplete {
@@ -29,7 +29,7 @@ func TestSlowHeads(t *testing.T) {
 
 // A connection without requests ends; packets do not keep it.
 func TestIdleConnections(t *testing.T) {
-	r := start(t, func(r *rig) { r.limits.Idle = 100 * time.Millisecond })
+	r := start(t, func(r *rig) { r.limits.Idle = time.Second })
 	q := r.dial(true)
 	s := r.stream(q, request("GET"))
 	s.Close()

@@ -50,6 +50,7 @@ func TestLeavingLosesNoRequest(t *testing.T) {
 			}
 		})
 	}
+	eventually(t, "a client has come", func() bool { return r.connections() > 0 })
 	for range 3 {
 		time.Sleep(30 * time.Millisecond)
 		mu.Lock()
