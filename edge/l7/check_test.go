@@ -60,7 +60,7 @@ func TestAllDownIsServedAsIfUp(t *testing.T) {
 	a := backend(t, "a", nil)
 	r := newRig(t, httpSpec(checks(", path: /alive, expect: {status: [\"2xx\"]}"), a))
 	r.waitState(a, fleet.Up)
-	spec := httpSpec(checks(", port: "+port(refusing(t))), a)
+	spec := httpSpec(checks(", port: "+port(dead(t))), a)
 	if err := r.apply(spec); err != nil {
 		t.Fatal(err)
 	}

@@ -372,7 +372,7 @@ func TestConnectIsSentOnce(t *testing.T) {
 		}
 	}
 	target, p := shouter(t), newForwardProxy(t, opened)
-	r := newRig(t, connectSpec(retries+"routing_policy: round_robin\n", refusing(t), p.address))
+	r := newRig(t, connectSpec(retries+"routing_policy: round_robin\n", dead(t), p.address))
 	for range 2 {
 		c, in := dialConnect(t, r, connectHead(target))
 		if head := readHead(t, in); !strings.HasPrefix(head, "HTTP/1.1 200 ") {

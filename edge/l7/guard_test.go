@@ -294,7 +294,7 @@ func TestCookieAffinity(t *testing.T) {
 		}
 	}
 	// It goes: the client gets another, and another cookie.
-	if err := r.apply(httpSpec(noChecks+"balancing: {cookie: {ttl: 1h}}\n", refusing(t), map[bool]string{true: b, false: a}[own == a])); err != nil {
+	if err := r.apply(httpSpec(noChecks+"balancing: {cookie: {ttl: 1h}}\n", dead(t), map[bool]string{true: b, false: a}[own == a])); err != nil {
 		t.Fatal(err)
 	}
 	if where, cookies := stays(); where == string(first) || cookies != 1 {

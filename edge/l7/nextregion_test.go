@@ -48,7 +48,7 @@ func pair(t *testing.T, secure bool, spec string, change ...func(*Config)) (fra,
 }
 
 // dead is an address at which nobody listens.
-func dead(t *testing.T) string {
+func dead(t testing.TB) string {
 	t.Helper()
 	return fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
 }

@@ -10,15 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"meridian/internal/testkit"
 )
-
-// refusing gives an address at which nothing listens.
-func refusing(t testing.TB) string {
-	t.Helper()
-	return fmt.Sprint("127.0.0.1:", testkit.FreePort(t, "127.0.0.1"))
-}
 
 // breaking is an endpoint that reads a request and hangs up.
 func breaking(t testing.TB, served *atomic.Int64) string {
@@ -62,7 +54,7 @@ func TestFailedConnectIsTriedElsewhere(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "good %d", len(b))
 	})
-	r := newRig(t, httpSpec(noChecks, refusing(t), good))
+	r := newRig(t, httpSpec(noChecks, dead(t), good))
 	c := r.client(webVIP, nil)
 	big := strings.Repeat("x", 1<<20)
 	for range 6 {
@@ -181,7 +173,7 @@ func TestNoEndpointAtAll(t *testing.T) {
 }
 
 func TestBudgetStopsRetries(t *testing.T) {
-	r := newRig(t, httpSpec(noChecks+"retries: {attempts: 2, budget_percent: 20}\n", refusing(t), refusing(t), refusing(t)))
+	r := newRig(t, httpSpec(noChecks+"retries: {attempts: 2, budget_percent: 20}\n", dead(t), dead(t), dead(t)))
 	c := r.client(webVIP, nil)
 	const requests = 200
 	for range requests {
