@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 	"meridian/dns/server"
 	"meridian/dns/zone"
 	"meridian/fleet"
+	"meridian/internal/testkit"
 )
 
 // watchRig is a nameserver whose folder of zones is kept in step.
@@ -30,7 +30,7 @@ type watchRig struct {
 	t     testing.TB
 	dir   string
 	r     *reloader
-	log   *bytes.Buffer // to be read once stop was called
+	log   *testkit.Buffer
 	live  chan string   // what is served anew or no longer, as "a.test. 2" or "a.test. gone"
 	noted chan string   // files that the kernel told of, as far as there is room
 	looks chan string   // "begun" and "ended", of each look at all files
@@ -61,7 +61,7 @@ const rigZone = "$TTL 60\n@ SOA ns h %d 2 3 4 5\n@ NS ns\nns A 192.0.2.53\n"
 // includes sub/hosts.
 func newWatchRig(t testing.TB, eager bool) *watchRig {
 	t.Helper()
-	w := &watchRig{t: t, dir: filepath.Join(t.TempDir(), "zones"), log: new(bytes.Buffer), live: make(chan string, 1000000),
+	w := &watchRig{t: t, dir: filepath.Join(t.TempDir(), "zones"), log: new(testkit.Buffer), live: make(chan string, 1000000),
 		noted: make(chan string, 1000), looks: make(chan string, 1000)}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	var err error
@@ -340,12 +340,16 @@ func TestEmptiedFolderLeavesWhatIsServed(t *testing.T) {
 			w.do(empty(w))
 			w.r.Reload()
 			w.expect(w.looks, "ended")
+			for limit := time.After(10 * time.Second); !strings.Contains(w.log.String(), "level=ERROR"); {
+				select {
+				case <-limit:
+					t.Fatalf("the log says nothing:\n%s", w.log)
+				case <-time.After(time.Millisecond):
+				}
+			}
 			w.stop()
 			if n := w.Plan().Len(); n != 3 {
 				t.Errorf("%d zones are served", n)
-			}
-			if !strings.Contains(w.log.String(), "level=ERROR") {
-				t.Errorf("the log says nothing:\n%s", w.log)
 			}
 		})
 	}

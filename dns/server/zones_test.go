@@ -327,16 +327,25 @@ func TestLastZoneFileIsNotGivenUp(t *testing.T) {
 	s := start(t, nil)
 	f := folder{t, t.TempDir()}
 	f.write("a.test.zone", fmt.Sprintf(plainZone, 1))
+	f.write("b.test.zone", fmt.Sprintf(plainZone, 1))
 	if _, err := s.LoadDir(t.Context(), f.dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(f.dir, "a.test.zone")); err != nil {
-		t.Fatal(err)
+	for _, file := range []string{"a.test.zone", "b.test.zone"} {
+		if err := os.Remove(filepath.Join(f.dir, file)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	_, one := s.LoadFiles(f.dir, []string{"a.test.zone"}) // told of in part
+	_, both := s.LoadFiles(f.dir, []string{"a.test.zone", "b.test.zone"})
 	_, all := s.LoadDir(t.Context(), f.dir)
-	_, one := s.LoadFiles(f.dir, []string{"a.test.zone"})
-	if !errors.Is(all, ErrNoZoneFile) || !errors.Is(one, ErrNoZoneFile) || s.Zone("a.test.") == nil {
-		t.Errorf("%v, %v", all, one)
+	for _, err := range []error{one, both, all} {
+		if !errors.Is(err, ErrNoZoneFile) {
+			t.Errorf("%v", err)
+		}
+	}
+	if s.Zone("a.test.") == nil || s.Zone("b.test.") == nil {
+		t.Error("a zone is served no longer")
 	}
 }
 
