@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,18 +136,20 @@ func (w *watchRig) do(err error) {
 	}
 }
 
-// expect waits until something comes by; others that come before do not matter.
-func (w *watchRig) expect(from chan string, want string) {
+// expect waits until all that is wanted has come by, in any order; others that come
+// before do not matter.
+func (w *watchRig) expect(from chan string, want ...string) {
 	w.t.Helper()
 	var seen []string
 	late := time.After(20 * time.Second)
-	for {
+	for len(want) > 0 {
 		select {
 		case got := <-from:
-			if got == want {
-				return
+			if i := slices.Index(want, got); i >= 0 {
+				want = slices.Delete(want, i, i+1)
+			} else {
+				seen = append(seen, got)
 			}
-			seen = append(seen, got)
 		case <-late:
 			w.t.Fatalf("no %q; seen were %q", want, seen)
 		}
@@ -189,9 +192,7 @@ func TestSIGHUPReadsAtOnceWhatHasChanged(t *testing.T) {
 			w.hold = make(chan struct{})
 			c.change(w)
 			w.r.Reload()
-			for _, live := range c.live {
-				w.expect(w.live, live)
-			}
+			w.expect(w.live, c.live...)
 			w.expect(w.looks, "begun") // and again, while all are being looked at
 			w.write("z.test.zone", two)
 			w.r.Reload()
