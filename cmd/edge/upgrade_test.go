@@ -186,8 +186,13 @@ func (u *upgrading) upgrade() error {
 
 func (u *upgrading) until(what string, ok func() bool) {
 	u.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
+	limit := time.After(30 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
 			u.t.Fatalf("not so: %s", what)
 		}
 	}
@@ -251,6 +256,8 @@ func (u *upgrading) tunnel(enough func(turns int) bool) error {
 	if err != nil || res.StatusCode != 101 {
 		return fmt.Errorf("%v, %v", res, err)
 	}
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
 	for n := 0; !enough(n); n++ {
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		fmt.Fprintf(c, "line %d\n", n)
@@ -258,7 +265,7 @@ func (u *upgrading) tunnel(enough func(turns int) bool) error {
 			return fmt.Errorf("turn %d: %q, %v", n, line, err)
 		}
 		u.done.Add(1)
-		time.Sleep(time.Millisecond)
+		<-pace.C
 	}
 	return nil
 }

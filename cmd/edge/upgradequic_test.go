@@ -42,10 +42,12 @@ func (u *upgrading) loadQUIC(ctx context.Context, again func(kind string, do fun
 		sent := 0
 		go func() {
 			defer w.Close()
+			pace := time.NewTicker(2 * time.Millisecond)
+			defer pace.Stop()
 			for ctx.Err() == nil {
 				n, _ := w.Write(make([]byte, 2000))
 				sent += n
-				time.Sleep(2 * time.Millisecond)
+				<-pace.C
 			}
 		}()
 		res, err := slow.Post(fmt.Sprintf("https://demo.test:%d/", u.safe), "text/plain", r)
