@@ -162,20 +162,11 @@ func (r *reconciler) dropRings(d *desired) error {
 	return nil
 }
 
-// writeVIPs adds and moves VIPs; addresses first, so that a packet for a port
-// that is gone meets its address.
+// writeVIPs adds and moves VIPs, addresses after their ports: by its address a
+// gateway knows what a tunnel brings for it, and at a port that it does not know
+// it would leave the packet to its kernel, which resets connections that are
+// another gateway's.
 func (r *reconciler) writeVIPs(d *desired) error {
-	for _, a := range d.addresses {
-		if err := r.setVIP(vipKey(a), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
-			return err
-		}
-	}
-	for _, n := range d.networks {
-		whole := frontend{addr: n.Addr(), bits: n.Bits()}
-		if err := r.setVIP(whole.key(), edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
-			return err
-		}
-	}
 	for _, f := range d.frontends {
 		v := r.vip(f, &d.groups[f.group])
 		v.Gate = r.gateAt(d, f)
@@ -201,7 +192,24 @@ func (r *reconciler) writeVIPs(d *desired) error {
 			return err
 		}
 	}
+	for _, k := range d.addressKeys() {
+		if err := r.setVIP(k, edgeVip{Flags: uint8(edgeVipFlagVIP_ADDRESS)}); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// addressKeys gives the keys of the VIPs' addresses and networks as a whole.
+func (d *desired) addressKeys() []edgeVipKey {
+	var out []edgeVipKey
+	for _, a := range d.addresses {
+		out = append(out, vipKey(a))
+	}
+	for _, n := range d.networks {
+		out = append(out, frontend{addr: n.Addr(), bits: n.Bits()}.key())
+	}
+	return out
 }
 
 // vip gives a frontend's record, but for the place of its traffic.
@@ -248,14 +256,12 @@ func (r *reconciler) freeStats() uint32 {
 	return i
 }
 
-// dropVIPs takes old VIPs away, ports before addresses.
+// dropVIPs takes old VIPs away, ports before addresses: a packet for a port that
+// is gone meets its address.
 func (r *reconciler) dropVIPs(d *desired) error {
 	keep := map[edgeVipKey]bool{}
-	for _, a := range d.addresses {
-		keep[vipKey(a)] = true
-	}
-	for _, n := range d.networks {
-		keep[frontend{addr: n.Addr(), bits: n.Bits()}.key()] = true
+	for _, k := range d.addressKeys() {
+		keep[k] = true
 	}
 	for _, f := range d.frontends {
 		keep[f.key()] = true
