@@ -124,22 +124,6 @@ type acceptEndpoint struct {
 	Zero       uint64
 }
 
-type acceptFormerBigRing struct {
-	_    structs.HostLayout
-	Slot [655373]struct {
-		_     structs.HostLayout
-		Owner [4]uint16
-	}
-}
-
-type acceptFormerRing struct {
-	_    structs.HostLayout
-	Slot [65537]struct {
-		_     structs.HostLayout
-		Owner [4]uint16
-	}
-}
-
 type acceptGate struct {
 	_         structs.HostLayout
 	Window    uint64
@@ -187,6 +171,22 @@ type acceptNode struct {
 	AttackSyns uint32
 	Strangers  uint32
 	Stamped    uint32
+}
+
+type acceptOwnersBigRing struct {
+	_    structs.HostLayout
+	Slot [655373]struct {
+		_     structs.HostLayout
+		Owner [5]uint16
+	}
+}
+
+type acceptOwnersRing struct {
+	_    structs.HostLayout
+	Slot [65537]struct {
+		_     structs.HostLayout
+		Owner [5]uint16
+	}
 }
 
 type acceptPost struct {
@@ -340,7 +340,7 @@ type acceptVipKey struct {
 const (
 	acceptMapArrivals          = "arrivals"
 	acceptMapBalancers         = "balancers"
-	acceptMapBigFormers        = "big_formers"
+	acceptMapBigOwners         = "big_owners"
 	acceptMapBigRingTemplate   = "big_ring_template"
 	acceptMapBigRings          = "big_rings"
 	acceptMapBudgets           = "budgets"
@@ -351,13 +351,13 @@ const (
 	acceptMapDesks             = "desks"
 	acceptMapEndpoints         = "endpoints"
 	acceptMapFlows             = "flows"
-	acceptMapFormerBigTemplate = "former_big_template"
-	acceptMapFormerTemplate    = "former_template"
-	acceptMapFormers           = "formers"
 	acceptMapGates             = "gates"
 	acceptMapListTemplate      = "list_template"
 	acceptMapLists             = "lists"
 	acceptMapNetworks          = "networks"
+	acceptMapOwners            = "owners"
+	acceptMapOwnersBigTemplate = "owners_big_template"
+	acceptMapOwnersTemplate    = "owners_template"
 	acceptMapPosts             = "posts"
 	acceptMapPurses            = "purses"
 	acceptMapQuestions         = "questions"
@@ -457,7 +457,7 @@ type acceptProgramSpecs struct {
 type acceptMapSpecs struct {
 	Arrivals          *ebpf.MapSpec `ebpf:"arrivals"`
 	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
-	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
+	BigOwners         *ebpf.MapSpec `ebpf:"big_owners"`
 	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
 	BigRings          *ebpf.MapSpec `ebpf:"big_rings"`
 	Budgets           *ebpf.MapSpec `ebpf:"budgets"`
@@ -468,13 +468,13 @@ type acceptMapSpecs struct {
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
-	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
-	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
-	Formers           *ebpf.MapSpec `ebpf:"formers"`
 	Gates             *ebpf.MapSpec `ebpf:"gates"`
 	ListTemplate      *ebpf.MapSpec `ebpf:"list_template"`
 	Lists             *ebpf.MapSpec `ebpf:"lists"`
 	Networks          *ebpf.MapSpec `ebpf:"networks"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	OwnersBigTemplate *ebpf.MapSpec `ebpf:"owners_big_template"`
+	OwnersTemplate    *ebpf.MapSpec `ebpf:"owners_template"`
 	Posts             *ebpf.MapSpec `ebpf:"posts"`
 	Purses            *ebpf.MapSpec `ebpf:"purses"`
 	Questions         *ebpf.MapSpec `ebpf:"questions"`
@@ -548,7 +548,7 @@ func (o *acceptObjects) Close() error {
 type acceptMaps struct {
 	Arrivals          *ebpf.Map `ebpf:"arrivals"`
 	Balancers         *ebpf.Map `ebpf:"balancers"`
-	BigFormers        *ebpf.Map `ebpf:"big_formers"`
+	BigOwners         *ebpf.Map `ebpf:"big_owners"`
 	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
 	BigRings          *ebpf.Map `ebpf:"big_rings"`
 	Budgets           *ebpf.Map `ebpf:"budgets"`
@@ -559,13 +559,13 @@ type acceptMaps struct {
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
 	Flows             *ebpf.Map `ebpf:"flows"`
-	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
-	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
-	Formers           *ebpf.Map `ebpf:"formers"`
 	Gates             *ebpf.Map `ebpf:"gates"`
 	ListTemplate      *ebpf.Map `ebpf:"list_template"`
 	Lists             *ebpf.Map `ebpf:"lists"`
 	Networks          *ebpf.Map `ebpf:"networks"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	OwnersBigTemplate *ebpf.Map `ebpf:"owners_big_template"`
+	OwnersTemplate    *ebpf.Map `ebpf:"owners_template"`
 	Posts             *ebpf.Map `ebpf:"posts"`
 	Purses            *ebpf.Map `ebpf:"purses"`
 	Questions         *ebpf.Map `ebpf:"questions"`
@@ -590,7 +590,7 @@ func (m *acceptMaps) Close() error {
 	return _AcceptClose(
 		m.Arrivals,
 		m.Balancers,
-		m.BigFormers,
+		m.BigOwners,
 		m.BigRingTemplate,
 		m.BigRings,
 		m.Budgets,
@@ -601,13 +601,13 @@ func (m *acceptMaps) Close() error {
 		m.Desks,
 		m.Endpoints,
 		m.Flows,
-		m.FormerBigTemplate,
-		m.FormerTemplate,
-		m.Formers,
 		m.Gates,
 		m.ListTemplate,
 		m.Lists,
 		m.Networks,
+		m.Owners,
+		m.OwnersBigTemplate,
+		m.OwnersTemplate,
 		m.Posts,
 		m.Purses,
 		m.Questions,

@@ -160,22 +160,6 @@ type edgeFlow struct {
 	Seen  uint32
 }
 
-type edgeFormerBigRing struct {
-	_    structs.HostLayout
-	Slot [655373]struct {
-		_     structs.HostLayout
-		Owner [4]uint16
-	}
-}
-
-type edgeFormerRing struct {
-	_    structs.HostLayout
-	Slot [65537]struct {
-		_     structs.HostLayout
-		Owner [4]uint16
-	}
-}
-
 type edgeForward uint32
 
 const (
@@ -265,6 +249,22 @@ type edgeOrder struct {
 	Endpoint   uint16
 	Generation uint16
 	Zero       uint16
+}
+
+type edgeOwnersBigRing struct {
+	_    structs.HostLayout
+	Slot [655373]struct {
+		_     structs.HostLayout
+		Owner [5]uint16
+	}
+}
+
+type edgeOwnersRing struct {
+	_    structs.HostLayout
+	Slot [65537]struct {
+		_     structs.HostLayout
+		Owner [5]uint16
+	}
 }
 
 type edgePost struct {
@@ -485,7 +485,7 @@ type edgeVipKey struct {
 const (
 	edgeMapArrivals          = "arrivals"
 	edgeMapBalancers         = "balancers"
-	edgeMapBigFormers        = "big_formers"
+	edgeMapBigOwners         = "big_owners"
 	edgeMapBigRingTemplate   = "big_ring_template"
 	edgeMapBigRings          = "big_rings"
 	edgeMapBudgets           = "budgets"
@@ -496,13 +496,13 @@ const (
 	edgeMapDesks             = "desks"
 	edgeMapEndpoints         = "endpoints"
 	edgeMapFlows             = "flows"
-	edgeMapFormerBigTemplate = "former_big_template"
-	edgeMapFormerTemplate    = "former_template"
-	edgeMapFormers           = "formers"
 	edgeMapGates             = "gates"
 	edgeMapListTemplate      = "list_template"
 	edgeMapLists             = "lists"
 	edgeMapNetworks          = "networks"
+	edgeMapOwners            = "owners"
+	edgeMapOwnersBigTemplate = "owners_big_template"
+	edgeMapOwnersTemplate    = "owners_template"
 	edgeMapPosts             = "posts"
 	edgeMapPurses            = "purses"
 	edgeMapQuestions         = "questions"
@@ -602,7 +602,7 @@ type edgeProgramSpecs struct {
 type edgeMapSpecs struct {
 	Arrivals          *ebpf.MapSpec `ebpf:"arrivals"`
 	Balancers         *ebpf.MapSpec `ebpf:"balancers"`
-	BigFormers        *ebpf.MapSpec `ebpf:"big_formers"`
+	BigOwners         *ebpf.MapSpec `ebpf:"big_owners"`
 	BigRingTemplate   *ebpf.MapSpec `ebpf:"big_ring_template"`
 	BigRings          *ebpf.MapSpec `ebpf:"big_rings"`
 	Budgets           *ebpf.MapSpec `ebpf:"budgets"`
@@ -613,13 +613,13 @@ type edgeMapSpecs struct {
 	Desks             *ebpf.MapSpec `ebpf:"desks"`
 	Endpoints         *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
-	FormerBigTemplate *ebpf.MapSpec `ebpf:"former_big_template"`
-	FormerTemplate    *ebpf.MapSpec `ebpf:"former_template"`
-	Formers           *ebpf.MapSpec `ebpf:"formers"`
 	Gates             *ebpf.MapSpec `ebpf:"gates"`
 	ListTemplate      *ebpf.MapSpec `ebpf:"list_template"`
 	Lists             *ebpf.MapSpec `ebpf:"lists"`
 	Networks          *ebpf.MapSpec `ebpf:"networks"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	OwnersBigTemplate *ebpf.MapSpec `ebpf:"owners_big_template"`
+	OwnersTemplate    *ebpf.MapSpec `ebpf:"owners_template"`
 	Posts             *ebpf.MapSpec `ebpf:"posts"`
 	Purses            *ebpf.MapSpec `ebpf:"purses"`
 	Questions         *ebpf.MapSpec `ebpf:"questions"`
@@ -693,7 +693,7 @@ func (o *edgeObjects) Close() error {
 type edgeMaps struct {
 	Arrivals          *ebpf.Map `ebpf:"arrivals"`
 	Balancers         *ebpf.Map `ebpf:"balancers"`
-	BigFormers        *ebpf.Map `ebpf:"big_formers"`
+	BigOwners         *ebpf.Map `ebpf:"big_owners"`
 	BigRingTemplate   *ebpf.Map `ebpf:"big_ring_template"`
 	BigRings          *ebpf.Map `ebpf:"big_rings"`
 	Budgets           *ebpf.Map `ebpf:"budgets"`
@@ -704,13 +704,13 @@ type edgeMaps struct {
 	Desks             *ebpf.Map `ebpf:"desks"`
 	Endpoints         *ebpf.Map `ebpf:"endpoints"`
 	Flows             *ebpf.Map `ebpf:"flows"`
-	FormerBigTemplate *ebpf.Map `ebpf:"former_big_template"`
-	FormerTemplate    *ebpf.Map `ebpf:"former_template"`
-	Formers           *ebpf.Map `ebpf:"formers"`
 	Gates             *ebpf.Map `ebpf:"gates"`
 	ListTemplate      *ebpf.Map `ebpf:"list_template"`
 	Lists             *ebpf.Map `ebpf:"lists"`
 	Networks          *ebpf.Map `ebpf:"networks"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	OwnersBigTemplate *ebpf.Map `ebpf:"owners_big_template"`
+	OwnersTemplate    *ebpf.Map `ebpf:"owners_template"`
 	Posts             *ebpf.Map `ebpf:"posts"`
 	Purses            *ebpf.Map `ebpf:"purses"`
 	Questions         *ebpf.Map `ebpf:"questions"`
@@ -735,7 +735,7 @@ func (m *edgeMaps) Close() error {
 	return _EdgeClose(
 		m.Arrivals,
 		m.Balancers,
-		m.BigFormers,
+		m.BigOwners,
 		m.BigRingTemplate,
 		m.BigRings,
 		m.Budgets,
@@ -746,13 +746,13 @@ func (m *edgeMaps) Close() error {
 		m.Desks,
 		m.Endpoints,
 		m.Flows,
-		m.FormerBigTemplate,
-		m.FormerTemplate,
-		m.Formers,
 		m.Gates,
 		m.ListTemplate,
 		m.Lists,
 		m.Networks,
+		m.Owners,
+		m.OwnersBigTemplate,
+		m.OwnersTemplate,
 		m.Posts,
 		m.Purses,
 		m.Questions,

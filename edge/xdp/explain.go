@@ -236,9 +236,9 @@ func (v *edgeVip) tracked(key Key, client netip.AddrPort, hash uint64) uint64 {
 
 // slot reads a hash's slot and its former owners.
 func (x *explainer) slot(v edgeVip, hash uint64) (slot uint16, former []uint16, err error) {
-	rings, formers, slots := x.kernel.Rings, x.kernel.Formers, maglev.Slots
+	rings, all, slots := x.kernel.Rings, x.kernel.Owners, maglev.Slots
 	if v.Flags&uint8(edgeVipFlagVIP_BIG) != 0 {
-		rings, formers, slots = x.kernel.BigRings, x.kernel.BigFormers, maglev.LargeSlots
+		rings, all, slots = x.kernel.BigRings, x.kernel.BigOwners, maglev.LargeSlots
 	}
 	ring, err := readInner[uint16](rings, v.Ring, slots)
 	if err != nil {
@@ -248,12 +248,12 @@ func (x *explainer) slot(v edgeVip, hash uint64) (slot uint16, former []uint16, 
 		return 0, nil, nil
 	}
 	x.e.Slots, x.e.Slot = slots, maglev.Ring(ring).Of(hash)
-	before, err := readInner[[maglev.Formers]uint16](formers, v.Ring, slots)
+	of, err := readInner[slotOwners](all, v.Ring, slots)
 	if err != nil {
-		return 0, nil, fmt.Errorf("read former owners of ring %d: %w", v.Ring, err)
+		return 0, nil, fmt.Errorf("read the owners of ring %d: %w", v.Ring, err)
 	}
-	if before != nil {
-		former = before[x.e.Slot][:]
+	if of != nil {
+		former = of[x.e.Slot][1:]
 	}
 	return ring[x.e.Slot], former, nil
 }

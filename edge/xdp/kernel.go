@@ -71,7 +71,7 @@ func load(key Key, flows int, p pins, quic ...quiclb.Config) (*kernel, error) {
 		return nil, err
 	}
 	k := &kernel{specs: map[string]*ebpf.MapSpec{}, reasons: names}
-	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapFormers, edgeMapBigFormers, edgeMapLists, edgeMapRuleSets} {
+	for _, name := range []string{edgeMapRings, edgeMapBigRings, edgeMapOwners, edgeMapBigOwners, edgeMapLists, edgeMapRuleSets} {
 		k.specs[name] = spec.Maps[name].InnerMap.Copy()
 	}
 	opts, fresh, err := p.prepare(spec)
@@ -146,7 +146,7 @@ func (k *kernel) dropNetwork(p netip.Prefix) error {
 
 func (k *kernel) dropRing(index uint32) error {
 	return errors.Join(gone(k.Rings.Delete(index)), gone(k.BigRings.Delete(index)),
-		gone(k.Formers.Delete(index)), gone(k.BigFormers.Delete(index)))
+		gone(k.Owners.Delete(index)), gone(k.BigOwners.Delete(index)))
 }
 
 func (k *kernel) clearTraffic(index uint32) error {
@@ -164,25 +164,29 @@ func gone(err error) error {
 	return err
 }
 
-// ringTable is what one ring is written of: slots, and former owners by slot.
+// ringTable is what one ring is written of: slots, and all owners by slot.
 type ringTable struct {
 	slots  []uint16
-	former [][maglev.Formers]uint16 // nil: none
+	owners []slotOwners // nil: the slots say it all
 }
+
+// slotOwners are those of one slot: the one it has now, and the former ones, the
+// newest first; 0: no more.
+type slotOwners [1 + maglev.Formers]uint16
 
 func (t ringTable) big() bool { return len(t.slots) > maglev.Slots }
 
 // setRings fills new maps for each ring and puts them in place in one call for
 // each kind, which waits until no packet uses an old one any more (about 8 ms).
-// Former owners go first: a slot that is unsafe has them.
+// The owners go first: a slot that is unsafe has them.
 func (k *kernel) setRings(rings map[uint32]ringTable) error {
 	for _, kind := range []struct {
 		name string
 		into *ebpf.Map
 		of   func(ringTable) ([]byte, bool)
 	}{
-		{edgeMapFormers, k.Formers, func(t ringTable) ([]byte, bool) { return octetsOf(t.former), t.former != nil && !t.big() }},
-		{edgeMapBigFormers, k.BigFormers, func(t ringTable) ([]byte, bool) { return octetsOf(t.former), t.former != nil && t.big() }},
+		{edgeMapOwners, k.Owners, func(t ringTable) ([]byte, bool) { return octetsOf(t.owners), t.owners != nil && !t.big() }},
+		{edgeMapBigOwners, k.BigOwners, func(t ringTable) ([]byte, bool) { return octetsOf(t.owners), t.owners != nil && t.big() }},
 		{edgeMapRings, k.Rings, func(t ringTable) ([]byte, bool) { return octetsOf(t.slots), !t.big() }},
 		{edgeMapBigRings, k.BigRings, func(t ringTable) ([]byte, bool) { return octetsOf(t.slots), t.big() }},
 	} {
@@ -197,9 +201,9 @@ func (k *kernel) setRings(rings map[uint32]ringTable) error {
 		}
 	}
 	for index, t := range rings {
-		if t.former == nil {
-			if err := errors.Join(gone(k.Formers.Delete(index)), gone(k.BigFormers.Delete(index))); err != nil {
-				return fmt.Errorf("former owners of ring %d: %w", index, err)
+		if t.owners == nil {
+			if err := errors.Join(gone(k.Owners.Delete(index)), gone(k.BigOwners.Delete(index))); err != nil {
+				return fmt.Errorf("the owners of ring %d: %w", index, err)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ type pins string
 
 // kept are the tables that outlive the process.
 var kept = []string{edgeMapSelf, edgeMapVips, edgeMapBalancers, edgeMapEndpoints, edgeMapRings, edgeMapBigRings,
-	edgeMapFormers, edgeMapBigFormers, edgeMapServers, edgeMapNetworks, edgeMapFlows, edgeMapCounters, edgeMapVipStats, edgeMapGates}
+	edgeMapOwners, edgeMapBigOwners, edgeMapServers, edgeMapNetworks, edgeMapFlows, edgeMapCounters, edgeMapVipStats, edgeMapGates}
 
 const bpfFSMagic = 0xcafe4a11
 

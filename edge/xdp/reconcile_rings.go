@@ -120,14 +120,28 @@ func (g *group) table(h *maglev.History, owners map[string]uint16) *ringTable {
 	index := func(name string) uint16 { return owners[name] }
 	t := &ringTable{slots: h.Slots(index)}
 	if g.gateways {
-		t.former = h.Former(index)
+		t.owners = ownersOf(t.slots, h.Former(index))
 	}
 	for i := range t.slots {
-		if !g.gateways || t.former != nil && t.former[i][0] != 0 {
+		if !g.gateways || t.owners != nil && t.owners[i][1] != 0 {
 			t.slots[i] |= slotUnsafe
 		}
 	}
 	return t
+}
+
+// ownersOf puts the owners that slots have now before their former ones; nil: no
+// slot has any.
+func ownersOf(slots []uint16, former [][maglev.Formers]uint16) []slotOwners {
+	if former == nil {
+		return nil
+	}
+	out := make([]slotOwners, len(slots))
+	for i, f := range former {
+		out[i][0] = slots[i]
+		copy(out[i][1:], f[:])
+	}
+	return out
 }
 
 func (r *reconciler) freeRing(fresh map[string]ringEntry) (uint32, error) {

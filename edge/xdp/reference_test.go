@@ -240,17 +240,18 @@ func halves(a netip.Addr) (hi, lo uint64) {
 }
 
 // slot gives the endpoint that a hash falls on, whether the slot is unsafe, and
-// the slot's former owners, the newest first.
-func (r *reference) slot(v edgeVip, hash uint64) (index uint16, unsafe bool, former []uint16) {
+// the slot's owners, the newest first.
+func (r *reference) slot(v edgeVip, hash uint64) (index uint16, unsafe bool, owners []uint16) {
 	t, ok := r.rings[v.Ring]
 	if !ok {
 		return 0, false, nil
 	}
 	i := maglev.Ring(t.slots).Of(hash)
-	if t.former != nil {
-		former = t.former[i][:]
+	index, unsafe = t.slots[i]&0x1fff, t.slots[i]&slotUnsafe != 0
+	if t.owners != nil {
+		return index, unsafe, t.owners[i][:]
 	}
-	return t.slots[i] & 0x1fff, t.slots[i]&slotUnsafe != 0, former
+	return index, unsafe, []uint16{index}
 }
 
 // begins says whether a flow may begin with the packet.

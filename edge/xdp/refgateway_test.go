@@ -138,7 +138,7 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		}
 		return e, hash
 	}
-	index, unsafe, former := r.slot(v, hash)
+	index, unsafe, owners := r.slot(v, hash)
 	if owner := r.endpoint(index); !unsafe && owner != nil && owner.How == uint8(edgeForwardFORWARD_LOCAL) {
 		return nil, 0
 	}
@@ -147,7 +147,7 @@ func (r *reference) nextOwner(p *refPacket, now uint32, o *outcome) (*edgeEndpoi
 		return nil, 0
 	}
 	p.unowned = true
-	e := r.nextAfter(p, append([]uint16{index}, former...))
+	e := r.nextAfter(p, owners)
 	if e == nil || p.hops >= maxHops {
 		o.count("chance_none")
 		return nil, 0

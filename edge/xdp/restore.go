@@ -55,10 +55,10 @@ func (k *kernel) read() (*live, error) {
 		return nil, err
 	}
 	var err error
-	if l.rings, err = readRings(k.Rings, k.Formers, maglev.Slots); err != nil {
+	if l.rings, err = readRings(k.Rings, k.Owners, maglev.Slots); err != nil {
 		return nil, err
 	}
-	if l.big, err = readRings(k.BigRings, k.BigFormers, maglev.LargeSlots); err != nil {
+	if l.big, err = readRings(k.BigRings, k.BigOwners, maglev.LargeSlots); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -97,7 +97,7 @@ func (l *live) readMaps(k *kernel) error {
 	return nil
 }
 
-func readRings(rings, formers *ebpf.Map, slots int) (map[uint32]ringTable, error) {
+func readRings(rings, all *ebpf.Map, slots int) (map[uint32]ringTable, error) {
 	out := map[uint32]ringTable{}
 	for index := range uint32(maxRings) {
 		s, err := readInner[uint16](rings, index, slots)
@@ -107,11 +107,11 @@ func readRings(rings, formers *ebpf.Map, slots int) (map[uint32]ringTable, error
 		if s == nil {
 			continue
 		}
-		f, err := readInner[[maglev.Formers]uint16](formers, index, slots)
+		o, err := readInner[slotOwners](all, index, slots)
 		if err != nil {
-			return nil, fmt.Errorf("read former owners of ring %d: %w", index, err)
+			return nil, fmt.Errorf("read the owners of ring %d: %w", index, err)
 		}
-		out[index] = ringTable{s, f}
+		out[index] = ringTable{s, o}
 	}
 	return out, nil
 }
@@ -233,19 +233,19 @@ func (g *group) recalled(key Key, t ringTable, names map[uint16]string, in input
 	if !g.gateways || len(t.slots) != g.slots() {
 		return h
 	}
-	owners := make([]string, len(t.slots))
+	at := make([]string, len(t.slots))
 	for i, s := range t.slots {
-		owners[i] = names[s&^slotUnsafe]
+		at[i] = names[s&^slotUnsafe]
 	}
-	h.Recall(owners, in.now)
+	h.Recall(at, in.now)
 	for k := range maglev.Formers {
-		if t.former == nil {
+		if t.owners == nil {
 			break
 		}
-		for i, f := range t.former {
-			owners[i] = names[f[k]]
+		for i, all := range t.owners {
+			at[i] = names[all[1+k]]
 		}
-		h.Recall(owners, in.now)
+		h.Recall(at, in.now)
 	}
 	return h
 }

@@ -97,7 +97,7 @@ func BenchmarkTables(b *testing.B) {
 	}
 	total := uint64(0)
 	for _, t := range []*ebpf.Map{m.Self, m.Vips, m.Networks, m.Servers, m.Balancers, m.kernel.Endpoints, m.Rings, m.BigRings,
-		m.Formers, m.BigFormers, m.Counters, m.VipStats, m.Budgets, m.Questions, m.ReplyDesks, m.Replies} {
+		m.Owners, m.BigOwners, m.Counters, m.VipStats, m.Budgets, m.Questions, m.ReplyDesks, m.Replies} {
 		total += memlock(b, t)
 	}
 	for r := range uint32(maxRings) {

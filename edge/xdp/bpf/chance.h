@@ -46,16 +46,17 @@ static __always_inline int is_local(__u16 slot)
  * comes from, whichever of them stands first; neither of the two, and none that
  * has no flows any more; NULL: none. So all are asked although a gateway that is
  * new passes a packet on to one out of turn, for it does not know the owners
- * before it; or, where it knows none but the sender, gives it back, once. */
+ * before it; or, where it knows none but the sender, gives it back, once. While a
+ * ring is swapped the slot may be the old ring's, but the owners are all of one. */
 static __always_inline struct endpoint *next_after(struct packet *p, const struct vip *vip, __u16 slot)
 {
-	struct former *former = formers_of(vip, p->hash);
-	struct endpoint *e, *sender = 0, *owner[1 + FORMERS] = {};
+	struct owners *all = owners_of(vip, p->hash);
+	struct endpoint *e, *sender = 0, *owner[OWNERS] = {};
 	int i, from, asked = 0, begin = 0;
 
 #pragma unroll
-	for (i = 0; i < 1 + FORMERS; i++) {
-		e = i == 0 ? endpoint_of(slot) : former ? endpoint_of(former->owner[i - 1]) : 0;
+	for (i = 0; i < OWNERS; i++) {
+		e = all ? endpoint_of(all->owner[i]) : i == 0 ? endpoint_of(slot) : 0;
 		if (!e || e->how == FORWARD_NONE)
 			continue;
 		from = p->hops && same(&e->addr, &p->sender);
@@ -69,7 +70,7 @@ static __always_inline struct endpoint *next_after(struct packet *p, const struc
 		}
 	}
 #pragma unroll
-	for (i = 0; i < 1 + FORMERS; i++)
+	for (i = 0; i < OWNERS; i++)
 		if (i >= begin && owner[i])
 			return owner[i];
 	if (p->returned || !sender || !sender->keeps)

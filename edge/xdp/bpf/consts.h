@@ -42,7 +42,7 @@
 #define BIG_SLOTS 655373       /* of a big one; prime */
 #define SLOT_UNSAFE 0x8000     /* in a slot: a flow here may be with another than the slot's endpoint */
 #define SLOT_ENDPOINT 0x1fff   /* in a slot: index in endpoints */
-#define FORMERS 4              /* former owners of a slot that are remembered */
+#define OWNERS 5               /* of a slot that are remembered: the one it has now and four former ones */
 #define HOPS_MASK 7            /* in the outer header's identification or flow label: how often it was passed on */
 #define RETURNED 8             /* there: one gateway has given it back to the one before */
 #define CHAIN_MASK 15

@@ -83,8 +83,8 @@ RING_MAPS(rings, ring_template, ring);
 RING_MAPS(big_rings, big_ring_template, big_ring);
 
 /* By ring; none for rings that have no unsafe slot. */
-RING_MAPS(formers, former_template, former_ring);
-RING_MAPS(big_formers, former_big_template, former_big_ring);
+RING_MAPS(owners, owners_template, owners_ring);
+RING_MAPS(big_owners, owners_big_template, owners_big_ring);
 
 /* One table for all CPUs: devices do not always keep a flow on one (veth does
  * not). MMAPABLE puts the buckets on cache lines. */

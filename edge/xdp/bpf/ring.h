@@ -27,19 +27,19 @@ static __always_inline __u16 from_ring(const struct vip *vip, __u64 hash)
 	return ring && slot < SLOTS ? ring->slot[slot] : 0;
 }
 
-/* formers_of gives the former owners of the slot of a hash, or NULL. */
-static __always_inline struct former *formers_of(const struct vip *vip, __u64 hash)
+/* owners_of gives the owners of the slot of a hash; NULL: the ring says it all. */
+static __always_inline struct owners *owners_of(const struct vip *vip, __u64 hash)
 {
 	__u64 slot;
 
 	if (vip->flags & VIP_BIG) {
-		struct former_big_ring *big = only(&big_formers, vip->ring);
+		struct owners_big_ring *big = only(&big_owners, vip->ring);
 
 		slot = slot_of(hash, BIG_SLOTS);
 		return big && slot < BIG_SLOTS ? &big->slot[slot] : 0;
 	}
 	slot = slot_of(hash, SLOTS);
-	struct former_ring *ring = only(&formers, vip->ring);
+	struct owners_ring *ring = only(&owners, vip->ring);
 
 	return ring && slot < SLOTS ? &ring->slot[slot] : 0;
 }

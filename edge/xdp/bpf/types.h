@@ -177,17 +177,18 @@ struct big_ring {
 	__u16 slot[BIG_SLOTS + 3];
 };
 
-/* The former owners of a slot, the newest first; 0: no more. */
-struct former {
-	__u16 owner[FORMERS];
+/* The owners of a slot: the one it has now, and the former ones, the newest
+ * first; 0: no more. */
+struct owners {
+	__u16 owner[OWNERS];
 };
 
-struct former_ring {
-	struct former slot[SLOTS];
+struct owners_ring {
+	struct owners slot[SLOTS];
 };
 
-struct former_big_ring {
-	struct former slot[BIG_SLOTS];
+struct owners_big_ring {
+	struct owners slot[BIG_SLOTS];
 };
 
 /* One flow of the table: 16 octets, four to a cache line. CPUs share the
