@@ -3,8 +3,10 @@ package xdp
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -149,5 +151,40 @@ func TestNoHeadroom(t *testing.T) {
 	after, err := m.counters()
 	if err != nil || after["drop_no_room"] != before["drop_no_room"]+1 {
 		t.Errorf("drop_no_room counted %d, %v", after["drop_no_room"], err)
+	}
+}
+
+// While a ring is swapped the kernel has the owners of the new one beside the slots
+// of the old one. A slot that goes back to the gateway that had it before, and has
+// its connections, is this gateway's by its slot for so long.
+func TestSecondChanceWhileARingIsSwapped(t *testing.T) {
+	w := newTwin(t, againstSpec, "gw1", againstRoles["gw1"])
+	w.ref.has = func(*refPacket) bool { return false }
+	w.applyTwin(t, strings.Replace(againstSpec, `"fd00::5"}}`, `"fd00::5"}, state: draining}`, 1), "gw1", againstRoles["gw1"])
+	old := maps.Clone(w.ref.rings)
+	w.applyTwin(t, againstSpec, "gw1", againstRoles["gw1"])
+	for index, next := range w.ref.rings {
+		if next.owners != nil {
+			w.ref.rings[index] = ringTable{old[index].slots, next.owners}
+		}
+	}
+	if err := w.mirror.kernel.setRings(w.ref.rings); err != nil {
+		t.Fatal(err)
+	}
+	v, _ := w.ref.vipAt(netip.MustParseAddr("198.51.100.2"), 443, protoTCP)
+	met := map[string]int{}
+	for port := range 2000 {
+		p := &refPacket{src: netip.MustParseAddr(sides[0].client), sport: uint16(1024 + port)}
+		slot, _, owners := w.ref.slot(v, w.ref.flowHash(p, v))
+		now, next := w.ref.endpoint(slot), w.ref.endpoint(owners[0])
+		if now.How != uint8(edgeForwardFORWARD_LOCAL) || next.How == now.How {
+			continue
+		}
+		tcp := ipHeader{src: sides[0].client, dst: "198.51.100.2", proto: protoTCP}.packet(segment(1024+port, 443, ack))
+		o := w.agree(t, fmt.Sprintf("port %d", 1024+port), fromRouter(ipHeader{src: "10.0.0.1", dst: "10.0.0.2", proto: protoIPIP}.packet(tcp)))
+		met[o.reason]++
+	}
+	if met["tx_passed_on"] < 50 || len(met) > 1 {
+		t.Errorf("packets of another gateway's connections met %v, expected that they are passed on", met)
 	}
 }
