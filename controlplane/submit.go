@@ -95,7 +95,9 @@ func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, err
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: time.Now(), Floor: current, Items: items})
+	now := time.Now()
+	noted, live := noteGateways(old, w, st.Live, now)
+	n, err := c.commit(ctx, base, Change{Doc: sub.Doc, Objects: objects, Created: now, Floor: current, Items: append(noted, items...)})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ func (c *ControlPlane) submit(ctx context.Context, sub Submission) (*Result, err
 	// The nodes of this replica need not wait for the store's watch.
 	numbered := *s
 	numbered.Revision = n
-	next := &fleet.World{Snapshot: &numbered, Objects: w.Objects, Zones: served(&numbered, st.Zones, derived), Live: w.Live}
+	next := &fleet.World{Snapshot: &numbered, Objects: w.Objects, Zones: served(&numbered, st.Zones, derived), Live: live}
 	if old != nil {
 		next.Zones = unchanged(old.Zones, next.Zones)
 	}
@@ -181,11 +183,12 @@ func (c *ControlPlane) rollback(ctx context.Context, to uint64, base *uint64) (*
 	}
 	limited, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	items, err := c.deriveRevision(limited, to, current, st)
+	now := time.Now()
+	items, err := c.itemsOf(limited, to, old, st, now)
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.commit(limited, st.Revision, Change{Restore: to, Created: time.Now(), Floor: current, Items: items})
+	n, err := c.commit(limited, st.Revision, Change{Restore: to, Created: now, Floor: current, Items: items})
 	if err != nil {
 		return nil, err
 	}
@@ -199,17 +202,14 @@ func (c *ControlPlane) rollback(ctx context.Context, to uint64, base *uint64) (*
 	return r, nil
 }
 
-// deriveRevision gives the writes that derive the zones for the content of a
-// kept revision.
-func (c *ControlPlane) deriveRevision(ctx context.Context, kept, current uint64, st Stored) ([]ItemWrite, error) {
-	if c.cfg.Deriver == nil {
-		return nil, nil
-	}
+// itemsOf gives the writes that come with the content of a kept revision, when it
+// follows a World.
+func (c *ControlPlane) itemsOf(ctx context.Context, kept uint64, old *fleet.World, st Stored, now time.Time) ([]ItemWrite, error) {
 	doc, objects, err := c.cfg.Store.Content(ctx, kept)
 	if err != nil {
 		return nil, err
 	}
-	s, err := rules.Compile(doc, current)
+	s, err := rules.Compile(doc, kept)
 	if err != nil {
 		return nil, fmt.Errorf("revision %d: %w", kept, err)
 	}
@@ -221,8 +221,9 @@ func (c *ControlPlane) deriveRevision(ctx context.Context, kept, current uint64,
 	if err := rules.CheckZones(w, st.Zones); err != nil {
 		return nil, fmt.Errorf("revision %d: %w", kept, err)
 	}
+	noted, _ := noteGateways(old, w, st.Live, now)
 	items, _, err := c.derive(ctx, w, st.Zones, st.Derived)
-	return items, err
+	return append(noted, items...), err
 }
 
 func previous(st Stored) uint64 {

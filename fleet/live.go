@@ -21,12 +21,15 @@ const (
 	LiveTXT         LiveKind = "txt"         // NAME/N: text of a TXT record that the zone of the absolute NAME has beside its content
 	LiveECHKeys     LiveKind = "ech-keys"    // fleet: the gateways' keys of Encrypted Client Hello (RFC 9849); ECHKeys in JSON
 	LiveECHList     LiveKind = "ech-list"    // fleet: what HTTPS records say of them; ECHLists in JSON
+	LiveGateways    LiveKind = "gateways"    // REGION: the gateways that the region had before; EarlierGateways in JSON
 	LiveMark        LiveKind = "mark"        // ID: nothing; who has it has all that was stored before it
 )
 
 // Awaited says whether nodes' having an object of the kind is told in their
 // acknowledgements.
-func (k LiveKind) Awaited() bool { return k != LiveCertificate && k != LiveTXT && k != LiveDemand }
+func (k LiveKind) Awaited() bool {
+	return k != LiveCertificate && k != LiveTXT && k != LiveDemand && k != LiveGateways
+}
 
 // LiveID gives the id of a live object; Zones holds it under that.
 func LiveID(k LiveKind, rest ...string) Name {

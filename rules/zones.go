@@ -30,16 +30,19 @@ func LiveObject(id fleet.Name, data []byte) fleet.Object {
 }
 
 // LiveFor gives the live objects that a node's roles need: gateways what they
-// show and answer with, nameservers what their records say.
+// show and answer with and which gateways there were before them, nameservers what
+// their records say.
 func LiveFor(n *fleet.Node, all *fleet.Zones) *fleet.Zones {
 	var put []fleet.Object
 	for o := range all.All() {
 		need := false
-		switch k, _ := fleet.ParseLiveID(o.Key.ID); k {
+		switch k, rest := fleet.ParseLiveID(o.Key.ID); k {
 		case fleet.LiveCertificate, fleet.LiveToken, fleet.LiveALPN, fleet.LiveECHKeys:
 			need = n.Has(fleet.RoleL7)
 		case fleet.LiveECHList, fleet.LiveMark:
 			need = n.Has(fleet.RoleDNS)
+		case fleet.LiveGateways:
+			need = rest == n.Region && n.Has(fleet.RoleL7)
 		}
 		if need {
 			put = append(put, o)

@@ -14,11 +14,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"meridian/fleet"
 	"meridian/internal/testkit/netns"
 )
 
-// churnSpec is a region with two balancers and five gateways, of which gw5 is
-// added by the test.
+// churnSpec is a region with two balancers and six gateways, of which gw5 and gw6
+// are added by the test.
 const churnSpec = `
 regions:
   - {id: fra, location: {latitude: 50, longitude: 8}, vips: {v4: [192.0.2.10], v6: ["2001:db8::10"]}}
@@ -30,6 +31,7 @@ nodes:
   - {name: gw3, region: fra, roles: [l7], addresses: {v4: 10.7.5.2, v6: "fd07:5::2"}}
   - {name: gw4, region: fra, roles: [l7], addresses: {v4: 10.7.6.2, v6: "fd07:6::2"}}
   - {name: gw5, region: fra, roles: [l7], addresses: {v4: 10.7.7.2, v6: "fd07:7::2"}, state: disabled}
+  - {name: gw6, region: fra, roles: [l7], addresses: {v4: 10.7.8.2, v6: "fd07:8::2"}, state: disabled}
 services:
   - service: web
     protocol: http
@@ -46,10 +48,11 @@ services:
     pools: [{id: main, endpoints: [{address: "10.7.2.2:7"}, {address: "10.7.3.2:7"}, {address: "10.7.5.2:7"}, {address: "10.7.6.2:7"}]}]
 `
 
-// churned is churnSpec after the change: one gateway drains, one is added, one
+// churned is churnSpec after the change: one gateway drains, two are added, one
 // has another weight.
 var churned = strings.NewReplacer(
 	`fd07:7::2"}, state: disabled}`, `fd07:7::2"}}`,
+	`fd07:8::2"}, state: disabled}`, `fd07:8::2"}}`,
 	`fd07:2::2"}}`, `fd07:2::2"}, state: draining}`,
 	`fd07:5::2"}}`, `fd07:5::2"}, weight: 30}`,
 ).Replace(churnSpec)
@@ -227,7 +230,7 @@ func (c *churn) broken() (n numbers) {
 	return n
 }
 
-// change kills one balancer and, at once, drains one gateway, adds one and
+// change kills one balancer and, at once, drains one gateway, adds two and
 // gives one another weight, while half of the connections go on asking; then
 // it asks on all.
 func (c *churn) change() {
@@ -254,21 +257,26 @@ func (c *churn) change() {
 			}
 		})
 	}
-	c.run(c.more["gw5"], Config{Roles: Roles{L7: true}})
-	c.serve(c.more["gw5"])
-	c.rig.serve(c.more["gw5"])
-	c.world = worldOf(c.t, churned)
+	was := fleet.GatewaySet{Until: time.Now(), Gateways: c.world.Snapshot.Gateways("fra")}
+	c.world = worldAfter(c.t, churned, was)
+	for _, name := range []string{"gw5", "gw6"} { // which know of the gateways before them what they are told
+		c.run(c.more[name], Config{Roles: Roles{L7: true}})
+		c.serve(c.more[name])
+		c.rig.serve(c.more[name])
+	}
 	for _, l := range c.nodes {
 		c.must(l.Apply(c.world))
 	}
 	c.must(c.lb.Down("eth0")) // it dies: nobody says goodbye
 	c.spread("10.7.4.2")
-	eventually(c.t, "a connection to the new gateway", func() bool {
+	met := map[string]bool{}
+	eventually(c.t, "a connection to each new gateway", func() bool {
 		name, err := c.connectTo(vip4).ask()
 		if !c.alone {
 			c.must(err)
 		}
-		return err == nil && name == "gw5"
+		met[name] = err == nil
+		return met["gw5"] && met["gw6"]
 	})
 	end()
 	c.each(c.holds)

@@ -24,6 +24,7 @@ type desired struct {
 	keep       keeping
 	frontends  []frontend
 	groups     []group
+	earlier    []fleet.GatewaySet // the region's gateways before, the oldest first
 	checks     []checkPlan
 }
 
@@ -203,6 +204,12 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 		d: &desired{own4: n.Addresses.V4, own6: n.Addresses.V6, balances: roles.L4, unpacks: roles.L7,
 			cookies: snap.Spec.Defence.Cookies()},
 		snap: snap, node: n, groups: map[string]int{}, checks: map[fleet.Target]int{}, seen: map[frontend]bool{},
+	}
+	if roles.L7 { // a balancer passes nothing on
+		var err error
+		if p.d.earlier, err = earlierSets(w, n.Region); err != nil {
+			return nil, fmt.Errorf("layer 4: %w", err)
+		}
 	}
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
 	p.d.networks = append(slices.Clone(snap.Spec.Anycast.Prefixes), region.VIPs.Prefixes...)

@@ -91,6 +91,7 @@ type reconciler struct {
 type ringEntry struct {
 	index   uint32
 	history *maglev.History
+	learned time.Time         // until when the newest set was in force that the history learned
 	assumed [][]maglev.Member // rings that the history presumes
 	owners  map[string]uint16 // the endpoint of each member, of now and of before, as it was written
 }

@@ -46,6 +46,11 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 		e = ringEntry{index: index, history: maglev.NewHistory(g.slots(), r.key.ringSeed())}
 	}
+	retired := in.now.Add(-in.want.keep.retire)
+	changed, err := g.learn(&e, in.want.earlier, retired, in.now)
+	if err != nil {
+		return e, nil, err
+	}
 	members, owners := make([]maglev.Member, 0, len(c.ring)), map[string]uint16{}
 	for _, i := range c.ring {
 		members = append(members, c.member(g, i))
@@ -64,7 +69,7 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 			return e, nil, err
 		}
 	}
-	changed := history.Retire(in.now.Add(-in.want.keep.retire))
+	changed = history.Retire(retired) || changed
 	if !g.gateways {
 		history.Retire(in.now.Add(time.Nanosecond)) // nobody there passes on: former owners do not count
 		changed = false

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,6 +84,19 @@ func worldOf(t testing.TB, doc string) *fleet.World {
 		t.Fatal(err)
 	}
 	return &fleet.World{Snapshot: s}
+}
+
+// worldAfter is a World that follows others, in which fra had these gateways.
+func worldAfter(t testing.TB, doc string, were ...fleet.GatewaySet) *fleet.World {
+	t.Helper()
+	w := worldOf(t, doc)
+	data, err := json.Marshal(fleet.EarlierGateways{Sets: were})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fleet.LiveID(fleet.LiveGateways, "fra")
+	w.Live = w.Live.With([]fleet.Object{{Key: fleet.ObjectKey{Kind: fleet.ObjectLive, ID: string(id)}, Data: data}}, nil)
+	return w
 }
 
 // newRegion builds the region for a Spec, with links of that MTU.
