@@ -29,14 +29,15 @@ func noteGateways(old, next *fleet.World, live *fleet.Zones, now time.Time) ([]I
 		}
 		id := fleet.LiveID(fleet.LiveGateways, region)
 		have, _ := live.Get(id)
-		data := withSet(have.Data, fleet.GatewaySet{Until: now.UTC(), Gateways: was}, now.Add(-next.Snapshot.Spec.Layer4.FlowRetire.D()))
-		items = append(items, ItemWrite{Kind: LiveItem, Name: id, Data: data, Expect: have.Version})
+		set := fleet.GatewaySet{Revision: old.Snapshot.Revision, Until: now.UTC(), Gateways: was}
+		data := withSet(have.Data, set, now.Add(-next.Snapshot.Spec.Layer4.FlowRetire.D()))
+		items = append(items, ItemWrite{Kind: LiveItem, Name: id, Data: data, Expect: AnyVersion}) // the revision's is expected
 		put = append(put, LiveItem.Object(id, data))
 	}
 	for o := range live.All() {
 		id := fleet.Name(o.Key.ID)
 		if k, region := fleet.ParseLiveID(o.Key.ID); k == fleet.LiveGateways && next.Snapshot.Region(region) == nil {
-			items = append(items, ItemWrite{Kind: LiveItem, Name: id, Expect: o.Version})
+			items = append(items, ItemWrite{Kind: LiveItem, Name: id, Expect: AnyVersion})
 			gone = append(gone, id)
 		}
 	}
@@ -46,18 +47,18 @@ func noteGateways(old, next *fleet.World, live *fleet.Zones, now time.Time) ([]I
 	return items, live.With(put, gone)
 }
 
-// withSet adds a set that ends later than those before, and leaves out those that
-// ended before a time. What cannot be read is of another version of this program,
-// and begins anew.
+// withSet adds a set in the place of an equal one, and leaves out those that ended
+// before a time. What cannot be read is of another version of this program, and
+// begins anew.
 func withSet(data []byte, set fleet.GatewaySet, before time.Time) []byte {
 	var e fleet.EarlierGateways
-	if json.Unmarshal(data, &e) != nil {
+	if json.Unmarshal(data, &e) != nil || e.Check() != nil {
 		e = fleet.EarlierGateways{}
 	}
-	if n := len(e.Sets); n > 0 && !set.Until.After(e.Sets[n-1].Until) { // by another replica's clock
-		set.Until = e.Sets[n-1].Until.Add(1)
-	}
-	e.Sets = slices.DeleteFunc(append(e.Sets, set), func(s fleet.GatewaySet) bool { return s.Until.Before(before) })
+	e.Sets = slices.DeleteFunc(e.Sets, func(s fleet.GatewaySet) bool {
+		return s.Until.Before(before) || s.Revision >= set.Revision || slices.Equal(s.Gateways, set.Gateways)
+	})
+	e.Sets = append(e.Sets, set)
 	e.Sets = e.Sets[max(len(e.Sets)-maxEarlier, 0):]
 	out, err := json.Marshal(e)
 	if err != nil {

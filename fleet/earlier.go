@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -13,10 +14,12 @@ type EarlierGateways struct {
 	Sets []GatewaySet `json:"sets"`
 }
 
-// GatewaySet is the gateways that layer 4 gave new connections to, until a moment.
+// GatewaySet is the gateways that layer 4 gave new connections to by the Spec, their
+// health and the time that one takes to join aside.
 type GatewaySet struct {
-	Until    time.Time       `json:"until"`
-	Gateways []GatewayWeight `json:"gateways"` // in the Spec's order
+	Revision uint64          `json:"revision"` // the last that had them
+	Until    time.Time       `json:"until"`    // when the next one was committed
+	Gateways []GatewayWeight `json:"gateways"` // in order of name
 }
 
 // GatewayWeight is a gateway and its weight among the others.
@@ -26,16 +29,19 @@ type GatewayWeight struct {
 }
 
 // Gateways gives those that layer 4 gives a region's new connections to, their
-// health aside: the active ones, or those that drain where there is none.
+// health aside, in order of name: the active ones, or those that drain where there
+// is none.
 func (s *Snapshot) Gateways(region string) []GatewayWeight {
 	byState := map[AdminState][]GatewayWeight{}
 	for _, n := range s.NodesWith(region, RoleL7) {
 		byState[n.State] = append(byState[n.State], GatewayWeight{n.Name, n.Weight})
 	}
-	if active := byState[Active]; len(active) > 0 {
-		return active
+	out := byState[Active]
+	if len(out) == 0 {
+		out = byState[Draining]
 	}
-	return byState[Draining]
+	slices.SortFunc(out, func(a, b GatewayWeight) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 // Check says what is wrong, or nil: each gateway of a set has a name of its own, and

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// LiveKind is a kind of live object. Live objects come and go without a new
-// revision of the Spec: what the control plane issues, rotates or asks for on
-// behalf of the fleet. Each has a version of its own, its writer is the
-// control plane's leader, and the Snapshot says at most that there may be some.
+// LiveKind is a kind of live object. Live objects are no part of the Spec: what
+// the control plane issues, rotates, remembers or asks for on behalf of the fleet.
+// They come and go without a new revision, but for LiveGateways, which comes with
+// one. Each has a version of its own, its writer is the control plane (its leader
+// for all that has no revision), and the Snapshot says at most that there may be some.
 type LiveKind string
 
 // The kinds of live object, each with what follows the kind in its id.

@@ -63,7 +63,7 @@ func TestANewGatewayIsToldOfEarlierOnes(t *testing.T) {
 		}
 		return fmt.Sprint(e.Sets[0].Gateways)
 	}
-	const want = "[{gw2 100} {gw1 100}]"
+	const want = "[{gw1 100} {gw2 100}]"
 	if got := told(fresh); got != want {
 		t.Errorf("the new gateway is told of %s, expected %s", got, want)
 	}

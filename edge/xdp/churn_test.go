@@ -257,7 +257,7 @@ func (c *churn) change() {
 			}
 		})
 	}
-	was := fleet.GatewaySet{Until: time.Now(), Gateways: c.world.Snapshot.Gateways("fra")}
+	was := fleet.GatewaySet{Revision: 1, Until: time.Now(), Gateways: c.world.Snapshot.Gateways("fra")}
 	c.world = worldAfter(c.t, churned, was)
 	for _, name := range []string{"gw5", "gw6"} { // which know of the gateways before them what they are told
 		c.run(c.more[name], Config{Roles: Roles{L7: true}})

@@ -25,6 +25,7 @@ type desired struct {
 	frontends  []frontend
 	groups     []group
 	earlier    []fleet.GatewaySet // the region's gateways before, the oldest first
+	unread     error              // why those are not known; nil: they are
 	checks     []checkPlan
 }
 
@@ -206,10 +207,7 @@ func plan(w *fleet.World, node string, roles Roles) (*desired, error) {
 		snap: snap, node: n, groups: map[string]int{}, checks: map[fleet.Target]int{}, seen: map[frontend]bool{},
 	}
 	if roles.L7 { // a balancer passes nothing on
-		var err error
-		if p.d.earlier, err = earlierSets(w, n.Region); err != nil {
-			return nil, fmt.Errorf("layer 4: %w", err)
-		}
+		p.d.earlier, p.d.unread = earlierSets(w, n.Region)
 	}
 	p.d.addresses = append(snap.Spec.Anycast.All(), region.VIPs.All()...)
 	p.d.networks = append(slices.Clone(snap.Spec.Anycast.Prefixes), region.VIPs.Prefixes...)

@@ -10,7 +10,8 @@ import (
 	"meridian/fleet"
 )
 
-// earlierSets reads which gateways a region had before, the oldest first.
+// earlierSets reads which gateways a region had in revisions before the World's, the
+// oldest first.
 func earlierSets(w *fleet.World, region string) ([]fleet.GatewaySet, error) {
 	id := fleet.LiveID(fleet.LiveGateways, region)
 	o, ok := w.Live.Get(id)
@@ -25,41 +26,60 @@ func earlierSets(w *fleet.World, region string) ([]fleet.GatewaySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("live object %s: %w", id, err)
 	}
-	return e.Sets, nil
+	// It may be here before the revision that it came with.
+	return slices.DeleteFunc(e.Sets, func(s fleet.GatewaySet) bool { return s.Revision >= w.Snapshot.Revision }), nil
 }
 
-// learn brings a history of gateways' rings the rings of those sets that it has not
-// learned, but for those that ended before a time, and says whether there were any.
-// A gateway that saw them come and go knows them, and nothing changes; one that is
+// learn brings a history the rings of the sets that it does not know, oldest first,
+// and says whether there were any, and when the last of them ended. A gateway that is
 // new, or was away, has no other way to know where older connections may be.
-func (g *group) learn(e *ringEntry, sets []fleet.GatewaySet, before, now time.Time) (learned bool, err error) {
-	if !g.gateways {
-		return false, nil
-	}
-	history, ended := e.history.Clone(), now
-	for _, set := range sets {
-		if set.Until.Before(before) || !set.Until.After(e.learned) {
-			continue
-		}
-		var members []maglev.Member
-		for _, m := range set.Gateways {
-			if !g.beyond(m.Name) {
-				members = append(members, maglev.Member{Name: m.Name, Weight: m.Weight})
-			}
-		}
+func (g *group) learn(e *ringEntry, in inputs) (learned bool, ended time.Time, err error) {
+	history, ended := e.history.Clone(), in.now
+	for _, set := range g.unknown(e.learned, in) {
 		was := history.Members()
-		if err := history.Next(members, ended); err != nil {
-			return false, fmt.Errorf("gateways until %s: %w", set.Until.Format(time.RFC3339), err)
+		if err := history.Next(g.ringOf(set), ended); err != nil {
+			return false, in.now, fmt.Errorf("gateways of revision %d: %w", set.Revision, err)
 		}
-		learned = learned || !slices.Equal(was, history.Members())
-		ended, e.learned = set.Until, set.Until
+		if !slices.Equal(was, history.Members()) {
+			learned, ended = true, set.Until
+		}
+		e.learned = set.Revision
 	}
 	e.history = history
-	return learned, nil
+	return learned, ended, nil
 }
 
-// beyond says whether a member is one that this node cannot reach, so that no ring
-// has it.
-func (g *group) beyond(name string) bool {
-	return slices.ContainsFunc(g.members, func(m member) bool { return m.name == name && m.key.how == edgeForwardFORWARD_NONE })
+// unknown gives the sets of later revisions than one, but for those whose connections
+// are taken to have ended. Nobody passes on what is not gateways'.
+func (g *group) unknown(revision uint64, in inputs) (out []fleet.GatewaySet) {
+	retired := in.now.Add(-in.want.keep.retire)
+	for _, set := range in.want.earlier {
+		if g.gateways && set.Revision > revision && !set.Until.Before(retired) {
+			out = append(out, set)
+		}
+	}
+	return out
+}
+
+// ringOf gives the members of the ring that a set stands for: no ring has one that
+// this node cannot reach.
+func (g *group) ringOf(set fleet.GatewaySet) (out []maglev.Member) {
+	for _, w := range set.Gateways {
+		beyond := func(m member) bool { return m.name == w.Name && m.key.how == edgeForwardFORWARD_NONE }
+		if !slices.ContainsFunc(g.members, beyond) {
+			out = append(out, maglev.Member{Name: w.Name, Weight: w.Weight})
+		}
+	}
+	return out
+}
+
+// others gives those of the members that are not this node.
+func (g *group) others(members []maglev.Member) (out []maglev.Member) {
+	for _, m := range members {
+		local := func(o member) bool { return o.name == m.Name && o.key.how == edgeForwardFORWARD_LOCAL }
+		if !slices.ContainsFunc(g.members, local) {
+			out = append(out, m)
+		}
+	}
+	return out
 }

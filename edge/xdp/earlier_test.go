@@ -2,6 +2,8 @@ package xdp
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -57,14 +59,21 @@ func TestAGatewayLearnsWhatItHasNotSeen(t *testing.T) {
 	if m.knows("gw0", were...) {
 		t.Fatal("the gateway knows of a change that is to come")
 	}
-	away := m.nodes["gw0"]
+	away, old := m.nodes["gw0"], m.world()
 	delete(m.nodes, "gw0")
 	m.spec = []modelGateway{{fleet.Active, 20, true}, {fleet.Active, 30, true}, off, on}
 	m.apply()
 	m.spec = []modelGateway{on, drains, on, on}
-	m.nodes["gw0"] = away
 	delete(m.nodes, "gw2")
 	m.apply()
+	m.nodes["gw0"] = away
+	early, swaps := *old, away.rec.swaps
+	early.Live = m.world().Live
+	m.reconcile(&early, "gw0", Roles{L7: true})
+	if away.rec.swaps != swaps {
+		t.Error("what comes before its revision counts already")
+	}
+	m.reconcile(m.world(), "gw0", Roles{L7: true})
 	for _, gateway := range []string{"gw0", "gw2"} {
 		if !m.knows(gateway, were...) {
 			t.Errorf("%s does not know which gateways there were", gateway)
@@ -72,7 +81,86 @@ func TestAGatewayLearnsWhatItHasNotSeen(t *testing.T) {
 	}
 }
 
-// What was learned is forgotten when its connections have ended.
+// Whatever there was before: a gateway that begins anew knows who had its slots while
+// it was away.
+func TestAGatewayKnowsWhoStoodInForIt(t *testing.T) {
+	m := modelOf(t, make([]modelGateway, 8)...)
+	for heavy := range m.spec {
+		for i := range m.spec {
+			m.spec[i] = modelGateway{fleet.Active, 1, true}
+		}
+		m.spec[heavy].weight = 100
+		m.apply()
+	}
+	var others []maglev.Member
+	for i, g := range m.spec[1:] {
+		others = append(others, maglev.Member{Name: fmt.Sprintf("gw%d", 1+i), Weight: g.weight})
+	}
+	delete(m.nodes, "gw0")
+	m.apply()
+	if !m.knows("gw0", others...) {
+		t.Error("it does not know which gateways there were without it")
+	}
+}
+
+// restart gives a gateway a process that begins with what its tables hold.
+func (m *model) restart(w *fleet.World, gateway string) {
+	n := m.nodes[gateway]
+	at := n.last()
+	left := &live{endpoints: make([]edgeEndpoint, maxEndpoints), vips: maps.Clone(at.vips), rings: at.rings, balancers: slices.Collect(maps.Keys(at.balancers))}
+	for i, e := range at.endpoints {
+		left.endpoints[i] = e
+	}
+	d, err := plan(w, gateway, Roles{L7: true})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	n.rec = newReconciler(n.tables, Key{7})
+	n.rec.restore(left, inputs{want: d, now: m.clock})
+	m.reconcile(w, gateway, Roles{L7: true})
+}
+
+// A process that begins anew goes by the tables, and by what it is told behind them.
+func TestWhatTheTablesSayComesBeforeWhatIsTold(t *testing.T) {
+	on := modelGateway{fleet.Active, 100, true}
+	m := modelOf(t, on, on, on, on, on)
+	weights := func(weights ...int) (were []maglev.Member) {
+		for i, w := range weights {
+			m.spec[i].weight = w
+			were = append(were, maglev.Member{Name: fmt.Sprintf("gw%d", i), Weight: w})
+		}
+		return were
+	}
+	for _, w := range [][]int{{9, 1, 1, 1, 1}, {1, 9, 1, 1, 1}, {1, 1, 9, 1, 1}, {1, 1, 1, 9, 1}, {1, 1, 1, 1, 9}} {
+		weights(w...)
+		m.apply()
+	}
+	for i, k := 0, len(m.earlier)-1; i < k; i, k = i+1, k-1 { // in another order than the tables have them
+		m.earlier[i].Gateways, m.earlier[k].Gateways = m.earlier[k].Gateways, m.earlier[i].Gateways
+	}
+	before := m.nodes["gw0"].last().rings
+	m.restart(m.world(), "gw0")
+	if after := m.nodes["gw0"].last().rings; !reflect.DeepEqual(before, after) {
+		t.Error("owners of slots are others after a restart")
+	}
+
+	m = modelOf(t, on, on, on)
+	m.apply()
+	away := m.nodes["gw0"]
+	delete(m.nodes, "gw0")
+	were := weights(1, 100, 1)
+	m.apply()
+	weights(100, 1, 100)
+	m.apply()
+	m.nodes["gw0"] = away
+	m.restart(m.world(), "gw0")
+	if !m.knows("gw0", were...) {
+		t.Error("it does not know which gateways there were while it was away")
+	}
+}
+
+// What was learned is forgotten when its connections have ended, however late it was
+// learned.
 func TestWhatAGatewayLearnedRetires(t *testing.T) {
 	on, less := modelGateway{fleet.Active, 100, true}, modelGateway{fleet.Active, 30, true}
 	m := modelOf(t, on, less, on)
@@ -80,19 +168,21 @@ func TestWhatAGatewayLearnedRetires(t *testing.T) {
 	m.apply()
 	m.spec = []modelGateway{less, less, on}
 	m.apply()
+	delete(m.nodes, "gw0")
+	m.clock = m.clock.Add(m.world().Snapshot.Spec.Layer4.FlowRetire.D() - 90*time.Second)
+	m.apply()
 	if !m.knows("gw0", were...) {
 		t.Error("the gateway does not know which there were")
 	}
-	delete(m.nodes, "gw0")
-	m.clock = m.clock.Add(m.world().Snapshot.Spec.Layer4.FlowRetire.D() + time.Second)
 	m.apply()
 	if m.knows("gw0", were...) {
-		t.Error("a gateway that begins later is told of them still")
+		t.Error("it knows of them still")
 	}
 }
 
-// What the control plane says and nobody can read is refused, by its name.
-func TestWrongEarlierGatewaysAreRefused(t *testing.T) {
+// What the control plane says and nobody can read is told, by its name, and keeps
+// no node from work.
+func TestWrongEarlierGatewaysAreTold(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"sets":7}`: "live object gateways/fra: json",
 		`{"sets":[{"gateways":[{"name":"a","weight":1},{"name":"a","weight":1}]}]}`: `live object gateways/fra: sets[0].gateways[1].name: "a": expected another name for each`,
@@ -101,11 +191,11 @@ func TestWrongEarlierGatewaysAreRefused(t *testing.T) {
 	} {
 		w := newModel(t, 1, false).world()
 		w.Live = w.Live.With([]fleet.Object{{Key: fleet.ObjectKey{ID: "gateways/fra"}, Data: []byte(data)}}, nil)
-		if _, err := plan(w, "gw0", Roles{L7: true}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, expected %s", data, err, want)
+		if d, err := plan(w, "gw0", Roles{L7: true}); err != nil || d.unread == nil || !strings.Contains(d.unread.Error(), want) {
+			t.Errorf("%s: %v, %v, expected %s", data, d.unread, err, want)
 		}
-		if _, err := plan(w, "lb", Roles{L4: true}); err != nil {
-			t.Errorf("a balancer, which passes nothing on, refuses %s: %v", data, err)
+		if d, err := plan(w, "lb", Roles{L4: true}); err != nil || d.unread != nil {
+			t.Errorf("a balancer, which passes nothing on, reads %s: %v, %v", data, d.unread, err)
 		}
 	}
 }

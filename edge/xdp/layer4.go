@@ -79,6 +79,9 @@ func (l *Layer4) Apply(w *fleet.World) error {
 	if err := l.guard.apply(w.Snapshot.Spec.Defence, d.ours()); err != nil {
 		return fmt.Errorf("layer 4: %w", err)
 	}
+	if d.unread != nil { // connections may break in a later change; a node that refuses to begin breaks more
+		l.cfg.Log.Warn("layer 4 goes on without knowing earlier gateways", "error", d.unread)
+	}
 	l.want.Store(d)
 	poke(l.kick)
 	poke(l.ways)

@@ -74,7 +74,8 @@ type model struct {
 	clock   time.Time
 	told    bool // new ones are told of the gateways before
 	earlier []fleet.GatewaySet
-	flows   map[int]string // by client's port, the gateway
+	were    []fleet.GatewayWeight // by the newest World
+	flows   map[int]string        // by client's port, the gateway
 }
 
 type modelGateway struct {
@@ -111,13 +112,14 @@ func (m *model) world() *fleet.World {
 // apply gives all nodes the Spec as it is now, new ones among them.
 func (m *model) apply() {
 	m.clock = m.clock.Add(time.Minute)
+	if m.told && len(m.were) > 0 {
+		m.earlier = append(m.earlier, fleet.GatewaySet{Revision: uint64(1 + len(m.earlier)), Until: m.clock, Gateways: m.were})
+	}
 	w := m.world()
+	m.were = w.Snapshot.Gateways("fra")
 	m.reconcile(w, "lb", Roles{L4: true})
 	for i := range m.spec {
 		m.reconcile(w, fmt.Sprintf("gw%d", i), Roles{L7: true})
-	}
-	if m.told {
-		m.earlier = append(m.earlier, fleet.GatewaySet{Until: m.clock, Gateways: w.Snapshot.Gateways("fra")})
 	}
 }
 

@@ -91,7 +91,7 @@ type reconciler struct {
 type ringEntry struct {
 	index   uint32
 	history *maglev.History
-	learned time.Time         // until when the newest set was in force that the history learned
+	learned uint64            // the revision of the newest set of earlier gateways that the history has
 	assumed [][]maglev.Member // rings that the history presumes
 	owners  map[string]uint16 // the endpoint of each member, of now and of before, as it was written
 }

@@ -46,8 +46,7 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 		e = ringEntry{index: index, history: maglev.NewHistory(g.slots(), r.key.ringSeed())}
 	}
-	retired := in.now.Add(-in.want.keep.retire)
-	changed, err := g.learn(&e, in.want.earlier, retired, in.now)
+	changed, ended, err := g.learn(&e, in)
 	if err != nil {
 		return e, nil, err
 	}
@@ -61,15 +60,20 @@ func (r *reconciler) ring(in inputs, g *group, c choice, fresh map[string]ringEn
 		}
 	}
 	history := e.history.Clone()
-	for _, next := range [][]maglev.Member{stayed(members, history.Members()), members} {
+	rings := [][]maglev.Member{stayed(members, history.Members()), members}
+	if !had {
+		rings = slices.Insert(rings, 0, g.others(members)) // in force while this node was away
+	}
+	for _, next := range rings {
 		if len(next) == 0 && len(members) > 0 {
 			continue
 		}
-		if err := history.Next(next, in.now); err != nil {
+		if err := history.Next(next, ended); err != nil {
 			return e, nil, err
 		}
+		ended = in.now
 	}
-	changed = history.Retire(retired) || changed
+	changed = history.Retire(in.now.Add(-in.want.keep.retire)) || changed
 	if !g.gateways {
 		history.Retire(in.now.Add(time.Nanosecond)) // nobody there passes on: former owners do not count
 		changed = false

@@ -89,7 +89,15 @@ func worldOf(t testing.TB, doc string) *fleet.World {
 // worldAfter is a World that follows others, in which fra had these gateways.
 func worldAfter(t testing.TB, doc string, were ...fleet.GatewaySet) *fleet.World {
 	t.Helper()
-	w := worldOf(t, doc)
+	revision := uint64(1)
+	for _, set := range were {
+		revision = set.Revision + 1
+	}
+	s, err := fleet.Compile([]byte(doc), revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &fleet.World{Snapshot: s}
 	data, err := json.Marshal(fleet.EarlierGateways{Sets: were})
 	if err != nil {
 		t.Fatal(err)

@@ -166,7 +166,7 @@ func (r *reconciler) restore(l *live, in inputs) (took []fleet.Target) {
 		if _, done := r.rings[g.id]; !ok || done || used[v.Ring] { // used: VIPs that had a ring together have two now
 			continue
 		}
-		r.rings[g.id] = ringEntry{index: v.Ring, history: g.recalled(r.key, l.ring(v), names[g.id], in)}
+		r.rings[g.id] = g.recalled(v.Ring, r.key, l.ring(v), names[g.id], in)
 		used[v.Ring] = true
 	}
 	for _, rings := range []map[uint32]ringTable{l.rings, l.big} {
@@ -227,17 +227,18 @@ func (v edgeVip) cookies() bool {
 	return v.Gate == uint8(edgeGateModeGATE_AUTO) || v.Gate == uint8(edgeGateModeGATE_SHUT)
 }
 
-// recalled gives the history that a ring in the tables stands for.
-func (g *group) recalled(key Key, t ringTable, names map[uint16]string, in inputs) *maglev.History {
-	h := maglev.NewHistory(g.slots(), key.ringSeed())
+// recalled gives the ring that stands in the tables, and the history that it stands
+// for: which owners slots had before it knows better than the sets of earlier gateways.
+func (g *group) recalled(index uint32, key Key, t ringTable, names map[uint16]string, in inputs) ringEntry {
+	e := ringEntry{index: index, history: maglev.NewHistory(g.slots(), key.ringSeed())}
 	if !g.gateways || len(t.slots) != g.slots() {
-		return h
+		return e
 	}
 	at := make([]string, len(t.slots))
 	for i, s := range t.slots {
 		at[i] = names[s&^slotUnsafe]
 	}
-	h.Recall(at, in.now)
+	e.history.Recall(at, in.now)
 	for k := range maglev.Formers {
 		if t.owners == nil {
 			break
@@ -245,7 +246,18 @@ func (g *group) recalled(key Key, t ringTable, names map[uint16]string, in input
 		for i, all := range t.owners {
 			at[i] = names[all[1+k]]
 		}
-		h.Recall(at, in.now)
+		e.history.Recall(at, in.now)
 	}
-	return h
+	sets := g.unknown(0, in)
+	for _, set := range slices.Backward(sets) {
+		owners, err := maglev.Owners(g.ringOf(set), g.slots(), key.ringSeed())
+		if err != nil {
+			return e // the reconcile that follows meets it too, and says so
+		}
+		e.history.Recall(owners, set.Until)
+	}
+	if n := len(sets); n > 0 {
+		e.learned = sets[n-1].Revision
+	}
+	return e
 }
