@@ -195,6 +195,12 @@ func (c *conn) trailing(f *frame, st *stream) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.streams[f.stream] != st { // its exchange has ended meanwhile, and st may be another's already
+		if _, brokenHere := c.wasClosed(f.stream); c.client || brokenHere {
+			return nil
+		}
+		return broken(StreamClosed, "stream_closed")
+	}
 	switch {
 	case st.received && st.ended:
 		return broken(StreamClosed, "stream_closed")

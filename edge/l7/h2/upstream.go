@@ -368,7 +368,7 @@ func (l *link) head(f *frame) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case s.lost || l.streams[f.stream] != s:
+	case l.streams[f.stream] != s || s.lost: // its call has ended meanwhile, and s may be another's already
 		return nil
 	case bad != wire.NoFault:
 		s.malformed = bad
