@@ -2,7 +2,9 @@ package h2
 
 import (
 	"errors"
+	"runtime"
 	"testing"
+	"time"
 
 	"meridian/edge/l7"
 	"meridian/edge/l7/wire"
@@ -36,5 +38,24 @@ func TestLateFieldsTouchNoOtherStream(t *testing.T) {
 	}
 	if st.lost || st.kept || st.received || st.trailers != nil {
 		t.Errorf("the next to be served is lost %v, kept %v, received %v, trailers %v", st.lost, st.kept, st.received, st.trailers)
+	}
+}
+
+// A stream serves again once its clock has rung, but never while a ring may still
+// come: that would meet another request.
+func TestALateRingMeetsNoOtherStream(t *testing.T) {
+	c := &conn{}
+	s := &stream{c: c}
+	s.cond.L = &c.mu
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for by := time.Now().Add(time.Millisecond); s.wait(by, &s.readClock); {
+	}
+	if !s.readClock.stop() || s.kept {
+		t.Error("a clock that has rung keeps its stream")
+	}
+	for !s.kept { // the ring waits for the lock by then
+		s.arm(&s.readClock, 0)
+		runtime.Gosched()
 	}
 }

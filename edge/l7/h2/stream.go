@@ -90,10 +90,10 @@ func (s *stream) whyLost() error {
 	return errReset
 }
 
-// clock wakes a stream that waits.
+// clock wakes a stream that waits. conn.mu guards it.
 type clock struct {
 	timer *time.Timer
-	armed bool
+	armed bool // it will ring, or is about to
 }
 
 // stop says whether the clock will certainly not ring any more.
@@ -111,21 +111,30 @@ func (s *stream) wait(by time.Time, k *clock) bool {
 		if left <= 0 {
 			return false
 		}
-		if k.timer == nil {
-			k.timer = time.AfterFunc(left, s.wake)
-		} else {
-			k.timer.Reset(left)
-		}
-		k.armed = true
+		s.arm(k, left)
 	}
 	s.cond.Wait()
 	return true
 }
 
-// wake has those that wait look at the time.
-func (s *stream) wake() {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
+// arm sets a clock of s. Where it has rung and nobody has heard it yet, that ring is
+// still to come, whatever becomes of the new one: it must not meet another request.
+// mu is held.
+func (s *stream) arm(k *clock, left time.Duration) {
+	if k.timer == nil {
+		k.timer = time.AfterFunc(left, func() { s.ring(k) })
+	} else if !k.timer.Reset(left) && k.armed {
+		s.kept = true
+	}
+	k.armed = true
+}
+
+// ring has those that wait look at the time.
+func (s *stream) ring(k *clock) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.armed = false
 	s.cond.Broadcast()
 }
 
